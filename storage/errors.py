@@ -1,0 +1,62 @@
+"""What can go wrong below the actors, as they need to tell it apart.
+
+::
+
+    StorageError
+     +- OutOfSpace            no room for more: refuse new work, reads go on
+     +- BlobMissing           no blob has this address
+     +- BlobCorrupt           the bytes on disk are not those of the address
+     +- BlobStoreUnavailable  the file system failed: nothing was kept
+     +- DatabaseBusy          try again later: queue full, lock or pool not had in time
+     +- DatabaseUnavailable   the database cannot be reached, opened or trusted
+         +- DatabaseLocked    another process is the one writer of this SQLite file
+
+Errors of the data itself (a broken constraint, a wrong statement) are not translated:
+they reach the caller as SQLAlchemy raised them.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class StorageError(Exception):
+    """Base of every error of this room."""
+
+
+class OutOfSpace(StorageError):
+    """The disk, a quota or a file-size limit leaves no room; nothing was stored."""
+
+
+class BlobMissing(StorageError):
+    """No blob has this address."""
+
+
+class BlobCorrupt(StorageError):
+    """A blob's bytes no longer have the SHA-256 that is their address."""
+
+
+class BlobStoreUnavailable(StorageError):
+    """The file system failed or the store stopped writing; nothing was kept."""
+
+
+class DatabaseBusy(StorageError):
+    """The work was not done and can be tried again."""
+
+
+class DatabaseUnavailable(StorageError):
+    """The database cannot be reached or opened, or failed with the outcome unknown."""
+
+
+class DatabaseLocked(DatabaseUnavailable):
+    """Another process already writes this SQLite file."""
+
+
+# No space left, quota used up, file larger than the process may write (RLIMIT_FSIZE).
+_SPACE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def from_os_error(error: OSError, doing: str) -> StorageError:
+    """The StorageError for an operating-system error met while ``doing`` something."""
+    text = f"{doing}: {error.strerror or error}"
+    return OutOfSpace(text) if error.errno in _SPACE_ERRORS else BlobStoreUnavailable(text)

@@ -1,0 +1,155 @@
+"""PostgreSQL through psycopg 3: pooled transactions, tried again when they collide.
+
+Works run at READ COMMITTED, so an actor takes the row locks it needs; reads run at
+REPEATABLE READ, READ ONLY, so that the statements of one read see one snapshot. Durability
+is the server's: this module never touches ``synchronous_commit``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
+
+T = TypeVar("T")
+
+# Connections of one process in each of the two pools: commits gain nothing beyond 8
+# clients (3.1k/s at 8 and at 32), and a server allows 100 in all unless told otherwise.
+WRITERS = 8
+READERS = 8
+
+# How long a thread waits for a free connection before the caller is told to come back.
+POOL_TIMEOUT_SECONDS = 10.0
+
+# How long a work waits for a row lock, a statement may run, a transaction may sit idle,
+# and a server may take to accept a connection.
+LOCK_TIMEOUT_MILLISECONDS = 10_000
+STATEMENT_TIMEOUT_MILLISECONDS = 30_000
+IDLE_TIMEOUT_MILLISECONDS = 60_000
+CONNECT_TIMEOUT_SECONDS = 5
+
+# Tries of one work before a collision is reported, and the first pause between them in
+# seconds; it doubles, with jitter so that two rivals do not meet again.
+ATTEMPTS = 6
+FIRST_PAUSE_SECONDS = 0.005
+
+_COLLISIONS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+# Lock not available, statement timeout, too many connections, out of memory, and a server
+# that starts, stops or recovers.
+_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03"})
+_FULL = frozenset({"53100"})  # disk full
+# A broken connection, a shutdown, the server's disk, a corrupt table.
+_BROKEN = ("08", "57P", "58", "XX")
+
+
+def _state(error: DBAPIError) -> str | None:
+    state = getattr(error.orig, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def translate(error: DBAPIError) -> StorageError | None:
+    """The StorageError that PostgreSQL's error stands for, or None if it is the caller's own."""
+    state = _state(error)
+    text = f"PostgreSQL: {type(error.orig).__name__} {state or ''}".rstrip()
+    if state in _FULL:
+        return OutOfSpace(text)
+    if state in _BUSY or state in _COLLISIONS:
+        return DatabaseBusy(text)
+    unreached = state is None and isinstance(error.orig, psycopg.OperationalError)
+    if unreached or error.connection_invalidated or (state or "").startswith(_BROKEN):
+        return DatabaseUnavailable(text)
+    return None
+
+
+class PostgreSQLEngine:
+    """The two ways into one PostgreSQL database."""
+
+    def __init__(self, url: URL, read_only: bool) -> None:
+        self._read_only = read_only
+        self._writers = _pool(url, WRITERS, "READ COMMITTED", read_only)
+        self._readers = _pool(url, READERS, "REPEATABLE READ", True)
+        with self.read():
+            pass  # a wrong URL or a server that is away shows when opening, not later
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """See ``Database.read``."""
+        with _translating(), self._readers.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """See ``Database.write``."""
+        if self._read_only:
+            raise DatabaseUnavailable("this database was opened for reading only")
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return self._attempt(work)
+            except DBAPIError as error:
+                if _state(error) not in _COLLISIONS:
+                    raise
+            time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
+        with _translating():
+            return self._attempt(work)
+
+    def close(self) -> None:
+        """See ``Database.close``."""
+        self._writers.dispose()
+        self._readers.dispose()
+
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        with _translating_all_but_collisions(), self._writers.begin() as connection:
+            return work(connection)
+
+
+def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
+    settings = {
+        "statement_timeout": STATEMENT_TIMEOUT_MILLISECONDS,
+        "lock_timeout": LOCK_TIMEOUT_MILLISECONDS,
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MILLISECONDS,
+        "default_transaction_read_only": "on" if read_only else "off",
+    }
+    return create_engine(
+        url,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,  # a restarted server costs nobody an error
+        isolation_level=isolation,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "kosmos",
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        },
+    )
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseBusy("every connection to PostgreSQL is in use") from error
+    except DBAPIError as error:
+        if translated := translate(error):
+            raise translated from error
+        raise
+
+
+@contextmanager
+def _translating_all_but_collisions() -> Iterator[None]:
+    try:
+        with _translating():
+            yield
+    except DatabaseBusy as error:
+        if isinstance(error.__cause__, DBAPIError) and _state(error.__cause__) in _COLLISIONS:
+            raise error.__cause__ from None
+        raise

@@ -1,0 +1,34 @@
+"""The low-water mark: stop taking new work before the disk is really full.
+
+A full disk also stops SQLite's checkpoints and leaves no room for logs, so writes are
+refused while some space is left; reads are never refused, and writes resume by
+themselves as soon as there is room again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import OutOfSpace
+
+# 256 MiB: a checkpoint of the largest WAL we allow (64 MiB) fits several times over.
+DEFAULT_MINIMUM_FREE_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LowWaterMark:
+    """How much must stay free on a file system: bytes and per cent, whichever is more."""
+
+    minimum_free_bytes: int = DEFAULT_MINIMUM_FREE_BYTES
+    minimum_free_percent: float = 0.0
+
+    def check(self, folder: Path) -> None:
+        """Raise OutOfSpace if ``folder``'s file system has less room than it must keep."""
+        state = os.statvfs(folder)
+        free = state.f_bavail * state.f_frsize
+        share = state.f_blocks * state.f_frsize * self.minimum_free_percent / 100
+        needed = max(self.minimum_free_bytes, int(share))
+        if free < needed:
+            raise OutOfSpace(f"{free} bytes free at {folder}, {needed} must stay free")
