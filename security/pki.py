@@ -1,0 +1,150 @@
+"""A public-key infrastructure for tests and first steps: one authority, one certificate a node.
+
+Covers what a secure node of ITI-19 needs to authenticate another (ITI TF-2 3.19.6): keys the
+mandatory RSA cipher suites can use, certificates valid as TLS client and as TLS server, a
+lifetime that IHE finds reasonable. It does not revoke, renew or protect the authority's key:
+a region brings certificates of its own authority and names them in its configuration.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+# The four suites that ITI-19 makes mandatory all sign with RSA, so the keys are RSA; 2,048 bits
+# is the least we accept from others, and doubles the handshakes per second of 3,072.
+KEY_BITS = 2048
+# IHE recommends that a node's certificate lives at most two years (ITI TF-2 3.19.6.1).
+NODE_LIFETIME = timedelta(days=730)
+AUTHORITY_LIFETIME = timedelta(days=3650)
+# Clocks of two nodes may differ: a certificate is valid from an hour before it was made.
+CLOCK_TOLERANCE = timedelta(hours=1)
+PRIVATE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where a certificate (PEM, the chain's first) and its private key lie on disk."""
+
+    certificate: Path
+    key: Path
+
+
+def create_authority(folder: Path, name: str) -> Identity:
+    """Make a certification authority called ``name``: ``ca.pem`` and ``ca.key`` in ``folder``.
+
+    Raises FileExistsError if the folder already has one: an authority is never overwritten.
+    """
+    identity = Identity(folder / "ca.pem", folder / "ca.key")
+    if identity.certificate.exists():
+        raise FileExistsError(identity.certificate)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _new_key()
+    subject = _name(name)
+    certificate = (
+        _builder(subject, subject, key.public_key(), AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write(identity, certificate, key)
+    return identity
+
+
+def issue(folder: Path, authority: Identity, name: str, hosts: list[str]) -> Identity:
+    """Make ``name.pem`` and ``name.key`` in ``folder``, signed by ``authority``.
+
+    ``hosts`` are the DNS names and IP addresses under which the node is reached. Raises
+    FileNotFoundError or ValueError when the authority cannot be read.
+    """
+    signer = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
+    if not isinstance(signer, rsa.RSAPrivateKey):
+        raise ValueError(f"{authority.key} is not an RSA key")
+    parent = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    key = _new_key()
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate = (
+        _builder(_name(name), parent.subject, key.public_key(), NODE_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
+    _write(identity, certificate, key)
+    return identity
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Kosmos test PKI"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_TOLERANCE)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write(identity: Identity, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    # Created private, never made private afterwards: no moment at which others can read it.
+    descriptor = os.open(identity.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+    identity.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
