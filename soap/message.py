@@ -143,7 +143,9 @@ class Incoming:
         href = include.get("href", "")
         if not href.lower().startswith("cid:"):
             raise ContentError(f"xop:Include/@href must be a cid: URL, not {href[:64]!r}")
-        content_id = unquote(href[4:])
+        content_id = href[4:]
+        if content_id not in self.attachments:  # some senders escape the header alike
+            content_id = unquote(content_id)
         if content_id in self._used:
             raise ContentError(f"two elements include the same part {content_id!r}")
         received = self.attachments.get(content_id)

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from soap.faults import InvalidBody
 from soap.message import Incoming, Outgoing
+
+__all__ = ["InvalidBody", "Transaction"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -38,7 +41,3 @@ class Transaction(Generic[Request, Response]):
     read_response: Callable[[Incoming], Response]
     write_response: Callable[[Response], Outgoing]
     refuse: Callable[[str], Response]
-
-
-class InvalidBody(Exception):
-    """A recognised body that does not follow its schema; the text says where and why."""

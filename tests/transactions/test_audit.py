@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from metadata.catalogue import RegistryError
+from metadata.model import Submission
+from soap.message import InMemory
+from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, rad_68, rad_69
+from transactions.audit import (
+    Action,
+    AuditEvent,
+    Coded,
+    Node,
+    Outcome,
+    Participant,
+    Scene,
+    Side,
+    to_xml,
+)
+from transactions.iti_18 import AdhocQueryResponse
+from transactions.iti_41 import ProvideAndRegisterRequest
+from transactions.iti_42 import SubmitObjectsRequest
+from transactions.iti_43 import (
+    DocumentRequest,
+    RetrievedDocument,
+    RetrieveDocumentSetRequest,
+    RetrieveDocumentSetResponse,
+)
+from transactions.rad_69 import (
+    RetrieveImagingDocumentSetRequest,
+    SeriesRequest,
+    StudyRequest,
+)
+from transactions.registry_response import RegistryResponse
+from transactions.stored_query import find_documents, get_documents
+
+SeenFrom = Callable[[Side], Scene]
+PATIENT = "MRN-1^^^&1.2.3.4&ISO"
+FAILED = RegistryResponse.of([RegistryError("XDSRegistryError", "x")])
+ONE, TWO, THREE = (DocumentRequest("1.2", f"1.2.{n}", "urn:oid:1.9") for n in (1, 2, 3))
+
+
+def retrieved(
+    *requests: DocumentRequest, errors: Sequence[RegistryError] = ()
+) -> RetrieveDocumentSetResponse:
+    return RetrieveDocumentSetResponse.of(
+        errors, [RetrievedDocument(one, "text/plain", InMemory(b"x")) for one in requests]
+    )
+
+
+@pytest.fixture(scope="session")
+def audit_schema(standards: Path) -> etree.XMLSchema:
+    return etree.XMLSchema(etree.parse(standards / "dicom-audit" / "dicom2017c.xsd"))
+
+
+@pytest.fixture
+def written(audit_schema: etree.XMLSchema) -> Callable[[AuditEvent], etree._Element]:
+    """The record in its DICOM form, checked against the schema."""
+
+    def write(event: AuditEvent) -> etree._Element:
+        message = etree.fromstring(to_xml(event))
+        audit_schema.assertValid(message)
+        return message
+
+    return write
+
+
+def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
+    submit = SubmitObjectsRequest.of(submission)
+    provide = ProvideAndRegisterRequest(submit, {})
+    study = StudyRequest("1.5", (SeriesRequest("1.6", (ONE, TWO)),))
+    images = RetrieveImagingDocumentSetRequest((study,), ("1.2.840.10008.1.2.1",))
+    return [
+        *iti_18.audit(find_documents(PATIENT), AdhocQueryResponse.of(), scene),
+        *iti_41.audit(provide, RegistryResponse.of(), scene),
+        *iti_42.audit(submit, FAILED, scene),
+        *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
+        *rad_68.audit(provide, None, scene),
+        *rad_69.audit(images, retrieved(ONE), scene),
+        *iti_8.audit("A40", [PATIENT], "OLD^^^&1.2.3.4&ISO", "MSG1", Outcome.SUCCESS, scene),
+    ]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_every_record_is_valid(
+    side: Side,
+    submission: Submission,
+    scene: SeenFrom,
+    written: Callable[[AuditEvent], etree._Element],
+) -> None:
+    events = all_events(submission, scene(side))
+    assert len(events) == 10
+    for event in events:
+        message = written(event)
+        assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
+
+
+def test_both_sides_record_the_same_exchange(submission: Submission, scene: SeenFrom) -> None:
+    """The two records differ in what happened to the data, not in what it was about."""
+    for ours, theirs in zip(
+        all_events(submission, scene(Side.CLIENT)),
+        all_events(submission, scene(Side.SERVER)),
+        strict=True,
+    ):
+        assert (ours.type, ours.outcome, ours.objects) == (
+            theirs.type,
+            theirs.outcome,
+            theirs.objects,
+        )
+        assert ours.participants == theirs.participants
+
+
+def kind(event: AuditEvent) -> tuple[str, Action]:
+    return event.id.code, event.action
+
+
+@pytest.mark.parametrize(
+    ("number", "client", "server"),
+    [
+        ("ITI-18", ("110112", Action.EXECUTE), ("110112", Action.EXECUTE)),
+        ("ITI-41", ("110106", Action.READ), ("110107", Action.CREATE)),
+        ("ITI-42", ("110106", Action.READ), ("110107", Action.CREATE)),
+        ("ITI-43", ("110107", Action.CREATE), ("110106", Action.READ)),
+        ("RAD-68", ("110106", Action.READ), ("110107", Action.CREATE)),
+        ("RAD-69", ("110103", Action.CREATE), ("110104", Action.READ)),
+    ],
+)
+def test_each_transaction_has_its_event(
+    number: str,
+    client: tuple[str, Action],
+    server: tuple[str, Action],
+    submission: Submission,
+    scene: SeenFrom,
+) -> None:
+    for side, expected in ((Side.CLIENT, client), (Side.SERVER, server)):
+        events = [one for one in all_events(submission, scene(side)) if one.type.code == number]
+        assert events
+        assert {kind(event) for event in events} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("number", "sender"), [("ITI-41", 0), ("ITI-18", 0), ("ITI-43", 1), ("RAD-69", 1)]
+)
+def test_the_source_is_who_sends_the_data_and_the_requestor_who_asked(
+    number: str, sender: int, submission: Submission, scene: SeenFrom
+) -> None:
+    events = [e for e in all_events(submission, scene(Side.SERVER)) if e.type.code == number]
+    client, server = events[0].participants
+    assert client.is_requestor
+    assert not server.is_requestor
+    roles = [client.roles[0].code, server.roles[0].code]
+    assert roles[sender] == "110153"
+    assert roles[1 - sender] == "110152"
+    assert client.alternative_user_id == "4711"
+
+
+def test_a_query_is_recorded_with_its_patient_and_its_whole_message(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    request = find_documents(PATIENT)
+    (event,) = iti_18.audit(request, AdhocQueryResponse.of(), scene(Side.SERVER))
+    patient, query = written(event).iter("ParticipantObjectIdentification")
+    assert patient.get("ParticipantObjectID") == PATIENT
+    assert query.get("ParticipantObjectID") == request.query_id
+    assert query.get("ParticipantObjectTypeCodeRole") == "24"
+    encoded = query.findtext("ParticipantObjectQuery")
+    assert encoded is not None
+    assert etree.fromstring(base64.b64decode(encoded)).tag == iti_18.ROOT
+
+
+def test_a_query_by_id_is_recorded_with_its_community(scene: SeenFrom) -> None:
+    request = get_documents(unique_id=["1.2"], home="urn:oid:1.9")
+    (event,) = iti_18.audit(request, AdhocQueryResponse.of(), scene(Side.CLIENT))
+    (query,) = event.objects
+    assert query.details == (
+        ("QueryEncoding", "UTF-8"),
+        ("urn:ihe:iti:xca:2010:homeCommunityId", "urn:oid:1.9"),
+    )
+
+
+@pytest.mark.parametrize("values", [[], ["unquoted"], ["''"]])
+def test_a_query_whose_patient_cannot_be_read_is_recorded_without(
+    values: list[str], scene: SeenFrom
+) -> None:
+    request = replace(find_documents(PATIENT), parameters=[("$XDSDocumentEntryPatientId", values)])
+    (event,) = iti_18.audit(request, None, scene(Side.SERVER))
+    assert [one.role for one in event.objects] == [24]
+
+
+def test_outcomes_tell_success_from_failure_and_silence(scene: SeenFrom) -> None:
+    request, server = find_documents(PATIENT), scene(Side.SERVER)
+    error = RegistryError("XDSRegistryError", "x")
+    outcomes = [
+        iti_18.audit(request, response, server)[0].outcome
+        for response in (
+            AdhocQueryResponse.of(),
+            AdhocQueryResponse.of([b"<a/>"], [error]),
+            AdhocQueryResponse.of([], [error]),
+            None,
+        )
+    ]
+    assert outcomes == [0, 4, 8, 12]
+
+
+def test_a_submission_is_recorded_with_patient_and_submission_set(
+    submission: Submission, scene: SeenFrom
+) -> None:
+    (event,) = iti_42.audit(
+        SubmitObjectsRequest.of(submission), RegistryResponse.of(), scene(Side.SERVER)
+    )
+    patient, submission_set = event.objects
+    assert (patient.id, patient.type_code, patient.role) == (PATIENT, 1, 1)
+    assert (submission_set.id, submission_set.type_code, submission_set.role) == (
+        "1.2.3.4.6",
+        2,
+        20,
+    )
+    assert submission_set.id_type.code == "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"
+
+
+def test_a_partial_retrieval_leaves_a_success_and_a_failure(scene: SeenFrom) -> None:
+    request = RetrieveDocumentSetRequest((ONE, TWO, THREE))
+    response = retrieved(ONE, THREE, errors=[RegistryError("XDSDocumentUniqueIdError", "x")])
+    good, bad = iti_43.audit(request, response, replace(scene(Side.CLIENT), patient_id=PATIENT))
+    assert (good.outcome, [one.id for one in good.objects]) == (0, [PATIENT, "1.2.1", "1.2.3"])
+    assert (bad.outcome, [one.id for one in bad.objects]) == (8, [PATIENT, "1.2.2"])
+    assert good.objects[1].details == (
+        ("Repository Unique ID", "1.2"),
+        ("ihe:homeCommunityID", "urn:oid:1.9"),
+    )
+
+
+def test_a_retrieval_without_any_answer_is_a_major_failure(scene: SeenFrom) -> None:
+    (event,) = iti_43.audit(RetrieveDocumentSetRequest((ONE,)), None, scene(Side.CLIENT))
+    assert event.outcome is Outcome.MAJOR_FAILURE
+
+
+def test_images_are_recorded_by_study_with_their_number(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    study = StudyRequest("1.5", (SeriesRequest("1.6", (ONE, TWO)), SeriesRequest("1.7", (THREE,))))
+    request = RetrieveImagingDocumentSetRequest((study,), ("1.2.840.10008.1.2.1",))
+    good, bad = rad_69.audit(request, retrieved(ONE, TWO), scene(Side.SERVER))
+    assert [(one.id, one.instances) for one in good.objects] == [("1.5", 2)]
+    assert [(one.id, one.instances) for one in bad.objects] == [("1.5", 1)]
+    assert written(good).find(".//SOPClass[@NumberOfInstances='2']") is not None
+
+
+@pytest.mark.parametrize(
+    ("event", "subsumed", "actions"),
+    [
+        ("A01", None, [Action.CREATE]),
+        ("A04", None, [Action.CREATE]),
+        ("A05", None, [Action.CREATE]),
+        ("A08", None, [Action.UPDATE]),
+        ("A40", "OLD", [Action.DELETE, Action.UPDATE]),
+    ],
+)
+def test_identity_events_say_what_became_of_the_patient(
+    event: str, subsumed: str | None, actions: list[Action], scene: SeenFrom
+) -> None:
+    hl7 = replace(scene(Side.SERVER), client=Node("HOSPITAL|ADT"), server=Node("REGION|KOSMOS"))
+    records = iti_8.audit(event, [PATIENT], subsumed, "MSG-1", Outcome.SUCCESS, hl7)
+    assert [record.action for record in records] == actions
+    assert {record.id.code for record in records} == {"110110"}
+    assert all(record.objects[0].details == (("MSH-10", "MSG-1"),) for record in records)
+    if subsumed:
+        assert [record.objects[0].id for record in records] == [subsumed, PATIENT]
+
+
+def test_details_travel_in_base64_and_odd_characters_survive(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    (event,) = iti_8.audit("A01", ['é&<"'], None, "<&é\n", Outcome.SUCCESS, scene(Side.SERVER))
+    (item,) = written(event).iter("ParticipantObjectIdentification")
+    assert item.get("ParticipantObjectID") == 'é&<"'
+    (detail,) = item.iter("ParticipantObjectDetail")
+    assert base64.b64decode(detail.get("value", "")).decode() == "<&é\n"
+
+
+def test_times_are_utc_and_addresses_named_by_kind(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    (event,) = iti_18.audit(find_documents(PATIENT), None, scene(Side.CLIENT))
+    message = written(event)
+    identification = message.find("EventIdentification")
+    assert identification is not None
+    assert identification.get("EventDateTime") == "2026-01-02T03:04:05.678Z"
+    kinds = [one.get("NetworkAccessPointTypeCode") for one in message.iter("ActiveParticipant")]
+    assert kinds == ["2", "1"]
+
+
+def test_people_and_purpose_are_recorded(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    nurse = Participant(
+        "marie", True, (Coded("N", "1.2", "nurse"),), user_name="marie<m@https://idp.example>"
+    )
+    treatment = Coded("TREATMENT", "1.2.3", "Treatment")
+    seen = replace(scene(Side.SERVER), users=(nurse,), purpose_of_use=(treatment,), site_id="HUG")
+    (event,) = iti_18.audit(find_documents(PATIENT), None, seen)
+    message = written(replace(event, outcome_description="no answer"))
+    assert message.find("ActiveParticipant[@UserName]") is not None
+    assert message.find("EventIdentification/PurposeOfUse") is not None
+    assert message.findtext("EventIdentification/EventOutcomeDescription") == "no answer"
+    assert message.find("AuditSourceIdentification[@AuditEnterpriseSiteID='HUG']") is not None
+
+
+def test_an_end_without_address_or_name_is_still_valid(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    (event,) = iti_18.audit(
+        find_documents(PATIENT), None, replace(scene(Side.SERVER), client=Node(""))
+    )
+    participant = written(event).find("ActiveParticipant")
+    assert participant is not None
+    assert participant.get("UserID") == "unknown"
+    assert participant.get("NetworkAccessPointTypeCode") is None

@@ -1,0 +1,287 @@
+"""What each kind of exchange leaves in the audit trail.
+
+Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41, 3.42 and 3.43 (3.n.5) and of RAD TF-2
+4.68 and 4.69: which event, which action, who is source and who destination, which objects.
+The transactions' own ``audit`` functions call in here with what they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, SS_NODE
+from metadata.model import Submission
+from transactions.audit import (
+    DESTINATION,
+    SOURCE,
+    Action,
+    AuditEvent,
+    Coded,
+    Node,
+    Outcome,
+    Participant,
+    ParticipantObject,
+    Scene,
+    Side,
+)
+from transactions.transaction import Transaction
+
+if TYPE_CHECKING:
+    from transactions.iti_43 import DocumentRequest, RetrieveDocumentSetResponse
+    from transactions.registry_response import RegistryResponse
+
+EXPORT = Coded("110106", "DCM", "Export")
+IMPORT = Coded("110107", "DCM", "Import")
+QUERY = Coded("110112", "DCM", "Query")
+PATIENT_RECORD = Coded("110110", "DCM", "Patient Record")
+INSTANCES_ACCESSED = Coded("110103", "DCM", "DICOM Instances Accessed")
+INSTANCES_TRANSFERRED = Coded("110104", "DCM", "DICOM Instances Transferred")
+
+_PATIENT_NUMBER = Coded("2", "RFC-3881", "Patient Number")
+_REPORT_NUMBER = Coded("9", "RFC-3881", "Report Number")
+_STUDY_UID = Coded("110180", "DCM", "Study Instance UID")
+_SUBMISSION_SET = Coded(SS_NODE, "IHE XDS Metadata", "submission set classificationNode")
+
+# ParticipantObjectTypeCode and ...TypeCodeRole (PS3.15 A.5.1).
+_PERSON, _SYSTEM_OBJECT = 1, 2
+_ROLE_PATIENT, _ROLE_REPORT, _ROLE_JOB, _ROLE_QUERY = 1, 3, 20, 24
+
+# The home community's detail has one name in queries and another in retrievals.
+_HOME_IN_QUERY = "urn:ihe:iti:xca:2010:homeCommunityId"
+_HOME_IN_RETRIEVAL = "ihe:homeCommunityID"
+
+_OUTCOMES = {FAILURE: Outcome.SERIOUS_FAILURE, PARTIAL_SUCCESS: Outcome.MINOR_FAILURE}
+
+AnyTransaction = Transaction[Any, Any]
+Kind = tuple[Coded, Action]  # EventID and EventActionCode, which always go together
+
+
+def event_type(transaction: AnyTransaction) -> Coded:
+    """The EventTypeCode of a transaction."""
+    return Coded(transaction.number, "IHE Transactions", transaction.name)
+
+
+def patient(identifier: str, details: tuple[tuple[str, str], ...] = ()) -> ParticipantObject:
+    """The patient an exchange was about."""
+    return ParticipantObject(identifier, _PERSON, _ROLE_PATIENT, _PATIENT_NUMBER, details=details)
+
+
+def query_event(
+    transaction: AnyTransaction,
+    query: ParticipantObject,
+    status: str | None,
+    scene: Scene,
+) -> AuditEvent:
+    """A query: same event on both sides, the client being the source (ITI TF-2 3.18.5)."""
+    patients = _patients([scene.patient_id])
+    objects = (*patients, query)
+    return _event(
+        event_type(transaction), (QUERY, Action.EXECUTE), _outcome(status), scene, objects
+    )
+
+
+def query_object(
+    transaction: AnyTransaction, query_id: str, message: bytes, home: str | None
+) -> ParticipantObject:
+    """The stored query that was asked, with the whole request message."""
+    details = [("QueryEncoding", "UTF-8")]
+    if home:
+        details.append((_HOME_IN_QUERY, home))
+    return ParticipantObject(
+        query_id,
+        _SYSTEM_OBJECT,
+        _ROLE_QUERY,
+        event_type(transaction),
+        query=message,
+        details=tuple(details),
+    )
+
+
+def submission_event(
+    transaction: AnyTransaction,
+    submission: Submission,
+    response: RegistryResponse | None,
+    scene: Scene,
+) -> AuditEvent:
+    """A submission: Export on the sender's side, Import on the receiver's (3.41.5, 3.42.5)."""
+    sets = submission.submission_sets
+    objects = _patients(one.patient_id for one in sets) + tuple(
+        ParticipantObject(one.unique_id or "", _SYSTEM_OBJECT, _ROLE_JOB, _SUBMISSION_SET)
+        for one in sets
+    )
+    sending = scene.side is Side.CLIENT
+    return _event(
+        event_type(transaction),
+        (EXPORT, Action.READ) if sending else (IMPORT, Action.CREATE),
+        _outcome(response.status if response else None),
+        scene,
+        objects,
+    )
+
+
+def retrieval_events(
+    transaction: AnyTransaction,
+    requests: Iterable[DocumentRequest],
+    response: RetrieveDocumentSetResponse | None,
+    scene: Scene,
+) -> list[AuditEvent]:
+    """A retrieval: Import for who asked, Export for who held the documents (3.43.5)."""
+    got, lost = _split(requests, response)
+    kind = (IMPORT, Action.CREATE) if scene.side is Side.CLIENT else (EXPORT, Action.READ)
+    return _outcome_classes(
+        transaction, kind, [map(_document, got), map(_document, lost)], response, scene
+    )
+
+
+def imaging_retrieval_events(
+    transaction: AnyTransaction,
+    studies: Iterable[tuple[str, Sequence[DocumentRequest]]],
+    response: RetrieveDocumentSetResponse | None,
+    scene: Scene,
+) -> list[AuditEvent]:
+    """A retrieval of images: one object for each study, with the number of its instances.
+
+    DICOM Instances Accessed for who asked, Transferred for the source (RAD TF-2 4.69.5).
+    """
+    got: list[ParticipantObject] = []
+    lost: list[ParticipantObject] = []
+    for study_instance_uid, requests in studies:
+        for objects, some in zip((got, lost), _split(requests, response), strict=True):
+            if some:
+                objects.append(_study(study_instance_uid, some))
+    asking = scene.side is Side.CLIENT
+    kind = (INSTANCES_ACCESSED, Action.CREATE) if asking else (INSTANCES_TRANSFERRED, Action.READ)
+    return _outcome_classes(transaction, kind, [got, lost], response, scene)
+
+
+def identity_event(
+    type_: Coded,
+    action: Action,
+    identifiers: Iterable[str],
+    control_id: str,
+    scene: Scene,
+    outcome: Outcome,
+) -> AuditEvent:
+    """A change to a patient's identity; ``control_id`` is the message's MSH-10 (3.8.5)."""
+    details = (("MSH-10", control_id),)
+    objects = tuple(patient(identifier, details) for identifier in identifiers)
+    return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
+
+
+def _outcome(status: str | None) -> Outcome:
+    if status is None:
+        return Outcome.MAJOR_FAILURE
+    return _OUTCOMES.get(status, Outcome.SUCCESS)
+
+
+def _patients(identifiers: Iterable[str | None]) -> tuple[ParticipantObject, ...]:
+    return tuple(patient(identifier) for identifier in identifiers if identifier)
+
+
+def _split(
+    requests: Iterable[DocumentRequest], response: RetrieveDocumentSetResponse | None
+) -> tuple[list[DocumentRequest], list[DocumentRequest]]:
+    """The documents that were handed over, and those that were not."""
+    handed = response.documents if response else ()
+    received = {document.request.document_unique_id for document in handed}
+    got: list[DocumentRequest] = []
+    lost: list[DocumentRequest] = []
+    for request in requests:
+        (got if request.document_unique_id in received else lost).append(request)
+    return got, lost
+
+
+def _outcome_classes(
+    transaction: AnyTransaction,
+    kind: Kind,
+    objects: Sequence[Iterable[ParticipantObject]],
+    response: RetrieveDocumentSetResponse | None,
+    scene: Scene,
+) -> list[AuditEvent]:
+    """A partly successful retrieval leaves one record of success and one of failure."""
+    failed = Outcome.MAJOR_FAILURE if response is None else Outcome.SERIOUS_FAILURE
+    patients = _patients([scene.patient_id])
+    events = []
+    for outcome, some in zip((Outcome.SUCCESS, failed), map(tuple, objects), strict=True):
+        if some:
+            events.append(
+                _event(
+                    event_type(transaction),
+                    kind,
+                    outcome,
+                    scene,
+                    patients + some,
+                    server_sends=True,
+                )
+            )
+    return events
+
+
+def _details(request: DocumentRequest) -> tuple[tuple[str, str], ...]:
+    details = [("Repository Unique ID", request.repository_unique_id)]
+    if request.home_community_id:
+        details.append((_HOME_IN_RETRIEVAL, request.home_community_id))
+    return tuple(details)
+
+
+def _document(request: DocumentRequest) -> ParticipantObject:
+    return ParticipantObject(
+        request.document_unique_id,
+        _SYSTEM_OBJECT,
+        _ROLE_REPORT,
+        _REPORT_NUMBER,
+        details=_details(request),
+    )
+
+
+def _study(study_instance_uid: str, requests: Sequence[DocumentRequest]) -> ParticipantObject:
+    sources = dict.fromkeys(detail for request in requests for detail in _details(request))
+    return ParticipantObject(
+        study_instance_uid,
+        _SYSTEM_OBJECT,
+        _ROLE_REPORT,
+        _STUDY_UID,
+        details=tuple(sources),
+        instances=len(requests),
+    )
+
+
+def _event(
+    type_: Coded,
+    kind: Kind,
+    outcome: Outcome,
+    scene: Scene,
+    objects: tuple[ParticipantObject, ...],
+    *,
+    server_sends: bool = False,
+) -> AuditEvent:
+    """The event with its participants; the data flow from the client unless said otherwise."""
+    event_id, action = kind
+    client_role, server_role = (DESTINATION, SOURCE) if server_sends else (SOURCE, DESTINATION)
+    return AuditEvent(
+        id=event_id,
+        type=type_,
+        action=action,
+        outcome=outcome,
+        when=scene.when,
+        participants=(
+            _end(scene.client, True, client_role),
+            _end(scene.server, False, server_role),
+            *scene.users,
+        ),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=objects,
+        purpose_of_use=scene.purpose_of_use,
+    )
+
+
+def _end(node: Node, is_requestor: bool, role: Coded) -> Participant:
+    return Participant(
+        user_id=node.user_id,
+        is_requestor=is_requestor,
+        roles=(role,),
+        alternative_user_id=node.process_id,
+        address=node.address,
+    )
