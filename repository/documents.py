@@ -1,0 +1,181 @@
+"""The rows of ``repository.schema``: claimed, confirmed, released, found.
+
+Every method is one durable transaction or one snapshot, and correct for any number of
+repositories over one database: the uniqueness of a uniqueId is the table's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from repository.schema import DOCUMENT, REGISTERED, STORED, UNCONFIRMED
+from storage.database import Database
+
+# Rows read, or identifiers asked for, in one statement: far below the 32,766 parameters
+# of SQLite, large enough that the statement's own cost disappears.
+_PAGE = 500
+
+_columns = DOCUMENT.c
+_COLUMNS = (
+    _columns.unique_id,
+    _columns.sha256,
+    _columns.sha1,
+    _columns.size,
+    _columns.mime_type,
+)
+_ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a uniqueId stands for: ``sha256`` is the address of the bytes."""
+
+    unique_id: str
+    sha256: str
+    sha1: str
+    size: int
+    mime_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A document that the registry may or may not know; ``claimed_at`` as in the schema."""
+
+    unique_id: str
+    claimed_at: int
+
+
+class OtherBytes(Exception):
+    """A uniqueId of these is in use for other bytes: nothing was claimed."""
+
+
+def _claiming(insert: Any) -> Any:
+    """Insert a row, or count one claim more on a row with the same bytes; nothing otherwise."""
+    statement = insert(DOCUMENT)
+    return statement.on_conflict_do_update(
+        index_elements=[_columns.unique_id],
+        set_={"claims": _columns.claims + 1, "claimed_at": statement.excluded.claimed_at},
+        where=_columns.sha256 == statement.excluded.sha256,
+    ).returning(_columns.unique_id)
+
+
+_CLAIM = {"sqlite": _claiming(sqlite.insert), "postgresql": _claiming(postgresql.insert)}
+
+
+class Documents:
+    """The repository's rows in ``database``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._claim = _CLAIM[database.backend]
+
+    def claim(self, documents: Iterable[Document]) -> None:
+        """Note that a submission relies on these documents, all or none.
+
+        Raises OtherBytes if one of the uniqueIds already stands for other bytes.
+        """
+        rows = [_row(document) for document in documents]
+        # One order for all: two submissions of the same documents cannot deadlock.
+        rows.sort(key=lambda row: str(row["unique_id"]))
+
+        def work(connection: Connection) -> None:
+            for row in rows:
+                if connection.execute(self._claim, row).first() is None:
+                    raise OtherBytes
+
+        self._database.write(work)
+
+    def confirm(self, unique_ids: Sequence[str]) -> None:
+        """The registry has these documents: they stay, and this submission's claim ends."""
+        statement = (
+            update(DOCUMENT)
+            .where(_columns.unique_id.in_(sorted(unique_ids)))
+            .values(state=REGISTERED, claims=_ONE_CLAIM_LESS)
+        )
+        self._database.write(lambda connection: connection.execute(statement).close())
+
+    def release(self, unique_ids: Sequence[str]) -> None:
+        """The registry refused this submission: rows that nobody else relies on go."""
+        ours = _columns.unique_id.in_(sorted(unique_ids))
+        unclaimed = (_columns.state == STORED) & (_columns.claims == 0)
+
+        def work(connection: Connection) -> None:
+            connection.execute(update(DOCUMENT).where(ours).values(claims=_ONE_CLAIM_LESS))
+            connection.execute(delete(DOCUMENT).where(ours & unclaimed))
+
+        self._database.write(work)
+
+    def find(self, unique_ids: Iterable[str]) -> dict[str, Document]:
+        """The documents among these that are here, registered or not, by uniqueId."""
+        wanted = list(dict.fromkeys(unique_ids))
+        found: dict[str, Document] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _PAGE):
+                some = _columns.unique_id.in_(wanted[start : start + _PAGE])
+                for row in connection.execute(select(*_COLUMNS).where(some)):
+                    found[row.unique_id] = Document(*row)
+        return found
+
+    def all(self) -> Iterator[Document]:
+        """Every document in the order of uniqueIds, each page a snapshot of its own."""
+        after = ""
+        while page := self._page(after):
+            yield from page
+            after = page[-1].unique_id
+
+    def unconfirmed(self, claimed_before: float) -> list[Unconfirmed]:
+        """The stored documents not claimed since that time (seconds since the epoch)."""
+        old = _columns.claimed_at <= int(claimed_before * 1000)
+        statement = select(_columns.unique_id, _columns.claimed_at).where(UNCONFIRMED, old)
+        with self._database.read() as connection:
+            return [Unconfirmed(*row) for row in connection.execute(statement)]
+
+    def settle(self, document: Unconfirmed, registered: bool) -> bool:
+        """Confirm or remove an unconfirmed row, unless it was claimed meanwhile; whether done."""
+        unchanged = (
+            (_columns.unique_id == document.unique_id)
+            & (_columns.state == STORED)
+            & (_columns.claimed_at == document.claimed_at)
+        )
+        if registered:
+            statement: Any = update(DOCUMENT).values(state=REGISTERED, claims=0)
+        else:
+            statement = delete(DOCUMENT)
+        return self._database.write(
+            lambda connection: bool(connection.execute(statement.where(unchanged)).rowcount)
+        )
+
+    def addresses_in_use(self, addresses: Sequence[str]) -> set[str]:
+        """Those of the addresses that some document has."""
+        statement = select(_columns.sha256).where(_columns.sha256.in_(addresses)).distinct()
+        with self._database.read() as connection:
+            return set(connection.execute(statement).scalars())
+
+    def _page(self, after: str) -> list[Document]:
+        statement = (
+            select(*_COLUMNS)
+            .where(_columns.unique_id > after)
+            .order_by(_columns.unique_id)
+            .limit(_PAGE)
+        )
+        with self._database.read() as connection:
+            return [Document(*row) for row in connection.execute(statement)]
+
+
+def _row(document: Document) -> dict[str, object]:
+    return {
+        "unique_id": document.unique_id,
+        "sha256": document.sha256,
+        "sha1": document.sha1,
+        "size": document.size,
+        "mime_type": document.mime_type,
+        "state": STORED,
+        "claims": 1,
+        "claimed_at": time.time_ns() // 1_000_000,
+    }

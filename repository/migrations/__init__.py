@@ -1,0 +1,1 @@
+"""The repository's schema, version by version (Alembic)."""

@@ -1,0 +1,45 @@
+"""The repository's one table: which bytes a uniqueId stands for.
+
+A uniqueId names one sequence of bytes for ever; several DocumentEntries may share it (ITI
+TF-2 3.42.4.1.3.3.1), and so one row serves them all. A row exists only when its bytes are
+durable in the blob store, and it exists before the registry hears of the document.
+
+``claims`` counts the submissions that rely on the row and whose outcome is not known: one
+submission that is refused must not take away the row under another that is being
+registered. A crash or a lost answer leaves its claim behind, which keeps the row until
+``repository.reconciliation`` has asked the registry.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
+
+METADATA = MetaData()
+
+# The states of a row: bytes durable; and known to be in the registry.
+STORED = "stored"
+REGISTERED = "registered"
+
+# A literal, for a partial index serves only statements that repeat its condition.
+UNCONFIRMED = text(f"state = '{STORED}'")
+
+DOCUMENT = Table(
+    "stored_document",
+    METADATA,
+    Column("unique_id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, index=True),
+    Column("sha1", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("claims", Integer, nullable=False),
+    # When a submission last relied on the row: milliseconds since the epoch, UTC.
+    Column("claimed_at", BigInteger, nullable=False),
+    # Few rows are ever unconfirmed: the index holds those only.
+    Index(
+        "ix_stored_document_unconfirmed",
+        "claimed_at",
+        sqlite_where=UNCONFIRMED,
+        postgresql_where=UNCONFIRMED,
+    ),
+)

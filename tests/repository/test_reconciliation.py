@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, text
+
+from repository import MIGRATIONS
+from repository.documents import Document, Documents
+from repository.reconciliation import Knows, Reconciliation, reconcile
+from repository.schema import DOCUMENT
+from soap.message import InMemory
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.space import LowWaterMark
+from transactions.registry_response import RegistryUnavailable
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database.open(database_url) as opened:
+        opened.migrate(MIGRATIONS)
+        yield opened
+
+
+@pytest.fixture
+def documents(database: Database) -> Documents:
+    return Documents(database)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs", LowWaterMark(minimum_free_bytes=0))
+
+
+def store(documents: Documents, blobs: BlobStore, *unique_ids: str) -> None:
+    """Leave documents as a crash between storing and registering leaves them."""
+    for unique_id in unique_ids:
+        data = unique_id.encode()
+        blob = blobs.keep(InMemory(data))
+        sha1 = hashlib.sha1(data).hexdigest()
+        documents.claim([Document(unique_id, blob.sha256, sha1, blob.size, "text/plain")])
+
+
+def path_of(blobs: BlobStore, unique_id: str) -> Path:
+    return blobs.open(hashlib.sha256(unique_id.encode()).hexdigest()).path
+
+
+def nothing(_: str) -> bool:
+    raise AssertionError("the registry must not be asked")
+
+
+def run(
+    documents: Documents,
+    blobs: BlobStore,
+    knows: Knows = nothing,
+    *,
+    grace: float = 0.0,
+    sweep: bool = False,
+    scrub: bool = False,
+) -> Reconciliation:
+    return reconcile(documents, blobs, knows, grace_seconds=grace, sweep=sweep, scrub=scrub)
+
+
+def test_stored_documents_are_settled_by_what_the_registry_knows(
+    documents: Documents, blobs: BlobStore
+) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    report = run(documents, blobs, lambda unique_id: unique_id == "1.1", sweep=True)
+    assert (report.confirmed, report.removed) == (["1.1"], ["1.2"])
+    assert (len(report.unreferenced), report.swept, report.alarm) == (1, 1, False)
+    assert set(documents.find(["1.1", "1.2"])) == {"1.1"}
+    assert [blob.size for blob in blobs.inventory()] == [3]
+    assert run(documents, blobs) == Reconciliation()
+
+
+def test_a_registered_document_is_not_asked_about(documents: Documents, blobs: BlobStore) -> None:
+    store(documents, blobs, "1.1")
+    documents.confirm(["1.1"])
+    assert run(documents, blobs, sweep=True) == Reconciliation()
+
+
+def test_what_is_young_is_left_alone(documents: Documents, blobs: BlobStore) -> None:
+    store(documents, blobs, "1.1")
+    blobs.keep(InMemory(b"without a row"))
+    assert run(documents, blobs, grace=DAY, sweep=True) == Reconciliation()
+
+
+def test_a_registry_that_is_away_leaves_everything_undecided(
+    documents: Documents, blobs: BlobStore
+) -> None:
+    def away(_: str) -> bool:
+        raise RegistryUnavailable
+
+    store(documents, blobs, "1.1")
+    assert run(documents, blobs, away, sweep=True).undecided == ["1.1"]
+    assert set(documents.find(["1.1"])) == {"1.1"}
+
+
+def test_a_document_claimed_while_the_registry_was_asked_stays(
+    documents: Documents, blobs: BlobStore, database: Database
+) -> None:
+    store(documents, blobs, "1.1")
+    later = text("UPDATE stored_document SET claimed_at = claimed_at + 1")
+
+    def claimed_meanwhile(_: str) -> bool:
+        database.write(lambda connection: connection.execute(later).close())
+        return False
+
+    assert run(documents, blobs, claimed_meanwhile).undecided == ["1.1"]
+    assert set(documents.find(["1.1"])) == {"1.1"}
+
+
+def test_bytes_without_a_row_are_reported_and_kept_unless_a_sweep_is_asked_for(
+    documents: Documents, blobs: BlobStore, database: Database
+) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    documents.confirm(["1.1", "1.2"])
+    row = delete(DOCUMENT).where(DOCUMENT.c.unique_id == "1.1")
+    database.write(lambda connection: connection.execute(row).close())
+    lost = hashlib.sha256(b"1.1").hexdigest()
+    assert run(documents, blobs) == Reconciliation(unreferenced=[lost])
+    assert len(list(blobs.inventory())) == 2
+    assert run(documents, blobs, sweep=True) == Reconciliation(unreferenced=[lost], swept=1)
+    assert run(documents, blobs) == Reconciliation()
+
+
+def test_a_row_without_its_bytes_is_an_alarm_and_nothing_else_is_reported(
+    documents: Documents, blobs: BlobStore
+) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    documents.confirm(["1.1", "1.2"])
+    path_of(blobs, "1.2").unlink()
+    report = run(documents, blobs)
+    assert report == Reconciliation(missing=["1.2"])
+    assert report.alarm
+
+
+def test_damage_of_the_same_size_is_found_by_scrubbing_only(
+    documents: Documents, blobs: BlobStore
+) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    documents.confirm(["1.1", "1.2"])
+    path_of(blobs, "1.1").write_bytes(b"1.x")
+    assert not run(documents, blobs).alarm
+    report = run(documents, blobs, scrub=True)
+    assert report == Reconciliation(damaged=["1.1"])
+    assert report.alarm
+
+
+def test_a_cut_document_is_found_without_scrubbing(documents: Documents, blobs: BlobStore) -> None:
+    store(documents, blobs, "1.1")
+    documents.confirm(["1.1"])
+    os.truncate(path_of(blobs, "1.1"), 1)
+    assert run(documents, blobs).damaged == ["1.1"]
+
+
+def test_abandoned_temporary_files_are_removed(documents: Documents, blobs: BlobStore) -> None:
+    spool = blobs.spool()
+    spool.write(b"half a document")
+    spool.finish()
+    assert run(documents, blobs).temporary == 1
+    assert run(documents, blobs).temporary == 0
+
+
+def test_more_rows_than_a_page_are_all_looked_at(
+    documents: Documents, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repository.documents._PAGE", 2)
+    monkeypatch.setattr("repository.reconciliation._BATCH", 2)
+    names = [f"1.{number}" for number in range(7)]
+    store(documents, blobs, *names)
+    documents.confirm(names)
+    assert [document.unique_id for document in documents.all()] == names
+    assert set(documents.find(names)) == set(names)
+    for name in names:
+        path_of(blobs, name).unlink()
+    assert run(documents, blobs).missing == names
