@@ -121,19 +121,22 @@ class DTM(str):
         """The first moment meant; raises ValueError when there is a ``problem()``."""
         if self._FORM.fullmatch(self) is None:
             raise ValueError("not a DTM")
-        digits = self.padded()
-        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
-        return datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=UTC)
+        return self._moment()
 
     def problem(self) -> str | None:
         """What is wrong with it, the calendar included."""
         if self._FORM.fullmatch(self) is None:
             return "expected a UTC time YYYY[MM[DD[hh[mm[ss]]]]], digits only"
         try:
-            self.earliest()
+            self._moment()
         except ValueError:
             return "no such date or time exists in the calendar"
         return None
+
+    def _moment(self) -> datetime:
+        d = self.padded()
+        date = int(d[:4]), int(d[4:6]), int(d[6:8])
+        return datetime(*date, int(d[8:10]), int(d[10:12]), int(d[12:]), tzinfo=UTC)
 
 
 class HD(NamedTuple):

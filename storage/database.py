@@ -92,7 +92,8 @@ class Database:
 
         ``work`` must not commit, must depend on nothing but the connection and may be run
         again from the start (after a deadlock, a serialization failure, or the failure of
-        another work in the same commit). What it raises is raised here, its effect undone.
+        another work in the same commit). Keep it short and never wait in it for anything
+        else: on SQLite all other works wait. What it raises is raised here, its effect undone.
 
         Raises DatabaseBusy or OutOfSpace when nothing was done, and DatabaseUnavailable
         when the database failed, in which case the outcome of the commit may be unknown.
