@@ -1,0 +1,113 @@
+"""A study and its manifest as plain data: what KOS files and XDS entries are made from.
+
+Texts are decoded (no DICOM character set is left to care about); dates and times keep the
+DICOM form (``YYYYMMDD``, ``HHMMSS.FFFFFF``) in the study's own time zone. An empty string
+means "not known" throughout, as an empty type 2 element does in DICOM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+"""SOP Class UID of Key Object Selection Document Storage."""
+
+
+class ManifestError(ValueError):
+    """Bytes that are not a usable manifest, or a manifest that cannot be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """The patient as the images name them (PS3.3 C.7.1.1)."""
+
+    patient_id: str = ""
+    issuer: str = ""
+    """Issuer of Patient ID (0010,0021): a local name of the authority."""
+    issuer_oid: str = ""
+    """Universal Entity ID of the issuer (0010,0024): the authority's OID."""
+    name: str = ""
+    birth_date: str = ""
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """The study as the images describe it (PS3.3 C.7.2.1) and the order it answers."""
+
+    study_instance_uid: str
+    patient: Patient = field(default_factory=Patient)
+    date: str = ""
+    time: str = ""
+    timezone_offset: str = ""
+    """Timezone Offset From UTC (0008,0201), ``+HHMM`` or ``-HHMM``."""
+    description: str = ""
+    study_id: str = ""
+    accession_number: str = ""
+    accession_issuer_oid: str = ""
+    placer_order_number: str = ""
+    placer_issuer_oid: str = ""
+    requested_procedure_id: str = ""
+    referring_physician: str = ""
+    institution: str = ""
+    manufacturer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestInstance:
+    """One instance that can be retrieved."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestSeries:
+    """One series and where its instances are retrieved from (RAD TF-3 4.68.4.1.2).
+
+    ``retrieve_location_uid`` is the imaging source's repositoryUniqueId for RAD-69,
+    ``retrieve_ae_title`` its name for C-MOVE, ``retrieve_url`` its WADO-RS address.
+    ``modality`` and ``body_part`` describe the series to the XDS entry; the evidence
+    sequence of a KOS has no place for them, so they take no part in a comparison.
+    """
+
+    series_instance_uid: str
+    retrieve_location_uid: str = ""
+    retrieve_ae_title: str = ""
+    retrieve_url: str = ""
+    instances: tuple[ManifestInstance, ...] = ()
+    modality: str = field(default="", compare=False)
+    body_part: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The content of one manifest.
+
+    ``created`` knows its time zone; the times of the study are in the same zone (PS3.3
+    C.12.1.1.8 allows one per object). ``remarks`` says what a reader met that is odd but
+    usable.
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    study: Study
+    series: tuple[ManifestSeries, ...]
+    created: datetime | None = None
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def study_instance_uid(self) -> str:
+        """The study that is listed."""
+        return self.study.study_instance_uid
+
+    @property
+    def patient(self) -> Patient:
+        """Whose study it is."""
+        return self.study.patient
+
+    @property
+    def instance_count(self) -> int:
+        """How many instances are listed."""
+        return sum(len(series.instances) for series in self.series)

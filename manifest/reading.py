@@ -1,0 +1,223 @@
+"""Reading manifests, whoever made them.
+
+Takes any DICOM Key Object Selection document, in any order of elements and items: XDS-I.b
+(RAD TF-3 4.68), key image notes, MADO. What XDS-I.b does not define is passed over. A file
+that is hostile (deflated bombs, endless nesting, broken lengths) ends in ManifestError.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from manifest.encoding import EXPLICIT_VR_LITTLE_ENDIAN, part10_head
+from manifest.model import (
+    KEY_OBJECT_SELECTION,
+    Manifest,
+    ManifestError,
+    ManifestInstance,
+    ManifestSeries,
+    Patient,
+    Study,
+)
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+# A manifest of 100,000 instances has some 28 MB: what inflates to more is a bomb.
+INFLATED_LIMIT_BYTES = 64 * 1024 * 1024
+
+# Where a Part 10 file says how long its meta information is: 128 + "DICM" + (0002,0000).
+_GROUP_LENGTH_AT = 140
+
+_OFFSET = re.compile(r"([+-])([0-9]{2})([0-9]{2})")
+
+# What pydicom lets through when it meets bytes that are not DICOM.
+_UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+
+_warnings_lock = threading.Lock()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest that a KOS file states.
+
+    Raises ManifestError for bytes that are no KOS, for one that lists nothing, and for one
+    that lists several studies (RAD TF-3 4.68: a manifest is about one).
+    """
+    try:
+        with _without_warnings():
+            dataset = dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
+            if dataset.get("SOPClassUID") != KEY_OBJECT_SELECTION:
+                raise ManifestError("the file is not a Key Object Selection document")
+            return _manifest(dataset)
+    except ManifestError:
+        raise
+    except _UNREADABLE as error:
+        # The error's own text may quote the patient: only its kind is told.
+        raise ManifestError(f"not a readable DICOM file ({type(error).__name__})") from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """pydicom's warnings quote values, health data among them: they must not reach a log."""
+    log = logging.getLogger("pydicom")
+    with _warnings_lock, warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        was_disabled, log.disabled = log.disabled, True
+        try:
+            yield
+        finally:
+            log.disabled = was_disabled
+
+
+def _inflated(data: bytes) -> bytes:
+    """``data`` with a deflated data set (PS3.5 A.5) inflated, within INFLATED_LIMIT_BYTES."""
+    if _DEFLATED not in data:
+        return data
+    (length,) = struct.unpack_from("<I", data, _GROUP_LENGTH_AT)
+    start = _GROUP_LENGTH_AT + 4 + length
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:start]:
+        raise ManifestError("a deflated file must say so in its meta information")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = inflater.decompress(data[start:], INFLATED_LIMIT_BYTES)
+    if inflater.unconsumed_tail:
+        raise ManifestError(f"the manifest inflates to more than {INFLATED_LIMIT_BYTES} bytes")
+    return part10_head(KEY_OBJECT_SELECTION, "0", EXPLICIT_VR_LITTLE_ENDIAN) + body
+
+
+def _manifest(dataset: Dataset) -> Manifest:
+    evidence = list(dataset.get("CurrentRequestedProcedureEvidenceSequence") or ())
+    studies = {_text(item, "StudyInstanceUID") for item in evidence}
+    if len(studies) > 1:
+        raise ManifestError(f"the manifest lists {len(studies)} studies, not one")
+    series = _all_series(evidence)
+    if not series:
+        raise ManifestError("the manifest lists no instances")
+    study = _study(dataset, studies.pop())
+    own = _text(dataset, "StudyInstanceUID")
+    remarks = [] if own == study.study_instance_uid else ["the manifest is filed in another study"]
+    return Manifest(
+        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
+        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
+        study=study,
+        series=series,
+        created=_moment(dataset),
+        remarks=tuple(remarks),
+    )
+
+
+def _all_series(evidence: list[Dataset]) -> tuple[ManifestSeries, ...]:
+    """The series of all evidence items; a series told in two parts is put together."""
+    found: dict[str, ManifestSeries] = {}
+    for item in evidence:
+        for read in map(_series, item.get("ReferencedSeriesSequence") or ()):
+            uid = read.series_instance_uid
+            known = found.get(uid)
+            parts = read.instances if known is None else (*known.instances, *read.instances)
+            found[uid] = replace(known or read, instances=parts)
+    return tuple(series for series in found.values() if series.instances)
+
+
+def _series(item: Dataset) -> ManifestSeries:
+    return ManifestSeries(
+        series_instance_uid=_text(item, "SeriesInstanceUID"),
+        retrieve_location_uid=_text(item, "RetrieveLocationUID"),
+        retrieve_ae_title=_text(item, "RetrieveAETitle"),
+        retrieve_url=_text(item, "RetrieveURL"),
+        instances=tuple(
+            ManifestInstance(
+                _text(reference, "ReferencedSOPClassUID"),
+                _text(reference, "ReferencedSOPInstanceUID"),
+            )
+            for reference in item.get("ReferencedSOPSequence") or ()
+        ),
+        modality=_text(item, "Modality"),
+    )
+
+
+def _study(dataset: Dataset, study_instance_uid: str) -> Study:
+    request = _first(dataset, "ReferencedRequestSequence")
+    return Study(
+        study_instance_uid=study_instance_uid,
+        patient=_patient(dataset),
+        date=_text(dataset, "StudyDate"),
+        time=_text(dataset, "StudyTime"),
+        timezone_offset=_text(dataset, "TimezoneOffsetFromUTC"),
+        description=_text(dataset, "StudyDescription"),
+        study_id=_text(dataset, "StudyID"),
+        accession_number=_text(dataset, "AccessionNumber") or _text(request, "AccessionNumber"),
+        accession_issuer_oid=_authority(dataset, "IssuerOfAccessionNumberSequence")
+        or _authority(request, "IssuerOfAccessionNumberSequence"),
+        placer_order_number=_text(request, "PlacerOrderNumberImagingServiceRequest"),
+        placer_issuer_oid=_authority(request, "OrderPlacerIdentifierSequence"),
+        requested_procedure_id=_text(request, "RequestedProcedureID"),
+        referring_physician=_text(dataset, "ReferringPhysicianName"),
+        institution=_text(dataset, "InstitutionName"),
+        manufacturer=_text(dataset, "Manufacturer"),
+    )
+
+
+def _patient(dataset: Dataset) -> Patient:
+    return Patient(
+        patient_id=_text(dataset, "PatientID"),
+        issuer=_text(dataset, "IssuerOfPatientID"),
+        issuer_oid=_authority(dataset, "IssuerOfPatientIDQualifiersSequence"),
+        name=_text(dataset, "PatientName"),
+        birth_date=_text(dataset, "PatientBirthDate"),
+        sex=_text(dataset, "PatientSex"),
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def _first(dataset: Dataset, keyword: str) -> Dataset:
+    items = dataset.get(keyword)
+    return items[0] if items else Dataset()
+
+
+def _authority(dataset: Dataset, keyword: str) -> str:
+    return _text(_first(dataset, keyword), "UniversalEntityID")
+
+
+def _moment(dataset: Dataset) -> datetime | None:
+    """When the content was made; UTC is assumed of a manifest that names no time zone."""
+    digits = _text(dataset, "ContentDate") + _text(dataset, "ContentTime").partition(".")[0]
+    offset = _OFFSET.fullmatch(_text(dataset, "TimezoneOffsetFromUTC"))
+    zone = UTC
+    if offset:
+        size = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        zone = timezone(-size if offset[1] == "-" else size)
+    try:
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=zone)
+    except ValueError:
+        return None
