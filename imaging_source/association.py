@@ -1,0 +1,254 @@
+"""One association with a storage user, from the first byte to the last (PS3.8 9.2, PS3.7 9).
+
+Runs in the thread of its connection: PDUs are read one after the other through the guard,
+data set fragments go straight from the read buffer to the spool, and the response is sent
+when the instance is durable. The acceptor's half of the state machine is so small that its
+states are places in the code: waiting for the request, established, gone.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+import structlog
+
+from imaging_source.dimse import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    COMMAND_LIMIT_BYTES,
+    Command,
+    Fragment,
+    read_command,
+    read_fragments,
+    write_response,
+)
+from imaging_source.elements import Unreadable
+from imaging_source.guard import (
+    AbortReason,
+    Doorman,
+    Limits,
+    PduReader,
+    PduType,
+    PeerGone,
+    ProtocolError,
+)
+from imaging_source.header import is_uid
+from imaging_source.intake import Intake, Outcome, Status
+from imaging_source.negotiation import (
+    LOCAL_LIMIT_EXCEEDED,
+    VERIFICATION,
+    Accepted,
+    Context,
+    Rejection,
+    Titles,
+    abort,
+    negotiate,
+    release_response,
+)
+from storage.errors import StorageError
+
+_log = structlog.get_logger("kosmos.imaging_source")
+
+# Status of a response to a request that is not for a storage provider (PS3.7 C.5).
+_UNRECOGNIZED_OPERATION = 0x0211
+_CLASS_NOT_SUPPORTED = 0x0122
+_INVALID_INSTANCE = 0x0117
+
+
+class _Sink(Protocol):
+    """Where the data set of a request goes."""
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> Outcome:
+        """What to answer."""
+
+    def abort(self) -> None:
+        """Forget the bytes."""
+
+
+class _Refused:
+    """Lets a data set pass by, to answer the request with what is known already."""
+
+    def __init__(self, status: int, comment: str) -> None:
+        self._outcome = Outcome(status, comment)
+
+    def write(self, data: memoryview) -> None:
+        """Let the bytes go."""
+
+    def finish(self) -> Outcome:
+        """The refusal."""
+        return self._outcome
+
+    def abort(self) -> None:
+        """Nothing to forget."""
+
+
+class Association:
+    """Serves one connection."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        intake: Intake,
+        doorman: Doorman,
+        limits: Limits,
+        titles: Titles,
+    ) -> None:
+        self._socket = connection
+        self._intake = intake
+        self._doorman = doorman
+        self._limits = limits
+        self._titles = titles
+        self._reader = PduReader(connection, limits)
+        self._calling = ""
+        self._contexts: dict[int, Context] = {}
+        self._command = bytearray()
+        self._context_id = 0
+        self._request: Command | None = None
+        self._sink: _Sink | None = None
+
+    def serve(self) -> None:
+        """Serve until the association ends, however it ends; does not close the socket."""
+        try:
+            if self._associate():
+                while self._next():
+                    pass
+        except PeerGone as error:
+            _log.info("association lost", code="dicom-peer-gone", reason=str(error))
+        except (ProtocolError, Unreadable) as error:
+            _log.warning("association aborted", code="dicom-protocol", reason=str(error))
+            self._abort(error)
+        finally:
+            if self._sink is not None:
+                self._sink.abort()
+
+    def _associate(self) -> bool:
+        """Answer the association request; whether the association is established."""
+        _, content = self._reader.read()
+        answer = negotiate(content, self._titles, self._limits.pdu_bytes)
+        if isinstance(answer, Accepted) and not self._doorman.associate(self._socket):
+            answer = LOCAL_LIMIT_EXCEEDED
+        if isinstance(answer, Rejection):
+            _log.warning("association rejected", code="dicom-rejected", reason=answer.reason)
+            self._send(answer.encode())
+            self._reader.drain()
+            return False
+        self._calling = answer.calling_ae_title
+        self._contexts = dict(answer.contexts)
+        self._reader.associated()
+        self._send(answer.pdu)
+        return True
+
+    def _next(self) -> bool:
+        """Act on the next PDU; whether the association goes on."""
+        kind, content = self._reader.read()
+        if kind == PduType.P_DATA:
+            for fragment in read_fragments(content):
+                self._take(fragment)
+            return True
+        if kind == PduType.RELEASE_RQ:
+            self._send(release_response())
+        elif kind == PduType.RELEASE_RP:  # an answer to nothing
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "A-RELEASE-RP without a request")
+        return False
+
+    def _take(self, fragment: Fragment) -> None:
+        if fragment.is_command:
+            self._take_command(fragment)
+        elif self._sink is None or fragment.context_id != self._context_id:
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a data set without its command")
+        else:
+            self._store(fragment)
+
+    def _take_command(self, fragment: Fragment) -> None:
+        if self._sink is not None:
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a command inside a data set")
+        if fragment.context_id not in self._contexts:
+            raise ProtocolError(
+                AbortReason.INVALID_PARAMETER, f"no presentation context {fragment.context_id}"
+            )
+        if len(self._command) + len(fragment.data) > COMMAND_LIMIT_BYTES:
+            raise ProtocolError(AbortReason.INVALID_PARAMETER, "the command is too long")
+        self._command += fragment.data
+        if fragment.is_last:
+            self._context_id = fragment.context_id
+            request = read_command(bytes(self._command))
+            self._command.clear()
+            self._begin(request)
+
+    def _begin(self, request: Command) -> None:
+        """Act on a request: now, or when its data set has passed."""
+        if request.field == C_CANCEL_RQ:  # has no response, and nothing here can be cancelled
+            return
+        self._request = request
+        if request.has_data_set:
+            self._sink = self._sink_for(request)
+        elif request.field == C_ECHO_RQ and self._syntax().abstract_syntax == VERIFICATION:
+            self._respond(Outcome(Status.SUCCESS))
+        elif request.field == C_STORE_RQ:
+            self._respond(Outcome(Status.CANNOT_UNDERSTAND, "a C-STORE has a data set"))
+        else:
+            self._respond(Outcome(_UNRECOGNIZED_OPERATION))
+
+    def _syntax(self) -> Context:
+        return self._contexts[self._context_id]
+
+    def _sink_for(self, request: Command) -> _Sink:
+        """Where the data set goes; UIDs are judged here, before they are used for anything."""
+        context = self._syntax()
+        if request.field != C_STORE_RQ:
+            return _Refused(_UNRECOGNIZED_OPERATION, "")
+        if request.sop_class_uid != context.abstract_syntax:
+            return _Refused(_CLASS_NOT_SUPPORTED, "not the SOP class of the context")
+        if not is_uid(request.sop_instance_uid):
+            return _Refused(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
+        try:
+            return self._intake.begin(
+                request.sop_class_uid,
+                request.sop_instance_uid,
+                context.transfer_syntax,
+                self._calling,
+            )
+        except StorageError as error:
+            return _no_room(error)
+
+    def _store(self, fragment: Fragment) -> None:
+        assert self._sink is not None
+        try:
+            self._sink.write(fragment.data)
+        except StorageError as error:
+            self._sink.abort()
+            self._sink = _no_room(error)
+        if fragment.is_last:
+            sink, self._sink = self._sink, None
+            self._respond(sink.finish())
+
+    def _respond(self, outcome: Outcome) -> None:
+        assert self._request is not None
+        self._send(write_response(self._context_id, self._request, outcome.status, outcome.comment))
+
+    def _send(self, pdu: bytes) -> None:
+        try:
+            self._socket.settimeout(self._limits.pdu_seconds)
+            self._socket.sendall(pdu)
+        except OSError as error:
+            raise PeerGone(f"the connection broke: {type(error).__name__}") from error
+
+    def _abort(self, error: ProtocolError | Unreadable) -> None:
+        reason = AbortReason.INVALID_PARAMETER
+        if isinstance(error, ProtocolError):
+            reason = error.reason
+        try:
+            self._send(abort(reason))
+            self._reader.drain()
+        except PeerGone:
+            _log.info("peer left before the abort", code="dicom-peer-gone")
+
+
+def _no_room(error: StorageError) -> _Refused:
+    _log.error("instance refused", code="imaging-storage", error=type(error).__name__)
+    return _Refused(Status.OUT_OF_RESOURCES, "no resources to store the instance")

@@ -1,0 +1,68 @@
+"""Removing what a dead process left behind: half a transfer, a file that no row names.
+
+A file is kept before its row is committed, so a process that dies in between leaves a file
+that nobody can reach. It is harmless, and removed here once it is old enough that no
+transfer can be about to name it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import structlog
+from sqlalchemy import Connection, select, union_all
+
+from imaging_source.schema import INSTANCE, QUARANTINE
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import StorageError
+
+_log = structlog.get_logger("kosmos.imaging_source")
+
+# Far longer than any transfer takes: its file is an hour old before anything is removed.
+GRACE_SECONDS = 3600.0
+
+# Addresses looked up by one statement (SQLite allows 32,766 parameters).
+_LOOKUP_SIZE = 1000
+
+
+def tidy(database: Database, blobs: BlobStore, stop: threading.Event) -> int:
+    """Remove stale transfers and orphaned files; how many there were. Ends early on ``stop``.
+
+    Never raises: what cannot be removed today is removed at another start.
+    """
+    removed = 0
+    try:
+        removed += blobs.sweep_temporary(GRACE_SECONDS)
+        for addresses in _groups(blobs):
+            if stop.is_set():
+                break
+            with database.read() as connection:
+                orphans = addresses - _named(connection, addresses)
+            removed += sum(blobs.delete_if_older(one, GRACE_SECONDS) for one in orphans)
+    except (StorageError, OSError) as error:
+        _log.warning("tidying stopped", code="imaging-tidy", error=type(error).__name__)
+    if removed:
+        _log.warning("orphaned files removed", code="imaging-orphans", count=removed)
+    return removed
+
+
+def _groups(blobs: BlobStore) -> Iterator[set[str]]:
+    """The addresses of all files, as many at a time as one statement takes."""
+    group: set[str] = set()
+    for blob in blobs.inventory():
+        group.add(blob.sha256)
+        if len(group) == _LOOKUP_SIZE:
+            yield group
+            group = set()
+    yield group
+
+
+def _named(connection: Connection, addresses: set[str]) -> set[str]:
+    """Those of the addresses that a row names."""
+    tables = (INSTANCE, QUARANTINE)
+    query = union_all(
+        *(select(table.c.sha256).where(table.c.sha256.in_(addresses)) for table in tables)
+    )
+    return set(connection.execute(query).scalars())

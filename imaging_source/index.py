@@ -1,0 +1,252 @@
+"""The index: what is stored, told from instances as they arrive.
+
+``add`` is one unit of work inside ``Database.write``; the rest reads. First come, first
+kept: an instance that contradicts what is stored is put aside, never mixed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+
+from imaging_source.header import Header
+from imaging_source.schema import INSTANCE, QUARANTINE, SERIES, STUDY
+from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+"""Where ``Database.migrate`` finds this room's schema."""
+
+
+class Verdict(StrEnum):
+    """What became of an instance; the value of a quarantine is its reason."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    OTHER_BYTES = "other-bytes"
+    OTHER_PATIENT = "other-patient"
+    OTHER_STUDY = "other-study"
+
+    @property
+    def is_quarantine(self) -> bool:
+        """Whether the instance was put aside."""
+        return self not in (Verdict.STORED, Verdict.DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """An instance whose file is durable; ``sender`` is the AE title it came from."""
+
+    header: Header
+    transfer_syntax_uid: str
+    sha256: str
+    size: int
+    sender: str
+    received_at: float
+
+
+# What the index knows about the UIDs of an instance, in one statement.
+_KNOWN = select(
+    select(INSTANCE.c.sha256)
+    .where(INSTANCE.c.sop_instance_uid == bindparam("instance"))
+    .scalar_subquery()
+    .label("sha256"),
+    select(STUDY.c.patient_id)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("patient_id"),
+    select(STUDY.c.issuer_oid)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("issuer_oid"),
+    select(SERIES.c.study_instance_uid)
+    .where(SERIES.c.series_instance_uid == bindparam("series"))
+    .scalar_subquery()
+    .label("study_of_series"),
+)
+
+_TOUCH_STUDY = (
+    update(STUDY)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .values(revision=STUDY.c.revision + 1, changed_at=bindparam("now"))
+)
+
+_LIST = (
+    select(
+        INSTANCE.c.series_instance_uid,
+        INSTANCE.c.sop_class_uid,
+        INSTANCE.c.sop_instance_uid,
+        SERIES.c.modality,
+        SERIES.c.body_part,
+    )
+    .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
+    .where(INSTANCE.c.study_instance_uid == bindparam("study"))
+    .order_by(
+        SERIES.c.series_number,
+        INSTANCE.c.series_instance_uid,
+        INSTANCE.c.instance_number,
+        INSTANCE.c.sop_instance_uid,
+    )
+)
+
+
+def add(connection: Connection, arrived: Arrived) -> Verdict:
+    """Take an instance into the index, or say why not.
+
+    The same bytes again change nothing. Other bytes for a known SOP Instance UID, another
+    patient for a known study and another study for a known series go to quarantine.
+    """
+    header = arrived.header
+    uids = {
+        "instance": header.sop_instance_uid,
+        "study": header.study.study_instance_uid,
+        "series": header.series_instance_uid,
+    }
+    known = connection.execute(_KNOWN, uids).mappings().one()
+    verdict = _judge(known, arrived)
+    if verdict is Verdict.STORED:
+        _insert(connection, arrived, known)
+    elif verdict.is_quarantine:
+        _put_aside(connection, arrived, verdict)
+    return verdict
+
+
+def describe(
+    connection: Connection, study_instance_uid: str
+) -> tuple[Study, tuple[ManifestSeries, ...]]:
+    """The study and its series with their instances, in series and instance number order.
+
+    Raises sqlalchemy.exc.NoResultFound for a study that is not there.
+    """
+    found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
+    row = connection.execute(found).mappings().one()
+    listed = connection.execute(_LIST, {"study": study_instance_uid}).mappings()
+    series = []
+    for (uid, modality, body_part), rows in groupby(listed, key=_series_of):
+        instances = (
+            ManifestInstance(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows
+        )
+        series.append(
+            ManifestSeries(
+                series_instance_uid=uid,
+                instances=tuple(instances),
+                modality=modality,
+                body_part=body_part,
+            )
+        )
+    return _study(row), tuple(series)
+
+
+def _series_of(row: RowMapping) -> tuple[str, str, str]:
+    return row["series_instance_uid"], row["modality"], row["body_part"]
+
+
+def _judge(known: RowMapping, arrived: Arrived) -> Verdict:
+    study = arrived.header.study
+    if known["sha256"] is not None:
+        return Verdict.DUPLICATE if known["sha256"] == arrived.sha256 else Verdict.OTHER_BYTES
+    owner = (known["patient_id"], known["issuer_oid"])
+    if known["patient_id"] is not None and owner != _owner(study):
+        return Verdict.OTHER_PATIENT
+    if known["study_of_series"] not in (None, study.study_instance_uid):
+        return Verdict.OTHER_STUDY
+    return Verdict.STORED
+
+
+def _owner(study: Study) -> tuple[str, str]:
+    return study.patient.patient_id, study.patient.issuer_oid
+
+
+def _insert(connection: Connection, arrived: Arrived, known: RowMapping) -> None:
+    header = arrived.header
+    study_uid = header.study.study_instance_uid
+    if known["patient_id"] is None:
+        connection.execute(insert(STUDY), _study_row(header.study, arrived.received_at))
+    if known["study_of_series"] is None:
+        connection.execute(insert(SERIES), _series_row(header))
+    connection.execute(insert(INSTANCE), _instance_row(arrived))
+    connection.execute(_TOUCH_STUDY, {"study": study_uid, "now": arrived.received_at})
+
+
+def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> None:
+    """Keep an instance out of the index; the same bytes are put aside once."""
+    uid = arrived.header.sop_instance_uid
+    already = select(QUARANTINE.c.sha256).where(
+        QUARANTINE.c.sop_instance_uid == uid, QUARANTINE.c.sha256 == arrived.sha256
+    )
+    if connection.execute(already).first() is None:
+        row = {
+            "sop_instance_uid": uid,
+            "sha256": arrived.sha256,
+            "size": arrived.size,
+            "reason": verdict.value,
+            "sender": arrived.sender,
+            "received_at": arrived.received_at,
+        }
+        connection.execute(insert(QUARANTINE), row)
+
+
+def _study_row(study: Study, now: float) -> dict[str, Any]:
+    """The study's columns: the attributes of ``Study`` and ``Patient`` under their own names."""
+    row = asdict(study)
+    patient = row.pop("patient")
+    row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
+    return row | {"changed_at": now, "revision": 0, "published_revision": 0}
+
+
+def _study(row: RowMapping) -> Study:
+    return Study(
+        study_instance_uid=row["study_instance_uid"],
+        patient=Patient(
+            patient_id=row["patient_id"],
+            issuer=row["issuer"],
+            issuer_oid=row["issuer_oid"],
+            name=row["patient_name"],
+            birth_date=row["birth_date"],
+            sex=row["sex"],
+        ),
+        date=row["date"],
+        time=row["time"],
+        timezone_offset=row["timezone_offset"],
+        description=row["description"],
+        study_id=row["study_id"],
+        accession_number=row["accession_number"],
+        accession_issuer_oid=row["accession_issuer_oid"],
+        placer_order_number=row["placer_order_number"],
+        placer_issuer_oid=row["placer_issuer_oid"],
+        requested_procedure_id=row["requested_procedure_id"],
+        referring_physician=row["referring_physician"],
+        institution=row["institution"],
+        manufacturer=row["manufacturer"],
+    )
+
+
+def _series_row(header: Header) -> dict[str, Any]:
+    return {
+        "series_instance_uid": header.series_instance_uid,
+        "study_instance_uid": header.study.study_instance_uid,
+        "modality": header.modality,
+        "series_number": header.series_number,
+        "description": header.series_description,
+        "body_part": header.body_part,
+    }
+
+
+def _instance_row(arrived: Arrived) -> dict[str, Any]:
+    header = arrived.header
+    return {
+        "sop_instance_uid": header.sop_instance_uid,
+        "study_instance_uid": header.study.study_instance_uid,
+        "series_instance_uid": header.series_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": arrived.transfer_syntax_uid,
+        "sha256": arrived.sha256,
+        "size": arrived.size,
+        "instance_number": header.instance_number,
+        "number_of_frames": header.number_of_frames,
+        "received_at": arrived.received_at,
+    }

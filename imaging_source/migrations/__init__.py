@@ -1,0 +1,1 @@
+"""The imaging source's schema, version by version (Alembic)."""

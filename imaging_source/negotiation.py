@@ -1,0 +1,216 @@
+"""Association negotiation of a storage provider (PS3.8 7.1, PS3.7 D.3), on pynetdicom's codecs.
+
+Accepted are Verification and every storage SOP class and transfer syntax that pynetdicom
+knows, except the deflated ones: a megabyte of those may inflate to a gigabyte for whoever
+reads the file later. Extended negotiation is not offered; one operation at a time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from pydicom.uid import UID
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES, APPLICATION_CONTEXT_NAME
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, A_RELEASE_RP
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
+
+from imaging_source.guard import AbortReason, ProtocolError
+from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+VERIFICATION = "1.2.840.10008.1.1"
+_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+# Transfer syntaxes whose data set is deflated (PS3.5 A.5, A.7 and their HTJ2K counterpart).
+_DEFLATED = frozenset(
+    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+)
+
+_CLASSES = frozenset(
+    (VERIFICATION, *(str(context.abstract_syntax) for context in AllStoragePresentationContexts))
+)
+_SYNTAXES = sorted(
+    (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in _DEFLATED),
+    key=lambda uid: uid != _EXPLICIT_VR_LITTLE_ENDIAN,
+)
+
+# Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
+_CONTEXT_LIMIT = 128
+
+# What pynetdicom lets through when the bytes are no A-ASSOCIATE-RQ.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+
+    result: int
+    source: int
+    reason: int
+
+    def encode(self) -> bytes:
+        """The PDU."""
+        primitive = A_ASSOCIATE()
+        primitive.result = self.result
+        primitive.result_source = self.source
+        primitive.diagnostic = self.reason
+        return _bytes(A_ASSOCIATE_RJ(primitive))
+
+
+APPLICATION_CONTEXT_UNKNOWN = Rejection(1, 1, 2)
+CALLING_AE_TITLE_UNKNOWN = Rejection(1, 1, 3)
+CALLED_AE_TITLE_UNKNOWN = Rejection(1, 1, 7)
+PROTOCOL_VERSION_UNKNOWN = Rejection(1, 2, 2)
+TEMPORARY_CONGESTION = Rejection(2, 3, 1)
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Titles:
+    """Whom the provider answers to, and whom it listens to; no ``calling`` means anybody.
+
+    With ``any_called`` the name by which it is called is not checked.
+    """
+
+    called: str = "KOSMOS"
+    calling: frozenset[str] = frozenset()
+    any_called: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An established association: its answer and its accepted contexts by ID."""
+
+    pdu: bytes
+    calling_ae_title: str
+    contexts: Mapping[int, Context] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+def negotiate(content: memoryview, titles: Titles, pdu_bytes: int) -> Accepted | Rejection:
+    """The answer to the A-ASSOCIATE-RQ whose content (without its head) is given.
+
+    Raises ProtocolError for bytes that are none.
+    """
+    request, version = _read(content)
+    if not version & 1:
+        return PROTOCOL_VERSION_UNKNOWN
+    if request.application_context_name != APPLICATION_CONTEXT_NAME:
+        return APPLICATION_CONTEXT_UNKNOWN
+    called = (request.called_ae_title or "").strip()
+    calling = (request.calling_ae_title or "").strip()
+    if not titles.any_called and called != titles.called:
+        return CALLED_AE_TITLE_UNKNOWN
+    if titles.calling and calling not in titles.calling:
+        return CALLING_AE_TITLE_UNKNOWN
+    return _accept(request, calling, pdu_bytes)
+
+
+def release_response() -> bytes:
+    """The A-RELEASE-RP PDU."""
+    return _bytes(A_RELEASE_RP())
+
+
+def abort(reason: AbortReason) -> bytes:
+    """The A-ABORT PDU of the service provider."""
+    pdu = A_ABORT_RQ()
+    pdu.source = 2
+    pdu.reason_diagnostic = int(reason)
+    return _bytes(pdu)
+
+
+def _read(content: memoryview) -> tuple[A_ASSOCIATE, int]:
+    pdu = A_ASSOCIATE_RQ()
+    try:
+        pdu.decode(struct.pack(">BBI", 1, 0, len(content)) + bytes(content))
+        request = pdu.to_primitive()
+        contexts = request.presentation_context_definition_list
+    except _UNREADABLE as error:
+        text = f"the A-ASSOCIATE-RQ cannot be read ({type(error).__name__})"
+        raise ProtocolError(AbortReason.INVALID_PARAMETER, text) from error
+    ids = {context.context_id for context in contexts}
+    if len(ids) != len(contexts) or len(contexts) > _CONTEXT_LIMIT:
+        text = f"{len(contexts)} presentation contexts with {len(ids)} IDs"
+        raise ProtocolError(AbortReason.INVALID_PARAMETER, text)
+    return request, pdu.protocol_version
+
+
+def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int) -> Accepted:
+    roles = {
+        item.sop_class_uid: (item.scu_role, item.scp_role)
+        for item in request.user_information
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid
+    }
+    requested = request.presentation_context_definition_list
+    classes = {context.abstract_syntax for context in requested if context.abstract_syntax}
+    supported = [context for uid in classes if (context := _supported(uid))]
+    results, role_items = negotiate_as_acceptor(requested, supported, roles)
+    answer = A_ASSOCIATE()
+    answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
+    answer.calling_ae_title = request.calling_ae_title
+    answer.called_ae_title = request.called_ae_title
+    answer.result = 0
+    answer.result_source = 1
+    answer.presentation_context_definition_results_list = results
+    answer.user_information = [*_user_information(pdu_bytes), *role_items]
+    accepted = {
+        context.context_id: Context(str(context.abstract_syntax), str(context.transfer_syntax[0]))
+        for context in results
+        if context.result == 0 and context.context_id is not None
+    }
+    return Accepted(_bytes(A_ASSOCIATE_AC(answer)), calling, accepted)
+
+
+def _user_information(
+    pdu_bytes: int,
+) -> list[
+    MaximumLengthNotification
+    | ImplementationClassUIDNotification
+    | ImplementationVersionNameNotification
+]:
+    length = MaximumLengthNotification()
+    length.maximum_length_received = pdu_bytes
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return [length, implementation, version]
+
+
+@lru_cache(maxsize=256)
+def _supported(abstract_syntax: UID) -> PresentationContext | None:
+    """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first."""
+    if abstract_syntax not in _CLASSES:
+        return None
+    return build_context(abstract_syntax, _SYNTAXES)
+
+
+def _bytes(pdu: A_ASSOCIATE_AC | A_ASSOCIATE_RJ | A_RELEASE_RP | A_ABORT_RQ) -> bytes:
+    return bytes(pdu.encode())

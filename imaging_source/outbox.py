@@ -1,0 +1,196 @@
+"""The outbox: publications as rows, from the decision to publish to the registry's answer.
+
+A study has at most one open publication. Everything it will send is in its row before the
+first attempt, so a process that dies at any point leaves either no row or all of it. The
+functions here are the units of work; ``imaging_source.publisher`` strings them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
+
+from imaging_source.schema import PUBLICATION, STUDY
+
+
+class State(StrEnum):
+    """Where a publication is."""
+
+    PENDING = "pending"
+    """To be sent, for the first time or again."""
+    PUBLISHED = "published"
+    """The registry has it."""
+    FAILED = "failed"
+    """Refused for good; ``error`` says why. Waits for new images or for ``retry``."""
+    SUPERSEDED = "superseded"
+    """Failed, and a later publication has taken its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueStudy:
+    """A study that has been quiet long enough; ``replaces`` is the entry of its last manifest."""
+
+    study_instance_uid: str
+    revision: int
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """One row: who, which version of the study, and the bytes to send.
+
+    ``attempts`` counts the one under way. ``error`` is the last answer, for people who may
+    see patient data: never for a log.
+    """
+
+    submission_set_unique_id: str
+    study_instance_uid: str
+    revision: int
+    entry_uuid: str
+    manifest_uid: str
+    manifest: bytes
+    metadata: bytes
+    state: State
+    attempts: int
+    next_attempt_at: float
+    created_at: float
+    error: str | None = None
+
+
+_STUDY_OF_ROW = PUBLICATION.c.study_instance_uid == STUDY.c.study_instance_uid
+_BLOCKED = exists().where(
+    _STUDY_OF_ROW,
+    (PUBLICATION.c.state == State.PENDING)
+    | ((PUBLICATION.c.state == State.FAILED) & (PUBLICATION.c.revision >= STUDY.c.revision)),
+)
+
+
+def due_studies(connection: Connection, quiet_since: float, limit: int) -> list[DueStudy]:
+    """Studies with unpublished images, unchanged since ``quiet_since``, without a blocking row.
+
+    A failed publication blocks until the study changes again.
+    """
+    query = (
+        select(STUDY.c.study_instance_uid, STUDY.c.revision, STUDY.c.published_entry)
+        .where(STUDY.c.revision > STUDY.c.published_revision)
+        .where(STUDY.c.changed_at <= quiet_since, ~_BLOCKED)
+        .order_by(STUDY.c.changed_at)
+        .limit(limit)
+    )
+    return [DueStudy(*row) for row in connection.execute(query)]
+
+
+def enqueue(connection: Connection, publication: Publication) -> None:
+    """Add a publication, which takes the place of the study's failed ones.
+
+    Raises sqlalchemy.exc.IntegrityError if the study has an open one (another publisher).
+    """
+    failed = _of_study(publication.study_instance_uid, State.FAILED)
+    connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
+    row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
+    connection.execute(insert(PUBLICATION), row)
+
+
+def claim(connection: Connection, now: float, lease_until: float) -> Publication | None:
+    """The next publication to send, counted as tried and kept from others until the lease ends.
+
+    The count is durable before anything is sent: a row with attempts may have been received.
+    """
+    query = (
+        select(PUBLICATION)
+        .where(PUBLICATION.c.state == State.PENDING, PUBLICATION.c.next_attempt_at <= now)
+        .order_by(PUBLICATION.c.next_attempt_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    attempts = row["attempts"] + 1
+    _change(
+        connection, row["submission_set_unique_id"], attempts=attempts, next_attempt_at=lease_until
+    )
+    return _publication({**row, "attempts": attempts})
+
+
+def resume(connection: Connection, now: float) -> None:
+    """Let every pending publication be claimed at once, those claimed before included."""
+    pending = PUBLICATION.c.state == State.PENDING
+    connection.execute(update(PUBLICATION).where(pending).values(next_attempt_at=now))
+
+
+def hasten(connection: Connection, now: float) -> None:
+    """Let every open publication be due: for a process that knows it is the only publisher."""
+    rows = update(PUBLICATION).where(PUBLICATION.c.state == State.PENDING)
+    connection.execute(rows.values(next_attempt_at=now))
+
+
+def settle(connection: Connection, publication: Publication) -> None:
+    """The registry has it: the study is published up to the row's revision.
+
+    The bytes are given up: the repository has them now.
+    """
+    _change(
+        connection,
+        publication.submission_set_unique_id,
+        state=State.PUBLISHED,
+        error=None,
+        manifest=b"",
+        metadata=b"",
+    )
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
+        .values(published_revision=publication.revision, published_entry=publication.entry_uuid)
+    )
+
+
+def postpone(connection: Connection, publication: Publication, until: float, error: str) -> None:
+    """Try again at ``until``."""
+    uid = publication.submission_set_unique_id
+    _change(connection, uid, next_attempt_at=until, error=error)
+
+
+def park(connection: Connection, publication: Publication, error: str) -> None:
+    """Refused for good."""
+    _change(connection, publication.submission_set_unique_id, state=State.FAILED, error=error)
+
+
+def retry(connection: Connection, study_instance_uid: str) -> bool:
+    """Let a person's correction take effect: whether the study had a failed publication.
+
+    A new publication is made from the study and today's policy.
+    """
+    failed = _of_study(study_instance_uid, State.FAILED)
+    changed = connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
+    return bool(changed.rowcount)
+
+
+def publications(
+    connection: Connection, state: State | None = None, limit: int = 1000
+) -> list[Publication]:
+    """The newest publications, of one ``state`` or of all."""
+    query = select(PUBLICATION).order_by(PUBLICATION.c.created_at.desc()).limit(limit)
+    if state is not None:
+        query = query.where(PUBLICATION.c.state == state)
+    return [_publication(row) for row in connection.execute(query).mappings()]
+
+
+def _of_study(study_instance_uid: str, state: State) -> tuple[ColumnElement[bool], ...]:
+    return (
+        PUBLICATION.c.study_instance_uid == study_instance_uid,
+        PUBLICATION.c.state == state,
+    )
+
+
+def _change(connection: Connection, submission_set_unique_id: str, **values: object) -> None:
+    key = PUBLICATION.c.submission_set_unique_id
+    row = update(PUBLICATION).where(key == submission_set_unique_id)
+    connection.execute(row.values(values))
+
+
+def _publication(row: Any) -> Publication:
+    return Publication(**{**row, "state": State(row["state"])})

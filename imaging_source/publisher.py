@@ -1,0 +1,276 @@
+"""The publisher: a study that has been quiet for a while becomes a manifest in the registry.
+
+Sends RAD-68 (RAD TF-2 4.68) from the outbox. Never publishes twice: what is sent is fixed
+in a row first; when the outcome of an attempt is unknown, the identical submission is sent
+again; and no refusal is believed before the registry has denied knowing the submission set
+(it refuses a duplicate, and the replacement of an entry that our own first attempt has
+deprecated). New images of a published study lead to a new manifest that replaces the old.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from lxml import etree
+from sqlalchemy.exc import IntegrityError
+
+from imaging_source import outbox
+from imaging_source.index import describe
+from imaging_source.outbox import DueStudy, Publication, State
+from manifest.entry import Identifiers, PublicationPolicy, build_submission, time_zone_of
+from manifest.kos import Manifest, ManifestError, ManifestSeries, write_kos
+from manifest.model import Study
+from metadata.catalogue import RegistryError
+from metadata.datatypes import new_oid, new_uuid_urn
+from metadata.identifiers import ERROR, SUCCESS
+from soap.message import InMemory
+from storage.database import Database
+from storage.errors import StorageError
+from storage.faultpoints import reach
+from transactions.iti_41 import ProvideAndRegisterRequest
+from transactions.iti_42 import SubmitObjectsRequest
+from transactions.registry_response import RegistryResponse
+
+_log = structlog.get_logger("kosmos.imaging_source")
+
+DEFAULT_QUIET_SECONDS = 30.0
+_POLL_SECONDS = 1.0
+
+# Between two attempts: 5 s, then twice as long each time, 15 minutes at most.
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 900.0
+# A publisher that died in the middle of an attempt is followed by another after this time,
+# longer than any answer takes.
+_LEASE_SECONDS = 120.0
+# A peer that does not answer must not keep the process from stopping within 30 s.
+_STOP_SECONDS = 10.0
+# Studies made ready in one round: their descriptions are held in memory together.
+_STUDIES_PER_ROUND = 20
+
+# Refusals that time may cure (ITI TF-3 4.2.4.1): too much work, too little room, a registry
+# that is away, a failure inside; and a patient whose identity feed is still on its way.
+TRANSIENT_CODES = frozenset(
+    {
+        "XDSRegistryBusy",
+        "XDSRepositoryBusy",
+        "XDSRegistryOutOfResources",
+        "XDSRepositoryOutOfResources",
+        "XDSRegistryNotAvailable",
+        "XDSRegistryError",
+        "XDSRepositoryError",
+        "XDSUnknownPatientId",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the published instances are retrieved from, as the manifest says it."""
+
+    repository_unique_id: str
+    """Retrieve Location UID: the imaging source's own repositoryUniqueId."""
+    ae_title: str = ""
+    wado_url: str = ""
+
+
+class Publisher:
+    """Publishes the studies of one database.
+
+    ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
+    "outcome unknown". ``already_registered`` asks the registry whether it has the submission
+    set with a given uniqueId (ITI-18).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        policy: PublicationPolicy,
+        place: Place,
+        provide_and_register: Callable[[ProvideAndRegisterRequest], RegistryResponse],
+        already_registered: Callable[[str], bool],
+        *,
+        quiet_seconds: float = DEFAULT_QUIET_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._policy = policy
+        self._place = place
+        self._provide_and_register = provide_and_register
+        self._already_registered = already_registered
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Publish from a thread until ``stop``.
+
+        What an earlier process left in the middle is tried at once: its outcome is unknown,
+        and sending the same submission again is harmless.
+        """
+        now = self._clock()
+        self._database.write(lambda connection: outbox.resume(connection, now))
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the publication under way, or leave it to the next process."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def run_once(self) -> int:
+        """Make ready what is due and send what is ready; how many submissions were sent."""
+        self._make_ready()
+        sent = 0
+        while not self._stopping.is_set() and (publication := self._claim()) is not None:
+            self._send(publication)
+            sent += 1
+        return sent
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.run_once()
+            except StorageError as error:
+                _log.error("publishing waits", code="publisher-storage", error=type(error).__name__)
+            self._stopping.wait(_POLL_SECONDS)
+
+    # --- from study to row
+
+    def _make_ready(self) -> None:
+        since = self._clock() - self._quiet_seconds
+        with self._database.read() as connection:  # one snapshot: revision and content agree
+            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
+            described = [(study, describe(connection, study.study_instance_uid)) for study in due]
+        for study, (description, series) in described:
+            row = self._publication(study, self._manifest(description, series))
+            with suppress(IntegrityError):  # another publisher was faster
+                self._database.write(partial(outbox.enqueue, publication=row))
+
+    def _publication(self, due: DueStudy, manifest: Manifest) -> Publication:
+        """The row for a study: all bytes and identifiers of what will be sent.
+
+        A study that cannot be published gets a failed row, so that somebody sees it.
+        """
+        identifiers = Identifiers(
+            entry_uuid=new_uuid_urn(),
+            submission_set_uuid=new_uuid_urn(),
+            submission_set_unique_id=new_oid(),
+            member_uuid=new_uuid_urn(),
+            replacement_uuid=new_uuid_urn(),
+        )
+        now = self._clock()
+        row = Publication(
+            submission_set_unique_id=identifiers.submission_set_unique_id,
+            study_instance_uid=due.study_instance_uid,
+            revision=due.revision,
+            entry_uuid=identifiers.entry_uuid,
+            manifest_uid=manifest.sop_instance_uid,
+            manifest=b"",
+            metadata=b"",
+            state=State.PENDING,
+            attempts=0,
+            next_attempt_at=now,
+            created_at=now,
+        )
+        try:
+            submission = build_submission(manifest, self._policy, identifiers, due.replaces)
+            metadata = etree.tostring(SubmitObjectsRequest.of(submission).element)
+            return replace(row, manifest=write_kos(manifest), metadata=metadata)
+        except ManifestError as error:
+            _log.error("study cannot be published", code="publisher-unpublishable")
+            return replace(row, state=State.FAILED, error=str(error))
+
+    def _manifest(self, study: Study, series: tuple[ManifestSeries, ...]) -> Manifest:
+        zone = time_zone_of(study, self._policy.time_zone)
+        located = (
+            replace(
+                one,
+                retrieve_location_uid=self._place.repository_unique_id,
+                retrieve_ae_title=self._place.ae_title,
+                retrieve_url=self._place.wado_url,
+            )
+            for one in series
+        )
+        return Manifest(
+            sop_instance_uid=new_oid(),
+            series_instance_uid=new_oid(),
+            study=study,
+            series=tuple(located),
+            created=datetime.fromtimestamp(self._clock(), UTC).astimezone(zone),
+        )
+
+    # --- from row to registry
+
+    def _claim(self) -> Publication | None:
+        now = self._clock()
+        return self._database.write(
+            lambda connection: outbox.claim(connection, now, now + _LEASE_SECONDS)
+        )
+
+    def _send(self, publication: Publication) -> None:
+        reach("publisher.before_send")
+        try:
+            response = self._provide_and_register(_request(publication))
+            reach("publisher.after_send")
+            published = response.status == SUCCESS or self._confirmed(publication, response)
+        except Exception as error:  # noqa: BLE001 - any failure to hear the answer is the same
+            kind = type(error).__name__
+            _log.warning("outcome unknown", code="publisher-outcome-unknown", error=kind)
+            self._postpone(publication, f"outcome unknown: {kind}")
+            return
+        if published:
+            self._database.write(lambda connection: outbox.settle(connection, publication))
+            _log.info("study published", code="publisher-published", attempts=publication.attempts)
+        else:
+            self._refused(publication, response)
+
+    def _confirmed(self, publication: Publication, response: RegistryResponse) -> bool:
+        """Whether a refused submission is in the registry all the same: sent by us before."""
+        if _is_transient(response):
+            return False
+        return self._already_registered(publication.submission_set_unique_id)
+
+    def _refused(self, publication: Publication, response: RegistryResponse) -> None:
+        codes = [error.code for error in _errors(response)]
+        text = "\n".join(f"{error.code}: {error.context}" for error in _errors(response))
+        if _is_transient(response):
+            _log.warning("publication waits", code="publisher-refused-now", codes=codes)
+            self._postpone(publication, text)
+        else:
+            _log.error("publication refused", code="publisher-refused", codes=codes)
+            self._database.write(
+                lambda connection: outbox.park(connection, publication, text or response.status)
+            )
+
+    def _postpone(self, publication: Publication, error: str) -> None:
+        wait = _FIRST_RETRY_SECONDS * 2 ** min(publication.attempts - 1, 16)
+        until = self._clock() + min(wait, _LAST_RETRY_SECONDS)
+        self._database.write(
+            lambda connection: outbox.postpone(connection, publication, until, error)
+        )
+
+
+def _request(publication: Publication) -> ProvideAndRegisterRequest:
+    """The submission as its row fixed it; made anew each time, for a receiver may edit it."""
+    submit = SubmitObjectsRequest(etree.fromstring(publication.metadata))
+    return ProvideAndRegisterRequest(
+        submit, {publication.entry_uuid: InMemory(publication.manifest)}
+    )
+
+
+def _errors(response: RegistryResponse) -> list[RegistryError]:
+    return [error for error in response.errors if error.severity == ERROR]
+
+
+def _is_transient(response: RegistryResponse) -> bool:
+    errors = _errors(response)
+    return bool(errors) and all(error.code in TRANSIENT_CODES for error in errors)

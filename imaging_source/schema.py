@@ -1,0 +1,141 @@
+"""The tables of an imaging source: what has been stored, and what is to be published.
+
+One database of its own (``imaging.db``). Rows of a study are reached by its UID, series and
+instances by study first, so a study stays together however the tables are spread.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+METADATA = MetaData(
+    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_name)s"}
+)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+# ``revision`` counts the instances that changed the study; ``published_revision`` is the
+# count at the time of the manifest that the registry has, whose entry is
+# ``published_entry``. Times are seconds since the epoch.
+STUDY = Table(
+    "study",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    _text("patient_id"),
+    _text("issuer"),
+    _text("issuer_oid"),
+    _text("patient_name"),
+    _text("birth_date"),
+    _text("sex"),
+    _text("date"),
+    _text("time"),
+    _text("timezone_offset"),
+    _text("description"),
+    _text("study_id"),
+    _text("accession_number"),
+    _text("accession_issuer_oid"),
+    _text("placer_order_number"),
+    _text("placer_issuer_oid"),
+    _text("requested_procedure_id"),
+    _text("referring_physician"),
+    _text("institution"),
+    _text("manufacturer"),
+    Column("changed_at", Float, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("published_revision", Integer, nullable=False),
+    Column("published_entry", Text),
+)
+# The studies that wait to be published, the longest quiet first.
+Index(
+    "ix_study_unpublished",
+    STUDY.c.changed_at,
+    sqlite_where=STUDY.c.revision > STUDY.c.published_revision,
+    postgresql_where=STUDY.c.revision > STUDY.c.published_revision,
+)
+
+SERIES = Table(
+    "series",
+    METADATA,
+    Column("series_instance_uid", Text, primary_key=True),
+    _text("study_instance_uid"),
+    _text("modality"),
+    Column("series_number", Integer),
+    _text("description"),
+    _text("body_part"),
+)
+Index("ix_series_study", SERIES.c.study_instance_uid)
+
+# ``sha256`` is the address of the Part 10 file in the blob store.
+INSTANCE = Table(
+    "instance",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("sop_class_uid"),
+    _text("transfer_syntax_uid"),
+    _text("sha256"),
+    Column("size", BigInteger, nullable=False),
+    Column("instance_number", Integer),
+    Column("number_of_frames", Integer, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+Index("ix_instance_study", INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
+Index("ix_instance_sha256", INSTANCE.c.sha256)
+
+# What was received and kept but not taken into the index, for a person to look at.
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    _text("sop_instance_uid"),
+    _text("sha256"),
+    Column("size", BigInteger, nullable=False),
+    _text("reason"),
+    _text("sender"),
+    Column("received_at", Float, nullable=False),
+)
+Index("ix_quarantine_instance", QUARANTINE.c.sop_instance_uid, QUARANTINE.c.sha256, unique=True)
+Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
+
+# Manifests on their way. ``manifest`` and ``metadata`` are the very bytes to send, fixed
+# before the first attempt so that every later one is the same. ``state`` is one of those of
+# ``imaging_source.outbox``.
+PUBLICATION = Table(
+    "publication",
+    METADATA,
+    Column("submission_set_unique_id", Text, primary_key=True),
+    _text("study_instance_uid"),
+    Column("revision", Integer, nullable=False),
+    _text("entry_uuid"),
+    _text("manifest_uid"),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("metadata", LargeBinary, nullable=False),
+    _text("state"),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("error", Text),
+)
+Index("ix_publication_study", PUBLICATION.c.study_instance_uid)
+# One publication of a study at a time, whoever publishes: the next one replaces its entry.
+Index(
+    "ix_publication_open",
+    PUBLICATION.c.study_instance_uid,
+    unique=True,
+    sqlite_where=PUBLICATION.c.state == "pending",
+    postgresql_where=PUBLICATION.c.state == "pending",
+)
+Index("ix_publication_due", PUBLICATION.c.state, PUBLICATION.c.next_attempt_at)

@@ -1,0 +1,486 @@
+"""Publishing: when, what, how often, and what becomes of refusals and silence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from lxml import etree
+from pydicom.dataset import Dataset
+from sqlalchemy import select
+
+from imaging_source import outbox
+from imaging_source.outbox import DueStudy, Publication, State
+from imaging_source.publisher import Place, Publisher
+from imaging_source.schema import STUDY
+from manifest.entry import PublicationPolicy
+from manifest.kos import Manifest, read_manifest
+from metadata.catalogue import RegistryError
+from metadata.identifiers import RPLC
+from metadata.model import DocumentEntry, Submission
+from storage.database import Database
+from transactions.iti_41 import ProvideAndRegisterRequest
+from transactions.registry_response import RegistryResponse
+
+SOURCE = "1.2.250.1.9.9"
+Make = Callable[..., Dataset]
+Store = Callable[..., int]
+
+
+@dataclass
+class Registry:
+    """A repository and registry in one, which refuses what it has and fails when told to.
+
+    ``before`` and ``after`` are raised before and after the next submission is taken;
+    ``refuse`` are codes to answer the next ones with.
+    """
+
+    submissions: list[Submission] = field(default_factory=list)
+    manifests: list[Manifest] = field(default_factory=list)
+    seen: list[tuple[bytes, bytes]] = field(default_factory=list)
+    before: list[Exception] = field(default_factory=list)
+    after: list[Exception] = field(default_factory=list)
+    refuse: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    deaf: bool = False
+    heard: threading.Event = field(default_factory=threading.Event)
+
+    def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
+        ((document_id, content),) = request.documents.items()
+        data = b"".join(content.chunks())
+        self.seen.append((etree.tostring(request.submit.element), data))
+        if self.before:
+            raise self.before.pop()
+        if self.refuse:
+            return RegistryResponse.of([RegistryError(self.refuse.pop(), "no")])
+        submission = request.submit.submission
+        assert document_id == submission.documents[0].entry_uuid
+        if self.knows(submission.submission_sets[0].unique_id or ""):
+            codes = ("XDSDuplicateUniqueIdInRegistry", "XDSRegistryDeprecatedDocumentError")
+            return RegistryResponse.of([RegistryError(code, "again") for code in codes])
+        self.submissions.append(submission)
+        self.manifests.append(read_manifest(data))
+        self.heard.set()
+        request.submit.element.clear()  # a repository may edit what it is given
+        if self.after:
+            raise self.after.pop()
+        return RegistryResponse.of()
+
+    def already_registered(self, submission_set_unique_id: str) -> bool:
+        self.asked.append(submission_set_unique_id)
+        if self.deaf:
+            raise TimeoutError
+        return self.knows(submission_set_unique_id)
+
+    def knows(self, submission_set_unique_id: str) -> bool:
+        return any(
+            one.submission_sets[0].unique_id == submission_set_unique_id for one in self.submissions
+        )
+
+    def entries(self) -> list[DocumentEntry]:
+        return [one.documents[0] for one in self.submissions]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def publisher(
+    database: Database, policy: PublicationPolicy, registry: Registry, clock: Any
+) -> Publisher:
+    return Publisher(
+        database,
+        policy,
+        Place(repository_unique_id=SOURCE, ae_title="KOSMOS"),
+        registry.provide_and_register,
+        registry.already_registered,
+        quiet_seconds=30,
+        clock=clock,
+    )
+
+
+def outbox_rows(database: Database) -> list[Publication]:
+    with database.read() as connection:
+        return outbox.publications(connection)
+
+
+def test_a_study_is_published_when_it_has_been_quiet(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    store(make_instance())
+    clock.now += 20
+    store(make_instance())
+    clock.now += 20
+
+    assert publisher.run_once() == 0
+    clock.now += 11
+    assert publisher.run_once() == 1
+    assert publisher.run_once() == 0
+
+    (manifest,) = registry.manifests
+    assert manifest.instance_count == 2
+    (series,) = manifest.series
+    assert (series.retrieve_location_uid, series.retrieve_ae_title) == (SOURCE, "KOSMOS")
+    (entry,) = registry.entries()
+    assert entry.unique_id == manifest.sop_instance_uid
+    assert entry.patient_id == "P1^^^&1.2.3.4&ISO"
+
+
+def test_a_duplicate_does_not_publish_a_study_again(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    instance = make_instance()
+    store(instance)
+    clock.now += 60
+    publisher.run_once()
+
+    store(instance)
+    clock.now += 60
+
+    assert publisher.run_once() == 0
+    assert len(registry.submissions) == 1
+
+
+def test_new_images_replace_the_manifest_again_and_again(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    for _ in range(3):
+        store(make_instance())
+        clock.now += 60
+        assert publisher.run_once() == 1
+
+    first, second, third = registry.entries()
+    assert [manifest.instance_count for manifest in registry.manifests] == [1, 2, 3]
+    replacements = [
+        association
+        for one in registry.submissions
+        for association in one.associations
+        if association.association_type == RPLC
+    ]
+    assert [(one.source, one.target) for one in replacements] == [
+        (second.entry_uuid, first.entry_uuid),
+        (third.entry_uuid, second.entry_uuid),
+    ]
+
+
+def test_a_lost_answer_leads_to_the_identical_submission_and_one_entry(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.after.append(TimeoutError())
+
+    assert publisher.run_once() == 1
+    (row,) = outbox_rows(database)
+    assert (row.state, row.error) == (State.PENDING, "outcome unknown: TimeoutError")
+    assert publisher.run_once() == 0  # not at once
+    clock.now += 6
+    assert publisher.run_once() == 1
+
+    assert registry.seen[0] == registry.seen[1]
+    assert len(registry.submissions) == 1
+    (row,) = outbox_rows(database)
+    assert (row.state, row.attempts, row.error) == (State.PUBLISHED, 2, None)
+
+
+def test_a_lost_answer_of_a_replacement_is_recovered_too(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    publisher.run_once()
+    store(make_instance())
+    clock.now += 60
+    registry.after.append(ConnectionResetError())
+    publisher.run_once()
+    clock.now += 60
+    publisher.run_once()
+
+    assert len(registry.submissions) == 2
+    store(make_instance())
+    clock.now += 60
+    publisher.run_once()
+    assert registry.submissions[2].associations[1].target == registry.entries()[1].entry_uuid
+
+
+def test_images_that_arrive_while_an_outcome_is_unknown_wait_for_it(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.after.append(TimeoutError())
+    publisher.run_once()
+    store(make_instance())
+    clock.now += 60
+
+    assert publisher.run_once() == 1
+    assert [manifest.instance_count for manifest in registry.manifests] == [1]
+    assert publisher.run_once() == 1
+    assert [manifest.instance_count for manifest in registry.manifests] == [1, 2]
+    assert registry.submissions[1].associations[1].association_type == RPLC
+
+
+@pytest.mark.parametrize(
+    "code", ["XDSRepositoryBusy", "XDSRegistryNotAvailable", "XDSUnknownPatientId"]
+)
+def test_what_time_may_cure_is_tried_again_later_and_later(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+    code: str,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.refuse = [code] * 3
+    waits = []
+    for _ in range(3):
+        assert publisher.run_once() == 1
+        (row,) = outbox_rows(database)
+        assert (row.state, row.error) == (State.PENDING, f"{code}: no")
+        waits.append(row.next_attempt_at - clock.now)
+        clock.now = row.next_attempt_at
+
+    assert waits == [5, 10, 20]
+    assert publisher.run_once() == 1
+    assert outbox_rows(database)[0].state is State.PUBLISHED
+    assert registry.asked == []
+
+
+def test_the_longest_wait_is_a_quarter_of_an_hour(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.before = [OSError("away")] * 12
+    for _ in range(12):
+        publisher.run_once()
+        wait = outbox_rows(database)[0].next_attempt_at - clock.now
+        clock.now += wait
+
+    assert wait == 900
+
+
+def test_a_refusal_for_good_is_parked_with_its_text(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.refuse = ["XDSRegistryMetadataError"]
+    publisher.run_once()
+    clock.now += 100_000
+
+    assert publisher.run_once() == 0
+    (row,) = outbox_rows(database)
+    assert (row.state, row.error) == (State.FAILED, "XDSRegistryMetadataError: no")
+    assert registry.asked == [row.submission_set_unique_id]
+
+
+def test_a_refusal_is_not_believed_while_the_registry_cannot_be_asked(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.refuse = ["XDSRegistryMetadataError"]
+    registry.deaf = True
+    publisher.run_once()
+
+    assert outbox_rows(database)[0].state is State.PENDING
+
+
+def test_a_parked_study_is_published_again_after_a_correction(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    uid = make_instance().StudyInstanceUID
+    clock.now += 60
+    registry.refuse = ["XDSRegistryMetadataError"]
+    publisher.run_once()
+
+    assert database.write(lambda connection: outbox.retry(connection, uid))
+    assert not database.write(lambda connection: outbox.retry(connection, uid))
+    clock.now += 1
+    assert publisher.run_once() == 1
+
+    states = [row.state for row in outbox_rows(database)]
+    assert states == [State.PUBLISHED, State.SUPERSEDED]
+
+
+def test_new_images_give_a_parked_study_another_chance(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.refuse = ["XDSRegistryMetadataError"]
+    publisher.run_once()
+    store(make_instance())
+    clock.now += 60
+
+    assert publisher.run_once() == 1
+    assert [manifest.instance_count for manifest in registry.manifests] == [2]
+
+
+def test_a_study_without_patient_is_shown_as_failed_and_never_sent(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance(PatientID=""))
+    clock.now += 60
+
+    assert publisher.run_once() == 0
+    assert publisher.run_once() == 0
+    (row,) = outbox_rows(database)
+    assert (row.state, row.error) == (State.FAILED, "the study has no Patient ID")
+    assert registry.seen == []
+
+
+def test_one_study_that_fails_does_not_hold_up_the_others(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    store(make_instance())
+    store(make_instance(StudyInstanceUID="1.9.1", SeriesInstanceUID="1.9.2"))
+    clock.now += 60
+    registry.before.append(OSError("away"))
+
+    assert publisher.run_once() == 2
+    assert len(registry.submissions) == 1
+
+
+def test_two_publishers_of_one_database_publish_a_study_once(
+    publisher: Publisher,
+    database: Database,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    decide = publisher._publication
+
+    def decide_twice(due: DueStudy, manifest: Manifest) -> Publication:
+        other = decide(due, manifest)  # the other publisher decides at the same moment
+        database.write(lambda connection: outbox.enqueue(connection, other))
+        return decide(due, manifest)
+
+    monkeypatch.setattr(publisher, "_publication", decide_twice)
+    publisher.run_once()
+    publisher.run_once()
+
+    assert len(registry.submissions) == 1
+
+
+def test_a_publication_under_way_elsewhere_is_left_alone_until_its_lease_ends(
+    publisher: Publisher,
+    registry: Registry,
+    database: Database,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    publisher._make_ready()
+    claimed = database.write(
+        lambda connection: outbox.claim(connection, clock.now, clock.now + 300)
+    )
+    assert claimed is not None
+
+    assert publisher.run_once() == 0
+    clock.now += 301
+    assert publisher.run_once() == 1
+    assert len(registry.submissions) == 1
+
+
+def test_a_publisher_that_starts_takes_up_what_a_dead_one_left(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    publisher._make_ready()
+    database.write(lambda connection: outbox.claim(connection, clock.now, clock.now + 1000))
+
+    publisher.start()
+    assert registry.heard.wait(10)
+    publisher.stop()
+
+    assert outbox_rows(database)[0].state is State.PUBLISHED
+
+
+def test_the_thread_publishes_and_stops(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    publisher.start()
+    assert registry.heard.wait(10)
+    publisher.stop()
+
+    with database.read() as connection:
+        row = connection.execute(select(STUDY)).mappings().one()
+    assert row["published_revision"] == row["revision"] == 1
+    assert row["published_entry"] == registry.entries()[0].entry_uuid
+
+
+def test_bytes_are_given_up_once_the_repository_has_them(
+    publisher: Publisher, store: Store, make_instance: Make, clock: Any, database: Database
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    publisher.run_once()
+
+    (row,) = outbox_rows(database)
+    assert (row.manifest, row.metadata) == (b"", b"")
+    assert row.state is State.PUBLISHED
