@@ -1,0 +1,91 @@
+"""What an endpoint offers: exchanges bound to the functions that perform them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from soap.message import Incoming, Outgoing
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Exchange(Protocol[Request, Response]):
+    """One request and its response on the wire, as ``transactions.Transaction`` declares it."""
+
+    @property
+    def number(self) -> str:
+        """The transaction's number, "ITI-18"."""
+
+    @property
+    def name(self) -> str:
+        """Its name, "Registry Stored Query"."""
+
+    @property
+    def action(self) -> str:
+        """WS-Addressing action of the request."""
+
+    @property
+    def response_action(self) -> str:
+        """WS-Addressing action of the response."""
+
+    @property
+    def root(self) -> str:
+        """The request's root element in Clark notation."""
+
+    @property
+    def mtom(self) -> bool:
+        """Whether both directions travel as MTOM/XOP."""
+
+    @property
+    def read_request(self) -> Callable[[Incoming], Request]:
+        """Makes the request of a message; raises faults.InvalidBody, message.ContentError."""
+
+    @property
+    def write_request(self) -> Callable[[Request], Outgoing]:
+        """Makes the message of a request."""
+
+    @property
+    def read_response(self) -> Callable[[Incoming], Response]:
+        """Makes the response of a message; raises faults.InvalidBody, message.ContentError."""
+
+    @property
+    def write_response(self) -> Callable[[Response], Outgoing]:
+        """Makes the message of a response."""
+
+    @property
+    def refuse(self) -> Callable[[str], Response]:
+        """Makes the response to a body that could not be read (ITI TF-3 4.2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Who calls, and under which identifiers the call is found again.
+
+    ``peer`` is the network address, ``certificate`` the verified client certificate in PEM
+    (None without mutual TLS). ``correlation_id`` is the trace of ``traceparent`` where the
+    caller sent one, else the MessageID, else made up.
+    """
+
+    message_id: str | None
+    correlation_id: str
+    peer: str
+    action: str
+    certificate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Request, Response]):
+    """An exchange and the plain function that performs it.
+
+    ``inline`` runs the handler in the event loop: only for reads that answer within about a
+    millisecond and never wait. Messages with attachments and large ones use the pool anyway.
+    The handler may raise ``SoapFault`` (``SoapFault.busy()`` when overloaded); whatever else
+    it raises becomes a Receiver fault that tells the caller nothing but a reference.
+    """
+
+    exchange: Exchange[Request, Response]
+    handler: Callable[[Request, CallContext], Response]
+    inline: bool = False
