@@ -1,0 +1,153 @@
+"""What a conformance case is, and how cases are collected.
+
+A case names itself in English and French, the part of the standard it stands for, the actor
+it tests, the endpoints it needs, what must come back, and how to bring that about. The
+stimulus is a generator: each thing it yields was seen on the wire and is judged against the
+next of the expectations; only then does the stimulus go on. What is merely preparation is
+not yielded: when it fails, so does the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from conformance.text import Text
+
+if TYPE_CHECKING:
+    from conformance.bench import Bench
+    from conformance.expectation import Expectation
+    from conformance.seen import Seen
+
+Stimulus = Callable[["Bench"], Iterator["Seen"]]
+
+
+class Actor(Enum):
+    """Whose behaviour a case judges."""
+
+    REPOSITORY = Text("Document Repository", "Entrepôt de documents")
+    REGISTRY_SUBMIT = Text("Document Registry: submissions", "Registre : soumissions")
+    REGISTRY_QUERY = Text("Document Registry: queries", "Registre : requêtes")
+    PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
+    WEB_SERVICES = Text("Web services", "Services web")
+    IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+
+
+NEEDS = {
+    "registry": Text("--registry URL", "--registry URL"),
+    "repository": Text("--repository URL", "--repository URL"),
+    "imaging": Text("--imaging URL", "--imaging URL"),
+    "mllp": Text("--mllp HOST:PORT", "--mllp HÔTE:PORT"),
+    "identity_v3": Text(
+        "an ITI-44 endpoint (--identity-v3 URL)", "un service ITI-44 (--identity-v3 URL)"
+    ),
+    "patients": Text(
+        "--mllp HOST:PORT, or known patients (--patient ID, three times)",
+        "--mllp HÔTE:PORT, ou des patients connus (--patient ID, trois fois)",
+    ),
+    "namespace": Text(
+        "the namespace of the assigning authority (--namespace NAME)",
+        "l'espace de noms du domaine d'identification (--namespace NOM)",
+    ),
+    "imaging_unique_id": Text(
+        "the imaging source's repositoryUniqueId (--imaging-id OID)",
+        "le repositoryUniqueId de la source d'imagerie (--imaging-id OID)",
+    ),
+    "study": Text(
+        "a study the source holds (--study STUDY/SERIES/INSTANCE)",
+        "un examen détenu par la source (--study EXAMEN/SÉRIE/INSTANCE)",
+    ),
+    "repository_facing_simulator": Text(
+        "a repository that registers with the kit's own registry "
+        "(--repository-facing-simulator URL --simulator-port PORT)",
+        "un entrepôt relié au registre simulé du kit "
+        "(--repository-facing-simulator URL --simulator-port PORT)",
+    ),
+    "crash": Text(
+        "a command that kills and restarts the repository (--crash COMMAND)",
+        "une commande qui tue et relance l'entrepôt (--crash COMMANDE)",
+    ),
+}
+"""What a case may need, in the words of the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One conformance case; ``needs`` are keys of ``NEEDS``."""
+
+    id: str
+    title: Text
+    spec: str
+    actor: Actor
+    needs: frozenset[str]
+    expected: tuple[Expectation, ...]
+    stimulus: Stimulus
+
+
+class Cases:
+    """The cases of one module, in order; ``needs`` apply to all of them."""
+
+    def __init__(self, actor: Actor, needs: str = "") -> None:
+        self._actor = actor
+        self._needs = needs
+        self._cases: list[Case] = []
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self._cases)
+
+    def add(
+        self,
+        case_id: str,
+        en: str,
+        fr: str,
+        *,
+        spec: str,
+        expected: Sequence[Expectation],
+        stimulus: Stimulus,
+        needs: str = "",
+    ) -> None:
+        """Add a case made from a table's row."""
+        wanted = frozenset(f"{self._needs} {needs}".split())
+        assert wanted <= NEEDS.keys(), wanted - NEEDS.keys()
+        self._cases.append(
+            Case(case_id, Text(en, fr), spec, self._actor, wanted, tuple(expected), stimulus)
+        )
+
+    def case(
+        self,
+        case_id: str,
+        en: str,
+        fr: str,
+        *,
+        spec: str,
+        expected: Sequence[Expectation],
+        needs: str = "",
+    ) -> Callable[[Stimulus], Stimulus]:
+        """Add the decorated stimulus as a case."""
+
+        def collect(stimulus: Stimulus) -> Stimulus:
+            self.add(case_id, en, fr, spec=spec, expected=expected, stimulus=stimulus, needs=needs)
+            return stimulus
+
+        return collect
+
+
+def select(cases: Iterable[Case], ids: Iterable[str]) -> list[Case]:
+    """The cases with these ids; ``G04`` also selects ``G04-classCode`` and the like.
+
+    No ids select everything. Raises KeyError for an id that selects nothing.
+    """
+    everything = list(cases)
+    wanted = list(ids)
+    if not wanted:
+        return everything
+    for case_id in wanted:
+        if not any(_is(case, case_id) for case in everything):
+            raise KeyError(case_id)
+    return [case for case in everything if any(_is(case, case_id) for case_id in wanted)]
+
+
+def _is(case: Case, case_id: str) -> bool:
+    return case.id.lower() == case_id.lower() or case.id.lower().startswith(f"{case_id.lower()}-")

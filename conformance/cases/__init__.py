@@ -1,0 +1,1 @@
+"""The cases, by the actor they test."""

@@ -1,0 +1,149 @@
+"""Imaging Document Source: Retrieve Imaging Document Set (I01)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.bench import Bench
+from conformance.case import Actor, Cases
+from conformance.expectation import Same, Success, failure, partial
+from conformance.seen import Answer, Compared, Seen
+from conformance.targets import Study
+from metadata.datatypes import new_oid
+from transactions.iti_43 import DocumentRequest, RetrieveDocumentSetResponse
+from transactions.rad_69 import (
+    RAD_69,
+    RetrieveImagingDocumentSetRequest,
+    SeriesRequest,
+    StudyRequest,
+)
+
+CASES = Cases(Actor.IMAGING, "imaging")
+
+SPEC = "RAD TF-2 4.69"
+UNKNOWN_DOCUMENT = "XDSDocumentUniqueIdError"
+EXPLICIT_LITTLE, IMPLICIT_LITTLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+COMMON = (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.5",
+)
+"""Transfer syntaxes in which images are commonly kept."""
+
+UNHEARD_OF = "2.25.404"
+
+
+def ask(
+    bench: Bench,
+    instances: list[tuple[Study, str]],
+    syntaxes: tuple[str, ...] = COMMON,
+) -> Answer[RetrieveDocumentSetResponse]:
+    """RAD-69 for instances, each of a repository."""
+    studies = tuple(
+        StudyRequest(
+            study.study_instance_uid,
+            (
+                SeriesRequest(
+                    study.series_instance_uid,
+                    (DocumentRequest(repository, study.sop_instance_uid),),
+                ),
+            ),
+        )
+        for study, repository in instances
+    )
+    request = RetrieveImagingDocumentSetRequest(studies, syntaxes)
+    return bench.wire.call(bench.targets.endpoint("imaging"), RAD_69, request)
+
+
+def nobodys() -> Study:
+    """A study that no source holds."""
+    return Study(new_oid(), new_oid(), new_oid())
+
+
+def known(bench: Bench) -> tuple[Study, str]:
+    """The study the source is said to hold, and its repository."""
+    study, repository = bench.targets.study, bench.targets.imaging_unique_id
+    assert study is not None
+    assert repository is not None
+    return study, repository
+
+
+@CASES.case(
+    "I01-instance",
+    "An instance the source does not hold",
+    "Une instance que la source ne détient pas",
+    spec=SPEC,
+    needs="imaging_unique_id",
+    expected=[failure(UNKNOWN_DOCUMENT), Same("the answer in MTOM")],
+)
+def _unknown_instance(bench: Bench) -> Iterator[Seen]:
+    study = nobodys()
+    answer = ask(bench, [(study, bench.targets.imaging_unique_id or "")])
+    yield answer.located(study.sop_instance_uid)
+    yield Compared("MTOM", True, answer.mtom)
+
+
+@CASES.case(
+    "I01-repository",
+    "An instance asked of another repository",
+    "Une instance demandée à un autre entrepôt",
+    spec=SPEC,
+    expected=[failure("XDSUnknownRepositoryId"), Same("the answer in MTOM")],
+)
+def _unknown_repository(bench: Bench) -> Iterator[Seen]:
+    study = nobodys()
+    answer = ask(bench, [(study, new_oid())])
+    yield answer.located(study.sop_instance_uid)
+    yield Compared("MTOM", True, answer.mtom)
+
+
+@CASES.case(
+    "I01-known",
+    "A known instance is handed over as DICOM",
+    "Une instance connue est remise en DICOM",
+    spec=SPEC,
+    needs="imaging_unique_id study",
+    expected=[Success(mtom=True), Same("one DICOM object")],
+)
+def _known_instance(bench: Bench) -> Iterator[Seen]:
+    answer = ask(bench, [known(bench)])
+    yield answer
+    documents = answer.response.documents if answer.response else ()
+    heads = [b"".join(document.content.chunks())[128:132] for document in documents]
+    yield Compared("DICOM prefixes", [b"DICM"], heads)
+
+
+@CASES.case(
+    "I01-partial",
+    "One known and one unknown instance",
+    "Une instance connue et une inconnue",
+    spec=SPEC,
+    needs="imaging_unique_id study",
+    expected=[partial(UNKNOWN_DOCUMENT), Same("the known instance alone")],
+)
+def _partly_known(bench: Bench) -> Iterator[Seen]:
+    study, repository = known(bench)
+    unknown = nobodys()
+    answer = ask(bench, [(study, repository), (unknown, repository)])
+    yield answer.located(unknown.sop_instance_uid)
+    documents = answer.response.documents if answer.response else ()
+    ids = [document.request.document_unique_id for document in documents]
+    yield Compared("instances", [study.sop_instance_uid], ids)
+
+
+@CASES.case(
+    "I01-syntax",
+    "A known instance in a transfer syntax nobody has",
+    "Une instance connue dans une syntaxe de transfert inexistante",
+    spec=SPEC,
+    needs="imaging_unique_id study",
+    expected=[failure("XDSRepositoryError", UNKNOWN_DOCUMENT)],
+)
+def _unknown_syntax(bench: Bench) -> Iterator[Seen]:
+    study, repository = known(bench)
+    answer = ask(bench, [(study, repository)], (UNHEARD_OF,))
+    yield answer.located(study.sop_instance_uid)

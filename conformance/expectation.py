@@ -1,0 +1,267 @@
+"""What must come back, with its reason: each kind of expectation judges what was seen.
+
+``judge`` raises Mismatch, saying what was expected and what was seen instead. ``describe`` is
+what the list of cases and the report show, in the standard's own terms and, between them, in
+the reader's language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from conformance.french import say
+from conformance.seen import Ack, Answer, Compared, Found, Seen
+from conformance.text import Language
+from metadata.catalogue import RegistryError
+from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, SUCCESS, WARNING
+
+
+class Mismatch(Exception):
+    """What was seen is not what was expected."""
+
+    def __init__(self, expected: str, seen: str) -> None:
+        super().__init__(f"expected {expected}; seen {seen}")
+        self.expected = expected
+        self.seen = seen
+
+
+class Expectation(Protocol):
+    """What must come back."""
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Status Success without errors; ``warning`` is a code that must be among the warnings,
+    ``mtom`` asks for an MTOM answer."""
+
+    warning: str = ""
+    mtom: bool = False
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        words = ["Success"]
+        if self.warning:
+            words += [say("with warning", language), self.warning]
+        if self.mtom:
+            words.append(say("in MTOM", language))
+        return " ".join(words)
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        answer = _answer(self, seen)
+        _check(self, seen, answer.status == SUCCESS and not _severe(answer))
+        _check(self, seen, not self.warning or self.warning in [e.code for e in answer.errors])
+        _check(self, seen, answer.mtom or not self.mtom)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error with one of these codes, explained, and the right status.
+
+    ``names`` is what the codeContext must name, whichever of these words; the stimulus may
+    ask for more (``Answer.naming``). Nothing may be handed over with a Failure.
+    """
+
+    codes: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    status: str = FAILURE
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        either = f" {say('or', language)} "
+        text = f"{self.status.rpartition(':')[2]} {either.join(self.codes)}"
+        if self.names:
+            text += f", {say('naming', language)} {either.join(self.names)}"
+        return text
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        answer = _answer(self, seen)
+        _check(self, seen, answer.status == self.status)
+        matching = [error for error in _severe(answer) if error.code in self.codes]
+        _check(self, seen, any(self._explains(error, answer) for error in matching))
+        handed_over = _handed_over(answer)
+        _check(self, seen, bool(handed_over) == (self.status == PARTIAL_SUCCESS))
+
+    def _explains(self, error: RegistryError, answer: Answer[object]) -> bool:
+        context = error.context.lower()
+        return (
+            bool(context)
+            and (not self.names or any(name.lower() in context for name in self.names))
+            and answer.names.lower() in context
+            and (not answer.location or answer.location == error.location)
+        )
+
+
+def failure(*codes: str, names: str = "") -> Refusal:
+    """Failure with one of ``codes``; ``names`` are words of which one must be named."""
+    return Refusal(codes, tuple(names.split()))
+
+
+def partial(*codes: str) -> Refusal:
+    """PartialSuccess with one of ``codes`` and something handed over."""
+    return Refusal(codes, (), PARTIAL_SUCCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A SOAP 1.2 fault with an HTTP error status; ``subcode`` is a local name."""
+
+    codes: tuple[str, ...]
+    subcode: str = ""
+    within: float = 0.0
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        either = f" {say('or', language)} "
+        text = f"{say('SOAP fault', language)} {either.join(self.codes)}"
+        if self.subcode:
+            text += f" ({self.subcode})"
+        if self.within:
+            text += f" {say('within', language)} {self.within:g} s"
+        return text
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer))
+        assert isinstance(seen, Answer)
+        _check(self, seen, seen.fault is not None and seen.fault.code in self.codes)
+        assert seen.fault is not None
+        subcode = (seen.fault.subcode or "").rpartition("}")[2]
+        _check(self, seen, not self.subcode or subcode == self.subcode)
+        _check(self, seen, 400 <= seen.http_status < 600)
+        if self.within and seen.seconds > self.within:
+            raise Mismatch(self.describe(), f"{seen.describe()}, after {seen.seconds:.1f} s")
+
+
+def fault(*codes: str, subcode: str = "", within: float = 0.0) -> Fault:
+    """A SOAP fault with one of ``codes``."""
+    return Fault(codes, subcode, within)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStatus:
+    """An HTTP status and no success of any kind."""
+
+    status: int
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"HTTP {self.status}"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.http_status == self.status)
+        assert isinstance(seen, Answer)
+        _check(self, seen, seen.response is None)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of several outcomes that the standard leaves open."""
+
+    options: tuple[Expectation, ...]
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        either = f" {say('or', language)} "
+        return either.join(option.describe(language) for option in self.options)
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        for option in self.options:
+            try:
+                option.judge(seen)
+            except Mismatch:
+                continue
+            return
+        raise Mismatch(self.describe(), seen.describe())
+
+
+def any_of(*options: Expectation) -> AnyOf:
+    """One of these."""
+    return AnyOf(options)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """An HL7 v2 acknowledgement with this MSA-1 and, if given, this ERR code."""
+
+    code: str
+    error: str = ""
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        error = f" {say('with', language)} ERR {self.error}" if self.error else ""
+        return f"ACK {self.code}{error}"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Ack) and seen.code == self.code)
+        assert isinstance(seen, Ack)
+        _check(self, seen, not self.error or self.error in seen.error_codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Exactly:
+    """Success, and exactly the objects that fit."""
+
+    what: str = "the objects that fit"
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"Success, {say('exactly', language)} {say(self.what, language)}"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Found))
+        assert isinstance(seen, Found)
+        Success().judge(seen.answer)
+        if seen.seen() != seen.expected:
+            raise Mismatch(f"Success, exactly {seen.label(seen.expected)}", seen.describe())
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Two values that must be equal."""
+
+    what: str
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return say(self.what, language)
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Compared))
+        assert isinstance(seen, Compared)
+        if seen.expected != seen.seen:
+            raise Mismatch(f"{seen.what} {seen.expected!r}", seen.describe())
+
+
+def _answer(expectation: Expectation, seen: Seen) -> Answer[object]:
+    if isinstance(seen, Answer) and seen.response is not None:
+        return seen
+    raise Mismatch(expectation.describe(), seen.describe())
+
+
+def _check(expectation: Expectation, seen: Seen, holds: bool) -> None:
+    if not holds:
+        raise Mismatch(expectation.describe(), seen.describe())
+
+
+def _severe(answer: Answer[object]) -> list[RegistryError]:
+    return [error for error in answer.errors if error.severity != WARNING]
+
+
+def _handed_over(answer: Answer[object]) -> int:
+    """How many objects or documents came with the answer."""
+    response = answer.response
+    return len(getattr(response, "fragments", ())) + len(getattr(response, "documents", ()))

@@ -1,0 +1,133 @@
+"""The way in: which cases there are, and running them against targets.
+
+    results = run(Targets(registry="https://…"), select(all_cases(), ["G01"]), Path("report"))
+
+Each case runs on its own; none depends on another having run, nor on what the system under
+test held before. Cases run one after the other, so that a report can be read in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from conformance.bench import Bench, Session
+from conformance.case import NEEDS, Case, select
+from conformance.cases import (
+    identity_v3,
+    imaging,
+    mllp_framing,
+    patient_feed,
+    query_faults,
+    registry_links,
+    registry_query,
+    registry_submit,
+    repository,
+    simulated,
+    web_services,
+)
+from conformance.evidence import now
+from conformance.expectation import Mismatch
+from conformance.report import write_report
+from conformance.results import Result, Results, Verdict
+from conformance.targets import NotRun, Targets
+from conformance.text import NO_TEXT, Text
+
+__all__ = ["all_cases", "run", "select"]
+
+log = logging.getLogger(__name__)
+
+_MODULES = (
+    registry_submit,
+    registry_links,
+    registry_query,
+    query_faults,
+    repository,
+    simulated,
+    patient_feed,
+    mllp_framing,
+    identity_v3,
+    web_services,
+    imaging,
+)
+
+_ENDPOINTS = (
+    "registry",
+    "repository",
+    "mllp",
+    "imaging",
+    "identity_v3",
+    "repository_facing_simulator",
+)
+
+
+def all_cases() -> list[Case]:
+    """Every case, by id within its actor."""
+    return [case for module in _MODULES for case in sorted(module.CASES, key=lambda one: one.id)]
+
+
+def run(
+    targets: Targets,
+    cases: Iterable[Case] | None = None,
+    report_dir: Path | None = None,
+    *,
+    progress: Callable[[Result], None] | None = None,
+) -> Results:
+    """Run ``cases`` (all by default); write the report into ``report_dir`` if given.
+
+    ``progress`` is told of each result as it comes. Never raises for what a peer does.
+    """
+    session = Session(targets, secrets.token_hex(4).upper())
+    started, clock = now(), time.monotonic()
+    results = []
+    for case in all_cases() if cases is None else cases:
+        result = run_case(case, session)
+        results.append(result)
+        if progress is not None:
+            progress(result)
+    endpoints = {name: str(getattr(targets, name)) for name in _ENDPOINTS if targets.gives(name)}
+    outcome = Results(session.run_id, started, time.monotonic() - clock, endpoints, results)
+    if report_dir is not None:
+        write_report(outcome, report_dir)
+    return outcome
+
+
+def run_case(case: Case, session: Session) -> Result:
+    """Run one case and judge what it saw."""
+    missing = [NEEDS[need] for need in sorted(case.needs) if not session.targets.gives(need)]
+    if missing:
+        reason = Text(
+            "needs " + "; ".join(text.en for text in missing),
+            "il faut " + " ; ".join(text.fr for text in missing),
+        )
+        return Result(case, Verdict.NOT_RUN, reason=reason)
+    bench, clock = Bench(session), time.monotonic()
+    verdict, expected, seen, reason = Verdict.PASSED, "", "", NO_TEXT
+    try:
+        expected, seen = _judge(case, bench)
+    except Mismatch as mismatch:
+        verdict, expected, seen = Verdict.FAILED, mismatch.expected, mismatch.seen
+    except NotRun as not_run:
+        verdict, reason = Verdict.NOT_RUN, not_run.reason
+    except Exception as error:
+        # A peer's nonsense can break assumptions anywhere; whatever it breaks is a failure.
+        log.warning("KIT-BROKEN case %s: %s", case.id, type(error).__name__, exc_info=error)
+        expected = "; ".join(one.describe() for one in case.expected)
+        verdict, seen = Verdict.FAILED, f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - clock
+    return Result(case, verdict, seconds, expected, seen, reason, bench.record.exchanges)
+
+
+def _judge(case: Case, bench: Bench) -> tuple[str, str]:
+    """Bring each expectation about; what was expected and seen at the end. Raises Mismatch."""
+    waiting = list(case.expected)
+    seen: list[str] = []
+    for one in case.stimulus(bench):
+        waiting.pop(0).judge(one)
+        seen.append(one.describe())
+    if waiting:
+        raise Mismatch(waiting[0].describe(), "nothing: the case ended before")
+    return "; ".join(one.describe() for one in case.expected), "; ".join(seen)

@@ -1,0 +1,143 @@
+"""What is tested: endpoints of the system under test, and the agreements it lives by.
+
+An endpoint left out means that the cases which need it are not run. Everything else has a
+default that suits a node as ``kosmos init`` makes it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field, replace
+
+from conformance.text import Text
+from metadata.affinity_domain import AffinityDomain, default_codes
+from metadata.datatypes import CX, LocalizedString, is_oid
+from metadata.model import Code
+
+DEFAULT_AUTHORITY = "1.2.250.1.213.1.4.10"
+"""The French test domain of the national health identifier: never a real patient's."""
+
+PATIENTS_NEEDED = 3
+"""The most patients one case works with: enough for a chain of two merges."""
+
+MADE_UP_SCHEME = "2.25.1"
+"""Scheme of the codes used where a code set is open."""
+
+
+class NotRun(Exception):
+    """A case cannot be run; the text says why."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
+
+
+def default_domain() -> AffinityDomain:
+    """The code sets that come with Kosmos."""
+    return AffinityDomain.from_mapping(
+        {**default_codes(), "assigning_authority": DEFAULT_AUTHORITY}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """An instance that the imaging source is known to hold."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+    @classmethod
+    def parse(cls, text: str) -> Study:
+        """The study written ``STUDY/SERIES/INSTANCE``; raises ValueError otherwise."""
+        uids = text.split("/")
+        if len(uids) != 3 or not all(is_oid(uid) for uid in uids):
+            raise ValueError(f"{text!r} is not STUDY/SERIES/INSTANCE, three UIDs")
+        return cls(*uids)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The endpoints and agreements of the system under test.
+
+    ``registry``, ``repository``, ``imaging`` and ``identity_v3`` are URLs, ``mllp`` is
+    ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
+    where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
+    ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
+    ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
+    ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
+    ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
+    for https; with ``mllp_tls`` also for MLLP.
+    """
+
+    registry: str | None = None
+    repository: str | None = None
+    imaging: str | None = None
+    mllp: str | None = None
+    identity_v3: str | None = None
+    assigning_authority: str = DEFAULT_AUTHORITY
+    namespace: str | None = None
+    patients: tuple[str, ...] = ()
+    domain: AffinityDomain = field(default_factory=default_domain)
+    repository_unique_id: str | None = None
+    imaging_unique_id: str | None = None
+    study: Study | None = None
+    repository_facing_simulator: str | None = None
+    simulator_port: int = 0
+    crash: str | None = None
+    big_document: int = 64 * 1024 * 1024
+    timeout: float = 60.0
+    ssl_context: ssl.SSLContext | None = None
+    mllp_tls: bool = False
+
+    def gives(self, need: str) -> bool:
+        """Whether a need of a case (a key of ``case.NEEDS``) is met."""
+        if need == "patients":
+            return self.mllp is not None or len(self.patients) >= PATIENTS_NEEDED
+        return getattr(self, need) is not None
+
+    def endpoint(self, name: str) -> str:
+        """The URL of an endpoint that the case has asked for among its needs."""
+        url = getattr(self, name)
+        assert isinstance(url, str)
+        return url
+
+    def with_repository(self, url: str) -> Targets:
+        """The same with another repository."""
+        return replace(self, repository=url)
+
+    def mllp_address(self) -> tuple[str, int]:
+        """Host and port of the patient feed; raises NotRun when they cannot be read."""
+        host, _, port = (self.mllp or "").rpartition(":")
+        if not host or not port.isdigit():
+            wrong = f"{self.mllp!r}"
+            raise NotRun(Text(f"{wrong} is not HOST:PORT", f"{wrong} n'est pas HÔTE:PORT"))
+        return host.strip("[]"), int(port)
+
+    def cx(self, identifier: str) -> CX:
+        """A patient identifier in the domain of the system under test."""
+        return CX.of(identifier, self.assigning_authority)
+
+    def codes(self, name: str) -> list[Code]:
+        """Codes accepted for an attribute, at least two; made up where the set is open.
+
+        Raises NotRun when the set has fewer.
+        """
+        allowed = self.domain.code_sets.get(name)
+        if allowed is None:
+            return [
+                Code(f"KIT{n}", MADE_UP_SCHEME, LocalizedString(f"Test {n}")) for n in (1, 2, 3)
+            ]
+        codes = [
+            Code(code, scheme, LocalizedString(text))
+            for (scheme, code), text in allowed.names.items()
+        ]
+        if len(codes) < 2:
+            raise NotRun(Text(f"{name} has fewer than two codes", f"{name} a moins de deux codes"))
+        return codes
+
+    def unlisted_code(self, name: str) -> Code:
+        """A code that the affinity domain does not allow; raises NotRun where all are."""
+        if self.domain.code_sets.get(name) is None:
+            raise NotRun(Text(f"{name} is open to any code", f"{name} accepte tout code"))
+        return Code("KIT-UNKNOWN", self.codes(name)[0].scheme, LocalizedString("Unknown"))

@@ -1,0 +1,249 @@
+"""Peers for the kit: the real actors on loopback, and peers that are wrong on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+import registry as registry_room
+import repository as repository_room
+from conformance.targets import Study, Targets
+from hl7.adt import IdentityFeed
+from hl7.feed import answer
+from hl7.mllp import Handler, MllpServer
+from imaging_source.intake import Intake
+from imaging_source.retrieve import ImagingSource
+from metadata.affinity_domain import AffinityDomain, default_codes
+from metadata.datatypes import CX, new_oid
+from registry.patients import Patients
+from registry.registry import Registry
+from repository.repository import Repository
+from soap.client import SoapClient
+from soap.endpoint import Endpoint, Operation
+from soap.faults import PeerError
+from soap.message import Outgoing
+from soap.server import Router, running_server
+from storage.blobs import BlobStore
+from storage.database import Database
+from transactions.iti_18 import ITI_18
+from transactions.iti_41 import ITI_41
+from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.iti_43 import ITI_43
+from transactions.rad_69 import RAD_69
+from transactions.registry_response import RegistryResponse, RegistryUnavailable
+from transactions.transaction import Transaction
+
+AUTHORITY = "1.2.250.1.213.1.4.10"
+NAMESPACE = "KIT"
+HL7 = "urn:hl7-org:v3"
+
+
+@contextmanager
+def running_mllp(handler: Handler) -> Iterator[int]:
+    """An MLLP server in a thread; yields its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = MllpServer(handler)
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    try:
+        yield server.port
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def open_database(stack: ExitStack, folder: Path, name: str, migrations: Path) -> Database:
+    database = Database.open(f"sqlite:///{folder / name}.db")
+    stack.callback(database.close)
+    database.migrate(migrations)
+    return database
+
+
+def identity_v3(number: str) -> Transaction[etree._Element, str]:
+    ack = (
+        f'<MCCI_IN000002UV01 xmlns="{HL7}"><acknowledgement><typeCode code="%s"/>'
+        "</acknowledgement></MCCI_IN000002UV01>"
+    )
+    return Transaction(
+        number=f"ITI-44 {number}",
+        name="Patient Identity Feed HL7 V3",
+        action=f"{HL7}:PRPA_IN{number}UV02",
+        response_action=f"{HL7}:MCCI_IN000002UV01",
+        root=f"{{{HL7}}}PRPA_IN{number}UV02",
+        mtom=False,
+        read_request=lambda message: message.body,
+        write_request=lambda element: Outgoing([etree.tostring(element)]),
+        read_response=lambda message: "",
+        write_response=lambda code: Outgoing([(ack % code).encode()]),
+        refuse=lambda text: "CE",
+    )
+
+
+def _identifier(element: etree._Element) -> CX:
+    found = element.find(f"{{{HL7}}}id")
+    assert found is not None
+    return CX.of(found.get("extension", ""), found.get("root", ""))
+
+
+def store(intake: Intake) -> Study:
+    """Put one image into an imaging source."""
+    path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+    image = dcmread(path)
+    arrival = intake.begin(
+        image.SOPClassUID, image.SOPInstanceUID, image.file_meta.TransferSyntaxUID, "KIT"
+    )
+    data = path.read_bytes()
+    # The data set follows preamble, prefix and file meta group, whose length the latter states.
+    start = 144 + image.file_meta.FileMetaInformationGroupLength
+    arrival.write(memoryview(data)[start:])
+    outcome = arrival.finish()
+    assert outcome.status == 0, outcome
+    return Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
+
+
+class System:
+    """The actors, in process, behind their real doors."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.domain = AffinityDomain.from_mapping(
+            {**default_codes(), "assigning_authority": f"{NAMESPACE}&{AUTHORITY}&ISO"}
+        )
+        self._stack = stack
+        self._folder = folder
+        self._pool = stack.enter_context(ThreadPoolExecutor(8))
+        self._blobs = BlobStore(folder / "blobs")
+        database = open_database(stack, folder, "registry", registry_room.MIGRATIONS)
+        self.registry = Registry(database, self.domain)
+        self.patients = Patients(database, self.domain)
+        self.imaging_id = new_oid()
+        self.simulator_port = free_port()
+        apps = {
+            "/registry": self._endpoint(
+                "DocumentRegistry",
+                Operation(ITI_18, lambda request, context: self.registry.query(request)),
+                Operation(ITI_42, lambda request, context: self.registry.register(request)),
+            ),
+            "/repository": self._repository("repository", self.registry.register),
+            "/simulated": self._repository("simulated", self._to_simulator()),
+            "/imaging": self._imaging(),
+            "/identity": self._identity_v3(),
+        }
+        self.url = stack.enter_context(running_server(Router(apps)))
+        self.mllp = stack.enter_context(running_mllp(self._feed))
+
+    def _endpoint(self, service: str, *operations: Operation[Any, Any]) -> Endpoint:
+        return Endpoint(
+            operations,
+            pool=self._pool,
+            title=service,
+            service_name=service,
+            spool=self._blobs.spool,
+        )
+
+    def _repository(
+        self, name: str, register: Callable[[SubmitObjectsRequest], RegistryResponse]
+    ) -> Endpoint:
+        database = open_database(self._stack, self._folder, name, repository_room.MIGRATIONS)
+        repository = Repository(database, self._blobs, new_oid(), register)
+        return self._endpoint(
+            "DocumentRepository",
+            Operation(ITI_41, lambda request, context: repository.provide_and_register(request)),
+            Operation(ITI_43, lambda request, context: repository.retrieve(request)),
+        )
+
+    def _to_simulator(self) -> Callable[[SubmitObjectsRequest], RegistryResponse]:
+        client = SoapClient()
+        self._stack.callback(client.close)
+        url = f"http://127.0.0.1:{self.simulator_port}/registry"
+
+        def register(request: SubmitObjectsRequest) -> RegistryResponse:
+            try:
+                return client.call(url, ITI_42, request)
+            except PeerError as error:
+                raise RegistryUnavailable(str(error)) from error
+
+        return register
+
+    def _imaging(self) -> Endpoint:
+        migrations = Path(__file__).parents[2] / "imaging_source" / "migrations"
+        database = open_database(self._stack, self._folder, "imaging", migrations)
+        self.study = store(Intake(database, BlobStore(self._folder / "images")))
+        source = ImagingSource(database, self._folder / "images", self.imaging_id)
+        return self._endpoint(
+            "ImagingDocumentSource",
+            Operation(RAD_69, lambda request, context: source.retrieve(request)),
+        )
+
+    def _identity_v3(self) -> Endpoint:
+        """ITI-44 as far as P07 goes: the kit's own messages, applied to the same patients."""
+
+        def apply(number: str) -> Callable[[etree._Element, Any], str]:
+            def handle(body: etree._Element, context: Any) -> str:
+                patient, *subsumed = (_identifier(one) for one in body.iterfind(".//{*}subject1/*"))
+                event = "A40" if subsumed else "A04"
+                old = subsumed[0] if subsumed else None
+                if old == patient:
+                    return "CE"
+                feed = IdentityFeed(event, (patient,), old, "V3", new_oid(), new_oid())
+                return "CA" if self.patients.apply(feed).ack_code == "AA" else "CE"
+
+            return handle
+
+        return self._endpoint(
+            "IdentityV3", *(Operation(identity_v3(one), apply(one)) for one in ("201301", "201304"))
+        )
+
+    def _feed(self, raw: bytes, peer: str) -> bytes:
+        return answer(raw, self.patients.apply, self.domain.assigning_authority)
+
+    def targets(self, **changes: Any) -> Targets:
+        """The targets of this system."""
+        given: dict[str, Any] = {
+            "registry": f"{self.url}/registry",
+            "repository": f"{self.url}/repository",
+            "imaging": f"{self.url}/imaging",
+            "mllp": f"127.0.0.1:{self.mllp}",
+            "identity_v3": f"{self.url}/identity",
+            "namespace": NAMESPACE,
+            "study": self.study,
+            "crash": "true",
+            "imaging_unique_id": self.imaging_id,
+            "repository_facing_simulator": f"{self.url}/simulated",
+            "simulator_port": self.simulator_port,
+            "big_document": 3 * 1024 * 1024 + 17,
+            "timeout": 20.0,
+        }
+        return Targets(**{**given, **changes})
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with ExitStack() as stack:
+        yield System(tmp_path_factory.mktemp("system"), stack)
+
+
+@pytest.fixture(scope="session")
+def run_mllp() -> Callable[[Handler], AbstractContextManager[int]]:
+    return running_mllp

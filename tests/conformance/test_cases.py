@@ -1,0 +1,148 @@
+"""Every case against the real actors: it passes, and whatever it saw, changed, would fail it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from conformance.bench import Bench, Session
+from conformance.case import Case
+from conformance.expectation import Expectation, Mismatch
+from conformance.run import all_cases
+from conformance.seen import Ack, Answer, Compared, Found, Seen
+from conformance.targets import NotRun
+from hl7.message import Message
+from metadata.catalogue import RegistryError
+from metadata.datatypes import new_uuid_urn
+from metadata.ebrim import object_ref
+from metadata.identifiers import ERROR, FAILURE, PARTIAL_SUCCESS, SUCCESS
+from soap.faults import PeerFault
+from transactions.registry_response import RegistryResponse
+
+OTHER = RegistryError("XDSKitOther", "another reason", ERROR, "elsewhere")
+SUCCEEDED = RegistryResponse(SUCCESS)
+
+
+def wrong_answers(answer: Answer[Any]) -> Iterator[Seen]:
+    """Answers that a wrong peer might have given instead."""
+    usual = replace(answer, http_status=200)
+    yield replace(usual, response=None, fault=None, problem="garbage")
+    yield replace(usual, response=None, fault=PeerFault("KitOther", "?"))
+    if answer.fault is not None:
+        yield replace(answer, fault=None, response=SUCCEEDED)
+        yield replace(usual, fault=None, response=SUCCEEDED)
+        yield usual
+        return
+    response = answer.response
+    if response is None:
+        return
+    if answer.status == SUCCESS:
+        yield replace(answer, response=replace(response, status=FAILURE))
+        yield replace(answer, response=replace(response, status=PARTIAL_SUCCESS))
+        yield replace(answer, response=replace(response, errors=(OTHER,)))
+    else:
+        yield replace(answer, response=replace(response, status=SUCCESS))
+        yield replace(answer, response=replace(response, status=SUCCESS, errors=()))
+        yield replace(answer, response=replace(response, errors=()))
+        yield replace(answer, response=replace(response, errors=(OTHER,)))
+        silent = tuple(replace(error, context="") for error in answer.errors)
+        yield replace(answer, response=replace(response, errors=silent))
+        other = FAILURE if answer.status == PARTIAL_SUCCESS else PARTIAL_SUCCESS
+        yield replace(answer, response=replace(response, status=other))
+    if answer.names:
+        vague = tuple(replace(error, context="something is wrong") for error in answer.errors)
+        yield replace(answer, response=replace(response, errors=vague))
+    if answer.location:
+        lost = tuple(replace(error, location="") for error in answer.errors)
+        yield replace(answer, response=replace(response, errors=lost))
+
+
+def wrong_found(found: Found) -> Iterator[Seen]:
+    """The same with an object too many, or too few, or no answer at all."""
+    response = found.answer.response
+    assert response is not None
+    more = [*response.fragments, object_ref(new_uuid_urn())]
+    yield replace(found, answer=replace(found.answer, response=replace(response, fragments=more)))
+    if response.fragments:
+        fewer = response.fragments[1:]
+        fewer_found = replace(found.answer, response=replace(response, fragments=fewer))
+        yield replace(found, answer=fewer_found)
+    for answer in wrong_answers(found.answer):
+        assert isinstance(answer, Answer)
+        yield replace(found, answer=answer)
+
+
+def wrong_acks(ack: Ack) -> Iterator[Seen]:
+    """Other acknowledgements, or none."""
+    yield Ack(None, "closed")
+    assert ack.message is not None
+    codes = {"AA", "AE", "AR"} - {ack.code}
+    segments = [line for line in ack.message.segments if line[:3] not in ("MSA", "ERR")]
+    for code in codes:
+        text = "\r".join([*segments, f"MSA|{code}|1", *ack.message.segments[2:]])
+        yield Ack(Message.read(text.encode()))
+
+
+def without_errors(ack: Ack) -> Ack:
+    """The same code, with no reason given."""
+    assert ack.message is not None
+    return Ack(Message.read("\r".join(ack.message.segments[:2]).encode()))
+
+
+def wrong(seen: Seen, expectation: Expectation) -> Iterator[Seen]:
+    """Whatever else might have been seen."""
+    if isinstance(seen, Answer):
+        yield from wrong_answers(seen)
+    elif isinstance(seen, Found):
+        yield from wrong_found(seen)
+    elif isinstance(seen, Ack):
+        yield from wrong_acks(seen)
+        if getattr(expectation, "error", ""):
+            yield without_errors(seen)
+    elif isinstance(seen, Compared):
+        yield replace(seen, seen=object())
+
+
+def accepts(expectation: Expectation, seen: Seen) -> bool:
+    try:
+        expectation.judge(seen)
+    except Mismatch:
+        return False
+    return True
+
+
+# Here the standard leaves the peer the choice between an error and an empty Success.
+OPEN = {"Q12", "P04"}
+
+
+def is_the_other_choice(case: Case, seen: Seen) -> bool:
+    return (
+        case.id in OPEN and isinstance(seen, Answer) and seen.status == SUCCESS and not seen.errors
+    )
+
+
+@pytest.fixture(scope="session")
+def session(system: Any) -> Session:
+    return Session(system.targets(), "TEST")
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
+def test_a_right_peer_passes_and_any_other_answer_would_fail(case: Case, session: Session) -> None:
+    if missing := [need for need in case.needs if not session.targets.gives(need)]:
+        pytest.fail(f"the test system lacks {missing}")
+    waiting = list(case.expected)
+    if case.id == "G06-codeList":  # the default set is open: nothing can be refused
+        with pytest.raises(NotRun):
+            next(case.stimulus(Bench(session)))
+        return
+    for seen in case.stimulus(Bench(session)):
+        expectation = waiting.pop(0)
+        expectation.judge(seen)
+        for other in wrong(seen, expectation):
+            if not is_the_other_choice(case, other):
+                what = f"{expectation.describe()} accepts {other.describe()}"
+                assert not accepts(expectation, other), what
+    assert waiting == []
