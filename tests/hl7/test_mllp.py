@@ -10,6 +10,7 @@ import logging
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -322,3 +323,18 @@ def test_a_server_that_cannot_be_trusted_is_sent_nothing(
         with client, pytest.raises(MllpUnreachable):
             client.send(b"secret")
     assert received == []
+
+
+def test_a_peer_that_vanishes_leaves_the_server_alive(
+    run_server: RunServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    reset = struct.pack("ii", 1, 0)  # closing sends RST instead of FIN
+    with caplog.at_level(logging.DEBUG, "hl7"), run_server(echo) as server:
+        with connect(server.port) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            connection.sendall(frame(b"x") + START + b"half")
+            assert connection.recv(100)
+        with MllpClient("127.0.0.1", server.port) as client:
+            assert client.send(b"next") == b"echo next"
+    assert "MLLP-LOST" in caplog.text
+    assert "half" not in caplog.text
