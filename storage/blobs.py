@@ -18,6 +18,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,14 @@ from storage.space import LowWaterMark
 CHUNK_BYTES = 256 * 1024
 
 # Arriving pieces are gathered up to this size before they are hashed and written.
-GATHER_BYTES = 256 * 1024
+GATHER_BYTES = 1024 * 1024
+
+# Pieces of this size get their SHA-1 in another thread, beside SHA-256 and the writing: each
+# hash takes 0.8 ms for 1 MiB, the hand-over 0.05 ms.
+BESIDE_BYTES = 1024 * 1024
+
+# The interpreter's lock is not held while a large piece is hashed: every core can work.
+_hashers = ThreadPoolExecutor(os.cpu_count(), "hash")
 
 # A second failing sync within this time stops all writing until the store is opened
 # anew: after a failed sync the kernel may drop the pages it could not write.
@@ -158,6 +166,7 @@ class FileSpool:
         self._sha256 = hashlib.sha256()
         self._size = 0
         self._gathered = bytearray()
+        self._filled = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o600)
@@ -166,11 +175,13 @@ class FileSpool:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
-        if len(data) >= GATHER_BYTES and not self._gathered:
+        if len(data) >= GATHER_BYTES and not self._filled:
             self._put(data)
             return
-        self._gathered += data
-        if len(self._gathered) >= GATHER_BYTES:
+        end = self._filled + len(data)
+        self._gathered[self._filled : end] = data  # in place, once the buffer has grown
+        self._filled = end
+        if end >= GATHER_BYTES:
             self._put_gathered()
 
     def finish(self) -> SpooledFile:
@@ -197,13 +208,23 @@ class FileSpool:
         os.close(descriptor)
 
     def _put_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, bytearray()
-        if gathered:
-            self._put(gathered)
+        filled, self._filled = self._filled, 0
+        if filled:
+            with memoryview(self._gathered) as gathered, gathered[:filled] as data:
+                self._put(data)
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
-        self._sha1.update(data)
-        self._sha256.update(data)
+        beside = _hashers.submit(self._sha1.update, data) if len(data) >= BESIDE_BYTES else None
+        try:
+            self._sha256.update(data)
+            self._write_out(data)
+        finally:
+            if beside is None:
+                self._sha1.update(data)
+            else:
+                beside.result()
+
+    def _write_out(self, data: bytes | bytearray | memoryview) -> None:
         self._size += len(data)
         rest = memoryview(data)
         try:

@@ -122,6 +122,7 @@ def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        hide_parameters=True,  # error texts must not carry health data
         pool_pre_ping=True,  # a restarted server costs nobody an error
         isolation_level=isolation,
         connect_args={

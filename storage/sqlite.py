@@ -138,7 +138,11 @@ def _connections(path: Path, mode: str, pragmas: tuple[str, ...]) -> Engine:
         return connection
 
     return create_engine(
-        "sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        "sqlite://",
+        creator=connect,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,  # error texts must not carry health data
     )
 
 

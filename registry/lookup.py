@@ -1,0 +1,80 @@
+"""Where objects live: from entryUUIDs and uniqueIds to patients.
+
+Every table of objects leads with the patient, so a question by entryUUID has two steps: find
+the patients here, then read the objects with patient and entryUUID named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, literal, select, text
+
+from registry.operators import among
+from registry.schema import DOCUMENT, identity, namesake, object_, patient, reach
+from registry.statement import Statement
+
+_LOCATED = select(
+    object_.c.entry_uuid, object_.c.kind, object_.c.patient, patient.c.survivor
+).join_from(object_, patient, patient.c.id == object_.c.patient)
+_BY_ENTRY_UUID = Statement(_LOCATED.where(among(object_.c.entry_uuid, "ids")))
+_BY_UNIQUE_ID = Statement(
+    select(identity.c.entry_uuid, identity.c.kind, identity.c.patient, patient.c.survivor)
+    .join_from(identity, patient, patient.c.id == identity.c.patient)
+    .where(among(identity.c.unique_id, "ids"), identity.c.kind == bindparam("kind"))
+)
+_NAMESAKES = Statement(
+    select(namesake.c.entry_uuid, literal(DOCUMENT), namesake.c.patient, patient.c.survivor)
+    .join_from(namesake, patient, patient.c.id == namesake.c.patient)
+    .where(among(namesake.c.unique_id, "ids"))
+)
+_REACH = Statement(select(reach.c.patient).distinct().where(among(reach.c.entry_uuid, "ids")))
+# A rival that makes the same reach known serves as well.
+ADD_REACH = Statement(
+    text(
+        "INSERT INTO reach (entry_uuid, patient) VALUES (:entry_uuid, :patient)"
+        " ON CONFLICT DO NOTHING"
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A registered object: what it is, whose it was when registered, and whose it is now."""
+
+    entry_uuid: str
+    kind: str
+    patient: str
+    survivor: str
+
+
+def locate(connection: Connection, entry_uuids: Collection[str]) -> dict[str, Located]:
+    """Those of ``entry_uuids`` that are registered."""
+    if not entry_uuids:
+        return {}
+    rows = _BY_ENTRY_UUID.rows(connection, {"ids": list(entry_uuids)})
+    return {row[0]: Located(*row) for row in rows}
+
+
+def locate_unique_ids(
+    connection: Connection, unique_ids: Collection[str], kind: str
+) -> list[Located]:
+    """The objects of one kind with one of ``unique_ids``: possibly several documents each."""
+    ids = list(unique_ids)
+    rows = _BY_UNIQUE_ID.rows(connection, {"ids": ids, "kind": kind})
+    if kind == DOCUMENT:
+        rows += _NAMESAKES.rows(connection, {"ids": ids})
+    return [Located(*row) for row in rows]
+
+
+def patients_around(connection: Connection, objects: Iterable[Located]) -> list[str]:
+    """The patients under which associations that touch ``objects`` are kept.
+
+    Their own, and those that refer to them from outside (ITI TF-3 4.2.2.1.1 by reference, or
+    across a merge).
+    """
+    located = list(objects)
+    ids = [found.entry_uuid for found in located]
+    reached = {patient_id for (patient_id,) in _REACH.rows(connection, {"ids": ids})}
+    return sorted({found.patient for found in located} | reached)

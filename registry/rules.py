@@ -1,0 +1,196 @@
+"""The rules of registration that only the registry's own state can judge.
+
+Covers ITI TF-2 3.42.4.1.3.3 to 3.42.4.1.3.5 as far as ``metadata.validation``, which sees the
+message alone, does not. Pure: what the registry holds comes in as ``Surroundings``, every
+fault goes out, named by the ids that the sender used. Ends of an association that are both in
+the message have been judged already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metadata import catalogue as rules
+from metadata.catalogue import Fault
+from metadata.datatypes import is_uuid_urn
+from metadata.identifiers import (
+    APND,
+    DOCUMENT_RELATIONSHIPS,
+    HAS_MEMBER,
+    IS_SNAPSHOT_OF,
+    REPLACEMENTS,
+)
+from metadata.model import AnyObject, Association, DescribedObject, Folder, Submission
+from registry import schema
+from registry.lookup import Located
+from registry.rows import content_hash, content_size, kind_of
+from registry.surroundings import Surroundings
+
+_KIND_NAMES = {
+    schema.DOCUMENT: "DocumentEntry",
+    schema.SUBMISSION_SET: "SubmissionSet",
+    schema.FOLDER: "Folder",
+    schema.ASSOCIATION: "Association",
+}
+
+# What may hold a registered document as a member.
+_CONTAINERS = (schema.SUBMISSION_SET, schema.FOLDER)
+
+
+def judge(submission: Submission, around: Surroundings) -> list[Fault]:
+    """Every breach of a rule by ``submission`` in the registry's present state."""
+    return [
+        *_patients(submission, around),
+        *_entry_uuids(submission, around),
+        *_package_unique_ids(submission, around),
+        *_document_unique_ids(submission, around),
+        *_Links(submission, around).faults(),
+    ]
+
+
+def _patients(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+    """The patient was announced by the feed and is active (ITI TF-2 3.42.4.1.3.3.2)."""
+    for package in submission.submission_sets:
+        if package.patient_id is None or package.patient_id.problem():
+            continue
+        survivor = around.survivors.get(package.patient_id.normalised())
+        if survivor is None:
+            yield Fault(rules.UNKNOWN_PATIENT, package.entry_uuid, value=package.patient_id)
+        elif survivor != package.patient_id.normalised():
+            yield Fault(rules.MERGED_PATIENT, package.entry_uuid, value=package.patient_id)
+
+
+def _entry_uuids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+    for obj in submission.objects():
+        if obj.entry_uuid in around.located:
+            yield Fault(rules.ENTRY_UUID_REGISTERED, obj.entry_uuid)
+
+
+def _package_unique_ids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+    """No object at all has the uniqueId yet (ITI TF-2 3.42.4.1.3.3.7)."""
+    packages: list[DescribedObject] = [*submission.submission_sets, *submission.folders]
+    for package in packages:
+        if package.unique_id in around.identities:
+            kind = "Folder" if isinstance(package, Folder) else "SubmissionSet"
+            yield Fault(
+                rules.DUPLICATE_UNIQUE_ID, package.entry_uuid, kind=kind, value=package.unique_id
+            )
+
+
+def _document_unique_ids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+    """A uniqueId stands for one content: registering it again is no error (3.42.4.1.3.3.1)."""
+    for document in submission.documents:
+        known = around.identities.get(document.unique_id or "")
+        if known is None:
+            continue
+        if content_hash(document) != known.hash:
+            yield Fault(rules.HASH_DIFFERS, document.entry_uuid, value=document.unique_id)
+        if content_size(document) != known.size:
+            yield Fault(rules.SIZE_DIFFERS, document.entry_uuid, value=document.unique_id)
+
+
+class _Links:
+    """The rules of associations with an end in the registry."""
+
+    def __init__(self, submission: Submission, around: Surroundings) -> None:
+        self._submission = submission
+        self._around = around
+        self._new: dict[str, AnyObject] = {obj.entry_uuid: obj for obj in submission.objects()}
+
+    def faults(self) -> Iterator[Fault]:
+        """Every fault, association by association."""
+        replaced: set[str] = set()
+        for link in self._submission.associations:
+            yield from self._unresolved(link)
+            yield from self._by_type(link)
+            if link.association_type in REPLACEMENTS and self._existing(link.target):
+                # The first replacement deprecates it: no document has two.
+                if link.target in replaced:
+                    yield Fault(rules.DEPRECATED_DOCUMENT, link.entry_uuid, value=link.target)
+                replaced.add(link.target)
+
+    def _existing(self, end: str) -> Located | None:
+        """The registered object that an end means; the message's own objects come first."""
+        return None if end in self._new else self._around.located.get(end)
+
+    def _unresolved(self, link: Association) -> Iterator[Fault]:
+        for attribute, end in (("sourceObject", link.source), ("targetObject", link.target)):
+            unknown = end not in self._new and end not in self._around.located
+            if unknown and is_uuid_urn(end):
+                yield Fault(
+                    rules.UNRESOLVED_REFERENCE, link.entry_uuid, attribute=attribute, value=end
+                )
+
+    def _by_type(self, link: Association) -> Iterator[Fault]:
+        source, target = self._existing(link.source), self._existing(link.target)
+        for end in (source, target):
+            if end is not None and end.kind == schema.SUBMISSION_SET:
+                value = end.entry_uuid
+                yield Fault(rules.FOREIGN_SUBMISSION_SET, link.entry_uuid, value=value)
+                return
+        if link.association_type == HAS_MEMBER:
+            yield from self._membership(link, source, target)
+        elif link.association_type in DOCUMENT_RELATIONSHIPS and target is not None:
+            yield from self._relationship(link, target)
+
+    def _membership(
+        self, link: Association, source: Located | None, target: Located | None
+    ) -> Iterator[Fault]:
+        """Members of a Folder (3.42.4.1.3.4), and documents by reference, which are free."""
+        source_kind, target_kind = self._kind(link.source), self._kind(link.target)
+        if (source is None and target is None) or source_kind is None or target_kind is None:
+            return  # judged by the message alone, or reported as unresolved
+        if source_kind not in _CONTAINERS or target_kind != schema.DOCUMENT:
+            yield self._wrong_ends(link, source_kind, target_kind)
+        elif source_kind == schema.FOLDER:
+            yield from self._folder_member(link)
+
+    def _folder_member(self, link: Association) -> Iterator[Fault]:
+        folder = self._around.folders.get(link.source)
+        if folder is not None and folder.status != schema.APPROVED:
+            yield Fault(rules.DEPRECATED_FOLDER, link.entry_uuid, value=link.source)
+        yield from self._approved(link)
+        if self._patient(link.source) != self._patient(link.target):
+            yield Fault(rules.FOLDER_PATIENT_DIFFERS, link.source, value=link.target)
+
+    def _relationship(self, link: Association, target: Located) -> Iterator[Fault]:
+        """Between a new document and a registered one (ITI TF-2 3.42.4.1.3.5)."""
+        if target.kind != schema.DOCUMENT:
+            yield self._wrong_ends(link, schema.DOCUMENT, target.kind)
+            return
+        yield from self._approved(link)
+        if link.source in self._new and self._patient(link.source) != target.survivor:
+            yield Fault(rules.RELATED_PATIENT_DIFFERS, link.entry_uuid, value=target.survivor)
+        on_demand = self._around.documents[link.target].object_type == schema.ON_DEMAND
+        if link.association_type == IS_SNAPSHOT_OF and not on_demand:
+            yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.target)
+        if link.association_type == APND and link.target in self._around.transformations:
+            yield Fault(rules.APPEND_TO_TRANSFORMATION, link.entry_uuid, value=link.target)
+
+    def _approved(self, link: Association) -> Iterator[Fault]:
+        document = self._around.documents.get(link.target)
+        if document is not None and document.status != schema.APPROVED:
+            yield Fault(rules.DEPRECATED_DOCUMENT, link.entry_uuid, value=link.target)
+
+    def _patient(self, end: str) -> str | None:
+        """Who stands today for the patient of an end; None when the message names none."""
+        new = self._new.get(end)
+        if new is None:
+            return self._around.located[end].survivor
+        patient_id = None if isinstance(new, Association) else new.patient_id
+        return self._around.survivor(patient_id.normalised()) if patient_id else None
+
+    def _kind(self, end: str) -> str | None:
+        new = self._new.get(end)
+        if new is not None:
+            return kind_of(new)
+        return self._around.located[end].kind if end in self._around.located else None
+
+    def _wrong_ends(self, link: Association, source: str, target: str) -> Fault:
+        return Fault(
+            rules.ASSOCIATION_ENDS,
+            link.entry_uuid,
+            type=link.association_type,
+            source=_KIND_NAMES[source],
+            target=_KIND_NAMES[target],
+        )

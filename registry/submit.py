@@ -1,0 +1,207 @@
+"""ITI-42: a submission is judged as a whole and registered as a whole, or not at all.
+
+Covers ITI TF-2 3.42.4.1.3. First the message alone is judged (``metadata.validation``), then
+the message against the registry's state (``registry.rules``); every fault found by either is
+answered at once. What is free of faults is written, with its effects, in one transaction in
+which the state it was judged by holds still.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from operator import itemgetter
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.exc import IntegrityError
+
+from metadata import catalogue as rules
+from metadata.affinity_domain import AffinityDomain
+from metadata.catalogue import Fault
+from metadata.datatypes import DTM
+from metadata.identifiers import HAS_MEMBER
+from metadata.model import Association, Submission
+from metadata.validation import validate_submission
+from registry import rows, schema
+from registry.effects import deprecate, inherit_folders, replacements, touch_folders
+from registry.lookup import ADD_REACH, Located
+from registry.registration import Registration, prepare, updated_at
+from registry.rules import judge
+from registry.statement import Statement
+from registry.surroundings import Surroundings, look_around
+from registry.work import write
+from storage.database import Database
+from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace
+from storage.faultpoints import reach
+from transactions.iti_42 import SubmitObjectsRequest
+from transactions.registry_response import RegistryResponse, RegistryUnavailable
+
+logger = logging.getLogger(__name__)
+
+_ITI_42 = "ITI-42"
+
+_INSERT_OBJECTS = Statement(insert(schema.object_))
+_INSERT_IDENTITIES = Statement(insert(schema.identity))
+_INSERT_NAMESAKES = Statement(insert(schema.namesake))
+_INSERT_DOCUMENTS = Statement(insert(schema.document_entry))
+_INSERT_SUBMISSION_SET = Statement(insert(schema.submission_set))
+_INSERT_FOLDERS = Statement(insert(schema.folder))
+_INSERT_ASSOCIATIONS = Statement(insert(schema.association))
+_INSERT_VALUES = Statement(insert(schema.attribute_value))
+
+
+class _Refused(Exception):
+    """The submission breaks rules of the registry's state: the transaction is undone."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(f"{len(faults)} faults")
+        self.faults = faults
+
+
+class Registrar:
+    """Registers submissions. Safe for use by many threads."""
+
+    def __init__(
+        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._domain = domain
+        self._clock = clock
+
+    def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Register one submission; durable, and visible to queries, when this returns Success.
+
+        Failure means that nothing was stored, and lists every fault found, or that there was
+        no room or no time for it. Raises RegistryUnavailable when the database failed and the
+        outcome is unknown: the sender may repeat the same message.
+        """
+        submission = request.submission
+        try:
+            faults = self._register(submission)
+        except (DatabaseBusy, IntegrityError) as error:  # the latter: rivals in every try
+            logger.warning("submission not registered, to be sent again: %s", type(error).__name__)
+            faults = [Fault(rules.BUSY, _name(submission))]
+        except OutOfSpace:
+            faults = [Fault(rules.OUT_OF_RESOURCES, _name(submission), problem="no space")]
+        except DatabaseUnavailable as error:
+            raise RegistryUnavailable("the registry's database is not available") from error
+        return RegistryResponse.of(fault.error(_ITI_42) for fault in faults)
+
+    def _register(self, submission: Submission) -> list[Fault]:
+        """The faults and warnings of ``submission``, which is registered if none is an error."""
+        faults = validate_submission(submission, self._domain, _ITI_42)
+        if any(not fault.rule.is_warning for fault in faults):
+            return faults + self._judge(submission)
+        registration = prepare(submission)
+
+        def work(connection: Connection) -> None:
+            _write(connection, submission, registration, DTM.of(self._clock()))
+
+        try:
+            write(self._database, work)
+        except _Refused as refused:
+            return faults + refused.faults
+        return faults
+
+    def _judge(self, submission: Submission) -> list[Fault]:
+        with self._database.read() as connection:
+            return judge(submission, look_around(connection, submission, lock=False))
+
+
+def _name(submission: Submission) -> str:
+    """What to call the submission in an error."""
+    packages = submission.submission_sets
+    return packages[0].entry_uuid if packages else "the submission"
+
+
+def _write(
+    connection: Connection, submission: Submission, registration: Registration, now: DTM
+) -> None:
+    """Judge and write within one transaction; raises _Refused with the faults."""
+    around = look_around(connection, submission, lock=True)
+    faults = judge(submission, around)
+    if faults:
+        raise _Refused(faults)
+    added, folders = _replace(connection, registration, around)
+    _insert(connection, registration, added, around, now)
+    _connect(connection, registration, added, {**around.located, **folders}, now)
+    reach("registry.before_commit")
+
+
+def _replace(
+    connection: Connection, registration: Registration, around: Surroundings
+) -> tuple[list[Association], dict[str, Located]]:
+    """The effects of RPLC and XFRM_RPLC: see ``registry.effects``."""
+    replaced_by = replacements(registration)
+    if not replaced_by:
+        return [], {}
+    replaced = [around.located[target] for target in replaced_by]
+    deprecate(connection, replaced)
+    return inherit_folders(connection, registration, replaced_by, replaced)
+
+
+def _insert(
+    connection: Connection,
+    registration: Registration,
+    added: list[Association],
+    around: Surroundings,
+    now: DTM,
+) -> None:
+    """Add the submission's objects, and the associations that follow from it."""
+    patient = registration.patient
+    objects = [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)]
+    known = around.identities
+    identities = [
+        rows.identity_row(obj, patient)
+        for obj in registration.described()
+        if obj.unique_id not in known
+    ]
+    namesakes = [
+        rows.namesake_row(document, patient)
+        for document in registration.documents
+        if document.unique_id in known
+    ]
+    folders = [rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders]
+    values = [row for obj in registration.described() for row in rows.value_rows(obj, patient)]
+    links = registration.association_rows + [rows.association_row(link, patient) for link in added]
+    for statement, new_rows in (
+        # In the order of their keys: of two rivals one waits, neither for the other.
+        (_INSERT_IDENTITIES, sorted(identities, key=itemgetter("unique_id"))),
+        (_INSERT_NAMESAKES, namesakes),
+        (_INSERT_OBJECTS, objects),
+        (_INSERT_SUBMISSION_SET, [registration.submission_set_row]),
+        (_INSERT_DOCUMENTS, registration.document_rows),
+        (_INSERT_FOLDERS, folders),
+        (_INSERT_ASSOCIATIONS, links),
+        (_INSERT_VALUES, values),
+    ):
+        if new_rows:
+            statement.run(connection, new_rows)
+
+
+def _connect(
+    connection: Connection,
+    registration: Registration,
+    added: Iterable[Association],
+    existing: Mapping[str, Located],
+    now: DTM,
+) -> None:
+    """Make registered objects aware of the new links to them."""
+    links = [*registration.associations, *added]
+    grown = {
+        link.source: existing[link.source]
+        for link in links
+        if link.association_type == HAS_MEMBER and link.source in existing
+    }
+    if grown:
+        touch_folders(connection, grown.values(), now)
+    foreign = {
+        end
+        for link in links
+        for end in (link.source, link.target)
+        if end in existing and existing[end].patient != registration.patient
+    }
+    if foreign:
+        reached = [{"entry_uuid": end, "patient": registration.patient} for end in sorted(foreign)]
+        ADD_REACH.run(connection, reached)

@@ -1,0 +1,66 @@
+"""The schema: models and migrations say the same, and the patient leads every key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.schema import CreateTable
+
+from registry import MIGRATIONS
+from registry.schema import METADATA
+from storage.database import Database
+from storage.migrations import configuration, metadata_differs
+
+GLOBAL = {"identity", "identity_message", "namesake", "object", "patient", "patient_merge", "reach"}
+PATIENT_SCOPED = sorted(set(METADATA.tables) - GLOBAL)
+
+
+def test_migrations_and_models_agree(migrated: Database) -> None:
+    assert metadata_differs(migrated, METADATA) == []
+
+
+def test_migrating_twice_changes_nothing(migrated: Database) -> None:
+    migrated.migrate(MIGRATIONS)
+    assert metadata_differs(migrated, METADATA) == []
+
+
+def test_migrated_tables_are_laid_out_as_the_models_on_sqlite(tmp_path: Path) -> None:
+    """Alembic compares columns and indexes, not WITHOUT ROWID."""
+    with Database.open(f"sqlite:///{tmp_path / 'migrated.db'}") as database:
+        database.migrate(MIGRATIONS)
+        with database.read() as connection:
+            migrated = _without_rowid(connection)
+    with create_engine("sqlite://").connect() as connection:
+        for table in METADATA.sorted_tables:
+            connection.execute(CreateTable(table))
+        assert _without_rowid(connection) == migrated
+    assert "document_entry" in migrated
+
+
+def _without_rowid(connection: Connection) -> set[str]:
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    return {row.name for row in rows if re.search(r"WITHOUT ROWID\s*$", row.sql)}
+
+
+def test_the_first_version_can_be_undone(database_url: str) -> None:
+    def downgrade(connection: Connection) -> None:
+        config = configuration(MIGRATIONS)
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    with Database.open(database_url) as database:
+        database.migrate(MIGRATIONS)
+        database.write(downgrade)
+        assert len(metadata_differs(database, METADATA)) >= len(METADATA.tables)
+
+
+@pytest.mark.parametrize("name", PATIENT_SCOPED)
+def test_the_patient_leads_the_key_and_every_index(name: str) -> None:
+    table = METADATA.tables[name]
+    assert table.primary_key.columns[0].name == "patient"
+    for index in table.indexes:
+        assert index.columns[0].name == "patient"
