@@ -1,0 +1,1 @@
+"""The node: configuration, wiring, supervisor, command line, health, logs."""

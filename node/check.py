@@ -1,0 +1,158 @@
+"""``kosmos check``: tries what the configuration names, without changing anything.
+
+Databases are opened for reading, folders asked whether they may be written, certificates
+loaded and dated, peers connected to. Every finding is told, good or bad.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from sqlalchemy import text
+
+from node.config import Settings
+from node.config_file import ConfigError
+from node.migrate import Actor, actors, database_url
+from node.texts import tr
+from node.wiring.common import affinity_domain, client_tls, server_tls
+from security.tls import TlsError
+from storage.database import Database
+from storage.errors import StorageError
+
+CONNECT_SECONDS = 5.0
+# A certificate is renewed by people who need a month.
+WARNING_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried; ``peer`` tells another node's trouble from our own."""
+
+    subject: str
+    ok: bool
+    text: str
+    peer: bool = False
+
+
+def check_all(settings: Settings) -> list[Finding]:
+    """Try everything; the findings in the order of the configuration."""
+    return [
+        _try("affinity_domain.codes", lambda: _codes(settings)),
+        *_tls(settings),
+        *(
+            _try(f"{name}.database", _database(name, actor))
+            for name, actor in actors(settings).items()
+        ),
+        *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
+        *_peers(settings),
+    ]
+
+
+def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Finding:
+    try:
+        return Finding(subject, True, attempt(), peer)
+    except (ConfigError, StorageError, TlsError) as error:
+        return Finding(subject, False, str(error), peer)
+    except (OSError, ssl.SSLError) as error:
+        return Finding(subject, False, error.strerror or str(error), peer)
+
+
+def _codes(settings: Settings) -> str:
+    sets = affinity_domain(settings).code_sets
+    return tr("{count} code sets", count=len(sets))
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    if not settings.tls.enabled:
+        yield Finding("tls", True, tr("off: loopback only"))
+        return
+    yield _try("tls", lambda: _contexts(settings))
+    yield _try("tls.certificate", lambda: _validity(settings.tls.certificate))
+
+
+def _contexts(settings: Settings) -> str:
+    server_tls(settings)
+    client_tls(settings)
+    return tr("certificate, key and trust fit together")
+
+
+def _validity(file: Path) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError as error:
+        raise TlsError(f"{file}: {error}") from None
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    if left.total_seconds() < 0:
+        raise TlsError(tr("{file} has expired", file=file))
+    words = tr("valid for {days} days", days=left.days)
+    return words if left.days > WARNING_DAYS else tr("{words}: renew it", words=words)
+
+
+def _database(name: str, actor: Actor) -> Callable[[], str]:
+    def attempt() -> str:
+        url = database_url(actor, name)
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+            return tr("not there yet; `kosmos serve` makes it")
+        with Database.open(url, read_only=True) as database, database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        return tr("answers ({backend})", backend=url.get_backend_name())
+
+    return attempt
+
+
+def _folders(settings: Settings) -> Iterator[tuple[str, Path]]:
+    yield "node.data_dir", settings.node.data_dir
+    if settings.repository.enabled and settings.repository.blobs is not None:
+        yield "repository.blobs", settings.repository.blobs
+    if settings.imaging_source.enabled and settings.imaging_source.files is not None:
+        yield "imaging_source.files", settings.imaging_source.files
+
+
+def _folder(path: Path) -> Callable[[], str]:
+    def attempt() -> str:
+        # What is not there yet is made below the nearest folder that is.
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(0, tr("{folder} cannot be written", folder=there))
+        return str(path)
+
+    return attempt
+
+
+def _peers(settings: Settings) -> Iterator[Finding]:
+    named = {
+        "repository.registry": settings.repository.enabled and settings.repository.registry,
+        "imaging_source.repository": settings.imaging_source.enabled
+        and settings.imaging_source.repository,
+        "imaging_source.registry": settings.imaging_source.enabled
+        and settings.imaging_source.registry,
+        **{f"peers.repositories.{oid}": url for oid, url in settings.peers.repositories.items()},
+        **{
+            f"peers.imaging_sources.{oid}": url
+            for oid, url in settings.peers.imaging_sources.items()
+        },
+    }
+    for subject, url in named.items():
+        if url and url != "local":
+            yield _try(subject, _connection(url, settings), peer=True)
+
+
+def _connection(url: str, settings: Settings) -> Callable[[], str]:
+    def attempt() -> str:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+            if parts.scheme == "https" and (tls := client_tls(settings)) is not None:
+                tls.wrap_socket(connection, server_hostname=host).close()
+        return tr("{host}:{port} accepts connections", host=host, port=port)
+
+    return attempt

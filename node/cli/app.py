@@ -1,0 +1,55 @@
+"""The verbs of ``kosmos`` and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from node.cli import client_verbs, demo_verb, kit_verbs, node_verbs
+from node.texts import tr
+
+
+def _frame(
+    lang: Annotated[
+        str, typer.Option(help=tr("Language of everything printed: en or fr."), metavar="en|fr")
+    ] = "",
+) -> None:
+    """Options before the verb. ``--lang`` was read before anything else (node.cli.main)."""
+
+
+app = typer.Typer(
+    name="kosmos",
+    help=tr("Infrastructure for sharing medical imaging: IHE XDS-I.b, complete."),
+    callback=_frame,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help=tr("The configuration of a node."), no_args_is_help=True)
+kit_app = typer.Typer(help=tr("The conformance kit."), no_args_is_help=True)
+
+app.command(help=tr("Make the folder of a new node."))(node_verbs.init)
+app.command(help=tr("Run every actor of a node."))(node_verbs.serve)
+app.command(help=tr("Show the whole main job on this machine with real images."))(demo_verb.demo)
+app.add_typer(config_app, name="config")
+config_app.command("show", help=tr("Print every value as the node understands it."))(
+    node_verbs.show
+)
+app.command(help=tr("Try configuration, databases, folders, certificates and peers."))(
+    node_verbs.check
+)
+app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_verbs.publish)
+app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
+app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
+app.command(help=tr("Send identity messages over MLLP (ITI-8)."))(client_verbs.feed)
+app.add_typer(kit_app, name="conformance")
+kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
+kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
+    kit_verbs.run
+)
+app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
+app.command(help=tr("Settle what a crash left between repository and registry."))(
+    node_verbs.reconcile
+)
+app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

@@ -1,0 +1,361 @@
+"""Verbs of the person who uses a network: publish, find, fetch, feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from node.cli import output
+from node.cli.exits import CommandError, Unreachable, UsageError
+from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.texts import tr
+
+if TYPE_CHECKING:
+    from consumer.client import Consumer
+    from metadata.model import Code, DocumentEntry
+    from node.config import Settings
+    from node.storescu import DicomFile, Provider, Stored
+    from transactions.registry_response import RegistryResponse
+
+Patient = Annotated[
+    str, typer.Argument(help=tr("Patient identifier: ID, or ID^^^&OID&ISO of another domain."))
+]
+
+
+def publish(
+    paths: Annotated[
+        list[Path], typer.Argument(exists=True, help=tr("DICOM files or folders, or one document."))
+    ],
+    dicom: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help=tr("Send images here instead of to this node.")),
+    ] = None,
+    ae_title: Annotated[
+        str | None, typer.Option(metavar="AE", help=tr("Application entity title to call."))
+    ] = None,
+    repository: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=tr("Submit the document here instead of to this node.")),
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help=tr("Patient of the document: submits it by ITI-41."))
+    ] = None,
+    title: Annotated[str | None, typer.Option(help=tr("Title of the document."))] = None,
+    class_code: Annotated[str, typer.Option(metavar="CODE", help="classCode")] = "10",
+    type_code: Annotated[str, typer.Option(metavar="CODE", help="typeCode")] = "18748-4",
+    format_code: Annotated[
+        str, typer.Option(metavar="CODE", help="formatCode")
+    ] = "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+    mime_type: Annotated[str | None, typer.Option(metavar="TYPE", help="mimeType")] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Send images by C-STORE, or with ``--patient`` one document by ITI-41."""
+    if patient is None:
+        _send_images(paths, dicom, ae_title, config, json)
+        return
+    if len(paths) != 1 or not paths[0].is_file():
+        raise UsageError(tr("--patient takes exactly one file"))
+    from metadata.datatypes import CX
+    from node.config_file import load
+    from node.documents import Description, UnknownCode, provide
+    from node.endpoints import Endpoints
+    from node.wiring.common import affinity_domain, soap_client
+    from transactions.iti_41 import ITI_41
+
+    settings = load(config)
+    description = Description(
+        patient_id=CX(_cx(patient, settings)),
+        title=title or paths[0].stem,
+        class_code=class_code,
+        type_code=type_code,
+        format_code=format_code,
+        mime_type=mime_type,
+    )
+    try:
+        unique_id, request = provide(paths[0], description, settings, affinity_domain(settings))
+    except UnknownCode as error:
+        raise UsageError(str(error)) from None
+    url = repository or Endpoints.of(settings).repository
+    if url is None:
+        raise UsageError(tr("this node has no repository; name one with --repository"))
+    response = soap_client(settings).call(url, ITI_41, request)
+    _show_registered(unique_id, response, json)
+
+
+def find(
+    patient: Patient,
+    status: Annotated[
+        str, typer.Option(metavar="approved|deprecated|all", help=tr("Status of the documents."))
+    ] = "approved",
+    study: Annotated[
+        str | None, typer.Option(metavar="UID", help=tr("Only manifests of this study."))
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="YYYYMMDD", help=tr("Service not before."))
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="YYYYMMDD", help=tr("Service before."))
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option(metavar="URL", help=tr("Ask here instead of this node."))
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Find a patient's documents (ITI-18)."""
+    consumer, settings = _consumer(config, registry)
+    entries = _find(consumer, _cx(patient, settings), status, study, since, until)
+    if json:
+        output.show_json([_told(entry) for entry in entries])
+        return
+    headings = [tr("title"), tr("type"), tr("format"), tr("service"), tr("size"), "uniqueId"]
+    output.console().print(output.table(headings, map(_row, entries)))
+
+
+def fetch(
+    patient: Patient,
+    folder: Annotated[Path, typer.Option(help=tr("Where files go."))] = Path("."),
+    document: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UNIQUE_ID", help=tr("Only this document; may be repeated.")),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="UID", help=tr("Only manifests of this study."))
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help=tr("Fetch the images of manifests too."))
+    ] = True,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Fetch a patient's documents (ITI-43) and the images of their manifests (RAD-69)."""
+    from node.fetch import Fetched, fetch_all
+
+    consumer, settings = _consumer(config, None)
+    entries = _find(consumer, _cx(patient, settings), "approved", study, None, None)
+    wanted = [entry for entry in entries if not document or entry.unique_id in document]
+    if not wanted:
+        raise CommandError(tr("no such document"))
+    with output.progress(tr("documents"), len(wanted)) as step:
+        fetched: Fetched = fetch_all(consumer, wanted, folder, images=images, step=step)
+    if json:
+        output.show_json(asdict(fetched))
+    else:
+        told = tr(
+            "{documents} documents, {images} images, {size} in {folder}",
+            documents=len(fetched.documents),
+            images=fetched.images,
+            size=output.bytes_text(fetched.bytes),
+            folder=folder,
+        )
+        output.console().print(told)
+    if fetched.problems:
+        raise CommandError("\n".join(fetched.problems))
+
+
+def feed(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(exists=True, dir_okay=False, help=tr("HL7 v2 messages, one a file.")),
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(metavar="ID", help=tr("Announce this patient (A04)."))
+    ] = None,
+    merge: Annotated[
+        str | None, typer.Option(metavar="ID", help=tr("Merge this identifier into it (A40)."))
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="FAMILY^GIVEN", help=tr("Name."))] = "",
+    birth_date: Annotated[str, typer.Option(metavar="YYYYMMDD", help=tr("Date of birth."))] = "",
+    sex: Annotated[str, typer.Option(metavar="F|M|O|U", help=tr("Administrative sex."))] = "",
+    mllp: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help=tr("Send here instead of to this node."))
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Send identity messages over MLLP (ITI-8)."""
+    from node import feed as messages
+    from node.config_file import load
+    from node.endpoints import Endpoints
+
+    if patient is not None and not name:
+        raise UsageError(tr("--patient needs --name: HL7 requires one (PID-5)"))
+    settings = load(config)
+    authority = settings.affinity_domain.assigning_authority
+    batch = [(str(file), _message(file)) for file in files or []]
+    if patient is not None:
+        person = messages.Person(patient, name, birth_date, sex)
+        made = messages.merge(person, merge, authority) if merge else None
+        batch.append((patient, made or messages.announce(person, authority)))
+    if not batch:
+        raise UsageError(tr("nothing to send: name files, or a --patient"))
+    place = mllp or Endpoints.of(settings).mllp
+    if place is None:
+        raise UsageError(tr("this node has no identity feed; name one with --mllp"))
+    _exchange(batch, _address(place), json)
+
+
+def _exchange(batch: Iterable[tuple[str, bytes]], address: tuple[str, int], json: bool) -> None:
+    from hl7.client import MllpClient
+    from node.feed import acknowledgement
+
+    answers = []
+    with MllpClient(*address) as client:
+        for name, message in batch:
+            code, text = acknowledgement(client.send(message))
+            answers.append({"message": name, "ack": code, "text": text})
+    if json:
+        output.show_json(answers)
+    else:
+        rows = [(row["message"], row["ack"], row["text"]) for row in answers]
+        output.console().print(output.table([tr("message"), "ACK", tr("text")], rows))
+    if any(row["ack"] != "AA" for row in answers):
+        raise CommandError(tr("not every message was accepted"))
+
+
+def _message(file: Path) -> bytes:
+    """A message as HL7 wants it: files of people end their lines with LF."""
+    return file.read_bytes().strip().replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
+
+
+def _send_images(
+    paths: list[Path], dicom: str | None, ae_title: str | None, config: Path, json: bool
+) -> None:
+    from node.storescu import AssociationFailed, find_files, send
+
+    files = list(find_files(paths))
+    if not files:
+        raise UsageError(tr("no DICOM file in {paths}", paths=", ".join(map(str, paths))))
+    provider = _provider(dicom, ae_title, config)
+    try:
+        with output.progress("C-STORE", len(files)) as step:
+            answers = send(files, provider, on_stored=lambda _stored: step())
+    except AssociationFailed as error:
+        raise (Unreachable if error.unreachable else CommandError)(str(error)) from None
+    _show_stored(answers, json)
+
+
+def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider:
+    """The storage provider named on the command line, or that of the node."""
+    from node.storescu import Provider
+
+    if dicom is not None:
+        return Provider(*_address(dicom), ae_title or "KOSMOS")
+    from node.config_file import load
+    from node.endpoints import Endpoints
+    from node.wiring.common import client_tls
+
+    settings = load(config)
+    places = Endpoints.of(settings)
+    if places.dicom is None or places.ae_title is None:
+        raise UsageError(tr("this node takes no images; name a place with --dicom"))
+    tls = client_tls(settings) if settings.dicom_over_tls else None
+    return Provider(*_address(places.dicom), ae_title or places.ae_title, tls)
+
+
+def _show_stored(answers: list[Stored], json: bool) -> None:
+    def told(file: DicomFile, status: int | None) -> dict[str, Any]:
+        shown = None if status is None else f"0x{status:04X}"
+        return {"file": str(file.path), "sopInstanceUid": file.sop_instance_uid, "status": shown}
+
+    if json:
+        output.show_json([told(answer.file, answer.status) for answer in answers])
+    else:
+        size = output.bytes_text(sum(answer.file.size for answer in answers if answer.ok))
+        stored = sum(answer.ok for answer in answers)
+        output.console().print(tr("{stored} images stored, {size}", stored=stored, size=size))
+    refused = [answer for answer in answers if not answer.ok]
+    if refused:
+        names = ", ".join(answer.file.path.name for answer in refused)
+        raise CommandError(tr("not stored: {names}", names=names))
+
+
+def _show_registered(unique_id: str, response: RegistryResponse, json: bool) -> None:
+    from metadata.identifiers import SUCCESS
+
+    if json:
+        errors = [asdict(error) for error in response.errors]
+        output.show_json({"uniqueId": unique_id, "status": response.status, "errors": errors})
+    elif response.status == SUCCESS:
+        output.console().print(tr("registered: {unique_id}", unique_id=unique_id))
+    if response.status != SUCCESS:
+        lines = [f"{error.code}: {error.context}" for error in response.errors]
+        raise CommandError("\n".join([tr("refused"), *lines]))
+
+
+def _consumer(config: Path, registry: str | None) -> tuple[Consumer, Settings]:
+    from node.config_file import load
+    from node.wiring.client import consumer
+
+    settings = load(config)
+    made = consumer(settings)
+    return (replace(made, registry_url=registry) if registry else made), settings
+
+
+def _find(
+    consumer: Consumer,
+    patient: str,
+    status: str,
+    study: str | None,
+    since: str | None,
+    until: str | None,
+) -> list[DocumentEntry]:
+    from metadata.datatypes import CXi
+    from metadata.identifiers import APPROVED, DEPRECATED, STUDY_INSTANCE_UID_REFERENCE
+
+    statuses = {"approved": [APPROVED], "deprecated": [DEPRECATED], "all": [APPROVED, DEPRECATED]}
+    if status not in statuses:
+        raise UsageError(tr("--status is approved, deprecated or all"))
+    filters: dict[str, Any] = {"status": statuses[status]}
+    if since:
+        filters["service_start_time_from"] = since
+    if until:
+        filters["service_start_time_to"] = until
+    if study:
+        reference = str(CXi.of(study, STUDY_INSTANCE_UID_REFERENCE))
+        return consumer.find_by_reference(patient, [reference], **filters)
+    return consumer.find_documents(patient, **filters)
+
+
+def _cx(patient: str, settings: Settings) -> str:
+    from metadata.datatypes import CX
+
+    if "^" in patient:
+        return patient
+    return str(CX.of(patient, settings.affinity_domain.assigning_authority))
+
+
+def _address(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(tr("{place} is not HOST:PORT", place=place))
+    return host.strip("[]"), int(port)
+
+
+def _row(entry: DocumentEntry) -> tuple[str, ...]:
+    def name(code: Code | None) -> str:
+        return str(code.display_name or code.code) if code else ""
+
+    size = entry.size or ""
+    size = output.bytes_text(int(size)) if size.isdigit() else ""
+    start = str(entry.service_start_time or "")
+    format_code = entry.format_code.code if entry.format_code else ""
+    title, unique_id = str(entry.title or ""), str(entry.unique_id or "")
+    return title, name(entry.type_code), format_code, start, size, unique_id
+
+
+def _told(entry: DocumentEntry) -> dict[str, Any]:
+    """An entry for a script: every attribute that has a value, under the standard's name."""
+    return {
+        _camel(name): value for name, value in asdict(entry).items() if value not in (None, [], {})
+    }
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

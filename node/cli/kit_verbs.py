@@ -1,0 +1,240 @@
+"""Verbs of the conformance kit: list its cases, run them against any vendor's actors."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from node.cli import output
+from node.cli.exits import Exit, UsageError
+from node.cli.options import Json
+from node.texts import language, tr
+
+if TYPE_CHECKING:
+    from conformance.case import Case
+    from conformance.results import Result
+    from conformance.targets import Targets
+
+CaseIds = Annotated[
+    list[str] | None,
+    typer.Option("--case", metavar="ID", help=tr("Only this case; may be repeated.")),
+]
+Url = Annotated[str | None, typer.Option(metavar="URL", help=tr("Endpoint under test."))]
+Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of that actor."))]
+
+
+def list_cases(json: Json = False) -> None:
+    """Print every case of the kit."""
+    from conformance.run import all_cases
+
+    told = [_told(case) for case in all_cases()]
+    if json:
+        output.show_json(told)
+        return
+    headings = ["id", tr("actor"), tr("title"), tr("specification")]
+    rows = [(case["id"], case["actor"], case["title"], case["spec"]) for case in told]
+    output.console().print(output.table(headings, rows))
+
+
+def run(
+    registry: Url = None,
+    repository: Url = None,
+    imaging: Url = None,
+    mllp: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help=tr("Endpoint under test."))
+    ] = None,
+    identity_v3: Url = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help=tr("Node whose endpoints, codes and certificate stand in for options.")),
+    ] = None,
+    assigning_authority: Annotated[
+        str | None,
+        typer.Option(metavar="OID", help=tr("OID that issues the domain's patient identifiers.")),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help=tr("HL7 namespace of that authority."))
+    ] = None,
+    patient: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help=tr("A patient the registry knows, where MLLP is missing.")),
+    ] = None,
+    codes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML).")),
+    ] = None,
+    repository_id: Oid = None,
+    imaging_id: Oid = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY/SERIES/INSTANCE", help=tr("An image the source holds.")),
+    ] = None,
+    repository_facing_simulator: Url = None,
+    simulator_port: Annotated[
+        int, typer.Option(help=tr("Where that repository expects its registry."))
+    ] = 0,
+    crash: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help=tr("Kills and restarts that repository.")),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one exchange."))] = 60.0,
+    mllp_tls: Annotated[
+        bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
+    ] = False,
+    case: CaseIds = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run cases; they need nothing but the endpoints named."""
+    from conformance.run import all_cases
+    from conformance.run import run as run_cases
+
+    targets = _of_node(config)
+    given: dict[str, Any] = {
+        "registry": registry,
+        "repository": repository,
+        "imaging": imaging,
+        "mllp": mllp,
+        "identity_v3": identity_v3,
+        "assigning_authority": assigning_authority,
+        "namespace": namespace,
+        "patients": tuple(patient or ()) or None,
+        "repository_unique_id": repository_id,
+        "imaging_unique_id": imaging_id,
+        "repository_facing_simulator": repository_facing_simulator,
+        "simulator_port": simulator_port or None,
+        "crash": crash,
+        "mllp_tls": mllp_tls or None,
+    }
+    targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
+    targets = replace(targets, timeout=timeout, study=_study(study) or targets.study)
+    if codes is not None:
+        targets = replace(targets, domain=_domain(codes, targets.assigning_authority))
+    results = run_cases(
+        targets, _selected(all_cases(), case or []), report, progress=None if json else _show
+    )
+    _conclude(results.results, json, report)
+    if not results.passed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _selected(cases: list[Case], ids: list[str]) -> list[Case]:
+    from conformance.run import select
+
+    try:
+        return select(cases, ids)
+    except KeyError as unknown:
+        text = tr("no case {id}; `kosmos conformance list` shows them all", id=unknown.args[0])
+        raise UsageError(text) from None
+
+
+def _of_node(config: Path | None) -> Targets:
+    """The targets that a node's configuration describes; the kit's defaults without one."""
+    from conformance.targets import Targets
+
+    if config is None:
+        return Targets()
+    from node.config_file import load
+    from node.endpoints import Endpoints
+    from node.wiring.common import affinity_domain, client_tls
+
+    settings = load(config)
+    places = Endpoints.of(settings)
+    tls: ssl.SSLContext | None = client_tls(settings)
+    return Targets(
+        registry=places.registry,
+        repository=places.repository,
+        imaging=places.imaging,
+        mllp=places.mllp,
+        assigning_authority=settings.affinity_domain.assigning_authority,
+        namespace=settings.affinity_domain.namespace or None,
+        domain=affinity_domain(settings),
+        repository_unique_id=settings.repository.unique_id or None,
+        imaging_unique_id=settings.imaging_source.unique_id or None,
+        ssl_context=tls,
+    )
+
+
+def _domain(codes: Path, authority: str) -> Any:
+    import tomllib
+
+    from metadata.affinity_domain import AffinityDomain, DomainError
+
+    try:
+        mapping = tomllib.loads(codes.read_text("utf-8"))
+        return AffinityDomain.from_mapping({**mapping, "assigning_authority": authority})
+    except (tomllib.TOMLDecodeError, DomainError) as error:
+        raise UsageError(f"{codes}: {error}") from None
+
+
+def _study(text: str | None) -> Any:
+    from conformance.targets import Study
+
+    if text is None:
+        return None
+    uids = text.split("/")
+    if len(uids) != 3:
+        raise UsageError(tr("--study is STUDY/SERIES/INSTANCE, three UIDs"))
+    return Study(*uids)
+
+
+def _show(result: Result) -> None:
+    """A line for each case as it ends."""
+    from conformance.results import Verdict
+
+    marks = {
+        Verdict.PASSED: "[green]✓[/green]",
+        Verdict.FAILED: "[red]✗[/red]",
+        Verdict.NOT_RUN: "[yellow]-[/yellow]",
+    }
+    console = output.console()
+    title = _words(result.case.title)
+    line = f"{result.case.id:<24} {title}"
+    console.print(marks[result.verdict], end=" ")
+    console.print(line, markup=False, soft_wrap=True)
+    if result.verdict is Verdict.FAILED:
+        console.print(tr("  expected: {text}", text=result.expected), markup=False, soft_wrap=True)
+        console.print(tr("  seen: {text}", text=result.seen), markup=False, soft_wrap=True)
+    elif result.verdict is Verdict.NOT_RUN:
+        console.print(f"  {_words(result.reason)}", markup=False, soft_wrap=True)
+
+
+def _conclude(results: list[Result], json: bool, report: Path | None) -> None:
+    from conformance.results import Verdict
+
+    counts = {verdict: sum(one.verdict is verdict for one in results) for verdict in Verdict}
+    if json:
+        output.show_json(
+            [{**_told(one.case), "verdict": one.verdict.value, "seen": one.seen} for one in results]
+        )
+        return
+    told = tr(
+        "{passed} passed, {failed} failed, {not_run} not run",
+        passed=counts[Verdict.PASSED],
+        failed=counts[Verdict.FAILED],
+        not_run=counts[Verdict.NOT_RUN],
+    )
+    output.console().print(told)
+    if report is not None:
+        page = report / ("index.fr.html" if language() == "fr" else "index.html")
+        output.console().print(str(page), soft_wrap=True)
+
+
+def _told(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "actor": _words(case.actor.value),
+        "title": _words(case.title),
+        "spec": case.spec,
+        "needs": sorted(case.needs),
+    }
+
+
+def _words(text: Any) -> str:
+    return str(getattr(text, language()))

@@ -1,0 +1,67 @@
+"""What commands print: data as JSON or as tables, progress on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+# Beyond a terminal nothing need fit: a UID of 64 characters is not cut.
+FILE_WIDTH = 200
+
+
+def console() -> Console:
+    """Where results go: standard output."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+
+
+def errors() -> Console:
+    """Where progress is drawn: standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_json(data: object) -> None:
+    """``data`` as one JSON document on standard output."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """A table for a person."""
+    made = Table(*headings, title=title or None, title_justify="left", header_style="bold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, str) else str(cell) for cell in row))
+    return made
+
+
+def bytes_text(count: float) -> str:
+    """``count`` bytes as a person reads them: ``512 B``, ``1.5 MiB``."""
+    for unit in UNITS:
+        if count < 1024 or unit == UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError  # the last unit always returns
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Any]:
+    """A function that counts one step; it draws a bar on a terminal and nothing elsewhere."""
+    screen = errors()
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,418 @@
+"""The configuration of a node: one ``kosmos.toml``, overridden by the environment.
+
+Every key is declared here once, with its meaning, unit and default; ``docs/configuration.md``
+is generated from these declarations. A key that does not exist is an error that names the
+nearest one that does. Relative paths count from the folder of the file. It does not open,
+create or judge anything outside the file: ``kosmos check`` does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from node.texts import tr
+
+ENVIRONMENT_PREFIX = "KOSMOS__"
+# Offsets from node.port_base: the contract of the command line.
+HTTP, ADMIN, MLLP, MLLPS, DICOM = range(5)
+# Without a port base: 8080 and 8081 by custom, 2575 as registered for HL7, 2576 beside it,
+# 11112 as registered for DICOM.
+STANDARD_PORTS = {HTTP: 8080, ADMIN: 8081, MLLP: 2575, MLLPS: 2576, DICOM: 11112}
+
+
+def zone_of(name: str) -> tzinfo:
+    """The zone called ``name``. UTC needs no zone files. Raises ZoneInfoNotFoundError."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _time_zone(name: str) -> str:
+    try:
+        zone_of(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(tr("{name} is no IANA time zone, as Europe/Paris is", name=name)) from None
+    return name
+
+
+def _oid_of(value: object) -> object:
+    """``urn:oid:`` before an OID is allowed in the file and dropped here."""
+    return value.removeprefix("urn:oid:") if isinstance(value, str) else value
+
+
+# ITI TF-3 4.2.3.1.7 (OID): at most 64 characters, no leading zeros.
+OID_PATTERN = r"^[0-2](\.(0|[1-9][0-9]*)){1,}$"
+# 0 lets the operating system choose: for tests.
+Port = Annotated[int, Field(ge=0, le=65535)]
+# DICOM PS3.5 6.2, VR AE: at most 16 characters, no backslash.
+AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+Oid = Annotated[str, BeforeValidator(_oid_of), Field(pattern=OID_PATTERN, max_length=64)]
+
+
+class Section(BaseModel):
+    """A table of the file: strict about its keys, never changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NodeSection(Section):
+    """The node itself."""
+
+    name: str = "kosmos"
+    """What logs and pages call this node."""
+    data_dir: Path = Path("data")
+    """Folder of the embedded databases, documents and images."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Without TLS only a loopback address is accepted."""
+    port_base: Port | None = None
+    """N gives HTTP N, admin N+1, MLLP N+2, MLLP over TLS N+3, DICOM N+4, where a section does
+    not set its own port. Without it: 8080, 8081, 2575, 2576, 11112."""
+    http_port: Port | None = None
+    """Port of the SOAP endpoints and pages."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port, which has no access control."""
+    admin_port: Port | None = None
+    """Port of /healthz, /readyz and /metrics."""
+    public_url: HttpUrl | None = None
+    """How others reach the SOAP endpoints, where a proxy or another name stands before them."""
+    home_community_id: Oid
+    """OID of this community (homeCommunityId)."""
+    language: Literal["en", "fr"] | None = None
+    """Language of the pages and messages of the node; without it, that of the environment."""
+    time_zone: TimeZone = "UTC"
+    """Zone of the dates and times of images that do not name their own (Europe/Paris)."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """One JSON object a line, or lines for a person; auto: for a person on a terminal only."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe event that is written."""
+    web_processes: Positive = 1
+    """Processes that share the HTTP port. More than one needs PostgreSQL: an embedded database
+    has exactly one writing process."""
+
+
+class AffinityDomainSection(Section):
+    """What the affinity domain has agreed on."""
+
+    assigning_authority: Oid
+    """OID of the authority that assigns the patient identifiers of the domain."""
+    namespace: str = ""
+    """Its HL7 namespace, for feeds that send only that (PID-3.4.1)."""
+    codes: Path | Literal["default-fr"] = "default-fr"
+    """File of the code sets, or default-fr for the French-flavoured set that ships."""
+    unknown_patient: Literal["error", "empty"] = "empty"
+    """Answer to a query for a patient who was never announced: XDSUnknownPatientId, or nothing
+    found (ITI TF-2 3.18.4.1.3 leaves the choice to the domain)."""
+
+
+class RegistrySection(Section):
+    """Document Registry: ITI-42, ITI-18 and the patients it knows."""
+
+    enabled: bool = True
+    """Whether this node is a Document Registry."""
+    database: str = ""
+    """SQLAlchemy URL; without one, registry.db in the data folder."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+
+
+class RepositorySection(Section):
+    """Document Repository: ITI-41 and ITI-43."""
+
+    enabled: bool = True
+    """Whether this node is a Document Repository."""
+    unique_id: Oid = ""
+    """OID of the repository (repositoryUniqueId); required where it is enabled."""
+    database: str = ""
+    """SQLAlchemy URL; without one, repository.db in the data folder."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+    blobs: Path | None = None
+    """Folder of the documents; without one, documents in the data folder."""
+    registry: Literal["local"] | HttpUrl = "local"
+    """The registry to which documents are registered: that of this node, or its ITI-42 URL."""
+
+
+class CodeValue(Section):
+    """A coded value."""
+
+    code: Text
+    """The code."""
+    scheme: Text
+    """The coding scheme, usually an OID."""
+    display_name: Text
+    """What a person reads."""
+
+
+class DocumentSection(Section):
+    """What the manifests of this source say of themselves (DocumentEntry of RAD-68)."""
+
+    class_code: CodeValue = CodeValue(
+        code="31", scheme="1.2.250.1.213.1.1.4.1", display_name="Imagerie médicale"
+    )
+    """classCode."""
+    type_code: CodeValue = CodeValue(
+        code="IMG-KOS",
+        scheme="1.2.250.1.213.1.1.4.12",
+        display_name="Référence d'objets d'un examen d'imagerie",
+    )
+    """typeCode."""
+    content_type_code: CodeValue = CodeValue(
+        code="07", scheme="1.2.250.1.213.2.2", display_name="Consultation"
+    )
+    """contentTypeCode of the SubmissionSet."""
+    healthcare_facility_type_code: CodeValue = CodeValue(
+        code="SA01", scheme="1.2.250.1.71.4.2.4", display_name="Etablissement public de santé"
+    )
+    """healthcareFacilityTypeCode."""
+    practice_setting_code: CodeValue = CodeValue(
+        code="ETABLISSEMENT",
+        scheme="1.2.250.1.213.1.1.4.9",
+        display_name="Etablissement de santé",
+    )
+    """practiceSettingCode."""
+    confidentiality_code: CodeValue = CodeValue(
+        code="N", scheme="2.16.840.1.113883.5.25", display_name="Normal"
+    )
+    """confidentialityCode."""
+    language_code: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "fr-FR"
+    """languageCode."""
+    institution: Text = "Kosmos"
+    """Name of the institution (authorInstitution) where the images do not name one."""
+    institution_oid: Oid | None = None
+    """OID of that institution."""
+
+
+class ImagingSourceSection(Section):
+    """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
+
+    enabled: bool = True
+    """Whether this node is an Imaging Document Source."""
+    unique_id: Oid = ""
+    """OID under which manifests say that the images are retrieved (RAD-69); required where it
+    is enabled."""
+    host: str | None = None
+    """Address of the DICOM listener; without it, that of the node."""
+    port: Port | None = None
+    """Port of the DICOM listener."""
+    ae_title: AeTitle = "KOSMOS"
+    """Application entity title that senders must call."""
+    calling_titles: tuple[AeTitle, ...] = ()
+    """Titles of the senders that are listened to; without any, everybody is."""
+    dicom_tls: bool | None = None
+    """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
+    database: str = ""
+    """SQLAlchemy URL of the index; without one, imaging.db in the data folder."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+    files: Path | None = None
+    """Folder of the images; without one, images in the data folder."""
+    quiet_seconds: Seconds = 60.0
+    """Seconds without a new image after which a study is published."""
+    repository: Literal["local"] | HttpUrl = "local"
+    """Repository to which manifests are sent (RAD-68): that of this node, or its URL."""
+    registry: Literal["local"] | HttpUrl = "local"
+    """Registry asked whether an attempt with no answer had arrived: of this node, or its URL."""
+    source_assigning_authority: Oid | None = None
+    """OID of the department's authority for sourcePatientId, accession and order numbers, where
+    an image does not name one; without it, the domain's."""
+    same_authorities: tuple[Oid, ...] = ()
+    """OIDs of further issuers of DICOM patient identifiers that are the domain's own."""
+    document: DocumentSection = DocumentSection()
+    """Codes of the manifests."""
+
+
+class MllpSection(Section):
+    """Patient identity feed: HL7 v2 over MLLP (ITI-8)."""
+
+    enabled: bool = True
+    """Whether this node listens for HL7 messages."""
+    host: str | None = None
+    """Address of the listener without TLS; without it, that of the node on a node without TLS,
+    else 127.0.0.1."""
+    port: Port | None = None
+    """Port of the listener without TLS."""
+    tls_port: Port | None = None
+    """Port of the listener with TLS, open where the section tls is enabled."""
+
+
+class TlsSection(Section):
+    """Node authentication (ITI-19): both ends of a connection show a certificate."""
+
+    enabled: bool = True
+    """Whether the endpoints demand TLS and a trusted client certificate."""
+    certificate: Path = Path("pki/node.pem")
+    """Certificate of this node, its chain behind it (PEM)."""
+    key: Path = Path("pki/node.key")
+    """Its private key (PEM)."""
+    key_password_file: Path | None = None
+    """File that holds the password of the key."""
+    trust: Path = Path("pki/ca.pem")
+    """Certificates that are trusted: of authorities, or of single nodes (PEM)."""
+    check_host: bool = False
+    """Whether a peer's certificate must also name the host that was called (RFC 6125)."""
+
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class LimitsSection(Section):
+    """Bounds that keep one peer from starving the others."""
+
+    xml_bytes: Positive = 64 * MIB
+    """Largest SOAP envelope, in bytes; documents inline in it count."""
+    message_bytes: Positive = 64 * GIB
+    """Largest message with its attachments, in bytes."""
+    header_seconds: Seconds = 10.0
+    """Time for a peer to send an HTTP header."""
+    idle_seconds: Seconds = 30.0
+    """Longest silence within a message, and between two on a kept connection."""
+    call_seconds: Seconds = 60.0
+    """Time for a peer that this node calls to answer."""
+    workers: Positive = 8
+    """Threads for work that may wait: writes, other machines, large bodies."""
+    queue: Positive = 64
+    """Requests that may wait for a worker; one more is answered 503."""
+    connections: Positive = 512
+    """Connections that a listener holds at once."""
+    query_results: Positive = 25_000
+    """Objects that a query may return in full; more are XDSTooManyResults."""
+    hl7_message_bytes: Positive = MIB
+    """Largest HL7 message, in bytes."""
+
+
+class PeersSection(Section):
+    """Where the consumer finds documents and images that this node does not hold."""
+
+    repositories: dict[Oid, HttpUrl] = {}
+    """repositoryUniqueId = URL of its ITI-43 endpoint."""
+    imaging_sources: dict[Oid, HttpUrl] = {}
+    """Unique id of an imaging document source = URL of its RAD-69 endpoint."""
+
+
+class Settings(BaseSettings):
+    """The whole file. ``folder`` is where it lies; relative paths have been made absolute."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    node: NodeSection
+    affinity_domain: AffinityDomainSection
+    registry: RegistrySection = RegistrySection(enabled=False)
+    repository: RepositorySection = RepositorySection(enabled=False)
+    imaging_source: ImagingSourceSection = ImagingSourceSection(enabled=False)
+    mllp: MllpSection = MllpSection()
+    tls: TlsSection = TlsSection()
+    limits: LimitsSection = LimitsSection()
+    peers: PeersSection = PeersSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then the file (handed in as initial values)."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _actors_have_an_identity(self) -> Settings:
+        for name in ("repository", "imaging_source"):
+            section = getattr(self, name)
+            if section.enabled and not section.unique_id:
+                raise ValueError(
+                    tr("{key} is required where the actor is enabled", key=f"{name}.unique_id")
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _local_means_here(self) -> Settings:
+        """``local`` names an actor of this node, so that actor must be on."""
+        for key, here, section in (
+            ("repository.registry", self.registry.enabled, self.repository),
+            ("imaging_source.registry", self.registry.enabled, self.imaging_source),
+            ("imaging_source.repository", self.repository.enabled, self.imaging_source),
+        ):
+            if section.enabled and not here and getattr(section, key.partition(".")[2]) == "local":
+                raise ValueError(tr("{key} needs a URL: this node has no such actor", key=key))
+        return self
+
+    @model_validator(mode="after")
+    def _plain_stays_at_home(self) -> Settings:
+        """Without TLS nothing may listen where another machine could reach it (ITI-19)."""
+        if self.tls.enabled:
+            return self
+        for key, host in (
+            ("node.host", self.node.host),
+            ("imaging_source.host", self.imaging_source.host),
+            ("mllp.host", self.mllp.host),
+        ):
+            if host is not None and not is_loopback(host):
+                raise ValueError(
+                    tr("{key} must be a loopback address, or tls.enabled true", key=key)
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _one_writer_for_a_file(self) -> Settings:
+        """An embedded database has exactly one writing process."""
+        embedded = any(
+            section.enabled and not section.database.startswith("postgresql")
+            for section in (self.registry, self.repository)
+        )
+        if self.node.web_processes > 1 and embedded:
+            raise ValueError(tr("node.web_processes above 1 needs PostgreSQL"))
+        return self
+
+    @property
+    def dicom_over_tls(self) -> bool:
+        """Whether the DICOM listener demands TLS: as it says itself, else as the node."""
+        chosen = self.imaging_source.dicom_tls
+        return self.tls.enabled if chosen is None else chosen and self.tls.enabled
+
+    def port(self, offset: int) -> int:
+        """The port of a listener (``HTTP``, ``ADMIN`` ...), by its own key or the base."""
+        explicit = {
+            HTTP: self.node.http_port,
+            ADMIN: self.node.admin_port,
+            MLLP: self.mllp.port,
+            MLLPS: self.mllp.tls_port,
+            DICOM: self.imaging_source.port,
+        }[offset]
+        if explicit is not None:
+            return explicit
+        if self.node.port_base is None:
+            return STANDARD_PORTS[offset]
+        return self.node.port_base + offset if self.node.port_base else 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

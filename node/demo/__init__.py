@@ -1,0 +1,1 @@
+"""``kosmos demo``: the whole main job on one machine, over real sockets, with real images."""

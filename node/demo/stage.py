@@ -1,0 +1,184 @@
+"""The nodes of the demonstration: one with every actor, one small repository beside it.
+
+The small repository registers its documents at a port where nobody listens until the
+conformance kit does: some cases need a registry that answers what the kit wants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.config import Settings
+from node.config_file import load
+from node.endpoints import Endpoints
+from node.init import NewNode, create, new_oid
+from node.supervisor import PID_FOLDER
+from node.texts import tr
+
+# Ports of one node: HTTP to DICOM. Blocks are looked for below the ports that systems give out.
+BLOCK, FIRST_PORT, LAST_PORT = 5, 18080, 28080
+# A study of the demonstration is complete when its sender is done: no need to wait longer.
+QUIET_SECONDS = 1
+STOP_SECONDS = 30.0
+
+SMALL_REPOSITORY = """\
+# A repository whose registry is the simulator of the conformance kit.
+
+[node]
+name = "repository-facing-simulator"
+port_base = {base}
+home_community_id = "{home}"
+log_format = "json"
+
+[affinity_domain]
+assigning_authority = "{authority}"
+
+[repository]
+unique_id = "{repository}"
+registry = "http://127.0.0.1:{simulator}/registry"
+
+[tls]
+enabled = false
+"""
+
+
+# The supervisor writes the new process id once the new process accepts.
+CRASH_SCRIPT = """\
+old=$(cat '{pid}')
+kill -9 "$old"
+while [ "$(cat '{pid}')" = "$old" ]; do sleep 0.1; done
+"""
+
+
+class NodeFailed(Exception):
+    """A node of the demonstration did not start; the text names its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The running nodes and where everything is."""
+
+    folder: Path
+    config: Path
+    settings: Settings
+    endpoints: Endpoints
+    simulated_repository: str
+    simulator_port: int
+    crash: Path
+    """A script that kills the small repository and returns when it is back."""
+
+
+@contextlib.contextmanager
+def set_up(folder: Path) -> Iterator[Stage]:
+    """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed."""
+    base, small_base, simulator = _free_ports()
+    config = create(NewNode(folder / "node", plain=True, port_base=base))
+    _adapt(config)
+    settings = load(config)
+    small = folder / "repository"
+    small.mkdir()
+    small_config = small / "kosmos.toml"
+    small_config.write_text(
+        SMALL_REPOSITORY.format(
+            base=small_base,
+            home=settings.node.home_community_id,
+            authority=settings.affinity_domain.assigning_authority,
+            repository=new_oid(),
+            simulator=simulator,
+        )
+    )
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(_serving(file)) for file in (config, small_config)]
+        for node in nodes:
+            node.wait_until_ready()
+            # At the end both are told to stop before either is waited for.
+            stack.callback(node.process.terminate)
+        yield Stage(
+            folder,
+            config,
+            settings,
+            Endpoints.of(settings),
+            f"http://127.0.0.1:{small_base}/repository",
+            simulator,
+            _crash_script(small),
+        )
+
+
+def _adapt(config: Path) -> None:
+    """Publish soon, and have a namespace, which one case of the kit needs."""
+    text = config.read_text()
+    text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
+    config.write_text(text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"'))
+
+
+def _crash_script(small: Path) -> Path:
+    script = small / "crash.sh"
+    pid = small / "data" / PID_FOLDER / "web-0.pid"
+    script.write_text(CRASH_SCRIPT.format(pid=pid))
+    return script
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    process: subprocess.Popen[str]
+    log: Path
+
+    def wait_until_ready(self) -> None:
+        """Return when the node says ``ready``. Raises NodeFailed when it ends instead."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("ready "):
+                return
+        raise NodeFailed(tr("a node did not start; its log is {file}", file=self.log))
+
+
+@contextlib.contextmanager
+def _serving(config: Path) -> Iterator[_Node]:
+    log = config.with_name("node.log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "node.cli", "serve", "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            # Ctrl-C is for the demonstration, which then stops its nodes.
+            start_new_session=True,
+        )
+    try:
+        yield _Node(process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+
+
+def _free_ports() -> tuple[int, int, int]:
+    """A block of ports for each node and one for the simulator. Raises NodeFailed."""
+    width = 2 * BLOCK + 1
+    starts = list(range(FIRST_PORT, LAST_PORT, width))
+    # Two demonstrations that start together must not find the same ports free.
+    first = secrets.randbelow(len(starts))
+    for base in starts[first:] + starts[:first]:
+        if all(_is_free(port) for port in range(base, base + width)):
+            return base, base + BLOCK, base + 2 * BLOCK
+    raise NodeFailed(tr("no free ports between {a} and {b}", a=FIRST_PORT, b=LAST_PORT))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

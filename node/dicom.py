@@ -1,0 +1,65 @@
+"""The process ``dicom``: takes images in and publishes their manifests.
+
+The only writer of the imaging source's database. Publishes through the SOAP endpoints of
+this node (or of others, by configuration), like any other source would. Stops on SIGTERM, or
+when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+
+from imaging_source.negotiation import Titles
+from imaging_source.receiver import Listening, run
+from node.config import DICOM, Settings
+from node.endpoints import web_url
+from node.lifeline import Lifeline
+from node.migrate import open_database
+from node.process import run_process
+from node.wiring.common import server_tls, soap_client
+from node.wiring.source import publisher
+
+
+def listening(settings: Settings) -> Listening:
+    """Where and how the storage provider listens. Raises TlsError and ConfigError."""
+    section = settings.imaging_source
+    return Listening(
+        host=section.host or settings.node.host,
+        port=settings.port(DICOM),
+        titles=Titles(section.ae_title, frozenset(section.calling_titles)),
+        tls=server_tls(settings) if settings.dicom_over_tls else None,
+    )
+
+
+def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:
+    """Receive and publish until told to stop."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    lifeline.when_cut(stop.set)
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    client = soap_client(settings)
+    web = web_url(settings, given.http_port)
+    with open_database(section, "imaging_source") as database:
+        run(
+            database,
+            section.files,
+            listening(settings),
+            publisher=publisher(settings, database, web, client),
+            ready=lambda port: lifeline.ready({"dicom": port}),
+            stop=stop,
+        )
+    client.close()
+
+
+def main() -> None:
+    """The entry point of the process (``python -m node.dicom``)."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http-port", type=int, required=True)
+    run_process("dicom", parser, serve)
+
+
+if __name__ == "__main__":
+    main()

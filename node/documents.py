@@ -1,0 +1,141 @@
+"""Submitting a file as a document: the ITI-41 request of ``kosmos publish``.
+
+Writes the metadata that ITI TF-3 4.3.1 requires of a source, from what the caller says, the
+file itself and the codes of the affinity domain. Imaging studies do not come this way:
+``imaging_source`` publishes their manifests.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from metadata.affinity_domain import AffinityDomain
+from metadata.datatypes import CX, DTM, OID, XON, LocalizedString, escape, new_oid, new_uuid_urn
+from metadata.identifiers import HAS_MEMBER, ORIGINAL, STABLE
+from metadata.model import (
+    Association,
+    Author,
+    Code,
+    DocumentEntry,
+    Submission,
+    SubmissionSet,
+)
+from node.config import CodeValue, Settings
+from node.texts import tr
+from transactions.iti_41 import ProvideAndRegisterRequest
+from transactions.iti_42 import SubmitObjectsRequest
+
+CHUNK_BYTES = 1024 * 1024
+UNKNOWN_TYPE = "application/octet-stream"
+
+
+class UnknownCode(Exception):
+    """A code that the affinity domain does not have; the text names the set."""
+
+
+class FileContent:
+    """The bytes of a file (``soap.message.Content``)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = os.stat(path).st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes from the start, in pieces."""
+        with self._path.open("rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a person says of a document; codes are looked up in the affinity domain."""
+
+    patient_id: CX
+    title: str
+    class_code: str
+    type_code: str
+    format_code: str
+    mime_type: str | None = None
+
+
+def provide(
+    path: Path, description: Description, settings: Settings, domain: AffinityDomain
+) -> tuple[str, ProvideAndRegisterRequest]:
+    """The uniqueId given to the document, and the request that submits it.
+
+    Raises UnknownCode, and OSError when the file cannot be read.
+    """
+    entry = _entry(path, description, settings, domain)
+    entry_id, unique_id = entry.entry_uuid, str(entry.unique_id)
+    submission_set = _submission_set(entry, settings)
+    membership = Association(
+        entry_uuid=new_uuid_urn(),
+        association_type=HAS_MEMBER,
+        source=submission_set.entry_uuid,
+        target=entry_id,
+        submission_set_status=ORIGINAL,
+    )
+    submission = Submission([submission_set], [entry], [], [membership])
+    submit = SubmitObjectsRequest.of(submission)
+    return unique_id, ProvideAndRegisterRequest(submit, {entry_id: FileContent(path)})
+
+
+def _entry(
+    path: Path, given: Description, settings: Settings, domain: AffinityDomain
+) -> DocumentEntry:
+    policy = settings.imaging_source.document
+    return DocumentEntry(
+        entry_uuid=new_uuid_urn(),
+        unique_id=new_oid(),
+        object_type=STABLE,
+        patient_id=given.patient_id,
+        source_patient_id=given.patient_id,
+        title=LocalizedString(given.title, policy.language_code),
+        mime_type=given.mime_type or mimetypes.guess_type(path.name)[0] or UNKNOWN_TYPE,
+        author=[_author(settings)],
+        class_code=_find(domain, "classCode", given.class_code),
+        type_code=_find(domain, "typeCode", given.type_code),
+        format_code=_find(domain, "formatCode", given.format_code),
+        healthcare_facility_type_code=_code(policy.healthcare_facility_type_code),
+        practice_setting_code=_code(policy.practice_setting_code),
+        confidentiality_code=[_code(policy.confidentiality_code)],
+        creation_time=DTM.of(datetime.fromtimestamp(path.stat().st_mtime, UTC)),
+        language_code=policy.language_code,
+    )
+
+
+def _submission_set(entry: DocumentEntry, settings: Settings) -> SubmissionSet:
+    return SubmissionSet(
+        entry_uuid=new_uuid_urn(),
+        unique_id=new_oid(),
+        patient_id=entry.patient_id,
+        title=entry.title,
+        author=entry.author,
+        content_type_code=_code(settings.imaging_source.document.content_type_code),
+        # Nothing but this node's own identifiers names the one who submits here.
+        source_id=OID(settings.node.home_community_id),
+        submission_time=DTM.of(datetime.now(UTC)),
+    )
+
+
+def _author(settings: Settings) -> Author:
+    return Author(institution=[XON(escape(settings.imaging_source.document.institution))])
+
+
+def _find(domain: AffinityDomain, name: str, code: str) -> Code:
+    codes = domain.code_sets.get(name)
+    found = codes.find(code) if codes is not None else None
+    if found is None:
+        text = tr("{code} is no {set} of the affinity domain's code sets", code=code, set=name)
+        raise UnknownCode(text)
+    return found
+
+
+def _code(value: CodeValue) -> Code:
+    return Code(value.code, value.scheme, LocalizedString(value.display_name))

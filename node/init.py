@@ -1,0 +1,117 @@
+"""``kosmos init``: a folder with everything a node needs to start.
+
+Writes ``kosmos.toml``, ``codes.toml`` and, unless the node is plain, a test PKI in ``pki/``.
+Nothing that exists is overwritten: a node's identifiers must never change under its documents.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from node.texts import tr
+
+# The French code sets that ship; metadata.affinity_domain says how to write others.
+DEFAULT_CODES = resources.files("metadata").joinpath("codes_fr.toml")
+CONFIG_FILE = "kosmos.toml"
+CODES_FILE = "codes.toml"
+
+TEMPLATE = """\
+# A Kosmos node. Every key is explained in docs/configuration.md; what is left out has a default.
+# The identifiers below were made for this node and must not change while it holds documents.
+
+[node]
+name = {name}
+data_dir = "data"
+host = {host}
+{ports}home_community_id = {home}
+
+[affinity_domain]
+assigning_authority = {authority}
+codes = "codes.toml"
+
+[registry]
+{database}
+[repository]
+unique_id = {repository}
+{database}
+[imaging_source]
+unique_id = {source}
+ae_title = "KOSMOS"
+{database}
+[tls]
+enabled = {tls}
+"""
+
+
+class NodeExists(Exception):
+    """The folder already holds a node; the text names its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """What the caller may choose; the rest is made up."""
+
+    folder: Path
+    plain: bool = False
+    port_base: int | None = None
+    assigning_authority: str | None = None
+    database: str | None = None
+    codes: Path | None = None
+
+
+def new_oid() -> str:
+    """An OID nobody else has: 2.25 and a random UUID (ITU-T X.667)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def create(node: NewNode) -> Path:
+    """Write the folder of ``node``; the path of its ``kosmos.toml``.
+
+    Raises NodeExists, and OSError where the folder cannot be written.
+    """
+    file = node.folder / CONFIG_FILE
+    if file.exists():
+        raise NodeExists(tr("{file} exists already; nothing was changed", file=file))
+    node.folder.mkdir(parents=True, exist_ok=True)
+    codes = node.codes.read_bytes() if node.codes else DEFAULT_CODES.read_bytes()
+    (node.folder / CODES_FILE).write_bytes(codes)
+    if not node.plain:
+        _create_pki(node.folder / "pki")
+    # Written last: a folder with this file is complete.
+    file.write_text(_config(node))
+    return file
+
+
+def _config(node: NewNode) -> str:
+    base = "" if node.port_base is None else f"port_base = {node.port_base}\n"
+    database = "" if node.database is None else f"database = {_quoted(node.database)}\n"
+    return TEMPLATE.format(
+        name=_quoted(node.folder.resolve().name or "kosmos"),
+        # A plain node is for this machine only; a secure one is there to be reached.
+        host=_quoted("127.0.0.1" if node.plain else "0.0.0.0"),
+        ports=base,
+        home=_quoted(new_oid()),
+        authority=_quoted(node.assigning_authority or new_oid()),
+        database=database,
+        repository=_quoted(new_oid()),
+        source=_quoted(new_oid()),
+        tls="false" if node.plain else "true",
+    )
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string: the same escapes as JSON's."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _create_pki(folder: Path) -> None:
+    from security.pki import create_authority, issue
+
+    host = socket.gethostname()
+    authority = create_authority(folder, f"Test authority of {host}")
+    issue(folder, authority, "node", ["localhost", "127.0.0.1", "::1", host])

@@ -1,0 +1,71 @@
+"""Schemas of every actor of the node, brought up to date before anything is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from node.config import ImagingSourceSection, RegistrySection, RepositorySection, Settings
+from node.config_file import ConfigError, Problem, read_secret
+from node.texts import tr
+from storage.database import Database
+
+Actor = RegistrySection | RepositorySection | ImagingSourceSection
+
+
+def actors(settings: Settings) -> dict[str, Actor]:
+    """The actors of this node that have a database, by the name of their room."""
+    sections: dict[str, Actor] = {
+        "registry": settings.registry,
+        "repository": settings.repository,
+        "imaging_source": settings.imaging_source,
+    }
+    return {name: section for name, section in sections.items() if section.enabled}
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Migrate the database of every actor; their names.
+
+    Raises ConfigError and StorageError.
+    """
+    migrated = []
+    for name, section in actors(settings).items():
+        with open_database(section, name) as database, script_location(name) as scripts:
+            database.migrate(scripts)
+        migrated.append(name)
+    return migrated
+
+
+def open_database(section: Actor, name: str, *, read_only: bool = False) -> Database:
+    """The database of an actor; its folder is made where it is a file.
+
+    Raises ConfigError for a URL that is none, StorageError for a database that cannot be had.
+    """
+    url = database_url(section, name)
+    if url.get_backend_name() == "sqlite" and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    return Database.open(url, read_only=read_only)
+
+
+def database_url(section: Actor, name: str) -> URL:
+    """The URL with the password of its file. Raises ConfigError."""
+    try:
+        url = make_url(section.database)
+    except ArgumentError:
+        text = tr("no database URL: write sqlite:////path/file.db or postgresql://host/name")
+        raise ConfigError([Problem(f"{name}.database", "", text)]) from None
+    password = read_secret(section.database_password_file)
+    return url if password is None else url.set(password=password)
+
+
+@contextmanager
+def script_location(room: str) -> Iterator[Path]:
+    """The folder of a room's migrations as a path, wherever the room is installed."""
+    with resources.as_file(resources.files(room) / "migrations") as folder:
+        yield folder

@@ -1,0 +1,210 @@
+"""``kosmos serve``: the processes of a node, started, watched, restarted, stopped.
+
+The supervisor opens no database and serves nobody. It brings the schemas up to date, binds the
+HTTP port (so that restarts never refuse a connection), starts ``web`` and ``dicom``
+(docs/architecture.md), prints one line ``ready`` when every listener accepts, restarts what
+dies, ever more slowly while it keeps dying, and ends everything on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+
+import structlog
+from prometheus_client import multiprocess
+
+from node.config import HTTP, Settings
+from node.endpoints import Endpoints
+from node.lifeline import Listeners
+
+log = structlog.get_logger(__name__)
+
+# Opening databases and listeners takes a second; a slow disk may take this many.
+START_SECONDS = 60.0
+# A clean stop is promised in less than 30 s; the rest is for the kernel after SIGKILL.
+STOP_SECONDS = 25.0
+# Restarts wait 0.5 s, twice as long each time, 30 s at most ...
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+# ... and begin anew for a process that has lived this long.
+SETTLED_SECONDS = 60.0
+# Where each process's id stands, below the data folder: for operators and their tools.
+PID_FOLDER = "run"
+# Connections that wait while a process restarts.
+BACKLOG = 1024
+
+
+class StartFailed(Exception):
+    """A process could not start; ``code`` is its exit code, its words are on standard error."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(name)
+        self.name = name
+        self.code = code
+
+
+class Child:
+    """One process of the node: ``python -m arguments... --lifeline FD``."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], descriptors: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self.listeners: Listeners = {}
+        self._arguments = arguments
+        self._descriptors = tuple(descriptors)
+        self._process: asyncio.subprocess.Process | None = None
+        self._line: asyncio.StreamWriter | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before the first start."""
+        return self._process.pid if self._process else 0
+
+    async def start(self) -> None:
+        """Start it and wait until its listeners accept. Raises StartFailed."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                *self._arguments,
+                "--lifeline",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(), *self._descriptors),
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        reader, self._line = await asyncio.open_connection(sock=ours)
+        try:
+            line = await asyncio.wait_for(reader.readline(), START_SECONDS)
+        except TimeoutError:
+            line = b""
+        if not line:
+            code = await self.stop()
+            raise StartFailed(self.name, code or 1)
+        self.listeners = json.loads(line)
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> int:
+        """End it, politely first, for sure after ``STOP_SECONDS``; its exit code."""
+        if self._process is None:
+            return 0
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                log.error("process did not stop in time", code="NODE-STOP", child=self.name)
+                self._process.kill()
+        if self._line is not None:
+            self._line.close()
+        return await self._process.wait()
+
+
+class Supervisor:
+    """The processes of one node."""
+
+    def __init__(self, settings: Settings, config: Path) -> None:
+        self._settings = settings
+        self._config = str(config.resolve())
+        self._children: list[Child] = []
+        self._stopping = asyncio.Event()
+
+    async def run(self, announce: Callable[[Endpoints], None]) -> None:
+        """Serve until a signal comes. ``announce`` is told the endpoints once all accept.
+
+        Raises StartFailed, and OSError when the HTTP port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        with self._http_socket() as http, tempfile.TemporaryDirectory("-kosmos-metrics") as metrics:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+            try:
+                await self._until_stopped(self._start_all(http))
+                if not self._stopping.is_set():
+                    announce(self._endpoints())
+                    await self._until_stopped(self._watch_all())
+            finally:
+                await asyncio.gather(*(child.stop() for child in self._children))
+
+    async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
+        """Run ``work`` to its end, or until a signal comes."""
+        tasks = [asyncio.create_task(work), asyncio.create_task(self._stopped())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
+
+    def _http_socket(self) -> socket.socket:
+        host, port = self._settings.node.host, self._settings.port(HTTP)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+    async def _start_all(self, http: socket.socket) -> None:
+        """All at once: who needs another waits for it, as after any restart."""
+        descriptor, port = http.fileno(), http.getsockname()[1]
+        for number in range(self._settings.node.web_processes):
+            arguments = ["node.web", self._config, "--http", str(descriptor)]
+            # One process alone has the admin port and the feed.
+            arguments += ["--primary"] if number == 0 else []
+            self._children.append(Child(f"web-{number}", arguments, [descriptor]))
+        if self._settings.imaging_source.enabled:
+            arguments = ["node.dicom", self._config, "--http-port", str(port)]
+            self._children.append(Child("dicom", arguments))
+        await asyncio.gather(*(self._start(child) for child in self._children))
+
+    async def _start(self, child: Child) -> None:
+        await child.start()
+        folder = self._settings.node.data_dir / PID_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{child.name}.pid").write_text(f"{child.pid}\n")
+
+    def _endpoints(self) -> Endpoints:
+        ports: Listeners = {}
+        for child in self._children:
+            ports |= child.listeners
+        return Endpoints.of(self._settings, ports)
+
+    async def _watch_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for child in self._children:
+                group.create_task(self._watch(child))
+
+    async def _watch(self, child: Child) -> None:
+        """Start ``child`` again whenever it dies, for ever."""
+        pause = FIRST_PAUSE
+        while True:
+            born = time.monotonic()
+            code = await child.wait()
+            multiprocess.mark_process_dead(child.pid)  # type: ignore[no-untyped-call]  # their gap
+            if time.monotonic() - born > SETTLED_SECONDS:
+                pause = FIRST_PAUSE
+            log.error(
+                "process died", code="NODE-DIED", child=child.name, exit_code=code, pause=pause
+            )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            with contextlib.suppress(StartFailed):
+                await self._start(child)

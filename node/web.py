@@ -1,0 +1,174 @@
+"""The process ``web``: SOAP endpoints and pages, the identity feed, the admin port.
+
+Started by the supervisor, which hands over the bound HTTP socket; on PostgreSQL several such
+processes share it. The first, ``--primary``, alone has the admin port, the feed and the daily
+reconciliation. Stops on SIGTERM, or when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import ssl
+import threading
+from contextlib import ExitStack
+
+import structlog
+import uvloop
+
+from hl7.mllp import MllpLimits, MllpServer
+from node import metrics
+from node.admin import Admin
+from node.config import ADMIN, MLLP, MLLPS, Settings
+from node.endpoints import mllp_host
+from node.home import Home
+from node.lifeline import Lifeline, Listeners
+from node.process import run_process
+from node.version import kosmos_version
+from node.wiring.common import server_tls
+from node.wiring.rooms import Rooms, open_rooms
+from soap.server import Deadlines, Router, WebServer, listen
+from storage.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+# Below the supervisor's patience, so that calls under way end by themselves.
+GRACE_SECONDS = 20
+# Opening sockets that are bound already takes milliseconds.
+START_SECONDS = 10.0
+# Reconciling looks at every document: often enough for what is at most harmless.
+RECONCILE_SECONDS = 86_400.0
+# Framing around the largest HL7 message.
+BLOCK_OVERHEAD = 1024
+
+
+class Web:
+    """The listeners of one process over its rooms."""
+
+    def __init__(
+        self, settings: Settings, rooms: Rooms, http: socket.socket, primary: bool
+    ) -> None:
+        self._settings = settings
+        self._rooms = rooms
+        self._http = http
+        self._primary = primary
+        self._tls = server_tls(settings)
+        self._servers: list[WebServer] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._feeds: list[MllpServer] = []
+
+    async def start(self) -> Listeners:
+        """Open every listener; their ports. Raises OSError when one cannot be had."""
+        home = Home(self._settings.node.name, self._rooms.endpoints)
+        routes = Router({**self._rooms.endpoints, "": home})
+        limits = self._settings.limits
+        deadlines = Deadlines(head=limits.header_seconds, shutdown=GRACE_SECONDS)
+        front = WebServer(
+            routes, tls=self._tls, deadlines=deadlines, connections=limits.connections
+        )
+        ports = {"http": await self._serve(front, self._http)}
+        if self._primary:
+            ports |= await self._start_admin()
+            ports |= await self._start_feeds()
+        return ports
+
+    async def stop(self) -> None:
+        """Let what is under way end, then close everything."""
+        for server in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*self._tasks, *(feed.stop(GRACE_SECONDS) for feed in self._feeds))
+
+    async def _serve(self, server: WebServer, listener: socket.socket) -> int:
+        self._servers.append(server)
+        self._tasks.append(asyncio.create_task(server.serve([listener])))
+        await asyncio.to_thread(server.ready.wait, START_SECONDS)
+        port: int = listener.getsockname()[1]
+        return port
+
+    async def _start_admin(self) -> Listeners:
+        listener = listen(self._settings.node.admin_host, self._settings.port(ADMIN))
+        return {"admin": await self._serve(WebServer(Admin(self._rooms.checks)), listener)}
+
+    async def _start_feeds(self) -> Listeners:
+        ports: Listeners = {}
+        if self._rooms.feed is None:
+            return ports
+        settings, limits = self._settings, self._settings.limits
+        most = MllpLimits(
+            max_block=limits.hl7_message_bytes + BLOCK_OVERHEAD, connections=limits.connections
+        )
+        places: dict[str, tuple[str, int, ssl.SSLContext | None]] = {
+            "mllp": (mllp_host(settings), MLLP, None)
+        }
+        if self._tls is not None:
+            places["mllps"] = (settings.node.host, MLLPS, self._tls)
+        for name, (host, offset, tls) in places.items():
+            feed = MllpServer(
+                self._rooms.feed, host, settings.port(offset), ssl_context=tls, limits=most
+            )
+            await feed.start()
+            self._feeds.append(feed)
+            ports[name] = feed.port
+        return ports
+
+
+async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: Lifeline) -> None:
+    """Serve until told to stop."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    lifeline.when_cut(lambda: loop.call_soon_threadsafe(stopping.set))
+    with ExitStack() as stack:
+        rooms = open_rooms(settings, stack)
+        web = Web(settings, rooms, http, primary)
+        try:
+            ports = await web.start()
+            log.info("listening", **ports)
+            lifeline.ready(ports)
+            if primary:
+                _reconcile_daily(rooms, stack)
+            await stopping.wait()
+        finally:
+            await web.stop()
+    log.info("stopped")
+
+
+def _reconcile_daily(rooms: Rooms, stack: ExitStack) -> None:
+    """Settle what crashes left, at once and then every day, in a thread nobody waits for."""
+    reconcile = rooms.reconcile
+    if reconcile is None:
+        return
+    stopping = threading.Event()
+    stack.callback(stopping.set)
+
+    def work() -> None:
+        while not stopping.is_set():
+            try:
+                found = reconcile()
+                level = log.error if found.alarm else log.info
+                level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
+            except StorageError as error:
+                log.warning("not reconciled", code="NODE-RECONCILE", exc_info=error)
+            stopping.wait(RECONCILE_SECONDS)
+
+    threading.Thread(target=work, name="reconcile", daemon=True).start()
+
+
+def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:
+    """The work of the process."""
+    metrics.BUILD.labels(kosmos_version()).set(1)
+    http = socket.socket(fileno=given.http)
+    uvloop.run(run(settings, http, given.primary, lifeline))
+
+
+def main() -> None:
+    """The entry point of the process (``python -m node.web``)."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http", type=int, required=True, help="descriptor of the HTTP socket")
+    parser.add_argument("--primary", action="store_true")
+    run_process("web", parser, serve)
+
+
+if __name__ == "__main__":
+    main()

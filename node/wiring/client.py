@@ -1,0 +1,23 @@
+"""The consumer of a node: its own actors and the peers it knows."""
+
+from __future__ import annotations
+
+from consumer.client import Consumer
+from node.config import Settings
+from node.endpoints import Endpoints
+from node.wiring.common import soap_client
+
+
+def consumer(settings: Settings) -> Consumer:
+    """The consumer of this node: its own actors first, then the peers it knows."""
+    places = Endpoints.of(settings)
+    own_repository = {settings.repository.unique_id: places.repository}
+    own_source = {settings.imaging_source.unique_id: places.imaging}
+    repositories = {**settings.peers.repositories, **own_repository}
+    sources = {**settings.peers.imaging_sources, **own_source}
+    return Consumer(
+        registry_url=places.registry or settings.repository.registry,
+        repositories={oid: url for oid, url in repositories.items() if url},
+        imaging_sources={oid: url for oid, url in sources.items() if url},
+        client=soap_client(settings),
+    )

@@ -1,0 +1,116 @@
+"""What several processes share: domain, TLS, SOAP client, the registry as others see it."""
+
+from __future__ import annotations
+
+import ssl
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadata.affinity_domain import AffinityDomain, DomainError, default_codes
+from metadata.identifiers import SUCCESS
+from node.config import Settings
+from node.config_file import ConfigError, Problem, read_secret
+from node.texts import tr
+from security.tls import client_context, server_context
+from soap.client import SoapClient
+from soap.faults import PeerError, SoapFault
+from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
+from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.registry_response import RegistryResponse, RegistryUnavailable
+from transactions.stored_query import get_documents, get_submission_set_and_contents
+
+Register = Callable[[SubmitObjectsRequest], RegistryResponse]
+Query = Callable[[AdhocQueryRequest], AdhocQueryResponse]
+
+
+def affinity_domain(settings: Settings) -> AffinityDomain:
+    """The domain of ``settings`` with its code sets. Raises ConfigError naming the file."""
+    section = settings.affinity_domain
+    authority = section.assigning_authority
+    if section.namespace:
+        authority = f"{section.namespace}&{authority}&ISO"
+    try:
+        codes = default_codes() if section.codes == "default-fr" else _read_codes(section.codes)
+        return AffinityDomain.from_mapping(
+            {
+                **codes,
+                "assigning_authority": authority,
+                "unknown_patient": section.unknown_patient,
+                "max_results": settings.limits.query_results,
+            }
+        )
+    except DomainError as error:
+        raise ConfigError([Problem(str(section.codes), "", str(error))]) from None
+
+
+def server_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The context of the listeners; None on a plain node. Raises TlsError, ConfigError."""
+    tls = settings.tls
+    if not tls.enabled:
+        return None
+    return server_context(tls.certificate, tls.key, tls.trust, read_secret(tls.key_password_file))
+
+
+def client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The context for calling other nodes; None on a plain node. Raises TlsError, ConfigError."""
+    tls = settings.tls
+    if not tls.enabled:
+        return None
+    password = read_secret(tls.key_password_file)
+    return client_context(tls.certificate, tls.key, tls.trust, password, check_host=tls.check_host)
+
+
+def soap_client(settings: Settings) -> SoapClient:
+    """The client with which this node calls other nodes."""
+    return SoapClient(timeout=settings.limits.call_seconds, ssl_context=client_tls(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The registry as a repository or an imaging source sees it, in process or far away."""
+
+    register: Register
+    query: Query
+
+    @classmethod
+    def remote(cls, url: str, client: SoapClient) -> Asked:
+        """The registry at ``url``; what cannot be reached becomes RegistryUnavailable."""
+
+        def register(request: SubmitObjectsRequest) -> RegistryResponse:
+            try:
+                return client.call(url, ITI_42, request)
+            except (PeerError, SoapFault) as error:
+                raise RegistryUnavailable(type(error).__name__) from error
+
+        return cls(register, lambda request: client.call(url, ITI_18, request))
+
+    def knows(self, unique_id: str) -> bool:
+        """Whether a document is registered; RegistryUnavailable when it cannot say."""
+        return bool(self._found(get_documents(unique_id=unique_id, return_type=OBJECT_REF)))
+
+    def knows_submission(self, unique_id: str) -> bool:
+        """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
+        return bool(self._found(get_submission_set_and_contents(unique_id=unique_id)))
+
+    def _found(self, request: AdhocQueryRequest) -> Sequence[bytes]:
+        try:
+            response = self.query(request)
+        except (PeerError, SoapFault) as error:
+            raise RegistryUnavailable(type(error).__name__) from error
+        if response.status != SUCCESS:
+            raise RegistryUnavailable(response.status)
+        return response.fragments
+
+
+def _read_codes(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([Problem(str(file), "", error.strerror or "")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            [Problem(str(file), "", tr("not TOML: {reason}", reason=error))]
+        ) from None

@@ -1,0 +1,242 @@
+"""The rooms of a process ``web``: registry, repository and imaging source behind their doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from sqlalchemy import text
+from structlog.contextvars import bound_contextvars
+
+from hl7 import message as hl7_message
+from hl7.feed import answer
+from imaging_source.retrieve import ImagingSource
+from metadata.affinity_domain import AffinityDomain
+from node import metrics
+from node.admin import Check
+from node.config import Settings
+from node.migrate import open_database
+from node.wiring.common import Asked, affinity_domain, soap_client
+from registry import Registry
+from registry.patients import Patients
+from repository import Repository
+from repository.reconciliation import Reconciliation
+from soap.client import SoapClient
+from soap.endpoint import CallContext, Endpoint, Operation
+from soap.limits import Limits
+from soap.message import Spool
+from storage.blobs import BlobStore
+from storage.database import Database
+from transactions.iti_18 import ITI_18
+from transactions.iti_41 import ITI_41
+from transactions.iti_42 import ITI_42
+from transactions.iti_43 import ITI_43
+from transactions.rad_69 import RAD_69
+from transactions.transaction import Transaction
+
+log = structlog.get_logger(__name__)
+
+# MSH is a few hundred bytes; MSH-10 has at most 199 characters (HL7 2.8; 20 before).
+CONTROL_ID_WITHIN, MOST_CONTROL_ID = 2048, 199
+
+
+class _HasStatus(Protocol):
+    @property
+    def status(self) -> str: ...
+
+
+Request = TypeVar("Request")
+Response = TypeVar("Response", bound=_HasStatus)
+
+
+@dataclass(slots=True)
+class Rooms:
+    """What one web process serves: ASGI applications by path, the identity feed, its checks."""
+
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    feed: Callable[[bytes, str], bytes] | None = None
+    checks: dict[str, Check] = field(default_factory=dict)
+    reconcile: Callable[[], Reconciliation] | None = None
+
+
+@dataclass(slots=True)
+class _Doors:
+    """What the endpoints of one process share."""
+
+    settings: Settings
+    pool: ThreadPoolExecutor
+    spool: Callable[[], Spool]
+
+    def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
+        limits = self.settings.limits
+        public = self.settings.node.public_url
+        return Endpoint(
+            operations,
+            pool=self.pool,
+            title=title,
+            service_name=service,
+            spool=self.spool,
+            limits=Limits(
+                envelope=limits.xml_bytes, message=limits.message_bytes, idle=limits.idle_seconds
+            ),
+            max_in_flight=limits.queue,
+            address=f"{public.rstrip('/')}/{title}" if public else None,
+            observe=metrics.observer(operation.exchange for operation in operations),
+        )
+
+
+def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
+    """Build the actors of a web process; what they hold is given back by ``stack``.
+
+    Raises ConfigError, StorageError and TlsError.
+    """
+    client = soap_client(settings)
+    stack.callback(client.close)
+    blobs = BlobStore(_blob_folder(settings))
+    pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
+    doors = _Doors(settings, pool, blobs.spool)
+    rooms = Rooms()
+    registry = _open_registry(doors, rooms, stack) if settings.registry.enabled else None
+    if settings.repository.enabled:
+        asked = _asked(settings, registry, client)
+        _open_repository(doors, rooms, stack, blobs, asked)
+    if settings.imaging_source.enabled:
+        _open_imaging_source(doors, rooms, stack)
+    return rooms
+
+
+def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
+    settings = doors.settings
+    domain = affinity_domain(settings)
+    database = stack.enter_context(open_database(settings.registry, "registry"))
+    registry = Registry(database, domain)
+    rooms.endpoints["/registry"] = doors.endpoint(
+        "registry",
+        "DocumentRegistry",
+        # An indexed read of a local file is shorter than a hop to a thread; a network is not.
+        Operation(ITI_18, _answering(ITI_18, registry.query), database.backend == "sqlite"),
+        Operation(ITI_42, _answering(ITI_42, registry.register)),
+    )
+    rooms.checks["registry"] = _readable(database)
+    if settings.mllp.enabled:
+        rooms.feed = _feed(Patients(database, domain), domain, settings.limits.hl7_message_bytes)
+    return registry
+
+
+def _open_repository(
+    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: BlobStore, asked: Asked
+) -> None:
+    section = doors.settings.repository
+    database = stack.enter_context(open_database(section, "repository"))
+    repository = Repository(database, blobs, section.unique_id, asked.register)
+    rooms.endpoints["/repository"] = doors.endpoint(
+        "repository",
+        "DocumentRepository",
+        Operation(ITI_41, _answering(ITI_41, repository.provide_and_register)),
+        Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
+    )
+    rooms.checks["repository"] = _readable(database)
+    rooms.reconcile = lambda: repository.reconcile(asked.knows)
+
+
+def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
+    section = doors.settings.imaging_source
+    # Written by the process ``dicom`` alone.
+    database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
+    assert section.files is not None  # filled in when the configuration was read
+    source = ImagingSource(database, section.files, section.unique_id)
+    rooms.endpoints["/imaging"] = doors.endpoint(
+        "imaging",
+        "ImagingDocumentSource",
+        Operation(RAD_69, _answering(RAD_69, source.retrieve)),
+    )
+    rooms.checks["imaging_source"] = _readable(database)
+
+
+def _answering(
+    exchange: Transaction[Request, Response], perform: Callable[[Request], Response]
+) -> Callable[[Request, CallContext], Response]:
+    """``perform`` as a handler: what it logs has the correlation id, what it answers is counted."""
+
+    def handle(request: Request, context: CallContext) -> Response:
+        with bound_contextvars(correlation_id=context.correlation_id):
+            response = perform(request)
+        metrics.RESPONSES.labels(exchange.number, response.status.rpartition(":")[2]).inc()
+        return response
+
+    return handle
+
+
+def _feed(
+    patients: Patients, domain: AffinityDomain, most_bytes: int
+) -> Callable[[bytes, str], bytes]:
+    """The handler of an MLLP listener (ITI-8)."""
+    limits = hl7_message.Limits(size=most_bytes)
+
+    def handle(raw: bytes, peer: str) -> bytes:
+        with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
+            acknowledgement = answer(raw, patients.apply, domain.assigning_authority, limits=limits)
+            code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
+            log.info("hl7", ack=code)
+        metrics.HL7_MESSAGES.labels(code).inc()
+        return acknowledgement
+
+    return handle
+
+
+def _control_id(raw: bytes) -> str:
+    """MSH-10, by which the sender finds the message again; empty where there is none.
+
+    Of the header alone, whatever ends its line: elsewhere the tenth field is about a patient.
+    """
+    header = raw[:CONTROL_ID_WITHIN].replace(b"\n", b"\r").partition(b"\r")[0]
+    fields = header.split(raw[3:4] or b"|") if header.startswith(b"MSH") else []
+    return fields[9].decode("ascii", "replace")[:MOST_CONTROL_ID] if len(fields) > 9 else ""
+
+
+def _readable(database: Database) -> Check:
+    def check() -> None:
+        with database.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    return check
+
+
+def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
+    """The registry of the repository: in this process, or far away."""
+    if registry is not None and settings.repository.registry == "local":
+        return Asked(registry.register, registry.query)
+    return Asked.remote(settings.repository.registry, client)
+
+
+def _blob_folder(settings: Settings) -> Path:
+    """Where attachments arrive: among the documents, so that keeping one is a rename."""
+    if settings.repository.enabled and settings.repository.blobs is not None:
+        return settings.repository.blobs
+    return settings.node.data_dir / "incoming"
+
+
+def reconcile(settings: Settings, **options: Any) -> Reconciliation:
+    """Settle what a crash left between repository and registry (``Repository.reconcile``).
+
+    A running node does so every hour; on embedded databases this needs the node stopped.
+    Raises ConfigError and StorageError.
+    """
+    with ExitStack() as stack:
+        client = soap_client(settings)
+        stack.callback(client.close)
+        registry = None
+        if settings.registry.enabled:
+            database = stack.enter_context(open_database(settings.registry, "registry"))
+            registry = Registry(database, affinity_domain(settings))
+        asked = _asked(settings, registry, client)
+        section = settings.repository
+        database = stack.enter_context(open_database(section, "repository"))
+        blobs = BlobStore(_blob_folder(settings))
+        repository = Repository(database, blobs, section.unique_id, asked.register)
+        return repository.reconcile(asked.knows, **options)

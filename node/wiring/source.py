@@ -1,0 +1,58 @@
+"""The publisher of the process ``dicom``: where manifests go, and what they say of themselves."""
+
+from __future__ import annotations
+
+from imaging_source.publisher import Place, Publisher
+from manifest.entry import PublicationPolicy
+from metadata.datatypes import XON, LocalizedString, escape
+from metadata.model import Code
+from node.config import CodeValue, DocumentSection, Settings, zone_of
+from node.wiring.common import Asked
+from soap.client import SoapClient
+from storage.database import Database
+from transactions.rad_68 import RAD_68
+
+
+def publisher(settings: Settings, database: Database, web: str, client: SoapClient) -> Publisher:
+    """The publisher of the imaging source; ``web`` is the base URL of this node's endpoints."""
+    section = settings.imaging_source
+    repository = f"{web}/repository" if section.repository == "local" else section.repository
+    registry = f"{web}/registry" if section.registry == "local" else section.registry
+    return Publisher(
+        database,
+        publication_policy(settings),
+        Place(repository_unique_id=section.unique_id, ae_title=section.ae_title),
+        lambda request: client.call(repository, RAD_68, request),
+        Asked.remote(registry, client).knows_submission,
+        quiet_seconds=section.quiet_seconds,
+    )
+
+
+def publication_policy(settings: Settings) -> PublicationPolicy:
+    """What the manifests of this node say of themselves."""
+    section, document = settings.imaging_source, settings.imaging_source.document
+    return PublicationPolicy(
+        source_id=section.unique_id,
+        assigning_authority=settings.affinity_domain.assigning_authority,
+        source_authority=section.source_assigning_authority or "",
+        same_authorities=frozenset(section.same_authorities),
+        class_code=_code(document.class_code),
+        type_code=_code(document.type_code),
+        content_type_code=_code(document.content_type_code),
+        healthcare_facility_type_code=_code(document.healthcare_facility_type_code),
+        practice_setting_code=_code(document.practice_setting_code),
+        confidentiality_code=_code(document.confidentiality_code),
+        institution=_institution(document),
+        language_code=document.language_code,
+        time_zone=zone_of(settings.node.time_zone),
+    )
+
+
+def _code(value: CodeValue) -> Code:
+    return Code(value.code, value.scheme, LocalizedString(value.display_name))
+
+
+def _institution(document: DocumentSection) -> XON:
+    """The name alone, or with the OID as its identifier (XON.10, ITI TF-3 4.2.3.1.7)."""
+    name = escape(document.institution)
+    return XON(f"{name}^^^^^^^^^{document.institution_oid}" if document.institution_oid else name)

@@ -1,0 +1,202 @@
+"""The command ``kosmos``: exit codes, languages, and words instead of tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from node.config_file import load
+from node.demo.studies import sample_folder
+from node.init import NewNode, create
+
+Kosmos = Callable[..., subprocess.CompletedProcess[str]]
+# Nobody listens on the discard port of a machine of today.
+NOBODY = "127.0.0.1:9"
+
+
+def test_init_writes_a_plain_node_with_the_choices_made(kosmos: Kosmos, tmp_path: Path) -> None:
+    choices = ("--plain", "--port-base", "9100", "--assigning-authority", "1.2.250.1.213.1.4.10")
+    made = kosmos("init", tmp_path / "node", *choices)
+    assert made.returncode == 0
+    settings = load(tmp_path / "node" / "kosmos.toml")
+    assert settings.node.port_base == 9100
+    assert settings.affinity_domain.assigning_authority == "1.2.250.1.213.1.4.10"
+    assert not settings.tls.enabled
+    assert sorted(file.name for file in (tmp_path / "node").iterdir()) == [
+        "codes.toml",
+        "kosmos.toml",
+    ]
+
+
+def test_init_gives_a_secure_node_an_identity(tmp_path: Path) -> None:
+    settings = load(create(NewNode(tmp_path / "node", database="postgresql://db/kosmos")))
+    assert settings.tls.enabled
+    assert settings.tls.key.stat().st_mode & 0o077 == 0
+    assert settings.registry.database == "postgresql://db/kosmos"
+
+
+def test_init_never_overwrites_a_node(kosmos: Kosmos, plain_node: Path) -> None:
+    before = plain_node.read_bytes()
+    again = kosmos("init", plain_node.parent)
+    assert again.returncode == 1
+    assert plain_node.read_bytes() == before
+
+
+def test_init_refuses_what_is_no_oid_and_leaves_no_node(kosmos: Kosmos, tmp_path: Path) -> None:
+    told = kosmos("init", tmp_path / "node", "--plain", "--assigning-authority", "x")
+    assert told.returncode == 2
+    assert "affinity_domain.assigning_authority" in told.stderr
+    assert not (tmp_path / "node" / "kosmos.toml").exists()
+
+
+def test_two_nodes_never_share_an_identifier(tmp_path: Path) -> None:
+    nodes = [load(create(NewNode(tmp_path / name, plain=True))) for name in ("a", "b")]
+    identifiers = {
+        identifier
+        for node in nodes
+        for identifier in (
+            node.node.home_community_id,
+            node.repository.unique_id,
+            node.imaging_source.unique_id,
+            node.affinity_domain.assigning_authority,
+        )
+    }
+    assert len(identifiers) == 8
+
+
+def test_config_show_tells_scripts_what_they_need(kosmos: Kosmos, plain_node: Path) -> None:
+    shown = kosmos(
+        *("config", "show", "--json", "--config", plain_node),
+        KOSMOS__NODE__PORT_BASE="9200",
+        KOSMOS__REGISTRY__DATABASE="postgresql://me:secret@db/kosmos",
+    )
+    told = json.loads(shown.stdout)
+    settings = load(plain_node)
+    assert told["aeTitle"] == "KOSMOS"
+    assert told["repositoryUniqueId"] == settings.repository.unique_id
+    assert told["imagingRepositoryUniqueId"] == settings.imaging_source.unique_id
+    assert told["homeCommunityId"] == f"urn:oid:{settings.node.home_community_id}"
+    assert told["assigningAuthority"] == settings.affinity_domain.assigning_authority
+    assert told["endpoints"]["registry"] == "http://127.0.0.1:9200/registry"
+    assert told["endpoints"]["dicom"] == "127.0.0.1:9204"
+    assert told["settings"]["registry"]["database"].startswith("postgresql://me:***@")
+    assert "secret" not in shown.stdout
+
+
+def test_a_misspelt_key_ends_with_the_code_for_configuration(
+    kosmos: Kosmos, plain_node: Path
+) -> None:
+    plain_node.write_text(plain_node.read_text().replace("ae_title", "ae_titel"))
+    told = kosmos("serve", "--config", plain_node)
+    assert told.returncode == 3
+    assert told.stderr.strip() == (
+        f"kosmos: {plain_node}: imaging_source.ae_titel: unknown key;"
+        " did you mean imaging_source.ae_title?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("version",), 0),
+        (("nonsense",), 2),
+        (("find",), 2),
+        (("find", "1", "--status", "wrong"), 2),
+        (("find", "1", "--registry", f"http://{NOBODY}/registry"), 4),
+        (("feed", "--patient", "1", "--name", "A^B", "--mllp", NOBODY), 4),
+        (("feed",), 2),
+        (("feed", "--patient", "1"), 2),
+        (("publish", "/nowhere"), 2),
+        (("conformance", "list"), 0),
+        (("conformance", "run", "--case", "X99"), 2),
+        (("config", "show", "--config", "/nowhere.toml"), 3),
+    ],
+)
+def test_how_a_command_ends(
+    kosmos: Kosmos, plain_node: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    ended = kosmos(*arguments, KOSMOS_CONFIG=str(plain_node))
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_images_for_nobody_end_with_the_code_for_a_peer(plain_node: Path) -> None:
+    image = sample_folder() / "CT_small.dcm"
+    # In a process of its own: pynetdicom leaves the socket of a refused connection open.
+    arguments = ("publish", image, "--dicom", NOBODY, "--config", plain_node)
+    told = subprocess.run(
+        [sys.executable, "-m", "node.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert told.returncode == 4
+    assert told.stderr == f"kosmos: nothing answers DICOM at {NOBODY}\n"
+
+
+def test_a_person_is_spoken_to_in_their_language(kosmos: Kosmos, plain_node: Path) -> None:
+    by_environment = kosmos("feed", LC_ALL="fr_FR.UTF-8", KOSMOS_CONFIG=str(plain_node))
+    by_option = kosmos("feed", "--lang", "fr", KOSMOS_CONFIG=str(plain_node))
+    assert "rien à envoyer" in by_environment.stderr
+    assert by_option.stderr == by_environment.stderr
+    assert "nothing to send" in kosmos("feed", KOSMOS_CONFIG=str(plain_node)).stderr
+
+
+def test_check_finds_what_would_keep_a_node_from_starting(kosmos: Kosmos, plain_node: Path) -> None:
+    config = ("--config", plain_node, "--json")
+    good = kosmos("check", *config)
+    assert good.returncode == 0
+    assert all(finding["ok"] for finding in json.loads(good.stdout))
+    (plain_node.parent / "codes.toml").write_text("colours = 3\n")
+    bad = kosmos("check", *config)
+    assert bad.returncode == 1
+    assert [one["subject"] for one in json.loads(bad.stdout) if not one["ok"]] == [
+        "affinity_domain.codes"
+    ]
+
+
+def test_a_peer_that_is_away_is_a_finding_of_its_own(kosmos: Kosmos, plain_node: Path) -> None:
+    away = kosmos(
+        "check", "--config", plain_node, KOSMOS__REPOSITORY__REGISTRY=f"http://{NOBODY}/r"
+    )
+    assert away.returncode == 4
+
+
+def test_an_unexpected_error_is_one_line_until_asked_for_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import node.version
+    from node import cli
+
+    def broken() -> dict[str, str]:
+        raise RuntimeError("patient DUPONT")
+
+    monkeypatch.setattr(node.version, "versions", broken)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["version"])
+    told = capsys.readouterr().err
+    assert left.value.code == 1
+    assert told == "kosmos: unexpected: RuntimeError. KOSMOS_TRACEBACK=1 shows where\n"
+    assert "DUPONT" not in told
+    monkeypatch.setenv("KOSMOS_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        cli.main(["version"])
+
+
+def test_help_is_in_french_for_who_reads_french() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "node.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "LC_ALL": "fr_FR.UTF-8"},
+    )
+    assert "Trouve les documents d'un patient" in told.stdout

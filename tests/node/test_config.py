@@ -1,0 +1,137 @@
+"""What a configuration file may say, and what is said of one that cannot be used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from node.config import ADMIN, DICOM, HTTP, MLLP, MLLPS
+from node.config_file import ConfigError, load, read_secret
+from node.config_page import page
+
+Write = Callable[..., Path]
+
+
+def problems_of(file: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_small_file_is_enough(write_config: Write) -> None:
+    settings = load(write_config())
+    assert settings.imaging_source.ae_title == "KOSMOS"
+    assert settings.repository.registry == "local"
+
+
+def test_without_a_base_the_standard_ports_are_used(write_config: Write) -> None:
+    settings = load(write_config())
+    ports = [settings.port(offset) for offset in (HTTP, ADMIN, MLLP, MLLPS, DICOM)]
+    assert ports == [8080, 8081, 2575, 2576, 11112]
+
+
+def test_a_base_gives_every_port_but_those_set_by_hand(write_config: Write) -> None:
+    file = write_config("[node]", "[mllp]\nport = 2600\n[node]\nport_base = 9000")
+    settings = load(file)
+    ports = [settings.port(offset) for offset in (HTTP, ADMIN, MLLP, MLLPS, DICOM)]
+    assert ports == [9000, 9001, 2600, 9003, 9004]
+
+
+def test_the_environment_overrides_the_file(
+    write_config: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOSMOS__REGISTRY__DATABASE", "postgresql://db/kosmos")
+    monkeypatch.setenv("KOSMOS__NODE__PORT_BASE", "7000")
+    settings = load(write_config())
+    assert settings.registry.database == "postgresql://db/kosmos"
+    assert settings.port(HTTP) == 7000
+    assert settings.node.home_community_id == "1.2.3.4"
+
+
+def test_relative_paths_count_from_the_file(write_config: Write, tmp_path: Path) -> None:
+    settings = load(write_config("[node]", '[node]\ndata_dir = "here"'))
+    assert settings.node.data_dir == tmp_path / "here"
+    assert settings.repository.blobs == tmp_path / "here" / "documents"
+    assert settings.registry.database == f"sqlite:///{tmp_path}/here/registry.db"
+    assert settings.tls.key == tmp_path / "pki" / "node.key"
+
+
+def test_a_misspelt_key_is_an_error_that_names_file_key_and_nearest(write_config: Write) -> None:
+    file = write_config("[registry]", '[registry]\ndatabse = "x"')
+    assert problems_of(file) == [
+        f"{file}: registry.databse: unknown key; did you mean registry.database?"
+    ]
+
+
+def test_a_key_in_the_wrong_section_is_found_in_the_right_one(write_config: Write) -> None:
+    file = write_config("[registry]", '[registry]\nae_title = "X"')
+    assert "did you mean imaging_source.ae_title?" in problems_of(file)[0]
+
+
+def test_a_misspelt_section_is_named_too(write_config: Write) -> None:
+    file = write_config(new="\n[limit]\nworkers = 3\n")
+    assert problems_of(file) == [f"{file}: limit: unknown key; did you mean limits?"]
+
+
+def test_a_misspelt_variable_is_an_error_that_names_it(
+    write_config: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOSMOS__REGSTRY__DATABASE", "x")
+    found = problems_of(write_config())
+    assert found[0].startswith("KOSMOS__REGSTRY__DATABASE: regstry.database: unknown key; did")
+    assert found[0].endswith("registry.database?")
+
+
+def test_a_wrong_value_from_the_environment_is_blamed_on_the_environment(
+    write_config: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOSMOS__NODE__PORT_BASE", "many")
+    assert problems_of(write_config())[0].startswith("KOSMOS__NODE__PORT_BASE: node.port_base")
+
+
+def test_all_faults_are_told_at_once(write_config: Write) -> None:
+    file = write_config('home_community_id = "1.2.3.4"', 'home_community_id = "x"\nport_base = -1')
+    assert [line.split(": ")[1] for line in problems_of(file)] == [
+        "node.port_base",
+        "node.home_community_id",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('home_community_id = "1.2.3.4"', "", "node.home_community_id: is required"),
+        ('unique_id = "1.2.3.6"', "", "repository.unique_id is required"),
+        ("[registry]\n", "", "repository.registry needs a URL"),
+        ("[node]", '[node]\nhost = "0.0.0.0"', "node.host must be a loopback address"),
+        ("[node]", "[node]\nweb_processes = 2", "needs PostgreSQL"),
+        ("[node]", '[node]\ntime_zone = "Paris"', "Paris is no IANA time zone"),
+        ("[registry]", "[registry", "not TOML"),
+        ("[imaging_source]", '[imaging_source]\nae_title = "SEVENTEEN_LETTERS"', "ae_title"),
+    ],
+)
+def test_what_cannot_work_is_refused(write_config: Write, old: str, new: str, words: str) -> None:
+    assert words in problems_of(write_config(old, new))[0]
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    assert "kosmos init" in problems_of(tmp_path / "kosmos.toml")[0]
+
+
+def test_an_oid_may_be_written_as_a_urn(write_config: Write) -> None:
+    settings = load(write_config('"1.2.3.4"', '"urn:oid:1.2.3.4"'))
+    assert settings.node.home_community_id == "1.2.3.4"
+
+
+def test_a_secret_comes_from_its_file_and_an_error_never_quotes_it(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss\n")
+    assert read_secret(file) == "p@ss"
+    assert read_secret(None) is None
+    with pytest.raises(ConfigError, match="No such file"):
+        read_secret(tmp_path / "missing")
+
+
+def test_the_page_of_the_documentation_is_the_generated_one() -> None:
+    file = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert file.read_text() == page(), "run: python -m node.config_page > docs/configuration.md"

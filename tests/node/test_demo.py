@@ -1,0 +1,104 @@
+"""The demonstration, as ``make demo STAY=0 STUDY=...`` runs it, and the pieces it stands on."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from node.cli.demo_verb import kit_arguments
+from node.demo.run import Verdict
+from node.demo.stage import Stage, set_up
+from node.demo.studies import choose, dataset_digest, patients_of, sample_folder
+from node.storescu import Provider, send
+
+REAL_STUDIES = sample_folder() / "dicomdirtests"
+
+
+def test_the_samples_are_real_studies_of_several_patients_and_modalities() -> None:
+    files = choose(REAL_STUDIES)
+    assert len(files) == 81
+    assert {file.modality for file in files} == {"CT", "MR", "CR"}
+    assert len(patients_of(files)) == 3
+    more = choose(sample_folder())
+    assert {"US", "NM", "SEG", "RTDOSE"} <= {file.modality for file in more}
+    assert len({file.transfer_syntax_uid for file in more}) >= 5
+
+
+def test_each_instance_is_chosen_once_and_only_what_names_its_patient() -> None:
+    files = choose(sample_folder())
+    assert len({file.sop_instance_uid for file in files}) == len(files)
+    assert all(file.patient_id and file.modality and file.consistent for file in files)
+
+
+def test_the_digest_of_a_data_set_ignores_what_a_receiver_writes_around_it(tmp_path: Path) -> None:
+    sample = sample_folder() / "CT_small.dcm"
+    other = tmp_path / "other.dcm"
+    data = sample.read_bytes()
+    other.write_bytes(b"another preamble".ljust(128, b"\0") + data[128:])
+    assert dataset_digest(other) == dataset_digest(sample)
+    other.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert dataset_digest(other) != dataset_digest(sample)
+
+
+@pytest.mark.parametrize(
+    ("sent", "fetched", "identical", "ok"),
+    [(3, 3, 3, True), (3, 3, 2, False), (3, 2, 2, False), (0, 0, 0, False)],
+)
+def test_only_every_image_unchanged_is_success(
+    sent: int, fetched: int, identical: int, ok: bool
+) -> None:
+    assert Verdict(sent, fetched, identical).ok is ok
+
+
+def test_a_persons_own_study_travels_the_whole_way(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(REAL_STUDIES / "77654033", study)
+    shown = subprocess.run(
+        [sys.executable, "-m", "node.cli", "demo", "--no-stay", "--study", str(study)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert shown.returncode == 0, shown.stderr
+    steps = re.findall(r"^✓ +(\S+)", shown.stdout, re.MULTILINE)
+    assert steps == ["ITI-8", "C-STORE", "RAD-68", "ITI-18", "ITI-43", "RAD-69", "Compare"]
+    assert "7 images fetched, 7 identical" in shown.stdout
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    assert choose(tmp_path) == []
+
+
+def test_the_pasted_line_lets_the_kit_run_every_case(tmp_path: Path) -> None:
+    """The small repository's registry is the kit's simulator; killing it is a script."""
+    with set_up(tmp_path) as stage:
+        _run_kit(stage, tmp_path, ["G01", "R10", "R12", "R15", "I01", "P02"])
+
+
+def _run_kit(stage: Stage, folder: Path, cases: list[str]) -> None:
+    image = choose(REAL_STUDIES)[0]
+    host, _, port = str(stage.endpoints.dicom).rpartition(":")
+    assert send([image], Provider(host, int(port), "KOSMOS"))[0].ok
+    arguments = kit_arguments(stage, [image])
+    arguments[arguments.index("report")] = str(folder / "report")
+    chosen = [part for case in cases for part in ("--case", case)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "node.cli", *arguments, *chosen],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^\d+ passed, 0 failed, 0 not run$", ran.stdout, re.MULTILINE), ran.stdout
+    assert (folder / "report" / "junit.xml").exists()

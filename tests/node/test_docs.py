@@ -1,0 +1,108 @@
+"""What the documentation says is what there is."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from metadata.affinity_domain import CodeSet, default_codes
+from node.cli.app import app
+from node.config import DocumentSection, Settings
+from node.config_file import load
+from node.version import kosmos_version
+from node.wiring.common import affinity_domain
+from node.wiring.source import publication_policy
+
+ROOT = Path(__file__).parents[2]
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_every_dependency_has_its_line_and_every_line_its_dependency() -> None:
+    parser = setup_cfg()
+    wanted = parser["options"]["install_requires"] + parser["options.extras_require"]["test"]
+    declared = {re.split(r"[\[ ><=;]", line)[0] for line in wanted.split("\n") if line}
+    page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Foreign")[0]
+    rows = re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)
+    assert sorted(declared) == sorted(set(rows) - {"package"})
+
+
+def test_every_foreign_program_has_its_line() -> None:
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    found = re.search(r"^PEERS := (.*)$", makefile, re.MULTILINE)
+    assert found
+    peers = [peer.partition(":")[0] for peer in found[1].split()]
+    page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Foreign")[2]
+    assert peers == re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)
+
+
+def test_no_dependency_is_gpl() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    assert not re.search(r"\| A?GPL", page)
+
+
+def test_every_verb_that_the_readme_shows_exists() -> None:
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    verbs |= {group.name for group in app.registered_groups}
+    shown = set(
+        re.findall(r"^\s*(?:\$ )?\.venv/bin/kosmos (\w+)", (ROOT / "README.md").read_text(), re.M)
+    )
+    assert shown
+    assert shown <= verbs
+
+
+def test_every_target_that_the_readme_shows_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= shown <= targets
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(file.name for file in folder.glob("0*.md"))
+
+
+def test_the_changelog_knows_the_version() -> None:
+    version = setup_cfg()["metadata"]["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert kosmos_version()
+
+
+def test_the_codes_of_a_manifest_are_in_the_set_that_ships(plain_node: Path) -> None:
+    settings = load(plain_node)
+    policy, domain = publication_policy(settings), affinity_domain(settings)
+    for name, code in (
+        ("classCode", policy.class_code),
+        ("typeCode", policy.type_code),
+        ("contentTypeCode", policy.content_type_code),
+        ("healthcareFacilityTypeCode", policy.healthcare_facility_type_code),
+        ("practiceSettingCode", policy.practice_setting_code),
+        ("confidentialityCode", policy.confidentiality_code),
+    ):
+        codes = domain.code_sets[name]
+        assert isinstance(codes, CodeSet)
+        assert code in codes, name
+
+
+def test_init_copies_the_code_sets_that_ship(plain_node: Path) -> None:
+    import tomllib
+
+    assert tomllib.loads((plain_node.parent / "codes.toml").read_text()) == default_codes()
+
+
+@pytest.mark.parametrize("section", [Settings, DocumentSection])
+def test_every_key_says_what_it_means(section: type[Settings | DocumentSection]) -> None:
+    missing = [
+        f"{name}.{key}"
+        for name, field in section.model_fields.items()
+        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields")
+        for key, inner in field.annotation.model_fields.items()
+        if not inner.description and key != "document"
+    ]
+    assert missing == []

@@ -1,0 +1,136 @@
+"""What a log line holds, and what it never holds."""
+
+import asyncio
+import contextlib
+import gc
+import io
+import json
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from node import logs
+
+PATIENT = "DUPONT^JEANNE"
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    written = io.StringIO()
+    logs.configure("web-0", "json", "info", written)
+    yield written
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_tells_time_process_and_event(stream: io.StringIO) -> None:
+    structlog.get_logger("room").info("study published", images=3)
+    (line,) = lines(stream)
+    assert line["event"] == "study published"
+    assert line["images"] == 3
+    assert (line["process"], line["level"], line["logger"]) == ("web-0", "info", "room")
+    assert line["time"].endswith("+00:00")
+
+
+def test_the_correlation_id_reaches_logs_of_both_kinds(stream: io.StringIO) -> None:
+    with structlog.contextvars.bound_contextvars(correlation_id="urn:uuid:1"):
+        structlog.get_logger("ours").info("one")
+        logging.getLogger("library").warning("two %s", "words", extra={"peer": "10.0.0.1"})
+    assert [line["correlation_id"] for line in lines(stream)] == ["urn:uuid:1"] * 2
+    assert lines(stream)[1]["event"] == "two words"
+    assert lines(stream)[1]["peer"] == "10.0.0.1"
+
+
+def test_an_exception_is_told_without_its_text(stream: io.StringIO) -> None:
+    try:
+        try:
+            raise KeyError(PATIENT)
+        except KeyError as error:
+            raise ValueError(f"no such patient {PATIENT}") from error
+    except ValueError:
+        structlog.get_logger("ours").exception("call failed")
+        logging.getLogger("library").exception("call failed")
+    assert PATIENT not in stream.getvalue()
+    for line in lines(stream):
+        assert line["exception"] == "ValueError from KeyError"
+        assert "test_logs.py" in line["trace"][-1]
+
+
+def test_dicom_libraries_quote_nothing(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for library in ("pydicom", "pynetdicom", "pynetdicom.acse", "pydicom.charset"):
+        logging.getLogger(library).critical("Invalid value for VR DA: %r", PATIENT)
+    warnings.warn(f"Invalid value for VR PN: {PATIENT}", UserWarning, stacklevel=1)
+    assert stream.getvalue() == ""
+    assert capsys.readouterr().err == ""
+
+
+def test_a_thread_that_dies_is_told_without_the_text_of_its_error(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def die() -> None:
+        raise ValueError(PATIENT)
+
+    thread = threading.Thread(target=die, name="publisher")
+    thread.start()
+    thread.join()
+    (line,) = lines(stream)
+    assert (line["code"], line["thread"], line["exception"]) == (
+        "NODE-THREAD",
+        "publisher",
+        "ValueError",
+    )
+    assert PATIENT not in stream.getvalue()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_task_that_nobody_awaited_is_told_without_the_text_of_its_error(
+    stream: io.StringIO,
+) -> None:
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        future = loop.create_future()
+        future.set_exception(ValueError(PATIENT))
+        del future
+        gc.collect()
+    (line,) = lines(stream)
+    assert line["event"] == "Future exception was never retrieved"
+    assert PATIENT not in stream.getvalue()
+
+
+def test_the_reason_of_the_operating_system_is_kept(stream: io.StringIO) -> None:
+    error = PermissionError(13, "Permission denied", "/data/x")
+    structlog.get_logger("ours").error("cannot write", exc_info=error)
+    assert lines(stream)[0]["reason"] == "Permission denied"
+
+
+def test_keys_that_logging_reserves_for_itself_may_be_used(stream: io.StringIO) -> None:
+    structlog.get_logger("ours").info("50 % done", name="x", args=1, module="y")
+    (line,) = lines(stream)
+    assert (line["event"], line["name"], line["args"]) == ("50 % done", "x", 1)
+
+
+def test_what_is_less_severe_than_asked_is_not_written(stream: io.StringIO) -> None:
+    structlog.get_logger("ours").debug("detail")
+    logging.getLogger("pynetdicom.assoc").info("data set")
+    assert stream.getvalue() == ""
+
+
+def test_a_person_gets_lines_and_not_json() -> None:
+    record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO", "created": time.time()})
+    text = logs.ConsoleFormatter("web-0").format(record)
+    assert "hello" in text
+    assert not text.startswith("{")

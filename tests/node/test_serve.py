@@ -1,0 +1,188 @@
+"""A node from outside: what it prints, answers, survives and leaves behind."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from node.init import NewNode, create
+from soap.client import SoapClient
+from transactions.iti_18 import ITI_18
+from transactions.stored_query import find_documents
+
+Serve = Callable[[Path], Any]
+Kosmos = Callable[..., subprocess.CompletedProcess[str]]
+PATIENT = "DUPONT"
+
+
+def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
+    """Ask again until ``change`` is true; an event of another process cannot be awaited."""
+    deadline = time.monotonic() + seconds
+    while not change():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_the_ready_line_names_every_endpoint_and_all_of_them_answer(running: Any) -> None:
+    assert running.ready_line.startswith("ready ")
+    places = running.endpoints
+    assert set(places) == {"registry", "repository", "imaging", "admin", "mllp", "dicom"}
+    for name in ("registry", "repository", "imaging"):
+        status, page = running.get(places[name])
+        assert (status, page[:15]) == (200, "<!DOCTYPE html>")
+        assert running.get(f"{places[name]}?wsdl")[0] == 200
+    for place in (places["mllp"], places["dicom"].partition("@")[2]):
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host, int(port)), 5).close()
+    assert places["dicom"].startswith("KOSMOS@")
+
+
+def test_health_readiness_and_metrics_are_on_the_admin_port(running: Any) -> None:
+    admin = running.endpoints["admin"]
+    assert running.get(f"{admin}/healthz") == (200, "ok\n")
+    status, body = running.get(f"{admin}/readyz")
+    checks = {"registry": "ok", "repository": "ok", "imaging_source": "ok"}
+    assert (status, json.loads(body)) == (200, {"ready": True, "checks": checks})
+    status, body = running.get(f"{admin}/metrics")
+    assert status == 200
+    assert "kosmos_build_info" in body
+    assert running.get(f"{admin}/elsewhere")[0] == 404
+
+
+def test_the_first_page_links_the_endpoints_in_the_readers_language(running: Any) -> None:
+    base = running.endpoints["registry"].removesuffix("/registry")
+    answer = urllib3.request("GET", f"{base}/", headers={"accept-language": "fr"})
+    page = answer.data.decode()
+    assert 'lang="fr"' in page
+    assert all(f'href="{path}"' in page for path in ("/registry", "/repository", "/imaging"))
+
+
+def test_the_main_job_from_the_command_line(running: Any, kosmos: Kosmos, tmp_path: Path) -> None:
+    config = ("--config", running.config)
+    fed = kosmos("feed", "--patient", "4711", "--name", f"{PATIENT}^JEANNE", *config)
+    assert (fed.returncode, "AA" in fed.stdout) == (0, True)
+    document = tmp_path / "report.txt"
+    document.write_text("no finding")
+    published = kosmos("publish", document, "--patient", "4711", "--json", *config)
+    assert published.returncode == 0, published.stderr
+    unique_id = json.loads(published.stdout)["uniqueId"]
+    found = kosmos("find", "4711", "--json", *config)
+    (entry,) = json.loads(found.stdout)
+    assert (entry["uniqueId"], entry["title"], entry["size"]) == (unique_id, "report", "10")
+    fetched = kosmos("fetch", "4711", "--folder", tmp_path / "fetched", "--json", *config)
+    (file,) = json.loads(fetched.stdout)["documents"]
+    assert Path(file).read_text() == "no finding"
+    assert PATIENT not in running.log.read_text()
+    assert "kosmos_responses_total" in running.get(f"{running.endpoints['admin']}/metrics")[1]
+
+
+def test_a_refusal_is_told_with_the_code_of_the_standard(
+    running: Any, kosmos: Kosmos, tmp_path: Path
+) -> None:
+    document = tmp_path / "report.txt"
+    document.write_text("no finding")
+    told = kosmos("publish", document, "--patient", "nobody", "--config", running.config)
+    assert told.returncode == 1
+    assert "XDSUnknownPatientId" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_one_correlation_id_runs_from_message_to_log(running: Any) -> None:
+    trace = "0123456789abcdef" * 2
+    request = find_documents("4711^^^&1.2.3&ISO")
+    client = SoapClient()
+    client.call(running.endpoints["registry"], ITI_18, request, correlation_id=trace)
+    client.close()
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert any(line.get("correlation_id") == trace for line in lines if line["event"] == "call")
+
+
+def test_a_second_node_on_the_same_ports_says_so(running: Any, kosmos: Kosmos) -> None:
+    told = kosmos("serve", "--config", running.config)
+    assert told.returncode == 1
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in told.stderr
+
+
+def test_a_port_taken_from_a_process_is_told_in_a_line(plain_node: Path, serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = plain_node.read_text()
+        plain_node.write_text(text.replace("[imaging_source]", f"[imaging_source]\nport = {port}"))
+        node = serve(plain_node)
+        node.process.communicate(timeout=30)
+    assert node.ready_line == ""
+    assert node.process.returncode == 1
+    log = node.log.read_text()
+    assert "Address already in use" in log
+    assert "dicom did not start" in log
+    assert "Traceback" not in log
+
+
+def test_a_killed_process_comes_back_and_a_stop_is_clean(plain_node: Path, serve: Serve) -> None:
+    node = serve(plain_node)
+    killed = node.child("web-0")
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: node.child("web-0") != killed)
+    assert node.get(node.endpoints["registry"])[0] == 200
+    children = [node.child("web-0"), node.child("dicom")]
+    assert node.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    assert list(plain_node.parent.glob("data/documents/tmp/*")) == []
+
+
+def test_on_postgresql_two_processes_share_the_port(
+    postgresql_url: str, tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    database_url = _fresh_database(postgresql_url)
+    config = create(
+        NewNode(tmp_path / "node", plain=True, port_base=port_base, database=database_url)
+    )
+    config.write_text(config.read_text().replace("[node]", "[node]\nweb_processes = 2", 1))
+    node = serve(config)
+    assert node.child("web-0") != node.child("web-1")
+    fed = kosmos("feed", "--patient", "4711", "--name", "A^B", "--config", config)
+    assert fed.returncode == 0, fed.stderr
+    os.kill(node.child("web-1"), signal.SIGKILL)
+    assert json.loads(kosmos("find", "4711", "--json", "--config", config).stdout) == []
+    assert node.stop() == 0
+
+
+def test_no_process_outlives_a_supervisor_that_was_killed(plain_node: Path, serve: Serve) -> None:
+    node = serve(plain_node)
+    children = [node.child("web-0"), node.child("dicom")]
+    node.process.kill()
+    node.process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def test_a_secure_node_demands_a_certificate_and_serves_who_has_one(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    config = create(NewNode(tmp_path / "secure", port_base=port_base))
+    node = serve(config)
+    assert node.endpoints["registry"].startswith("https://")
+    assert "mllps" in node.endpoints
+    stranger = ssl.create_default_context(cafile=config.parent / "pki" / "ca.pem")
+    with urllib3.PoolManager(ssl_context=stranger) as pool, pytest.raises(HTTPError):
+        pool.request("GET", node.endpoints["registry"], retries=False, timeout=10.0)
+    assert kosmos("find", "4711", "--config", config).returncode == 0
+    assert kosmos("check", "--config", config).returncode == 0
+
+
+def _fresh_database(server: str) -> str:
+    plain = server.replace("+psycopg", "")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE two_processes")
+    return plain.replace("/postgres?", "/two_processes?")
