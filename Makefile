@@ -1,0 +1,91 @@
+# Kosmos: the few commands a person needs. Each sets up what it needs first.
+#   make demo            the whole main job on this machine, then keeps serving
+#   make test            everything that must hold before a change is shared
+# Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest of these that is there and new enough.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+ROOMS := metadata manifest transactions soap hl7 storage security registry repository \
+	imaging_source consumer conformance node
+CHECKED := $(ROOMS) benchmarks tests conftest.py
+
+# What the tests play against and nobody here wrote: Debian's names, then one command of each.
+PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint \
+	postgresql:pg_ctlcluster strace:strace
+MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
+	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
+
+STAY ?= 1
+STUDY ?=
+
+.PHONY: help
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
+		| while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: $(VENV)/.run ## Publish, find and see real studies; STAY=0 ends after it, STUDY=/path is yours
+	@$(BIN)/kosmos demo $(if $(filter 0,$(STAY)),--no-stay) $(if $(STUDY),--study "$(STUDY)")
+
+.PHONY: test
+test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+
+.PHONY: bench
+bench: $(VENV)/.test ## Measure speed and memory against references in the same run
+	$(BIN)/python -m benchmarks
+
+.PHONY: peers
+peers: ## Install the foreign programs that tests play against (Debian, as root)
+	@missing="$(strip $(MISSING_PEERS))"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq --no-install-recommends -y $$missing >/dev/null; \
+	else \
+		echo "Not here: $$missing. The tests that need them are skipped;" \
+			"with root rights: apt-get install $$missing"; \
+	fi
+
+.PHONY: clean
+clean: ## Remove what was built; data of a node is never touched
+	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The stamps: set up once, again when the lists of dependencies change.
+$(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing Kosmos into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing Kosmos and its test tools into $(VENV) ..."
+	@$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Kosmos needs Python 3.11 or newer. On Debian: apt-get install python3 python3-venv" >&2; \
+		exit 1; \
+	fi
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; \
+		else \
+			echo "Python's venv is not installed. On Debian: sudo apt-get install python3-venv" >&2; \
+			exit 1; \
+		fi; \
+	fi
+	@$(PYTHON) -m venv $(VENV)
