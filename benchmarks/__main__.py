@@ -1,0 +1,78 @@
+"""``python -m benchmarks``: measure, print the table, keep it where asked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import feed, images, queries, submissions, transfers
+from benchmarks.figures import Row, WrongAnswer, table
+
+
+class Benchmark(NamedTuple):
+    """A benchmark and the scales it is run at."""
+
+    measure: Callable[[Any], Iterator[Row]]
+    full: object
+    quick: object
+
+
+BENCHMARKS = {
+    "query": Benchmark(queries.measure, queries.Scale(), queries.QUICK),
+    "register": Benchmark(
+        submissions.measure_registrations, submissions.Scale(), submissions.QUICK
+    ),
+    "provide": Benchmark(submissions.measure_documents, submissions.Scale(), submissions.QUICK),
+    "transfer": Benchmark(transfers.measure, transfers.Scale(), transfers.QUICK),
+    "study": Benchmark(images.measure_retrieval, images.Scale(), images.QUICK),
+    "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
+    "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
+}
+
+
+def run(names: list[str], quick: bool) -> Iterator[Row]:
+    """The rows of the named benchmarks. Raises WrongAnswer."""
+    for name in names:
+        benchmark = BENCHMARKS[name]
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        yield from benchmark.measure(benchmark.quick if quick else benchmark.full)
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 if an answer was wrong, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="may be repeated")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    given = parser.parse_args()
+    try:
+        rows = list(run(given.only or list(BENCHMARKS), given.quick))
+    except WrongAnswer as wrong:
+        print(f"wrong answer: {wrong}", file=sys.stderr)
+        return 1
+    print(table(rows))
+    if given.json:
+        given.json.write_text(json.dumps(_report(rows, given.quick), indent=2) + "\n")
+    return 0
+
+
+def _report(rows: list[Row], quick: bool) -> dict[str, object]:
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "quick": quick,
+        "rows": [asdict(row) | {"is_met": row.is_met} for row in rows],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""C-STORE and RAD-69: a study of 300 instances of 512 KiB taken in and handed out.
+
+DCMTK's ``storescu`` sends over four associations, to the node's receiver and to DCMTK's
+``storescp``, with TCP_NODELAY at both ends: without it each response waits for a delayed
+acknowledgement. The study is handed out by RAD-69 beside plain HTTP of the same files.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from sqlalchemy import func, select
+
+from benchmarks.figures import Row, WrongAnswer, growth, interleaved, per_second, throughput
+from benchmarks.load import address_of, http_head
+from benchmarks.material import retrieval
+from benchmarks.place import Place, Server, fresh
+from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
+from imaging_source.intake import Intake
+from imaging_source.schema import INSTANCE
+from node.migrate import open_database
+from storage.blobs import BlobStore
+from transactions.iti_43 import DocumentRequest
+from transactions.rad_69 import (
+    RAD_69,
+    RetrieveImagingDocumentSetRequest,
+    SeriesRequest,
+    StudyRequest,
+)
+
+ASSOCIATIONS = 4
+
+# 512 x 512 pixels of 16 bits: the usual CT slice.
+_EDGE = 512
+
+# Two UIDs of one length, which stand in the template and are replaced in its bytes.
+_STUDY = "1.2.250.1.99.7.100000000000"
+_INSTANCE = "1.2.250.1.99.8.100000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Instances of the study."""
+
+    instances: int = 300
+    rounds: int = 3
+
+
+QUICK = Scale(instances=8, rounds=1)
+
+
+class Study:
+    """One study of CT slices as files, ``part-N`` for each association."""
+
+    def __init__(self, folder: Path, number: int, instances: int) -> None:
+        self.uid = _numbered(_STUDY, number)
+        self.folders = [folder / f"part-{part}" for part in range(ASSOCIATIONS)]
+        self.uids = [_numbered(_INSTANCE, number * 10_000 + one) for one in range(instances)]
+        template = _template()
+        for place in self.folders:
+            place.mkdir(parents=True)
+        for one, uid in enumerate(self.uids):
+            data = template.replace(_STUDY.encode(), self.uid.encode())
+            data = data.replace(_INSTANCE.encode(), uid.encode())
+            (self.folders[one % ASSOCIATIONS] / f"{uid}.dcm").write_bytes(data)
+
+    def files(self) -> Iterator[Path]:
+        """The file of every instance."""
+        for one, uid in enumerate(self.uids):
+            yield self.folders[one % ASSOCIATIONS] / f"{uid}.dcm"
+
+
+def measure_storage(scale: Scale) -> Iterator[Row]:
+    """C-STORE beside DCMTK's own receiver."""
+    if not (shutil.which("storescu") and shutil.which("storescp")):
+        return
+    numbers = count(1)
+    with fresh("store") as place, place.serve("dicom") as server:
+
+        def study() -> Study:
+            number = next(numbers)
+            return Study(place.folder / f"study-{number}", number, scale.instances)
+
+        def ours() -> float:
+            return scale.instances / _send(study(), "KOSMOS", server.ports["dicom"])
+
+        def reference() -> float:
+            folder = place.folder / f"storescp-{next(numbers)}"
+            with _storescp(folder) as port:
+                seconds = _send(study(), "STORESCP", port)
+            _expect(len(list(folder.iterdir())), scale.instances)
+            return scale.instances / seconds
+
+        rates, theirs = interleaved(scale.rounds, ours, reference)
+        _expect(_stored(place), scale.instances * scale.rounds)
+    work = f"C-STORE {scale.instances} x 512 KiB, {ASSOCIATIONS} associations"
+    yield per_second(work, rates, theirs, 0.25)
+
+
+def measure_retrieval(scale: Scale) -> Iterator[Row]:
+    """RAD-69 beside plain HTTP, and the server's memory."""
+    with fresh("study") as place:
+        study = Study(place.folder / "study", 1, scale.instances)
+        files = list(study.files())
+        _take_in(place, study, files)
+        size = sum(file.stat().st_size for file in files)
+        with place.serve("web") as server:
+            receiver = Receiver(address_of(server.url("")), size + ROOM_BYTES)
+            request = _request(place, server, study)
+
+            def ours() -> Moved:
+                return _fetch(server, receiver, request, files)
+
+            def reference() -> Moved:
+                return _fetch(server, receiver, _plain_request(server, files), files)
+
+            retrieved, downloaded = interleaved(scale.rounds, ours, reference)
+    work = f"RAD-69 of {scale.instances} x 512 KiB"
+    times = [one.seconds for one in retrieved], [one.seconds for one in downloaded]
+    yield throughput(work, size, *times, 0.6)
+    yield growth(f"{work}: memory", [one.growth for one in retrieved], 64)
+
+
+def _template() -> bytes:
+    """The bytes of a CT slice as a DICOM file."""
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, _INSTANCE
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _STUDY, f"{_STUDY}.1"
+    dataset.PatientID, dataset.PatientName = "123456", "MARTIN^MARIE"
+    dataset.StudyDate, dataset.StudyTime, dataset.Modality = "20260102", "093000", "CT"
+    dataset.Rows = dataset.Columns = _EDGE
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.SamplesPerPixel, dataset.PixelRepresentation = 15, 1, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = os.urandom(_EDGE * _EDGE * 2)
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = io.BytesIO()
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _numbered(uid: str, number: int) -> str:
+    """``uid`` with its last digits replaced by ``number``, of the same length."""
+    digits = str(number)
+    return uid[: -len(digits)] + digits
+
+
+def _send(study: Study, title: str, port: int) -> float:
+    """Seconds that ``ASSOCIATIONS`` senders take together."""
+    started = time.perf_counter()
+    senders = [
+        subprocess.Popen(
+            ["storescu", "-aec", title, "+sd", "127.0.0.1", str(port), str(folder)],
+            env=os.environ | {"TCP_NODELAY": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for folder in study.folders
+    ]
+    codes = [sender.wait() for sender in senders]
+    seconds = time.perf_counter() - started
+    if any(codes):
+        raise WrongAnswer(f"storescu failed: {codes}")
+    return seconds
+
+
+@contextmanager
+def _storescp(folder: Path) -> Iterator[int]:
+    """DCMTK's receiver, a process for each association; its port."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    command = ["storescp", "--fork", "-aet", "STORESCP", "-od", str(folder), str(port)]
+    receiver = subprocess.Popen(command, env=os.environ | {"TCP_NODELAY": "1"})
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        receiver.terminate()
+        receiver.wait()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10.0
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
+    raise WrongAnswer("storescp does not listen")
+
+
+def _expect(found: int, expected: int) -> None:
+    if found != expected:
+        raise WrongAnswer(f"{found} instances instead of {expected}")
+
+
+def _stored(place: Place) -> int:
+    source = place.settings.imaging_source
+    with (
+        open_database(source, "imaging_source", read_only=True) as database,
+        database.read() as connection,
+    ):
+        return connection.execute(select(func.count()).select_from(INSTANCE)).scalar_one()
+
+
+def _take_in(place: Place, study: Study, files: Sequence[Path]) -> None:
+    """Store the study as the receiver would, without the wire."""
+    source = place.settings.imaging_source
+    assert source.files is not None  # filled in when the configuration was read
+    with open_database(source, "imaging_source") as database:
+        intake = Intake(database, BlobStore(source.files))
+        for uid, file in zip(study.uids, files, strict=True):
+            arrival = intake.begin(CTImageStorage, uid, ExplicitVRLittleEndian, "STORESCU")
+            arrival.write(memoryview(_data_set(file)))
+            _expect(arrival.finish().status, 0)
+
+
+def _data_set(file: Path) -> bytes:
+    """What follows the preamble and the file meta information (PS3.10 7.1)."""
+    data = file.read_bytes()
+    # The group length (0002,0000), UL, stands at 140 and counts from byte 144.
+    return data[144 + int.from_bytes(data[140:144], "little") :]
+
+
+def _request(place: Place, server: Server, study: Study) -> bytes:
+    unique_id = place.settings.imaging_source.unique_id
+    documents = tuple(DocumentRequest(unique_id, uid) for uid in study.uids)
+    series = SeriesRequest(f"{study.uid}.1", documents)
+    request = RetrieveImagingDocumentSetRequest(
+        (StudyRequest(study.uid, (series,)),), (ExplicitVRLittleEndian,)
+    )
+    return retrieval(server.url("/imaging"), RAD_69, request)
+
+
+def _plain_request(server: Server, files: Sequence[Path]) -> bytes:
+    body = "\n".join(map(str, files)).encode()
+    return http_head(server.url("/bare/download"), "text/plain", len(body)) + body
+
+
+def _fetch(server: Server, receiver: Receiver, request: bytes, files: Sequence[Path]) -> Moved:
+    memory = server.watch_memory()
+    seconds = receiver.exchange(request)
+    moved = Moved(seconds, memory.growth())
+    receiver.expect([_data_set(file) for file in files])
+    return moved

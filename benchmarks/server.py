@@ -1,0 +1,119 @@
+"""The processes under measurement: those of a node, by the node's own wiring.
+
+``web`` serves the node's SOAP endpoints and its identity feed, and the bare paths beside
+them; ``dicom`` receives images. Each prints its ports as one line of JSON when it accepts,
+and stops when its standard input ends. It differs from ``kosmos serve`` in that nobody
+supervises it and nothing is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+from sqlalchemy import make_url
+
+from benchmarks import bare
+from hl7.mllp import MllpServer
+from imaging_source.receiver import Listening, run
+from node import logs
+from node.config import Settings
+from node.config_file import load
+from node.migrate import open_database
+from node.wiring.common import affinity_domain
+from node.wiring.rooms import Rooms, open_rooms
+from registry import Registry
+from soap.asgi import Application
+from soap.server import Router, WebServer, listen
+
+# Opening a socket that is bound takes milliseconds.
+_START_SECONDS = 10.0
+
+
+def announce(ports: Mapping[str, int]) -> None:
+    """Tell the process that started this one."""
+    print(json.dumps(dict(ports)), flush=True)
+
+
+async def web(settings: Settings) -> None:
+    """Serve until standard input ends."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    with ExitStack() as stack:
+        rooms = open_rooms(settings, stack)
+        routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
+        server, listener = WebServer(Router(routes)), listen("127.0.0.1", 0)
+        serving = asyncio.create_task(server.serve([listener]))
+        await asyncio.to_thread(server.ready.wait, _START_SECONDS)
+        feed = await _feed(rooms)
+        announce({"http": listener.getsockname()[1], "mllp": feed.port})
+        _when_input_ends(lambda: loop.call_soon_threadsafe(stopping.set))
+        await stopping.wait()
+        server.should_exit = True
+        await asyncio.gather(serving, feed.stop())
+
+
+async def _feed(rooms: Rooms) -> MllpServer:
+    assert rooms.feed is not None
+    feed = MllpServer(rooms.feed)
+    await feed.start()
+    return feed
+
+
+def _bare_paths(settings: Settings, stack: ExitStack) -> dict[str, Application]:
+    database = stack.enter_context(open_database(settings.registry, "registry", read_only=True))
+    registry = Registry(database, affinity_domain(settings))
+    return {
+        "/bare/query": bare.Query(database, _file(settings), registry),
+        "/bare/upload": bare.Upload(settings.node.data_dir),
+        "/bare/download": bare.Download(),
+    }
+
+
+def _file(settings: Settings) -> str:
+    """The path of the registry's database, which is an embedded one here."""
+    return make_url(settings.registry.database).database or ""
+
+
+def dicom(settings: Settings) -> None:
+    """Receive images until standard input ends."""
+    stop = threading.Event()
+    _when_input_ends(stop.set)
+    files = settings.imaging_source.files
+    assert files is not None  # filled in when the configuration was read
+    with open_database(settings.imaging_source, "imaging_source") as database:
+        run(
+            database,
+            files,
+            Listening(port=0),
+            ready=lambda port: announce({"dicom": port}),
+            stop=stop,
+        )
+
+
+def _when_input_ends(stop: Callable[[], object]) -> None:
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """``python -m benchmarks.server web|dicom CONFIG``."""
+    process, config = sys.argv[1:]
+    settings = load(Path(config))
+    logs.configure(process, settings.node.log_format, settings.node.log_level)
+    if process == "web":
+        uvloop.run(web(settings))
+    else:
+        dicom(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Every benchmark does its work, rightly, at a scale of seconds; its speed is not judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import images, queries, submissions, transfers
+from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
+from benchmarks.load import http_answer, mllp_answer
+
+MIB = 1024 * 1024
+
+
+def is_sensible(row: Row) -> bool:
+    return math.isfinite(row.ratio) and row.ratio >= 0
+
+
+def test_find_documents_is_answered_with_all_its_hits() -> None:
+    scale = queries.Scale(entries=150, fewer=100, queries=16, rounds=1)
+    rate, slowest, growth = queries.measure(scale)
+    assert rate.ratio > 0
+    assert slowest.at_most
+    assert growth.ratio > 0
+
+
+def test_registrations_and_documents_are_accepted() -> None:
+    few = submissions.Scale(messages=16, seconds=0.05, rounds=1)
+    rows = [*submissions.measure_registrations(few), *submissions.measure_documents(few)]
+    assert [row.reach for row in rows] == [0.25, 0.15]
+    assert all(row.ratio > 0 for row in rows)
+
+
+def test_a_large_document_comes_back_byte_for_byte() -> None:
+    rows = list(transfers.measure(transfers.Scale(size=2 * MIB, rounds=1)))
+    assert len(rows) == 4
+    assert all(map(is_sensible, rows))
+
+
+def test_a_study_comes_back_byte_for_byte() -> None:
+    rows = list(images.measure_retrieval(images.Scale(instances=3, rounds=1)))
+    assert all(map(is_sensible, rows))
+
+
+@pytest.mark.skipif(not shutil.which("storescp"), reason="DCMTK is not installed")
+def test_every_instance_sent_is_stored() -> None:
+    [row] = images.measure_storage(images.Scale(instances=4, rounds=1))
+    assert row.ratio > 0
+
+
+def test_a_file_that_arrives_damaged_is_a_wrong_answer() -> None:
+    receiver = transfers.Receiver(("127.0.0.1", 1), 1000)
+    with pytest.raises(WrongAnswer):
+        receiver.expect([b"never sent"])
+
+
+def test_the_ratio_is_that_of_the_medians() -> None:
+    row = per_second("work", [1, 50, 1000], [100, 1, 200], reach=0.5)
+    assert row.ratio == 0.5
+    assert row.is_met
+    assert throughput("work", MIB, [2.0], [1.0], 0.6).ratio == 0.5
+
+
+def test_a_goal_may_be_an_upper_bound() -> None:
+    assert Row("memory", "+65 MiB", "", 65, 64, at_most=True).is_met is False
+    assert "missed" in table([Row("memory", "+65 MiB", "", 65, 64, at_most=True)])
+
+
+def test_measurements_and_references_take_turns() -> None:
+    order: list[str] = []
+    interleaved(2, lambda: order.append("ours"), lambda: order.append("theirs"))
+    assert order == ["ours", "theirs", "ours", "theirs"]
+
+
+def test_answers_are_measured_only_when_their_end_is_known() -> None:
+    answer = bytearray(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    assert http_answer(answer, 10) == 0
+    assert http_answer(answer, len(answer)) == len(answer)
+    block = bytearray(b"\x0bMSA|AA|1\r\x1c\r")
+    assert mllp_answer(block, 5) == 0
+    assert mllp_answer(block, len(block)) == len(block)
+
+
+def test_identity_messages_are_accepted_and_the_figures_written_where_asked(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = ["-m", "benchmarks", "--quick", "--only", "feed", "--json", str(file)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    [row] = json.loads(file.read_text())["rows"]
+    assert row["work"] in done.stdout
