@@ -7,6 +7,7 @@ machine the kit runs on; the kit decides what that registry answers, or whether 
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 
 from conformance import material
@@ -108,8 +109,8 @@ def _crash_midway(bench: Bench) -> Iterator[Seen]:
     crash = _Crash(bench.targets.crash or "")
     with RegistrySimulator(bench.targets.simulator_port, crash.register):
         first = bench.provide(submission, documents)
-        if crash.problem:
-            raise Mismatch("a crash between storing and registering", crash.problem)
+        if problem := crash.problem():
+            raise Mismatch("a crash between storing and registering", problem)
         yield Compared("success before the crash", False, first.status == SUCCESS)
         yield bench.provide(submission, documents)
     retrieved = contents(bench.retrieve(*crash.registered)) if crash.registered else []
@@ -119,18 +120,33 @@ def _crash_midway(bench: Bench) -> Iterator[Seen]:
 class _Crash:
     """A registry that has the repository killed by its first request, and accepts the next.
 
-    ``problem`` says why there was no crash, ``registered`` what has been accepted.
+    ``registered`` is what has been accepted.
     """
 
     def __init__(self, command: str) -> None:
         self._command = command
-        self.problem = "the repository did not ask the registry"
+        self._asked = False
+        self._ended = threading.Event()
+        self._problem = ""
         self.registered: list[DocumentRequest] = []
+
+    def problem(self) -> str:
+        """Why there was no crash, empty if there was one.
+
+        The command is waited for: the killed repository breaks off its call long before the
+        command has it back.
+        """
+        if not self._asked:
+            return "the repository did not ask the registry"
+        self._ended.wait()  # the command's own time is bounded
+        return self._problem
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Answers ITI-42."""
-        if self.problem:
-            self.problem = self._run()
+        if not self._asked:
+            self._asked = True
+            self._problem = self._run()
+            self._ended.set()
             raise ConnectionAbortedError("the repository is gone")
         sent = request.submission.documents[0]
         wanted = DocumentRequest(sent.repository_unique_id or "", sent.unique_id or "")

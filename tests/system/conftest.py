@@ -1,0 +1,158 @@
+"""A whole node, run as a person runs it: ``kosmos init``, ``kosmos serve``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from consumer.client import Consumer
+from hl7.client import MllpClient
+from metadata.datatypes import CX
+from node import feed
+from node.storescu import Provider, find_files, send
+
+T = TypeVar("T")
+
+# Longer than any machine needs; a test that waits so long has failed.
+PATIENCE_SECONDS = 60.0
+
+KOSMOS = (sys.executable, "-m", "node.cli")
+
+
+def await_(look: Callable[[], T | None]) -> T:
+    """What ``look`` returns once it is no longer None or False."""
+    pause = threading.Event()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        pause.wait(0.05)
+    raise AssertionError("waited in vain")
+
+
+@dataclass
+class RunningNode:
+    """A node that serves; ``endpoints`` as its line ``ready`` named them."""
+
+    config: Path
+    process: subprocess.Popen[str]
+    endpoints: dict[str, str]
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its configuration file says."""
+        return tomllib.loads(self.config.read_text())
+
+    def patient(self, identifier: str) -> str:
+        """A patient identifier of its affinity domain."""
+        return CX.of(identifier, self.settings["affinity_domain"]["assigning_authority"])
+
+    def consumer(self) -> Consumer:
+        """A consumer that knows this node alone."""
+        return Consumer(
+            self.endpoints["registry"],
+            {self.settings["repository"]["unique_id"]: self.endpoints["repository"]},
+            {self.settings["imaging_source"]["unique_id"]: self.endpoints["imaging"]},
+        )
+
+    def announce(self, identifier: str) -> str:
+        """Announce a patient by ITI-8; the acknowledgement code."""
+        authority = self.settings["affinity_domain"]["assigning_authority"]
+        host, port = self.endpoints["mllp"].split(":")
+        with MllpClient(host, int(port)) as client:
+            answer = client.send(feed.announce(feed.Person(identifier, "DOE^JANE"), authority))
+        return feed.acknowledgement(answer)[0]
+
+    def store(self, files: Iterable[Path]) -> list[int | None]:
+        """Send images by C-STORE; the status of each, None where no answer came."""
+        host, port = self.endpoints["dicom"].partition("@")[2].split(":")
+        answers = send(find_files(files), Provider(host, int(port), "KOSMOS"))
+        return [answer.status for answer in answers]
+
+    def logged(self, event: str) -> bool:
+        """Whether a line of the log tells of ``event``."""
+        return any(f'"event": "{event}"' in line for line in list(self.lines))
+
+    def await_log(self, event: str) -> None:
+        """Wait until the log tells of ``event``."""
+        await_(lambda: self.logged(event))
+
+    def stop(self) -> int:
+        """End it as an operator would; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+class Nodes:
+    """Starts one node's processes, again and again on the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "node" / "kosmos.toml"
+        self.running: list[RunningNode] = []
+        subprocess.run(
+            [*KOSMOS, "init", str(self.config.parent), "--plain", "--port-base", "0"],
+            check=True,
+            capture_output=True,
+        )
+
+    def start(self, fault: str = "") -> RunningNode:
+        """Serve; ``fault`` names a fault point and what happens there."""
+        environment = {
+            **os.environ,
+            "KOSMOS_FAULT": fault,
+            "KOSMOS__IMAGING_SOURCE__QUIET_SECONDS": "0.5",
+        }
+        process = subprocess.Popen(
+            [*KOSMOS, "serve", "--config", str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        node = RunningNode(self.config, process, {})
+        threading.Thread(target=self._read, args=(node,), daemon=True).start()
+        self.running.append(node)
+        line = await_(lambda: next((x for x in node.lines if x.startswith("ready ")), None))
+        node.endpoints = dict(word.split("=", 1) for word in line.split()[1:])
+        return node
+
+    def _read(self, node: RunningNode) -> None:
+        assert node.process.stdout is not None
+        with node.process.stdout as lines:
+            node.lines.extend(iter(lines.readline, ""))
+
+    def close(self) -> None:
+        """Leave nothing running; what was logged is shown when the test fails."""
+        sys.stdout.writelines(line for node in self.running for line in node.lines)
+        for node in self.running:
+            if node.process.poll() is None:
+                node.stop()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path)
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope="session")
+def await_condition() -> Callable[[Callable[[], object]], None]:
+    """Waits until a condition holds, for a bounded time."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        await_(lambda: condition() or None)
+
+    return wait
