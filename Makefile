@@ -19,7 +19,8 @@ ROOMS := metadata manifest transactions soap hl7 storage security registry repos
 CHECKED := $(ROOMS) benchmarks tests conftest.py
 
 # What the tests play against and nobody here wrote: Debian's names, then one command of each.
-PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint \
+PEERS := dcmtk:storescu dicom3tools:dciodvfy postgresql:pg_ctlcluster libxml2-utils:xmllint \
+	curl:curl openssl:openssl iproute2:ss procps:ps strace:strace
 	postgresql:pg_ctlcluster strace:strace
 MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
@@ -42,7 +43,7 @@ test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: bench
 bench: $(VENV)/.test ## Measure speed and memory against references in the same run

@@ -29,8 +29,9 @@ from transactions.rad_69 import RetrieveImagingDocumentSetRequest, SeriesRequest
 # most; the price of a request (a few milliseconds) vanishes beside it.
 BATCH = 200
 
-# UIDs become names of files and folders, so only true ones may: "." or ".." are none.
-_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*")
+# UIDs become names of files and folders: "." and ".." are none. Not stricter than that, for
+# there are devices that make UIDs with a dot too many, and their images are wanted all the same.
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 Retrieve = Callable[
     [str, RetrieveImagingDocumentSetRequest, Callable[[], Spool]], RetrieveDocumentSetResponse

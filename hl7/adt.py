@@ -152,10 +152,10 @@ def read_identity_feed(
 def _check_kind(message: Message) -> None:
     """Refuse what is not ours to judge; absent fields are left to the content checks."""
     kind, event = message["MSH-9.1"], message["MSH-9.2"]
-    if kind not in ("ADT", ""):
+    if kind != "ADT" and message.field("MSH", 9):
         text = f"message type {kind!r}; expected ADT"
         raise Refused(REJECT, UNSUPPORTED_MESSAGE_TYPE, text, "MSH^1^9^1^1")
-    if kind and event not in EVENTS:
+    if kind == "ADT" and event not in EVENTS:
         text = f"event {event!r}; expected one of {', '.join(sorted(EVENTS))}"
         raise Refused(REJECT, UNSUPPORTED_EVENT, text, "MSH^1^9^1^2")
     processing_id = message["MSH-11.1"]

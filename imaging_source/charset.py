@@ -15,6 +15,10 @@ _FRAGMENTS = re.compile(rb"\x1b[^\x1b]*|[^\x1b]+")
 # An escape sequence holds until the next delimiter of a name or of values (PS3.5 6.1.2.5.3).
 _DELIMITERS = re.compile(rb"[\\^=\r\n\t\f]")
 
+# What no text of these attributes may hold (PS3.5 6.1.3) and what neither XML nor a database
+# column can carry: one such byte from a modality must not keep its study from being published.
+_UNPRINTABLE = re.compile("[\0-\x1f\ud800-\udfff\ufffe\uffff]")
+
 
 def encodings_of(specific_character_set: bytes) -> list[str]:
     """The Python codecs of a Specific Character Set (0008,0005), the first one the default."""
@@ -23,12 +27,12 @@ def encodings_of(specific_character_set: bytes) -> list[str]:
 
 
 def decode(value: bytes, encodings: list[str]) -> str:
-    """The text of ``value``, without padding; NUL characters, which no database takes, go."""
+    """The text of ``value``, without padding; a control character becomes a blank, NUL goes."""
     if _ESCAPE in value:
         text = "".join(_fragment(part, encodings) for part in _FRAGMENTS.findall(value))
     else:
         text = value.decode(encodings[0], "replace")
-    return text.replace("\0", "").strip(" ")
+    return _UNPRINTABLE.sub(" ", text.replace("\0", "")).strip(" ")
 
 
 def _fragment(fragment: bytes, encodings: list[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 
 from imaging_source.charset import decode, encodings_of
 from imaging_source.elements import Elements, Unreadable, encoding_of
@@ -19,7 +20,9 @@ from manifest.model import Patient, Study
 # comes near it, and it bounds what one instance can make us read.
 HEADER_LIMIT_BYTES = 16 * 1024 * 1024
 
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"[0-9][0-9.]{0,63}")  # a name of dots alone would be a place in a file system
+_DATE = re.compile(r"([0-9]{4})\.?([0-9]{2})\.?([0-9]{2})")
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,11}")
 
 _CHARACTER_SET = 0x00080005
@@ -123,14 +126,14 @@ def read_header(data: bytes, transfer_syntax_uid: str, more: bool = False) -> He
         modality=values.text(_MODALITY),
         series_number=values.number(_SERIES_NUMBER),
         series_description=values.text(_SERIES_DESCRIPTION),
-        body_part=values.text(_BODY_PART),
+        body_part=values.text(_BODY_PART).upper(),
         instance_number=values.number(_INSTANCE_NUMBER),
         number_of_frames=values.number(_FRAMES) or 1,
     )
 
 
 def is_uid(text: str) -> bool:
-    """Whether ``text`` may be taken for a UID: 1 to 64 digits and dots."""
+    """Whether ``text`` may be taken for a UID: a digit, then up to 63 digits and dots."""
     return _UID.fullmatch(text) is not None
 
 
@@ -157,6 +160,26 @@ class _Values:
             raise Unreadable(f"{name} is {'not a UID' if value else 'missing'}")
         return value
 
+    def date(self, tag: int) -> str:
+        """The value of a Date, the form of ACR-NEMA included; what is no date is not known."""
+        found = _DATE.fullmatch(self.text(tag))
+        digits = "".join(found.groups()) if found else ""
+        try:
+            date.fromisoformat(digits)
+        except ValueError:
+            return ""
+        return digits
+
+    def time(self, tag: int) -> str:
+        """The value of a Time, likewise."""
+        text = self.text(tag).replace(":", "")
+        return text if _TIME.fullmatch(text) else ""
+
+    def authority(self, sequence: int) -> str:
+        """The OID of an authority; one that is named in another way is not known by OID."""
+        name = self.nested(sequence, _UNIVERSAL_ENTITY_ID)
+        return name if is_uid(name) else ""
+
     def number(self, tag: int) -> int | None:
         """The value of an Integer String; numbers that no database column holds are none."""
         text = self.text(tag)
@@ -180,16 +203,16 @@ def _study(values: _Values) -> Study:
     return Study(
         study_instance_uid=values.uid(_STUDY_UID, "Study Instance UID"),
         patient=_patient(values),
-        date=values.text(_STUDY_DATE),
-        time=values.text(_STUDY_TIME),
+        date=values.date(_STUDY_DATE),
+        time=values.time(_STUDY_TIME),
         timezone_offset=values.text(_TIMEZONE_OFFSET),
         description=values.text(_STUDY_DESCRIPTION),
         study_id=values.text(_STUDY_ID),
         accession_number=values.text(_ACCESSION_NUMBER)
         or values.nested(_REQUEST_ATTRIBUTES, _ACCESSION_NUMBER),
-        accession_issuer_oid=values.nested(_ISSUER_OF_ACCESSION, _UNIVERSAL_ENTITY_ID),
+        accession_issuer_oid=values.authority(_ISSUER_OF_ACCESSION),
         placer_order_number=values.text(_PLACER_ORDER_NUMBER),
-        placer_issuer_oid=values.nested(_ORDER_PLACER, _UNIVERSAL_ENTITY_ID),
+        placer_issuer_oid=values.authority(_ORDER_PLACER),
         requested_procedure_id=values.nested(_REQUEST_ATTRIBUTES, _REQUESTED_PROCEDURE_ID),
         referring_physician=values.text(_REFERRING_PHYSICIAN),
         institution=values.text(_INSTITUTION),
@@ -198,11 +221,13 @@ def _study(values: _Values) -> Study:
 
 
 def _patient(values: _Values) -> Patient:
+    sex = values.text(_SEX).upper()
     return Patient(
         patient_id=values.text(_PATIENT_ID),
         issuer=values.text(_ISSUER_OF_PATIENT_ID),
+        # Not only OIDs: whoever issued the ID under another kind of name is no less a stranger.
         issuer_oid=values.nested(_ISSUER_QUALIFIERS, _UNIVERSAL_ENTITY_ID),
         name=values.text(_PATIENT_NAME),
-        birth_date=values.text(_BIRTH_DATE),
-        sex=values.text(_SEX),
+        birth_date=values.date(_BIRTH_DATE),
+        sex=sex if sex in ("M", "F", "O") else "",
     )

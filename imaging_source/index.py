@@ -149,16 +149,20 @@ def _judge(known: RowMapping, arrived: Arrived) -> Verdict:
     study = arrived.header.study
     if known["sha256"] is not None:
         return Verdict.DUPLICATE if known["sha256"] == arrived.sha256 else Verdict.OTHER_BYTES
-    owner = (known["patient_id"], known["issuer_oid"])
-    if known["patient_id"] is not None and owner != _owner(study):
+    if known["patient_id"] is not None and _is_stranger(known, study.patient):
         return Verdict.OTHER_PATIENT
     if known["study_of_series"] not in (None, study.study_instance_uid):
         return Verdict.OTHER_STUDY
     return Verdict.STORED
 
 
-def _owner(study: Study) -> tuple[str, str]:
-    return study.patient.patient_id, study.patient.issuer_oid
+def _is_stranger(known: RowMapping, patient: Patient) -> bool:
+    """Whether the study is another patient's.
+
+    An issuer that one device names and another leaves out is no contradiction.
+    """
+    issuers = {known["issuer_oid"], patient.issuer_oid} - {""}
+    return known["patient_id"] != patient.patient_id or len(issuers) > 1
 
 
 def _insert(connection: Connection, arrived: Arrived, known: RowMapping) -> None:

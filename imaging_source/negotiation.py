@@ -8,7 +8,7 @@ reads the file later. Extended negotiation is not offered; one operation at a ti
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -46,6 +46,15 @@ _SYNTAXES = sorted(
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 _CONTEXT_LIMIT = 128
+
+# The parts of an A-ASSOCIATE-RQ (PS3.8 9.3.2, PS3.7 D.3.3): what comes before its items, and
+# the types of items and of user information that there are.
+_FIXED_BYTES = 68
+_ITEM_HEAD = struct.Struct(">BxH")
+_CONTEXT_HEAD_BYTES = 4
+_PRESENTATION_CONTEXT, _TRANSFER_SYNTAX, _USER_INFORMATION = 0x20, 0x40, 0x50
+_ITEMS = frozenset({0x10, _PRESENTATION_CONTEXT, _USER_INFORMATION})
+_USER_ITEMS = range(0x51, 0x5A)
 
 # What pynetdicom lets through when the bytes are no A-ASSOCIATE-RQ.
 _UNREADABLE = (
@@ -149,7 +158,8 @@ def abort(reason: AbortReason) -> bytes:
 def _read(content: memoryview) -> tuple[A_ASSOCIATE, int]:
     pdu = A_ASSOCIATE_RQ()
     try:
-        pdu.decode(struct.pack(">BBI", 1, 0, len(content)) + bytes(content))
+        known = _without_unknown_items(bytes(content))
+        pdu.decode(struct.pack(">BBI", 1, 0, len(known)) + known)
         request = pdu.to_primitive()
         contexts = request.presentation_context_definition_list
     except _UNREADABLE as error:
@@ -160,6 +170,37 @@ def _read(content: memoryview) -> tuple[A_ASSOCIATE, int]:
         text = f"{len(contexts)} presentation contexts with {len(ids)} IDs"
         raise ProtocolError(AbortReason.INVALID_PARAMETER, text)
     return request, pdu.protocol_version
+
+
+def _without_unknown_items(content: bytes) -> bytes:
+    """The A-ASSOCIATE-RQ with the items that pynetdicom knows: others shall be ignored.
+
+    Also without the presentation contexts that propose no transfer syntax: there is nothing
+    about them to negotiate.
+    """
+    items = []
+    for kind, item in _items(content[_FIXED_BYTES:], _ITEMS):
+        if kind == _USER_INFORMATION:
+            inner = b"".join(one for _, one in _items(item[_ITEM_HEAD.size :], _USER_ITEMS))
+            items.append(_ITEM_HEAD.pack(kind, len(inner)) + inner)
+        elif kind != _PRESENTATION_CONTEXT or _proposes_a_syntax(item):
+            items.append(item)
+    return content[:_FIXED_BYTES] + b"".join(items)
+
+
+def _proposes_a_syntax(context: bytes) -> bool:
+    return any(_items(context[_ITEM_HEAD.size + _CONTEXT_HEAD_BYTES :], {_TRANSFER_SYNTAX}))
+
+
+def _items(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
+    """The items in ``data`` whose type is ``wanted``, heads included."""
+    position = 0
+    while position < len(data):
+        kind, length = _ITEM_HEAD.unpack_from(data, position)
+        end = position + _ITEM_HEAD.size + length
+        if kind in wanted:
+            yield kind, data[position:end]
+        position = end
 
 
 def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int) -> Accepted:

@@ -86,8 +86,17 @@ def due_studies(connection: Connection, quiet_since: float, limit: int) -> list[
 def enqueue(connection: Connection, publication: Publication) -> None:
     """Add a publication, which takes the place of the study's failed ones.
 
-    Raises sqlalchemy.exc.IntegrityError if the study has an open one (another publisher).
+    Does nothing if the study has been published as it is since it was found due, and raises
+    sqlalchemy.exc.IntegrityError if it has an open publication (both: another publisher).
     """
+    # Locked as ``settle`` locks it, so that one of the two sees what the other did.
+    published = (
+        select(STUDY.c.published_revision)
+        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
+        .with_for_update()
+    )
+    if connection.execute(published).scalar_one() >= publication.revision:
+        return
     failed = _of_study(publication.study_instance_uid, State.FAILED)
     connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
     row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
@@ -122,17 +131,16 @@ def resume(connection: Connection, now: float) -> None:
     connection.execute(update(PUBLICATION).where(pending).values(next_attempt_at=now))
 
 
-def hasten(connection: Connection, now: float) -> None:
-    """Let every open publication be due: for a process that knows it is the only publisher."""
-    rows = update(PUBLICATION).where(PUBLICATION.c.state == State.PENDING)
-    connection.execute(rows.values(next_attempt_at=now))
-
-
 def settle(connection: Connection, publication: Publication) -> None:
     """The registry has it: the study is published up to the row's revision.
 
     The bytes are given up: the repository has them now.
     """
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
+        .values(published_revision=publication.revision, published_entry=publication.entry_uuid)
+    )
     _change(
         connection,
         publication.submission_set_unique_id,
@@ -140,11 +148,6 @@ def settle(connection: Connection, publication: Publication) -> None:
         error=None,
         manifest=b"",
         metadata=b"",
-    )
-    connection.execute(
-        update(STUDY)
-        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
-        .values(published_revision=publication.revision, published_entry=publication.entry_uuid)
     )
 
 

@@ -50,7 +50,7 @@ _LAST_RETRY_SECONDS = 900.0
 # longer than any answer takes.
 _LEASE_SECONDS = 120.0
 # A peer that does not answer must not keep the process from stopping within 30 s.
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 # Studies made ready in one round: their descriptions are held in memory together.
 _STUDIES_PER_ROUND = 20
 
@@ -141,6 +141,8 @@ class Publisher:
                 self.run_once()
             except StorageError as error:
                 _log.error("publishing waits", code="publisher-storage", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a thread that ended would publish nothing more
+                _log.error("publishing waits", code="publisher-failed", exc_info=error)
             self._stopping.wait(_POLL_SECONDS)
 
     # --- from study to row
@@ -158,15 +160,10 @@ class Publisher:
     def _publication(self, due: DueStudy, manifest: Manifest) -> Publication:
         """The row for a study: all bytes and identifiers of what will be sent.
 
-        A study that cannot be published gets a failed row, so that somebody sees it.
+        A study that cannot be published gets a failed row, so that somebody sees it and the
+        studies behind it are not held up.
         """
-        identifiers = Identifiers(
-            entry_uuid=new_uuid_urn(),
-            submission_set_uuid=new_uuid_urn(),
-            submission_set_unique_id=new_oid(),
-            member_uuid=new_uuid_urn(),
-            replacement_uuid=new_uuid_urn(),
-        )
+        identifiers = _new_identifiers()
         now = self._clock()
         row = Publication(
             submission_set_unique_id=identifiers.submission_set_unique_id,
@@ -185,9 +182,10 @@ class Publisher:
             submission = build_submission(manifest, self._policy, identifiers, due.replaces)
             metadata = etree.tostring(SubmitObjectsRequest.of(submission).element)
             return replace(row, manifest=write_kos(manifest), metadata=metadata)
-        except ManifestError as error:
-            _log.error("study cannot be published", code="publisher-unpublishable")
-            return replace(row, state=State.FAILED, error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever an image can hold, the others go on
+            _log.error("study cannot be published", code="publisher-unpublishable", exc_info=error)
+            reason = str(error) if isinstance(error, ManifestError) else type(error).__name__
+            return replace(row, state=State.FAILED, error=reason)
 
     def _manifest(self, study: Study, series: tuple[ManifestSeries, ...]) -> Manifest:
         zone = time_zone_of(study, self._policy.time_zone)
@@ -234,8 +232,12 @@ class Publisher:
             self._refused(publication, response)
 
     def _confirmed(self, publication: Publication, response: RegistryResponse) -> bool:
-        """Whether a refused submission is in the registry all the same: sent by us before."""
-        if _is_transient(response):
+        """Whether a refused submission is in the registry all the same: sent by us before.
+
+        A registry may say no more of a duplicate than XDSRegistryError: from the second
+        attempt on, the wording of a refusal is not believed either.
+        """
+        if _is_transient(response) and publication.attempts == 1:
             return False
         return self._already_registered(publication.submission_set_unique_id)
 
@@ -257,6 +259,16 @@ class Publisher:
         self._database.write(
             lambda connection: outbox.postpone(connection, publication, until, error)
         )
+
+
+def _new_identifiers() -> Identifiers:
+    return Identifiers(
+        entry_uuid=new_uuid_urn(),
+        submission_set_uuid=new_uuid_urn(),
+        submission_set_unique_id=new_oid(),
+        member_uuid=new_uuid_urn(),
+        replacement_uuid=new_uuid_urn(),
+    )
 
 
 def _request(publication: Publication) -> ProvideAndRegisterRequest:

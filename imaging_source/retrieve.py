@@ -3,7 +3,9 @@
 Every instance asked for is looked up, located on disk and judged by its transfer syntax
 before the answer begins: status and errors precede the bytes on the wire, so nothing may be
 found missing later. Instances are handed over as they are stored; nothing is transcoded.
-The bytes stream from disk when the answer is written, hashed on the way.
+The bytes stream from disk when the answer is written. They are not hashed on the way: that
+would halve the rate of a study (SHA-256 does 1.1 GiB a second here), and what rots on a disk
+is for a scrub to find.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from imaging_source.schema import INSTANCE
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
 from metadata.identifiers import DICOM_MIME_TYPE
-from storage.blobs import Blob, BlobStore
+from storage.blobs import BlobStore, FileContent
 from storage.database import Database
 from storage.errors import BlobMissing, BlobStoreUnavailable, DatabaseBusy
 from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocumentSetResponse
@@ -102,13 +104,13 @@ class ImagingSource:
             return Fault(rules.TRANSFER_SYNTAX_UNAVAILABLE, uid, value=stored)
         return None
 
-    def _blob(self, row: RowMapping) -> Blob | None:
+    def _blob(self, row: RowMapping) -> FileContent | None:
         """The file, if it is there with all its bytes."""
         try:
             blob = self._blobs.open(row["sha256"])
         except (BlobMissing, BlobStoreUnavailable):
             return None
-        return blob if blob.size == row["size"] else None
+        return FileContent(blob.path, blob.size) if blob.size == row["size"] else None
 
 
 def _look_up(connection: Connection, asked: list[_Asked]) -> dict[str, RowMapping]:

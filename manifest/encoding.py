@@ -40,13 +40,15 @@ def element(tag: int, vr: str, value: bytes) -> bytes:
     return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
 
 
-def text(tag: int, vr: str, value: str) -> bytes:
-    """A text element with one value: control characters and ``\\`` go, the VR's limit holds.
+def text(tag: int, vr: str, value: str, limit: int | None = None) -> bytes:
+    """A text element with one value: control characters and ``\\`` go, the rest is cut.
+
+    ``limit`` is the most characters to keep, that of the VR if not given.
 
     An empty ``value`` gives an empty element (type 2 of PS3.5 7.4.3).
     """
     clean = "".join(" " if char == "\\" or ord(char) < 32 else char for char in value).strip(" ")
-    return element(tag, vr, clean[: _LIMITS.get(vr)].encode(errors="replace"))
+    return element(tag, vr, clean[: limit or _LIMITS.get(vr)].encode(errors="replace"))
 
 
 def sequence(tag: int, items: Iterable[bytes]) -> bytes:

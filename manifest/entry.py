@@ -40,6 +40,9 @@ FORMAT_CODE = Code(
 _TITLE_LIMIT = 127
 # ITI TF-3 4.2.3.1.3: a slot value has at most 256 characters.
 _VALUE_LIMIT = 256
+# What DICOM allows for the name of an institution or one writing of a patient's (PS3.5 6.2). Cut
+# before it is escaped, it fits in a slot with every character of it escaped.
+_NAME_LIMIT = 64
 # How Study Date and Time are written, by number of digits (PS3.5 6.2).
 _FORMS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 # Administrative sex of DICOM (PS3.3 C.7.1.1) in HL7 table 0001; the other values agree.
@@ -213,11 +216,11 @@ def _source_patient_id(study: Study, policy: PublicationPolicy) -> CX:
 def _patient_info(study: Study, policy: PublicationPolicy) -> list[str]:
     """PID-3, 5, 7 and 8 from the images (ITI TF-3 4.2.3.2.23); what is not known is left out."""
     patient = study.patient
-    components = patient.name.partition("=")[0].rstrip("^").split("^")
+    components = patient.name.partition("=")[0][:_NAME_LIMIT].rstrip("^").split("^")
     fields = {
         "PID-3": str(_source_patient_id(study, policy)),
         "PID-5": "^".join(map(escape, _as_xpn(components))),
-        "PID-7": patient.birth_date,
+        "PID-7": patient.birth_date if patient.birth_date.isdigit() else "",
         "PID-8": _SEX.get(patient.sex, "U") if patient.sex else "",
     }
     return [f"{name}|{value}"[:_VALUE_LIMIT] for name, value in fields.items() if value]
@@ -234,7 +237,7 @@ def _as_xpn(components: list[str]) -> list[str]:
 
 def _author(study: Study, policy: PublicationPolicy) -> Author:
     """The institution where the images were made (RAD TF-3 4.68), else the configured one."""
-    named = escape(study.institution.strip())[:_VALUE_LIMIT]
+    named = escape(study.institution.strip()[:_NAME_LIMIT])
     return Author(institution=[XON(named) if named else policy.institution])
 
 
@@ -283,11 +286,16 @@ def _service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
     if known is None:
         return None
     moment, digits = known
+    day = DTM(moment.date().isoformat().replace("-", ""))
     if digits == 8:
-        return DTM(f"{moment:%Y%m%d}")
+        return day
     local = moment.replace(tzinfo=time_zone_of(study, policy.time_zone))
+    try:
+        utc = DTM.of(local)
+    except OverflowError:  # a made-up date at the edge of the calendar
+        return day
     # A half-hour zone turns a whole hour into a minute: nothing coarser than that is cut.
-    return DTM(DTM.of(local)[: max(digits, 12)])
+    return DTM(utc[: max(digits, 12)])
 
 
 def _references(study: Study, policy: PublicationPolicy) -> list[CXi]:

@@ -39,6 +39,11 @@ _SERIES_NUMBER = b"59"
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
+# A cut identifier would be another patient's or another order's. Accession numbers with more
+# than the 16 characters of VR SH are common, and are written as the images have them; beyond
+# what LO holds nothing is an identifier any more (PS3.5 6.2).
+_IDENTIFIER_LIMIT = 64
+
 
 def write_kos(manifest: Manifest) -> bytes:
     """``manifest`` as a Part 10 file, Explicit VR Little Endian, text in UTF-8.
@@ -64,9 +69,15 @@ def _check(manifest: Manifest) -> None:
     for uid in uids:
         if _UID.fullmatch(uid) is None:
             raise ManifestError(f"not a UID: {uid[:64]!r}")
-    # A cut identifier would be another patient's or another order's.
-    if len(manifest.patient.patient_id) > 64 or len(manifest.study.accession_number) > 16:
-        raise ManifestError("the patient ID or accession number is longer than DICOM allows")
+    identifiers = (
+        manifest.patient.patient_id,
+        manifest.study.accession_number,
+        manifest.study.study_id,
+        manifest.study.requested_procedure_id,
+        manifest.study.placer_order_number,
+    )
+    if max(map(len, identifiers)) > _IDENTIFIER_LIMIT:
+        raise ManifestError(f"an identifier has more than {_IDENTIFIER_LIMIT} characters")
 
 
 def _identification(manifest: Manifest) -> tuple[bytes, ...]:
@@ -84,7 +95,7 @@ def _identification(manifest: Manifest) -> tuple[bytes, ...]:
         text(0x00080023, "DA", date),
         text(0x00080030, "TM", study.time),
         text(0x00080033, "TM", time),
-        text(0x00080050, "SH", study.accession_number),
+        text(0x00080050, "SH", study.accession_number, _IDENTIFIER_LIMIT),
         _authority(0x00080051, study.accession_issuer_oid),
         text(0x00080060, "CS", "KO"),
         text(0x00080070, "LO", study.manufacturer),
@@ -101,7 +112,7 @@ def _identification(manifest: Manifest) -> tuple[bytes, ...]:
         text(0x00100040, "CS", patient.sex),
         _uid(0x0020000D, study.study_instance_uid),
         _uid(0x0020000E, manifest.series_instance_uid),
-        text(0x00200010, "SH", study.study_id),
+        text(0x00200010, "SH", study.study_id, _IDENTIFIER_LIMIT),
         element(0x00200011, "IS", _SERIES_NUMBER),
         element(0x00200013, "IS", b"1"),
     )
@@ -131,14 +142,14 @@ def _request(study: Study) -> bytes:
     """The item of Referenced Request Sequence: always written, its strictest readers want it."""
     return b"".join(
         (
-            text(0x00080050, "SH", study.accession_number),
+            text(0x00080050, "SH", study.accession_number, _IDENTIFIER_LIMIT),
             _authority(0x00080051, study.accession_issuer_oid),
             sequence(0x00081110, ()),  # Referenced Study Sequence
             _uid(0x0020000D, study.study_instance_uid),
             text(0x00321060, "LO", study.description),
             sequence(0x00321064, ()),  # Requested Procedure Code Sequence
             _authority(0x00400026, study.placer_issuer_oid),
-            text(0x00401001, "SH", study.requested_procedure_id),
+            text(0x00401001, "SH", study.requested_procedure_id, _IDENTIFIER_LIMIT),
             text(0x00402016, "LO", study.placer_order_number),
             text(0x00402017, "LO", ""),
         )

@@ -1,6 +1,6 @@
 """A study and its manifest as plain data: what KOS files and XDS entries are made from.
 
-Texts are decoded (no DICOM character set is left to care about); dates and times keep the
+Texts are decoded, without control characters; dates and times are valid or empty, and keep the
 DICOM form (``YYYYMMDD``, ``HHMMSS.FFFFFF``) in the study's own time zone. An empty string
 means "not known" throughout, as an empty type 2 element does in DICOM.
 """

@@ -136,8 +136,15 @@ def _check_hash(text: str) -> str | None:
     return "expected a SHA-1 in 40 hexadecimal digits"
 
 
-def _check_size(text: str) -> str | None:
-    return None if re.fullmatch(r"[0-9]+", text) else "expected a number of bytes, digits only"
+# Digits of a size, leading zeros apart: what the 64-bit integers of databases surely hold.
+_SIZE_DIGITS = 18
+
+
+def check_size(text: str) -> str | None:
+    """What is wrong with a DocumentEntry.size."""
+    if re.fullmatch(rf"0*[0-9]{{1,{_SIZE_DIGITS}}}", text):
+        return None
+    return f"expected a number of bytes, at most {_SIZE_DIGITS} digits"
 
 
 def _check_home(text: str) -> str | None:
@@ -273,7 +280,7 @@ DOCUMENT_ENTRY = Kind(
         ),
         _slot("DocumentEntry.serviceStartTime", "service_start_time", DTM),
         _slot("DocumentEntry.serviceStopTime", "service_stop_time", DTM),
-        _slot("DocumentEntry.size", "size", required=FROM_REPOSITORY, check=_check_size),
+        _slot("DocumentEntry.size", "size", required=FROM_REPOSITORY, check=check_size),
         _slot("DocumentEntry.sourcePatientId", "source_patient_id", CX, required=BOTH),
         _slot("DocumentEntry.sourcePatientInfo", "source_patient_info", many=True),
         _slot("DocumentEntry.URI", "uri", split=True),

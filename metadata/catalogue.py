@@ -2,8 +2,9 @@
 
 Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-41, ITI-42, ITI-43 and for
 RAD-69. Stateless rules are applied by ``metadata.ebrim`` and ``metadata.validation``, the
-others by the actor whose store decides. Every code a sender may receive is made here;
-``XDSReplaceFailed`` is deprecated by the standard and never sent.
+others by the actor whose store decides. Every code a sender may receive is made here, those
+that an XDR recipient or a gateway sends to these transactions included; ``XDSReplaceFailed``
+is deprecated by the standard and never sent.
 
 Messages help the sender mend the message: they name the object, the attribute, the value
 and what is expected. Deviations from the standard's letter are our choice where it names
@@ -403,22 +404,11 @@ DOCUMENT_METADATA_MISSING = _rule(
     _one("XDSMissingDocumentMetadata", "ITI-41"),
     "ITI TF-2 3.41.4.1.3; ITI TF-3 4.2.4.1",
 )
-DOCUMENT_REPEATED = _metadata(
-    "document-repeated",
-    "the message holds more than one Document with id {object}",
-    "ITI TF-2 3.41.4.1.2",
-)
 DOCUMENT_EMPTY = _rule(
     "document-empty",
     "Document {object} has no bytes",
     _one("XDSMissingDocument", "ITI-41"),
     "ITI TF-2 3.41.4.1.2",
-)
-DOCUMENT_UNREADABLE = _rule(
-    "document-unreadable",
-    "the bytes of Document {object} cannot be had: {problem}",
-    _one("XDSMissingDocument", "ITI-41"),
-    "ITI TF-2 V.8; XOP 3.2",
 )
 DOCUMENT_UNIQUE_ID_MISSING = _metadata(
     "document-unique-id-missing",
@@ -593,12 +583,6 @@ INSTANCE_ELSEWHERE = _rule(
     "instance {object} is not part of series {series} of study {study}",
     _one("XDSDocumentUniqueIdError", "RAD-69"),
     "RAD TF-2 4.69.4.1.3",
-)
-UID_EMPTY = _rule(
-    "uid-empty",
-    "the request for {object} has an empty {attribute}",
-    _one("XDSRepositoryError", *_RETRIEVE),
-    "RAD TF-2 4.69.4.1.2; ITI TF-2 3.43.4.1.2",
 )
 TRANSFER_SYNTAX_UNAVAILABLE = _rule(
     "transfer-syntax-unavailable",

@@ -75,7 +75,8 @@ class LocalizedString(str):
 
     def problem(self) -> str | None:
         """What is wrong with the language tag; any text is right."""
-        return None if self.lang is None else LanguageCode(self.lang).problem()
+        problem = None if self.lang is None else LanguageCode(self.lang).problem()
+        return problem and f"xml:lang is {self.lang!r}, {problem}"
 
 
 class OID(str):

@@ -97,7 +97,7 @@ class _Reader:
 
     def _beside(self, element: etree._Element) -> None:
         classified = _attribute(element, "classifiedObject")
-        node = _attribute(element, "classificationNode")
+        node = _node_of(element)
         if node:
             self.beside.setdefault(classified, []).append(node)
         else:
@@ -106,10 +106,7 @@ class _Reader:
 
     def _package(self, element: etree._Element) -> None:
         identity = _attribute(element, "id")
-        inside = [
-            _attribute(child, "classificationNode")
-            for child in element.iterchildren(_CLASSIFICATION)
-        ]
+        inside = [_node_of(child) for child in element.iterchildren(_CLASSIFICATION)]
         nodes = dict.fromkeys([*inside, *self.beside.get(identity, ())])
         kinds = [_PACKAGE_NODES[node] for node in nodes if node in _PACKAGE_NODES]
         if not kinds:
@@ -252,7 +249,7 @@ class _Reader:
             self._fault(rules.CLASSIFIED_OBJECT, obj.entry_uuid, attribute=name, value=classified)
 
     def _node(self, element: etree._Element, obj: Any, kind: Kind) -> None:
-        node = _attribute(element, "classificationNode")
+        node = _node_of(element)
         if node in kind.nodes:
             self._belongs(element, obj, kind.nodes[node].name)
             setattr(obj, kind.nodes[node].field, True)
@@ -341,7 +338,8 @@ class _Reader:
             if child.tag != _LOCALIZED_STRING:
                 continue
             if first is None:
-                first = LocalizedString(child.get("value", ""), child.get(_LANG))
+                # xml:lang="" says that the language is not known (XML 1.0, 2.12).
+                first = LocalizedString(child.get("value", ""), child.get(_LANG) or None)
             else:
                 self._extra(f"a second text ({child.get(_LANG)}) for {what}", owner)
         return first
@@ -372,6 +370,10 @@ _HANDLERS: dict[object, _Handler] = {
 
 def _attribute(element: etree._Element, name: str) -> str:
     return (element.get(name) or "").strip(_SPACE)
+
+
+def _node_of(element: etree._Element) -> str:
+    return compact_scheme(element.get("classificationNode", ""))
 
 
 def slot_values(slot: etree._Element) -> list[str]:

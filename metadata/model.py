@@ -137,6 +137,11 @@ class Association(RegistryObject):
     original_status: str | None = None
     new_status: str | None = None
 
+    @property
+    def type_name(self) -> str:
+        """The last word of the type, by which people know it: "HasMember", "RPLC"."""
+        return self.association_type.rpartition(":")[2]
+
 
 AnyObject = DocumentEntry | SubmissionSet | Folder | Association
 

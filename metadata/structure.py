@@ -172,12 +172,12 @@ class _Associations:
     def _relationship(self, link: Association) -> None:
         kind, target = link.association_type, self.kinds.get(link.target)
         if self.kinds.get(link.source) is not DocumentEntry:
-            self._fault(rules.RELATIONSHIP_SOURCE, link, value=link.source, type=_short(kind))
+            self._fault(rules.RELATIONSHIP_SOURCE, link, value=link.source, type=link.type_name)
         # A signature may also sign the SubmissionSet as a whole (ITI TF-3 5.5, DSG).
         if target not in (DocumentEntry, None) and not (kind == SIGNS and target is SubmissionSet):
             self._ends_fault(link)
         elif target is not None and kind in _TARGET_REGISTERED:
-            self._fault(rules.RELATIONSHIP_TARGET_NEW, link, value=link.target, type=_short(kind))
+            self._fault(rules.RELATIONSHIP_TARGET_NEW, link, value=link.target, type=link.type_name)
         elif kind == APND and link.target in self.transformations:
             self._fault(rules.APPEND_TO_TRANSFORMATION, link, value=link.target)
 
@@ -186,14 +186,10 @@ class _Associations:
         self._fault(
             rules.ASSOCIATION_ENDS,
             link,
-            type=_short(link.association_type),
+            type=link.type_name,
             source=source.__name__ if source else "registered object",
             target=target.__name__ if target else "registered object",
         )
 
     def _fault(self, rule: rules.Rule, link: Association, **details: object) -> None:
         self.faults.append(Fault(rule, link.entry_uuid, **details))
-
-
-def _short(association_type: str) -> str:
-    return association_type.rpartition(":")[2]

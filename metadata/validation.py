@@ -22,6 +22,7 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.attributes import (
     AUTHOR_SLOTS,
     BOTH,
+    FREE_FORM_TEXT,
     KINDS,
     LONG_NAME,
     Attribute,
@@ -30,6 +31,7 @@ from metadata.attributes import (
     Kind,
 )
 from metadata.catalogue import Fault
+from metadata.datatypes import LocalizedString
 from metadata.identifiers import STABLE
 from metadata.model import AnyObject, Author, Code, DocumentEntry, Submission, SubmissionSet
 from metadata.structure import structure_faults
@@ -115,8 +117,15 @@ def _type_check(row: Attribute) -> Check | None:
     """What judges a text of this attribute: its own check, or that of its data type."""
     if row.check is not None or row.type is str:
         return row.check
+    if row.type is LocalizedString:
+        return _language_problem
     make: Callable[[str], Any] = row.type
     return lambda text: make(text).problem()
+
+
+def _language_problem(text: str) -> str | None:
+    """What is wrong with the language of a text, which is not part of its characters."""
+    return text.problem() if isinstance(text, LocalizedString) else None
 
 
 def _text_rows(rows: tuple[Attribute, ...]) -> list[tuple[Attribute, Check | None]]:
@@ -137,15 +146,11 @@ def _check_texts(
             if len(text) > row.limit:
                 faults.append(_too_long(row.name, text, row.limit, owner))
             if check is not None and (problem := check(text)):
-                faults.append(
-                    Fault(
-                        rules.ATTRIBUTE_TYPE,
-                        owner,
-                        attribute=row.name,
-                        value=text,
-                        problem=problem,
-                    )
-                )
+                faults.append(_wrong_type(row.name, text, problem, owner))
+
+
+def _wrong_type(name: str, text: str, problem: str, owner: str) -> Fault:
+    return Fault(rules.ATTRIBUTE_TYPE, owner, attribute=name, value=text, problem=problem)
 
 
 def _too_long(name: str, text: str, limit: int, owner: str) -> Fault:
@@ -164,8 +169,7 @@ def _check_codes(
     for code in codes:
         if not code.code or not code.scheme:
             continue  # reported when it was read
-        if len(code.code) > LONG_NAME:
-            faults.append(_too_long(row.name, code.code, LONG_NAME, owner))
+        _check_code_texts(code, row.name, owner, faults)
         if not domain.allows_code(row.vocabulary, code):
             faults.append(
                 Fault(
@@ -178,6 +182,19 @@ def _check_codes(
             )
 
 
+def _check_code_texts(code: Code, name: str, owner: str, faults: list[Fault]) -> None:
+    """A code is returned as it came, so it must be what the schema lets us return."""
+    for text, limit in (
+        (code.code, LONG_NAME),
+        (code.scheme, LONG_NAME),
+        (code.display_name, FREE_FORM_TEXT),
+    ):
+        if len(text) > limit:
+            faults.append(_too_long(name, text, limit, owner))
+    if problem := _language_problem(code.display_name):
+        faults.append(_wrong_type(name, code.display_name, problem, owner))
+
+
 def _check_author(author: Author, owner: str, faults: list[Fault]) -> None:
     if not (author.person or author.institution or author.telecommunication):
         faults.append(Fault(rules.AUTHOR_EMPTY, owner))
@@ -188,6 +205,8 @@ def _check_extra_slots(obj: AnyObject, faults: list[Fault]) -> None:
     for name, values in obj.extra_slots.items():
         if not name.startswith("urn:") or name.startswith("urn:ihe:"):
             faults.append(Fault(rules.SLOT_NAME, obj.entry_uuid, slot=name))
+        if len(name) > LONG_NAME:
+            faults.append(_too_long("the name of a Slot", name, LONG_NAME, obj.entry_uuid))
         faults += [
             _too_long(f"Slot {name}", value, LONG_NAME, obj.entry_uuid)
             for value in values

@@ -115,7 +115,7 @@ class AffinityDomainSection(Section):
     """Its HL7 namespace, for feeds that send only that (PID-3.4.1)."""
     codes: Path | Literal["default-fr"] = "default-fr"
     """File of the code sets, or default-fr for the French-flavoured set that ships."""
-    unknown_patient: Literal["error", "empty"] = "empty"
+    unknown_patient: Literal["error", "empty"] = "error"
     """Answer to a query for a patient who was never announced: XDSUnknownPatientId, or nothing
     found (ITI TF-2 3.18.4.1.3 leaves the choice to the domain)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -51,12 +52,18 @@ def observer(exchanges: Iterable[Any]) -> Callable[[str, str, float, int, int], 
     """Counts the calls of one endpoint (``soap.endpoint.Endpoint(observe=...)``)."""
     numbers = {exchange.action: exchange.number for exchange in exchanges}
 
-    def observe(action: str, outcome: str, seconds: float, received: int, sent: int) -> None:
+    @cache  # both labels come from short lists, and finding a counter costs more than counting
+    def counters(action: str, outcome: str) -> tuple[Counter, Histogram, Counter, Counter]:
         number = numbers.get(action, UNKNOWN)
-        CALLS.labels(number, outcome).inc()
-        SECONDS.labels(number).observe(seconds)
-        BYTES.labels(number, "in").inc(received)
-        BYTES.labels(number, "out").inc(sent)
+        received, sent = BYTES.labels(number, "in"), BYTES.labels(number, "out")
+        return CALLS.labels(number, outcome), SECONDS.labels(number), received, sent
+
+    def observe(action: str, outcome: str, seconds: float, received: int, sent: int) -> None:
+        calls, duration, bytes_in, bytes_out = counters(action, outcome)
+        calls.inc()
+        duration.observe(seconds)
+        bytes_in.inc(received)
+        bytes_out.inc(sent)
 
     return observe
 

@@ -39,7 +39,7 @@ GRACE_SECONDS = 20
 # Opening sockets that are bound already takes milliseconds.
 START_SECONDS = 10.0
 # Reconciling looks at every document: often enough for what is at most harmless.
-RECONCILE_SECONDS = 86_400.0
+DAY_SECONDS = 86_400.0
 # Framing around the largest HL7 message.
 BLOCK_OVERHEAD = 1024
 
@@ -127,32 +127,28 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
             log.info("listening", **ports)
             lifeline.ready(ports)
             if primary:
-                _reconcile_daily(rooms, stack)
+                _keep_house(rooms, stack)
             await stopping.wait()
         finally:
             await web.stop()
     log.info("stopped")
 
 
-def _reconcile_daily(rooms: Rooms, stack: ExitStack) -> None:
-    """Settle what crashes left, at once and then every day, in a thread nobody waits for."""
-    reconcile = rooms.reconcile
-    if reconcile is None:
-        return
+def _keep_house(rooms: Rooms, stack: ExitStack) -> None:
+    """Do the daily work, at once and then every day, in a thread nobody waits for."""
     stopping = threading.Event()
     stack.callback(stopping.set)
 
     def work() -> None:
         while not stopping.is_set():
-            try:
-                found = reconcile()
-                level = log.error if found.alarm else log.info
-                level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
-            except StorageError as error:
-                log.warning("not reconciled", code="NODE-RECONCILE", exc_info=error)
-            stopping.wait(RECONCILE_SECONDS)
+            for job in rooms.daily:
+                try:
+                    job()
+                except StorageError as error:
+                    log.warning("not done today", code="NODE-DAILY", exc_info=error)
+            stopping.wait(DAY_SECONDS)
 
-    threading.Thread(target=work, name="reconcile", daemon=True).start()
+    threading.Thread(target=work, name="daily work", daemon=True).start()
 
 
 def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:

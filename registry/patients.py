@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
+from hl7.ack import ACCEPT, ERROR
 from hl7.adt import MERGE, UPDATE, FeedOutcome, IdentityFeed
 from hl7.errors import DATA_TYPE, DUPLICATE_KEY, UNKNOWN_KEY
 from metadata.affinity_domain import AffinityDomain
@@ -30,7 +31,7 @@ from storage.faultpoints import reach
 
 logger = logging.getLogger(__name__)
 
-_ACCEPTED = FeedOutcome("AA")
+_ACCEPTED = FeedOutcome(ACCEPT)
 
 # Longest identifier: an ExternalIdentifier's value has 256 characters (rim.xsd), so nothing
 # could ever be submitted for a longer one, and PostgreSQL could not index it.
@@ -169,7 +170,7 @@ class Patients:
 
 
 def _refused(code: str, reason: str) -> FeedOutcome:
-    return FeedOutcome("AE", code, reason)
+    return FeedOutcome(ERROR, code, reason)
 
 
 def _length_problem(feed: IdentityFeed) -> FeedOutcome | None:

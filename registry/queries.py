@@ -105,13 +105,15 @@ class Querier:
 
     def _check(self, decoded: DecodedQuery, hits: Sequence[Hit]) -> None:
         """Neither too many results, nor of several patients where that is not allowed."""
-        name = decoded.query.name
         if len(hits) > self._limit:
-            raise _Unanswerable(Fault(rules.TOO_MANY_RESULTS, name, limit=self._limit))
+            raise self._too_many(decoded)
         if decoded.query.single_patient and decoded.leaf_class:
             patients = {hit[_SURVIVOR] for hit in hits} - {None}
             if len(patients) > 1:
-                raise _Unanswerable(Fault(rules.NOT_SINGLE_PATIENT, name))
+                raise _Unanswerable(Fault(rules.NOT_SINGLE_PATIENT, decoded.query.name))
+
+    def _too_many(self, decoded: DecodedQuery) -> _Unanswerable:
+        return _Unanswerable(Fault(rules.TOO_MANY_RESULTS, decoded.query.name, limit=self._limit))
 
     def _find_documents(self, connection: Connection, decoded: DecodedQuery) -> Sequence[Hit]:
         return self._find(connection, decoded, DOCUMENTS)
@@ -147,6 +149,8 @@ class Querier:
         located = _asked_for(connection, decoded, SUBMISSION_SET)
         sets = self._fetch(connection, decoded, SUBMISSION_SETS, located)
         memberships = links.members_of(connection, located, self._limit + 1)
+        if len(memberships) > self._limit:  # the filters would see only some of the members
+            raise self._too_many(decoded)
         members = locate(connection, [link.target for link in memberships])
         documents = self._fetch(connection, decoded, DOCUMENTS, _of_kind(members, DOCUMENT))
         folders = self._fetch(connection, decoded, FOLDERS, _of_kind(members, FOLDER))

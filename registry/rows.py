@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from metadata import ebrim
+from metadata.attributes import check_size
 from metadata.datatypes import DTM
 from metadata.identifiers import APPROVED, DEPRECATED, ON_DEMAND, STABLE
 from metadata.model import (
@@ -53,8 +54,8 @@ def content_hash(document: DocumentEntry) -> str | None:
 
 
 def content_size(document: DocumentEntry) -> int | None:
-    """The size as a number; None when absent or not a number."""
-    return int(document.size) if document.size and document.size.isdecimal() else None
+    """The size as a number; None when absent or not a number of bytes."""
+    return int(document.size) if document.size and check_size(document.size) is None else None
 
 
 def object_row(obj: AnyObject, patient: str) -> Row:

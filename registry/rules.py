@@ -190,7 +190,7 @@ class _Links:
         return Fault(
             rules.ASSOCIATION_ENDS,
             link.entry_uuid,
-            type=link.association_type,
+            type=link.type_name,
             source=_KIND_NAMES[source],
             target=_KIND_NAMES[target],
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from repository.schema import DOCUMENT, REGISTERED, STORED, UNCONFIRMED
@@ -30,6 +30,16 @@ _COLUMNS = (
     _columns.mime_type,
 )
 _ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
+
+# Statements are made once: making one anew for each submission cost more than running it.
+_OURS = _columns.unique_id == bindparam("ours")
+_FIND_ONE = select(*_COLUMNS).where(_OURS)
+_FIND = select(*_COLUMNS).where(_columns.unique_id.in_(bindparam("ids", expanding=True)))
+_CONFIRM = update(DOCUMENT).where(_OURS).values(state=REGISTERED, claims=_ONE_CLAIM_LESS)
+_UNCLAIM = update(DOCUMENT).where(_OURS).values(claims=_ONE_CLAIM_LESS)
+_DELETE_UNCLAIMED = (
+    delete(DOCUMENT).where(_OURS).where((_columns.state == STORED) & (_columns.claims == 0))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +103,16 @@ class Documents:
 
     def confirm(self, unique_ids: Sequence[str]) -> None:
         """The registry has these documents: they stay, and this submission's claim ends."""
-        statement = (
-            update(DOCUMENT)
-            .where(_columns.unique_id.in_(sorted(unique_ids)))
-            .values(state=REGISTERED, claims=_ONE_CLAIM_LESS)
-        )
-        self._database.write(lambda connection: connection.execute(statement).close())
+        ours = [{"ours": unique_id} for unique_id in sorted(set(unique_ids))]
+        self._database.write(lambda connection: connection.execute(_CONFIRM, ours).close())
 
     def release(self, unique_ids: Sequence[str]) -> None:
         """The registry refused this submission: rows that nobody else relies on go."""
-        ours = _columns.unique_id.in_(sorted(unique_ids))
-        unclaimed = (_columns.state == STORED) & (_columns.claims == 0)
+        ours = [{"ours": unique_id} for unique_id in sorted(set(unique_ids))]
 
         def work(connection: Connection) -> None:
-            connection.execute(update(DOCUMENT).where(ours).values(claims=_ONE_CLAIM_LESS))
-            connection.execute(delete(DOCUMENT).where(ours & unclaimed))
+            connection.execute(_UNCLAIM, ours)
+            connection.execute(_DELETE_UNCLAIMED, ours)
 
         self._database.write(work)
 
@@ -117,8 +122,7 @@ class Documents:
         found: dict[str, Document] = {}
         with self._database.read() as connection:
             for start in range(0, len(wanted), _PAGE):
-                some = _columns.unique_id.in_(wanted[start : start + _PAGE])
-                for row in connection.execute(select(*_COLUMNS).where(some)):
+                for row in _found(connection, wanted[start : start + _PAGE]):
                     found[row.unique_id] = Document(*row)
         return found
 
@@ -166,6 +170,12 @@ class Documents:
         )
         with self._database.read() as connection:
             return [Document(*row) for row in connection.execute(statement)]
+
+
+def _found(connection: Connection, unique_ids: list[str]) -> Sequence[Row[*tuple[Any, ...]]]:
+    if len(unique_ids) == 1:  # the usual case, in half the time
+        return connection.execute(_FIND_ONE, {"ours": unique_ids[0]}).all()
+    return connection.execute(_FIND, {"ids": unique_ids}).all()
 
 
 def _row(document: Document) -> dict[str, object]:

@@ -282,12 +282,11 @@ class Call:
     def _release(self) -> None:
         """Discard what was spooled, once no job of this call runs any more; never waits."""
         self._intake.hold(0)
-        if not self._ledger:
-            return
-        if self._job is None or self._job.done():
-            self._service.pool.submit(self._close)
-        else:
+        if self._job is not None and not self._job.done():
+            # Also with an empty ledger: the job may yet open a spool.
             self._job.add_done_callback(lambda _job: self._close())
+        elif self._ledger:
+            self._service.pool.submit(self._close)
 
     def _close(self) -> None:
         try:

@@ -27,7 +27,6 @@ from soap.faults import (
 )
 
 ANONYMOUS = f"{WSA}/anonymous"
-NONE = f"{WSA}/none"
 
 _ENVELOPE = f"{{{SOAP12}}}Envelope"
 _HEADER = f"{{{SOAP12}}}Header"

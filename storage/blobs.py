@@ -18,13 +18,19 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
+from storage.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobStoreUnavailable,
+    StorageError,
+    from_os_error,
+)
 from storage.space import LowWaterMark
 
 # Pieces read from disk: large enough that hashing runs without the interpreter's lock
@@ -40,6 +46,13 @@ BESIDE_BYTES = 1024 * 1024
 
 # The interpreter's lock is not held while a large piece is hashed: every core can work.
 _hashers = ThreadPoolExecutor(os.cpu_count(), "hash")
+
+# What has been written is sent to the disk in the background each time it comes to this much,
+# so that the sync at the end of a large file finds little left to do.
+FLUSH_BYTES = 64 * 1024 * 1024
+
+# Two at a time keep a disk busy; more would only queue up there.
+_flushers = ThreadPoolExecutor(2, "flush")
 
 # A second failing sync within this time stops all writing until the store is opened
 # anew: after a failed sync the kernel may drop the pages it could not write.
@@ -167,6 +180,8 @@ class FileSpool:
         self._size = 0
         self._gathered = bytearray()
         self._filled = 0
+        self._flushed = 0
+        self._flush: Future[None] | None = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o600)
@@ -188,11 +203,11 @@ class FileSpool:
         """Sync the file and hand it over."""
         self._put_gathered()
         try:
+            if self._flush is not None:
+                self._flush.result()
             os.fsync(self._descriptor)
         except OSError as error:
-            self.abort()
-            self._store.sync_failed()
-            raise from_os_error(error, "syncing a temporary file") from error
+            raise self._sync_failed(error) from error
         self._close()
         sha1, sha256 = self._sha1.hexdigest(), self._sha256.hexdigest()
         return SpooledFile(self._store.root, self._path, self._size, sha1, sha256)
@@ -205,6 +220,8 @@ class FileSpool:
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
+        if self._flush is not None:
+            wait([self._flush])
         os.close(descriptor)
 
     def _put_gathered(self) -> None:
@@ -233,6 +250,22 @@ class FileSpool:
         except OSError as error:
             self.abort()
             raise from_os_error(error, "writing a temporary file") from error
+        self._flush_behind()
+
+    def _flush_behind(self) -> None:
+        """Begin to sync what has gathered in memory, unless the last time is not over."""
+        idle = self._flush is None or self._flush.done()
+        if idle and self._size - self._flushed >= FLUSH_BYTES:
+            error = self._flush.exception() if self._flush is not None else None
+            if isinstance(error, OSError):
+                raise self._sync_failed(error) from error
+            self._flushed = self._size
+            self._flush = _flushers.submit(os.fdatasync, self._descriptor)
+
+    def _sync_failed(self, error: OSError) -> StorageError:
+        self.abort()
+        self._store.sync_failed()
+        return from_os_error(error, "syncing a temporary file")
 
 
 class BlobStore:

@@ -234,7 +234,7 @@ def _source(event: AuditEvent) -> str:
 def _object(item: ParticipantObject) -> str:
     attributes = _attributes(
         (
-            ("ParticipantObjectID", item.id),
+            ("ParticipantObjectID", item.id or "unknown"),
             ("ParticipantObjectTypeCode", str(item.type_code)),
             ("ParticipantObjectTypeCodeRole", str(item.role)),
         )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -45,6 +47,11 @@ log = structlog.get_logger(__name__)
 CONTROL_ID_WITHIN, MOST_CONTROL_ID = 2048, 199
 
 
+# How long a sender may repeat an identity message and still get its first answer: a month
+# covers any outage after which somebody sends again what was not acknowledged.
+RETRY_HORIZON = timedelta(days=31)
+
+
 class _HasStatus(Protocol):
     @property
     def status(self) -> str: ...
@@ -61,7 +68,7 @@ class Rooms:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
-    reconcile: Callable[[], Reconciliation] | None = None
+    daily: list[Callable[[], None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -124,7 +131,9 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     )
     rooms.checks["registry"] = _readable(database)
     if settings.mllp.enabled:
-        rooms.feed = _feed(Patients(database, domain), domain, settings.limits.hl7_message_bytes)
+        patients = Patients(database, domain)
+        rooms.feed = _feed(patients, domain, settings.limits.hl7_message_bytes)
+        rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
 
@@ -141,7 +150,18 @@ def _open_repository(
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
     )
     rooms.checks["repository"] = _readable(database)
-    rooms.reconcile = lambda: repository.reconcile(asked.knows)
+    rooms.daily.append(partial(_reconcile, repository, asked))
+
+
+def _reconcile(repository: Repository, asked: Asked) -> None:
+    found = repository.reconcile(asked.knows)
+    level = log.error if found.alarm else log.info
+    level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
+
+
+def _forget_messages(patients: Patients) -> None:
+    count = patients.forget_messages(datetime.now(UTC) - RETRY_HORIZON)
+    log.info("identity messages forgotten", code="NODE-FORGOTTEN", count=count)
 
 
 def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:

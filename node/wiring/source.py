@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from imaging_source.publisher import Place, Publisher
 from manifest.entry import PublicationPolicy
+from manifest.modalities import ACQUISITION_MODALITIES
+from manifest.regions import ANATOMIC_REGIONS
+from metadata.affinity_domain import CodeSet
 from metadata.datatypes import XON, LocalizedString, escape
+from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import CodeValue, DocumentSection, Settings, zone_of
-from node.wiring.common import Asked
+from node.wiring.common import Asked, affinity_domain
 from soap.client import SoapClient
 from storage.database import Database
 from transactions.rad_68 import RAD_68
@@ -31,6 +38,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
 def publication_policy(settings: Settings) -> PublicationPolicy:
     """What the manifests of this node say of themselves."""
     section, document = settings.imaging_source, settings.imaging_source.document
+    announced = affinity_domain(settings).code_sets.get("eventCodeList")
     return PublicationPolicy(
         source_id=section.unique_id,
         assigning_authority=settings.affinity_domain.assigning_authority,
@@ -45,7 +53,34 @@ def publication_policy(settings: Settings) -> PublicationPolicy:
         institution=_institution(document),
         language_code=document.language_code,
         time_zone=zone_of(settings.node.time_zone),
+        modalities=_modalities(announced),
+        body_parts=_regions(announced),
     )
+
+
+def _modalities(announced: CodeSet | None) -> Mapping[str, str]:
+    """The modalities that the domain has codes for, by the names it gives them.
+
+    A code that it does not have would cost the study its publication.
+    """
+    if announced is None:
+        return ACQUISITION_MODALITIES
+    return {
+        code: name or ACQUISITION_MODALITIES.get(code, code)
+        for (scheme, code), name in announced.names.items()
+        if scheme == ACQUISITION_MODALITY_SCHEME
+    }
+
+
+def _regions(announced: CodeSet | None) -> Mapping[str, Code]:
+    """The anatomic regions that the domain has codes for, by the names it gives them."""
+    if announced is None:
+        return ANATOMIC_REGIONS
+    return {
+        term: replace(code, display_name=LocalizedString(name or code.display_name))
+        for term, code in ANATOMIC_REGIONS.items()
+        if (name := announced.names.get((code.scheme, code.code))) is not None
+    }
 
 
 def _code(value: CodeValue) -> Code:

@@ -164,7 +164,7 @@ def test_what_is_not_the_dicom_instance_asked_for_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    "uid", ["..", ".", "", "../../etc/passwd", "1.2/3", "1..2", "1.2.", "1" * 65, "1.2\n", "é"]
+    "uid", ["..", ".", "", "../../etc/passwd", "1.2/3", "...", ".1", "1" * 65, "1.2\n", "é"]
 )
 def test_a_manifest_cannot_name_files_outside_the_folder(
     uid: str, peer: Peer, consumer: Consumer, study: Manifest, tmp_path: Path
@@ -191,6 +191,18 @@ def test_a_study_with_an_invalid_uid_asks_nobody(
     assert len(report.missing) == 6
     assert peer.retrievals == []
     assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.", "1..2", "1.02"])
+def test_a_uid_with_a_dot_or_a_zero_too_many_is_fetched_all_the_same(
+    uid: str, consumer: Consumer, study: Manifest, tmp_path: Path
+) -> None:
+    wanted = replace(study.series[0], series_instance_uid=uid)
+
+    report = consumer.fetch_images(replace(study, series=(wanted,)), tmp_path / "images")
+
+    assert report.complete
+    assert all(path.parent.name == uid for path in report.fetched)
 
 
 def test_an_instance_listed_twice_is_fetched_once(

@@ -120,6 +120,7 @@ def test_the_same_id_twice_is_one(adt: Adt, feed_of: Callable[[bytes], IdentityF
     ("fields", "code", "location"),
     [
         ({"MSH_9": ("ORU", "R01")}, "200", "MSH^1^9^1^1"),
+        ({"MSH_9": ("", "A99")}, "200", "MSH^1^9^1^1"),
         ({"MSH_9": ("ADT", "A99")}, "201", "MSH^1^9^1^2"),
         ({"MSH_9": ("ADT", "A10")}, "201", "MSH^1^9^1^2"),
         ({"MSH_9": "ADT"}, "201", "MSH^1^9^1^2"),

@@ -181,6 +181,37 @@ def test_a_thousand_presentation_contexts_are_refused(
     assert aborted_for(peer) == INVALID
 
 
+def test_an_item_of_an_unknown_type_is_ignored(
+    port: int, connect: Callable[[int], Any], association_request: bytes
+) -> None:
+    unknown = struct.pack(">BBH", 0x5F, 0, 2) + b"xx"
+    request = association_request + unknown  # in the last item, user information
+    at = association_request.rindex(struct.pack(">BBH", 0x51, 0, 4)) - 4
+    (length,) = struct.unpack_from(">H", request, at + 2)
+    request = request[: at + 2] + struct.pack(">H", length + len(unknown)) + request[at + 4 :]
+    request += unknown  # and after it
+    peer = connect(port)
+    peer.send(request[:2] + struct.pack(">I", len(request) - 6) + request[6:])
+
+    kind, _ = peer.read_pdu()
+
+    assert kind == ASSOCIATE_AC
+
+
+def test_a_context_without_transfer_syntax_is_passed_over(
+    port: int,
+    connect: Callable[[int], Any],
+    encode_request: Callable[[list[tuple[str, list[str]]]], bytes],
+) -> None:
+    peer = connect(port)
+    peer.send(encode_request([(CT_IMAGE, []), (CT_IMAGE, [EXPLICIT])]))
+
+    kind, content = peer.read_pdu()
+
+    assert kind == ASSOCIATE_AC
+    assert struct.pack(">BBHBBBB", 0x21, 0, 4 + 4 + len(EXPLICIT), 3, 0, 0, 0) in content
+
+
 def test_the_longest_legal_request_is_answered(
     connect: Connect,
     port: int,

@@ -113,6 +113,27 @@ def test_an_instance_of_another_patient_does_not_join_a_study(
     assert rows(database, STUDY)[0]["revision"] == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        ("", "1.2.3.4", Status.SUCCESS),
+        ("1.2.3.4", "", Status.SUCCESS),
+        ("1.2.3.4", "1.2.3.5", Status.COERCED),
+    ],
+    ids=["named later", "left out later", "another one"],
+)
+def test_an_issuer_that_one_device_leaves_out_makes_no_other_patient(
+    store: Store, make_instance: Make, first: str, second: str, status: Status
+) -> None:
+    for issuer, expected in ((first, Status.SUCCESS), (second, status)):
+        instance = make_instance()
+        if issuer:
+            qualifiers = Dataset()
+            qualifiers.UniversalEntityID = issuer
+            instance.IssuerOfPatientIDQualifiersSequence = [qualifiers]
+        assert store(instance) == expected
+
+
 def test_a_series_cannot_be_in_two_studies(
     store: Store, make_instance: Make, database: Database
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from lxml import etree
@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 
 from imaging_source import outbox
+from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Publication, State
 from imaging_source.publisher import Place, Publisher
 from imaging_source.schema import STUDY
 from manifest.entry import PublicationPolicy
-from manifest.kos import Manifest, read_manifest
+from manifest.kos import Manifest, read_manifest, write_kos
 from metadata.catalogue import RegistryError
 from metadata.identifiers import RPLC
 from metadata.model import DocumentEntry, Submission
@@ -102,6 +103,10 @@ def publisher(
         quiet_seconds=30,
         clock=clock,
     )
+
+
+def throw(error: Exception) -> NoReturn:
+    raise error
 
 
 def outbox_rows(database: Database) -> list[Publication]:
@@ -256,7 +261,7 @@ def test_what_time_may_cure_is_tried_again_later_and_later(
     assert waits == [5, 10, 20]
     assert publisher.run_once() == 1
     assert outbox_rows(database)[0].state is State.PUBLISHED
-    assert registry.asked == []
+    assert len(registry.asked) == 2  # a first refusal needs no confirmation, later ones do
 
 
 def test_the_longest_wait_is_a_quarter_of_an_hour(
@@ -375,6 +380,87 @@ def test_a_study_without_patient_is_shown_as_failed_and_never_sent(
     assert registry.seen == []
 
 
+def test_a_study_that_cannot_be_described_does_not_hold_up_the_others(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(make_instance())
+    clock.now += 1
+    store(make_instance(StudyInstanceUID="1.9.1", SeriesInstanceUID="1.9.2"))
+    clock.now += 60
+    surprises = [OverflowError("Durand^Anne")]
+    monkeypatch.setattr(
+        "imaging_source.publisher.write_kos",
+        lambda manifest: throw(surprises.pop()) if surprises else write_kos(manifest),
+    )
+
+    assert publisher.run_once() == 1
+    assert registry.submissions[0].documents[0].reference_id_list[-1].id == "1.9.1"
+    assert {row.error for row in outbox_rows(database)} == {None, "OverflowError"}
+
+
+def test_a_surprise_does_not_end_the_thread(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    surprises = [ArithmeticError()]
+    monkeypatch.setattr("imaging_source.publisher._POLL_SECONDS", 0.01)
+    monkeypatch.setattr(
+        "imaging_source.publisher.describe",
+        lambda *given: throw(surprises.pop()) if surprises else describe(*given),
+    )
+    publisher.start()
+    try:
+        assert registry.heard.wait(10)
+    finally:
+        publisher.stop()
+
+
+def test_a_study_with_control_characters_in_its_texts_is_published(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    store(make_instance(StudyDescription="Tho\x01rax\x0bI", PatientName="Durand^Anne\x1f"))
+    clock.now += 60
+
+    assert publisher.run_once() == 1
+    (entry,) = registry.entries()
+    assert entry.title == "Tho rax I"
+    assert "PID-5|Durand^Anne" in entry.source_patient_info
+
+
+@pytest.mark.parametrize("code", ["XDSRegistryError", "XDSRepositoryError"])
+def test_a_duplicate_that_a_registry_refuses_in_general_words_is_recognised(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+    code: str,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    registry.after.append(ConnectionError("answer lost"))
+    publisher.run_once()
+    registry.refuse.append(code)
+    clock.now += 60
+
+    assert publisher.run_once() == 1
+    assert len(registry.submissions) == 1
+    assert [row.state for row in outbox_rows(database)] == [State.PUBLISHED]
+
+
 def test_one_study_that_fails_does_not_hold_up_the_others(
     publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
 ) -> None:
@@ -409,6 +495,30 @@ def test_two_publishers_of_one_database_publish_a_study_once(
     publisher.run_once()
     publisher.run_once()
 
+    assert len(registry.submissions) == 1
+
+
+def test_a_study_that_another_publisher_finishes_first_is_not_published_again(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(make_instance())
+    clock.now += 60
+    others = [publisher]  # any publisher of this database: it keeps nothing in memory
+
+    def overtaken(*given: Any) -> Any:
+        description = describe(*given)
+        if others:
+            others.pop().run_once()
+        return description
+
+    monkeypatch.setattr("imaging_source.publisher.describe", overtaken)
+
+    assert publisher.run_once() == 0
     assert len(registry.submissions) == 1
 
 

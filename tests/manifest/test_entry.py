@@ -88,6 +88,20 @@ def test_service_time_follows_the_configured_zone_and_keeps_its_precision(
     assert entry.service_start_time == expected
 
 
+@pytest.mark.parametrize(
+    ("date", "offset"), [("00010101", "+0100"), ("99991231", "-0500")], ids=["first", "last"]
+)
+def test_a_date_at_the_edge_of_the_calendar_is_kept_without_its_time(
+    manifest: Manifest, policy: PublicationPolicy, identifiers: Identifiers, date: str, offset: str
+) -> None:
+    time = "000000" if offset[0] == "+" else "235900"
+    study = replace(manifest.study, date=date, time=time, timezone_offset=offset)
+
+    entry = entry_of(replace(manifest, study=study), policy, identifiers)
+
+    assert entry.service_start_time == date
+
+
 def test_a_manifest_made_in_winter_keeps_the_summer_zone_of_its_study() -> None:
     summer = Study(study_instance_uid="1.2", date="20240715", time="083000")
     offset = time_zone_of(summer, ZoneInfo("Europe/Paris")).utcoffset(None)
@@ -119,6 +133,19 @@ def test_the_name_is_put_in_the_order_of_hl7(
     assert "PID-5|PATTE^Doña^^Jr^Dr" in entry.source_patient_info
     assert "PID-7|19790328" in entry.source_patient_info
     assert "PID-8|F" in entry.source_patient_info
+
+
+def test_long_names_are_cut_before_they_are_escaped(
+    manifest: Manifest, policy: PublicationPolicy, identifiers: Identifiers
+) -> None:
+    patient = replace(manifest.patient, name="&" * 100, birth_date="unknown")
+    study = replace(manifest.study, patient=patient, institution="|" * 100)
+
+    entry = entry_of(replace(manifest, study=study), policy, identifiers)
+
+    assert [str(one) for one in entry.author[0].institution] == ["\\F\\" * 64]
+    assert "PID-5|" + "\\T\\" * 64 in entry.source_patient_info
+    assert not any(info.startswith("PID-7") for info in entry.source_patient_info)
 
 
 def test_a_patient_id_of_another_authority_is_not_published(

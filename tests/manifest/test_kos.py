@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
+from pydicom.config import disable_value_validation
 
 from manifest.kos import (
     Manifest,
@@ -114,7 +115,7 @@ def test_elements_stand_in_ascending_order_at_every_level(manifest: Manifest) ->
         {"series": ()},
         {"sop_instance_uid": "../../etc/passwd"},
         {"study": Study(study_instance_uid="1.2", patient=Patient(patient_id="x" * 65))},
-        {"study": Study(study_instance_uid="1.2", accession_number="x" * 17)},
+        {"study": Study(study_instance_uid="1.2", accession_number="x" * 65)},
     ],
     ids=["no time", "no instances", "no UID", "patient ID too long", "accession too long"],
 )
@@ -127,6 +128,18 @@ def test_a_series_without_instances_is_refused(manifest: Manifest) -> None:
     first, second = manifest.series
     with pytest.raises(ManifestError, match="at least one instance"):
         write_kos(replace(manifest, series=(first, replace(second, instances=()))))
+
+
+def test_an_accession_number_longer_than_its_vr_is_written_whole(manifest: Manifest) -> None:
+    number = "20240115-CT-000123456"
+    study = replace(manifest.study, accession_number=number)
+
+    data = write_kos(replace(manifest, study=study))
+
+    with disable_value_validation():
+        assert read_manifest(data).study.accession_number == number
+        request = dcmread(BytesIO(data)).ReferencedRequestSequence[0]
+        assert request.AccessionNumber == number
 
 
 def test_long_or_strange_descriptions_are_made_to_fit(manifest: Manifest) -> None:

@@ -78,6 +78,23 @@ def test_a_scheme_broken_by_blanks_or_capitals_is_recognised(one_document: Submi
     assert submission.faults == []
 
 
+def test_a_node_broken_by_blanks_or_capitals_is_recognised(one_document: Submission) -> None:
+    xml = wrap(write_objects(one_document)).decode()
+    submission = read_objects(etree.fromstring(xml.replace(ids.SS_NODE, ids.SS_NODE.upper())))
+    assert len(submission.submission_sets) == 1
+    assert submission.faults == []
+
+
+def test_an_empty_language_is_no_language() -> None:
+    submission = read(
+        '<r:ExtrinsicObject id="D"><r:Name><r:LocalizedString value="a" xml:lang=""/></r:Name>'
+        "</r:ExtrinsicObject>"
+    )
+    title = submission.documents[0].title
+    assert title == "a"
+    assert title.lang is None
+
+
 def test_empty_attributes_and_blank_values_count_as_absent() -> None:
     submission = read(
         '<r:ExtrinsicObject id="D" home="" lid=" "><r:Description/><r:Slot name="size">'

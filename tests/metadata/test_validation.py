@@ -247,6 +247,50 @@ def damage(element: etree._Element, how: int) -> None:
         element.set(name, "spoiled")
 
 
+@pytest.mark.parametrize("size", ["9" * 19, "9" * 5000, "-1", "\u0661"])
+def test_a_size_that_is_no_count_of_bytes_is_refused(
+    size: str, one_document: Submission, domain: AffinityDomain
+) -> None:
+    one_document.documents[0].size = size
+    names = rule_names(validate_submission(one_document, domain))
+    assert catalogue.ATTRIBUTE_TYPE.id in names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        setting("documents", "title", LocalizedString("x", "en_US")),
+        setting("documents", "type_code", Code("t", "1.2.3.4", LocalizedString("x", "en_US"))),
+    ],
+)
+def test_a_text_in_a_language_that_the_schema_refuses_is_refused(
+    change: Change, one_document: Submission, domain: AffinityDomain
+) -> None:
+    change(one_document)
+    [fault] = [
+        fault
+        for fault in validate_submission(one_document, domain)
+        if fault.rule is catalogue.ATTRIBUTE_TYPE
+    ]
+    assert "xml:lang is 'en_US'" in fault.message()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        setting("documents", "type_code", Code("x" * 257, "1.2", LocalizedString("x"))),
+        setting("documents", "type_code", Code("t", "1" * 257, LocalizedString("x"))),
+        setting("documents", "type_code", Code("t", "1.2", LocalizedString("x" * 1025))),
+        setting("documents", "extra_slots", {"urn:x:" + "y" * 251: ["value"]}),
+    ],
+)
+def test_no_text_is_longer_than_the_schema_allows(
+    change: Change, one_document: Submission, domain: AffinityDomain
+) -> None:
+    change(one_document)
+    assert catalogue.ATTRIBUTE_LENGTH.id in rule_names(validate_submission(one_document, domain))
+
+
 def test_ten_faults_are_ten_errors(one_document: Submission, domain: AffinityDomain) -> None:
     entry, submission_set = one_document.documents[0], one_document.submission_sets[0]
     entry.mime_type = "video/mp4"

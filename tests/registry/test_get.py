@@ -9,7 +9,9 @@ import pytest
 from lxml import etree
 
 from metadata import identifiers as xds
+from metadata.affinity_domain import AffinityDomain
 from metadata.datatypes import new_uuid_urn
+from registry import Registry
 from registry.schema import ON_DEMAND, document_entry
 from transactions.iti_18 import write_response
 from transactions.stored_query import (
@@ -213,6 +215,18 @@ def test_a_set_with_another_patients_document_is_no_single_patients_result(house
     assert house.query_errors(request) == ["XDSResultNotSinglePatient"]
     refs = contents(house, draft, return_type="ObjectRef").object_refs
     assert document.entry_uuid in refs
+
+
+def test_filters_never_judge_a_part_of_the_members_for_the_whole(house: Any) -> None:
+    draft = full(house)  # five members: two documents, a folder, two memberships in it
+    request = get_submission_set_and_contents(
+        unique_id=draft.set.unique_id, format_code=[house.code("none")]
+    )
+    for limit, status in ((5, xds.SUCCESS), (4, xds.FAILURE)):
+        domain = AffinityDomain(house.domain.assigning_authority, max_results=limit)
+        response = Registry(house.database, domain).query(request)
+        assert response.status == status
+    assert [error.code for error in response.errors] == ["XDSTooManyResults"]
 
 
 def test_an_unknown_set_is_an_empty_answer(house: Any) -> None:

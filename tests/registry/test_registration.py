@@ -211,6 +211,15 @@ def test_a_known_unique_id_with_other_content_is_refused(
     assert all(first.unique_id in error.context for error in response.errors)
 
 
+@pytest.mark.parametrize("size", ["9" * 20, "9" * 5000])
+def test_a_size_beyond_all_numbers_is_a_fault_of_the_message(house: Any, size: str) -> None:
+    known = house.registered()
+    draft = house.draft()
+    draft.document(size=size)
+    draft.document(unique_id=known.unique_id, hash=known.hash, size=size)
+    assert set(house.errors(draft)) == {"XDSRegistryMetadataError", "XDSNonIdenticalSize"}
+
+
 def test_a_document_cannot_take_the_unique_id_of_a_folder(house: Any) -> None:
     first = house.draft()
     folder = first.folder()

@@ -121,7 +121,10 @@ def test_a_relationship_leads_to_a_document(house: Any, target: str) -> None:
         "set": submission_set,
         "association": membership.entry_uuid,
     }
-    assert house.errors(related(house, xds.APND, ends[target])) == ["XDSRegistryMetadataError"]
+    [error] = house.submit(related(house, xds.APND, ends[target])).errors
+    assert error.code == "XDSRegistryMetadataError"
+    # A SubmissionSet is refused as one that can no longer change.
+    assert target == "set" or "(APND) links a DocumentEntry to a" in error.context
 
 
 # --- Cascades --------------------------------------------------------------------------------

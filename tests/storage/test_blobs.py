@@ -43,7 +43,8 @@ def grow_old(store: BlobStore, sha256: str) -> None:
     os.utime(store.root / sha256[:2] / sha256, (0, 0))
 
 
-@settings(max_examples=40)  # each one is a new store with its 256 folders
+# Each example is a new store with its 256 folders: on a busy disk that takes its time.
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=CHUNK_BYTES // 2), max_size=8))
 def test_what_is_written_in_any_pieces_is_what_is_read(pieces: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

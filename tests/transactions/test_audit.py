@@ -296,6 +296,19 @@ def test_times_are_utc_and_addresses_named_by_kind(
     assert kinds == ["2", "1"]
 
 
+def test_what_a_sender_left_nameless_is_recorded_all_the_same(
+    submission: Submission, scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    submission.submission_sets[0].unique_id = None
+    request = SubmitObjectsRequest.of(submission)
+    (event,) = iti_42.audit(request, FAILED, scene(Side.SERVER))
+    ids = [
+        one.get("ParticipantObjectID")
+        for one in written(event).iter("ParticipantObjectIdentification")
+    ]
+    assert "unknown" in ids
+
+
 def test_people_and_purpose_are_recorded(
     scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
 ) -> None:
