@@ -19,8 +19,8 @@ ROOMS := metadata manifest transactions soap hl7 storage security registry repos
 CHECKED := $(ROOMS) benchmarks tests conftest.py
 
 # What the tests play against and nobody here wrote: Debian's names, then one command of each.
-PEERS := dcmtk:storescu dicom3tools:dciodvfy postgresql:pg_ctlcluster libxml2-utils:xmllint \
-	curl:curl openssl:openssl iproute2:ss procps:ps strace:strace
+PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint postgresql:pg_ctlcluster \
+	strace:strace curl:curl openssl:openssl iproute2:ss procps:ps
 	postgresql:pg_ctlcluster strace:strace
 MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))

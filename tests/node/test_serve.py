@@ -104,8 +104,12 @@ def test_one_correlation_id_runs_from_message_to_log(running: Any) -> None:
     client = SoapClient()
     client.call(running.endpoints["registry"], ITI_18, request, correlation_id=trace)
     client.close()
-    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
-    assert any(line.get("correlation_id") == trace for line in lines if line["event"] == "call")
+
+    def logged() -> bool:  # the line is written once the answer is out
+        lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+        return any(line.get("correlation_id") == trace for line in lines if line["event"] == "call")
+
+    wait_for(logged)
 
 
 def test_a_second_node_on_the_same_ports_says_so(running: Any, kosmos: Kosmos) -> None:
@@ -177,6 +181,8 @@ def test_a_secure_node_demands_a_certificate_and_serves_who_has_one(
     stranger = ssl.create_default_context(cafile=config.parent / "pki" / "ca.pem")
     with urllib3.PoolManager(ssl_context=stranger) as pool, pytest.raises(HTTPError):
         pool.request("GET", node.endpoints["registry"], retries=False, timeout=10.0)
+    announced = kosmos("feed", "--patient", "4711", "--name", "DOE^JANE", "--config", config)
+    assert announced.returncode == 0
     assert kosmos("find", "4711", "--config", config).returncode == 0
     assert kosmos("check", "--config", config).returncode == 0
 

@@ -279,7 +279,7 @@ def migrated(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[
         url = f"sqlite:///{tmp_path_factory.mktemp('registry') / 'registry.db'}"
     else:
         server: str = request.getfixturevalue("postgresql_url")
-        name = f"registry_{os.getpid()}"
+        name = f"registry_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         url = server.replace("/postgres?", f"/{name}?")

@@ -204,7 +204,7 @@ def test_a_stored_query_is_answered_to_a_client_with_a_certificate(
     client = SoapClient(ssl_context=ours)
 
     found = client.call(
-        node.endpoints["registry"], ITI_18, stored_query.find_documents(node.patient("1"))
+        node.endpoints["registry"], ITI_18, stored_query.get_documents(unique_id="1.2.3")
     )
 
     client.close()
