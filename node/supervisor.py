@@ -103,8 +103,9 @@ class Child:
         if self._process is None:
             return 0
         if self._process.returncode is None:
+            # Not by its method, which would take the exit code from under whoever waits for it.
             with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+                os.kill(self._process.pid, signal.SIGTERM)
             try:
                 await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
             except TimeoutError:
