@@ -17,6 +17,9 @@ from node.texts import tr
 
 # The French code sets that ship; metadata.affinity_domain says how to write others.
 DEFAULT_CODES = resources.files("metadata").joinpath("codes_fr.toml")
+# The patient domain of plain nodes, which are for tests and first steps: the French test domain
+# of the national health identifier, which the conformance kit takes for granted too.
+TEST_AUTHORITY = "1.2.250.1.213.1.4.10"
 CONFIG_FILE = "kosmos.toml"
 CODES_FILE = "codes.toml"
 
@@ -88,6 +91,7 @@ def create(node: NewNode) -> Path:
 
 
 def _config(node: NewNode) -> str:
+    authority = TEST_AUTHORITY if node.plain else new_oid()
     base = "" if node.port_base is None else f"port_base = {node.port_base}\n"
     database = "" if node.database is None else f"database = {_quoted(node.database)}\n"
     return TEMPLATE.format(
@@ -96,7 +100,7 @@ def _config(node: NewNode) -> str:
         host=_quoted("127.0.0.1" if node.plain else "0.0.0.0"),
         ports=base,
         home=_quoted(new_oid()),
-        authority=_quoted(node.assigning_authority or new_oid()),
+        authority=_quoted(node.assigning_authority or authority),
         database=database,
         repository=_quoted(new_oid()),
         source=_quoted(new_oid()),

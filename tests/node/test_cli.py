@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from conformance.targets import DEFAULT_AUTHORITY
+
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
@@ -62,10 +64,13 @@ def test_two_nodes_never_share_an_identifier(tmp_path: Path) -> None:
             node.node.home_community_id,
             node.repository.unique_id,
             node.imaging_source.unique_id,
-            node.affinity_domain.assigning_authority,
         )
     }
-    assert len(identifiers) == 8
+    assert len(identifiers) == 6
+
+
+def test_the_kit_takes_the_patient_domain_of_a_plain_node_for_granted(plain_node: Path) -> None:
+    assert load(plain_node).affinity_domain.assigning_authority == DEFAULT_AUTHORITY
 
 
 def test_config_show_tells_scripts_what_they_need(kosmos: Kosmos, plain_node: Path) -> None:
