@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from conformance.targets import DEFAULT_AUTHORITY
-
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
