@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import socket
-import uuid
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from metadata.datatypes import new_oid
 from node.texts import tr
 
 # The French code sets that ship; metadata.affinity_domain says how to write others.
@@ -65,11 +65,6 @@ class NewNode:
     assigning_authority: str | None = None
     database: str | None = None
     codes: Path | None = None
-
-
-def new_oid() -> str:
-    """An OID nobody else has: 2.25 and a random UUID (ITU-T X.667)."""
-    return f"2.25.{uuid.uuid4().int}"
 
 
 def create(node: NewNode) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from sqlalchemy import Connection, Table, bindparam, select, update
 
@@ -20,7 +20,7 @@ from metadata.identifiers import APND, DEPRECATED, HAS_MEMBER, REPLACEMENTS, XFR
 from metadata.model import Association, Folder
 from registry import schema
 from registry.links import linked_to
-from registry.lookup import Located, locate
+from registry.lookup import Located, locate, rows_at
 from registry.operators import among
 from registry.registration import Registration, has_member, updated_at
 from registry.schema import document_entry, folder
@@ -107,7 +107,7 @@ def inherit_folders(
 
 def touch_folders(connection: Connection, folders: Collection[Located], now: DTM) -> None:
     """Give ``folders`` the time of the commit as lastUpdateTime."""
-    for patient, entry_uuid, fragment in _read(connection, _APPROVED_FOLDERS, folders):
+    for patient, entry_uuid, fragment in rows_at(connection, _APPROVED_FOLDERS, folders):
         touched = updated_at(cast(Folder, ebrim.read_fragment(fragment)), now)
         parameters = {
             "of_patient": patient,
@@ -119,7 +119,7 @@ def touch_folders(connection: Connection, folders: Collection[Located], now: DTM
 
 
 def _deprecate_rows(connection: Connection, documents: Collection[Located]) -> None:
-    for patient, entry_uuid, fragment in _read(connection, _APPROVED_DOCUMENTS, documents):
+    for patient, entry_uuid, fragment in rows_at(connection, _APPROVED_DOCUMENTS, documents):
         deprecated = replace(ebrim.read_fragment(fragment), availability_status=DEPRECATED)
         parameters = {
             "of_patient": patient,
@@ -133,15 +133,5 @@ def _approved_folders(connection: Connection, holders: Collection[str]) -> dict[
     """The Approved Folders among objects that hold members."""
     located = locate(connection, holders)
     folders = [found for found in located.values() if found.kind == schema.FOLDER]
-    approved = _read(connection, _APPROVED_FOLDERS, folders)
+    approved = rows_at(connection, _APPROVED_FOLDERS, folders)
     return {entry_uuid: located[entry_uuid] for _, entry_uuid, _ in approved}
-
-
-def _read(connection: Connection, statement: Statement, objects: Collection[Located]) -> list[Any]:
-    if not objects:
-        return []
-    parameters = {
-        "patients": list({found.patient for found in objects}),
-        "ids": [found.entry_uuid for found in objects],
-    }
-    return statement.rows(connection, parameters)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, literal, select, text
 
@@ -78,3 +79,16 @@ def patients_around(connection: Connection, objects: Iterable[Located]) -> list[
     ids = [found.entry_uuid for found in located]
     reached = {patient_id for (patient_id,) in _REACH.rows(connection, {"ids": ids})}
     return sorted({found.patient for found in located} | reached)
+
+
+def rows_at(
+    connection: Connection, statement: Statement, objects: Collection[Located]
+) -> list[Any]:
+    """The rows of ``statement``, which takes ``:patients`` and ``:ids``, for these objects."""
+    if not objects:
+        return []
+    parameters = {
+        "patients": list({found.patient for found in objects}),
+        "ids": [found.entry_uuid for found in objects],
+    }
+    return statement.rows(connection, parameters)

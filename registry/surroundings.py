@@ -17,7 +17,7 @@ from metadata.datatypes import is_uuid_urn
 from metadata.identifiers import APND, XFRM, XFRM_RPLC
 from metadata.model import Submission
 from registry.links import linked_from
-from registry.lookup import Located, locate
+from registry.lookup import Located, locate, rows_at
 from registry.operators import among
 from registry.schema import DOCUMENT, FOLDER, document_entry, folder, identity, patient
 from registry.statement import Statement
@@ -146,29 +146,19 @@ def _identities(connection: Connection, submission: Submission) -> dict[str, Ide
 
 
 def _folders(connection: Connection, touched: list[Located], lock: bool) -> dict[str, FolderState]:
-    rows = _states(connection, _FOLDERS[lock], _of_kind(touched, FOLDER))
+    rows = rows_at(connection, _FOLDERS[lock], _of_kind(touched, FOLDER))
     return {row[0]: FolderState(*row) for row in rows}
 
 
 def _documents(
     connection: Connection, touched: list[Located], lock: bool
 ) -> dict[str, DocumentState]:
-    rows = _states(connection, _DOCUMENTS[lock], _of_kind(touched, DOCUMENT))
+    rows = rows_at(connection, _DOCUMENTS[lock], _of_kind(touched, DOCUMENT))
     return {row[0]: DocumentState(*row) for row in rows}
 
 
 def _of_kind(located: Iterable[Located], kind: str) -> list[Located]:
     return [found for found in located if found.kind == kind]
-
-
-def _states(connection: Connection, statement: Statement, objects: list[Located]) -> list[Any]:
-    if not objects:
-        return []
-    parameters = {
-        "patients": list({found.patient for found in objects}),
-        "ids": [found.entry_uuid for found in objects],
-    }
-    return statement.rows(connection, parameters)
 
 
 def _transformations(connection: Connection, appended: list[Located]) -> frozenset[str]:

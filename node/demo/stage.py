@@ -16,10 +16,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from metadata.datatypes import new_oid
 from node.config import Settings
 from node.config_file import load
 from node.endpoints import Endpoints
-from node.init import NewNode, create, new_oid
+from node.init import NewNode, create
 from node.supervisor import PID_FOLDER
 from node.texts import tr
 

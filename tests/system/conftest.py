@@ -146,13 +146,3 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     nodes = Nodes(tmp_path)
     yield nodes
     nodes.close()
-
-
-@pytest.fixture(scope="session")
-def await_condition() -> Callable[[Callable[[], object]], None]:
-    """Waits until a condition holds, for a bounded time."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        await_(lambda: condition() or None)
-
-    return wait

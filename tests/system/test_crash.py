@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom.data import get_testdata_file
 
 from hl7.client import MllpClosed
 from manifest.kos import Manifest
+from tests.system.conftest import Nodes, RunningNode, await_
 
 # CR studies of one patient, as pydicom's wheel carries them.
 STUDIES = "dicomdirtests/77654033"
@@ -26,13 +25,13 @@ def images() -> Path:
     return (folder if folder.name == "dicomdirtests" else folder / "dicomdirtests") / PATIENT
 
 
-def manifests(node: Any) -> list[Manifest]:
+def manifests(node: RunningNode) -> list[Manifest]:
     """The manifests of the patient's studies that may be seen now."""
     us = node.consumer()
     return [us.open_manifest(entry) for entry in us.find_documents(node.patient(PATIENT))]
 
 
-def assert_everything_is_there_once(node: Any, images: Path, folder: Path) -> None:
+def assert_everything_is_there_once(node: RunningNode, images: Path, folder: Path) -> None:
     """Two studies, one manifest each, every image as it was sent."""
     found = manifests(node)
     assert len(found) == len({one.study.study_instance_uid for one in found}) == 2
@@ -61,10 +60,9 @@ def pixels(path: Path) -> bytes:
 )
 def test_a_kill_on_the_way_to_the_registry_loses_and_doubles_nothing(
     point: str,
-    nodes: Any,
+    nodes: Nodes,
     images: Path,
     tmp_path: Path,
-    await_condition: Callable[[Callable[[], object]], None],
 ) -> None:
     node = nodes.start(fault=f"{point}:kill")
     assert node.announce(PATIENT) == "AA"
@@ -74,15 +72,14 @@ def test_a_kill_on_the_way_to_the_registry_loses_and_doubles_nothing(
 
     node = nodes.start()
 
-    await_condition(lambda: len(manifests(node)) == 2)
+    await_(lambda: len(manifests(node)) == 2)
     assert_everything_is_there_once(node, images, tmp_path / "fetched")
 
 
 def test_images_acknowledged_before_a_kill_are_published_after_it(
-    nodes: Any,
+    nodes: Nodes,
     images: Path,
     tmp_path: Path,
-    await_condition: Callable[[Callable[[], object]], None],
 ) -> None:
     node = nodes.start(fault="imaging.stored:kill")
     assert node.announce(PATIENT) == "AA"
@@ -93,12 +90,12 @@ def test_images_acknowledged_before_a_kill_are_published_after_it(
     node = nodes.start()
     assert set(node.store([images])) == {0}  # the sender tries again, with everything
 
-    await_condition(lambda: len(manifests(node)) == 2)
+    await_(lambda: len(manifests(node)) == 2)
     assert_everything_is_there_once(node, images, tmp_path / "fetched")
 
 
 def test_an_identity_message_cut_off_by_a_kill_is_not_acknowledged_and_can_be_repeated(
-    nodes: Any,
+    nodes: Nodes,
 ) -> None:
     node = nodes.start(fault="patients.before_commit:kill")
     with pytest.raises(MllpClosed):
@@ -110,5 +107,5 @@ def test_an_identity_message_cut_off_by_a_kill_is_not_acknowledged_and_can_be_re
     assert node.announce(PATIENT) == "AA"
 
 
-def test_a_node_asked_to_stop_stops_cleanly(nodes: Any) -> None:
+def test_a_node_asked_to_stop_stops_cleanly(nodes: Nodes) -> None:
     assert nodes.start().stop() == 0
