@@ -12,7 +12,7 @@ from typing import Any
 from metadata import ebrim
 from metadata.attributes import check_size
 from metadata.datatypes import DTM
-from metadata.identifiers import APPROVED, DEPRECATED, ON_DEMAND, STABLE
+from metadata.identifiers import APPROVED, DEPRECATED, OFFLINE, ON_DEMAND, STABLE
 from metadata.model import (
     AnyObject,
     Association,
@@ -103,6 +103,7 @@ def document_row(document: DocumentEntry, patient: str) -> Row:
         "creation_time": _time(document.creation_time),
         "service_start_time": _time(document.service_start_time),
         "service_stop_time": _time(document.service_stop_time),
+        "level": schema.HIDDEN if document.document_availability == OFFLINE else schema.SHOWN,
         "ebrim": ebrim.write_object(document),
     }
 
@@ -127,6 +128,7 @@ def folder_row(folder: Folder, patient: str) -> Row:
         "entry_uuid": folder.entry_uuid,
         "status": STATUSES[folder.availability_status or APPROVED],
         "last_update_time": _time(folder.last_update_time),
+        "level": schema.SHOWN,
         "ebrim": ebrim.write_object(folder),
     }
 
@@ -139,6 +141,7 @@ def association_row(association: Association, patient: str) -> Row:
         "type": association.association_type,
         "source": association.source,
         "target": association.target,
+        "status": STATUSES[association.availability_status or APPROVED],
         "ebrim": ebrim.write_object(association),
     }
 

@@ -6,14 +6,19 @@ What lies where, and why:
   patient's rows lie together and a distributed database can place them by that column. The
   patient of a row is the one its sender named, and never changes: a merge adds alias rows to
   ``patient`` and leaves the evidence alone (ITI TF-2 3.18.4.1.2.3.9).
-- Four tables are global and narrow: ``identity`` holds a uniqueId to one content for ever and
+- Five tables are global and narrow: ``identity`` holds a uniqueId to one content for ever and
   tells where it lives; ``namesake`` lists the further DocumentEntries that ITI TF-2
   3.42.4.1.3.3.1 lets share it; ``object`` tells where an entryUUID lives; ``reach`` tells which
-  other patients' associations touch an object.
+  other patients' associations touch an object; ``revision`` lists the versions of the few
+  objects that have more than one.
 - ``ebrim`` is the object's canonical XML, rendered when the object changes and copied into
   answers as it is. It stands last in its row: SQLite need not walk it to judge a filter.
+- ``level`` is the lowest $MetadataLevel at which an object is shown: 1, or 2 for a version that
+  is not the latest and for a DocumentEntry that is Offline (Metadata Update 3.18.4.1.2.3.5.1).
 - Attributes with several values that queries ask for stand in ``attribute_value``, which serves
   DocumentEntries, SubmissionSets and Folders alike.
+- Three indexes do not lead with the patient: they serve the queries across patients (ITI-51),
+  which name none.
 
 On SQLite all but ``patient`` are WITHOUT ROWID: the row lies in its primary key, so a patient's
 objects are read in one walk, and a registration writes 27 pages instead of 34.
@@ -24,7 +29,7 @@ that every comparison is one of plain text and means the same on SQLite and Post
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 METADATA = MetaData(
     naming_convention={
@@ -52,6 +57,10 @@ DEPRECATED = "Deprecated"
 STABLE = "Stable"
 ON_DEMAND = "On-Demand"
 
+# Values of ``level``.
+SHOWN = 1
+HIDDEN = 2
+
 
 def _key(name: str) -> Column[str]:
     return Column(name, Text, primary_key=True)
@@ -63,6 +72,10 @@ def _text(name: str) -> Column[str]:
 
 def _optional(name: str) -> Column[str]:
     return Column(name, Text, nullable=True)
+
+
+def _level() -> Column[int]:
+    return Column("level", Integer, nullable=False, server_default=str(SHOWN))
 
 
 def _ebrim() -> Column[bytes]:
@@ -146,6 +159,18 @@ reach = Table(
     sqlite_with_rowid=False,
 )
 
+# Written when an object gets its second version: from then on every version of it has a row. An
+# object without rows here is its own only version, and its logicalID is its entryUUID.
+revision = Table(
+    "revision",
+    METADATA,
+    _key("logical_id"),
+    Column("version", Integer, primary_key=True),
+    _text("entry_uuid"),
+    _text("patient"),
+    sqlite_with_rowid=False,
+)
+
 document_entry = Table(
     "document_entry",
     METADATA,
@@ -161,7 +186,10 @@ document_entry = Table(
     _optional("creation_time"),
     _optional("service_start_time"),
     _optional("service_stop_time"),
+    _level(),
     _ebrim(),
+    Index(None, "class_code", "creation_time"),
+    Index(None, "healthcare_facility_type_code", "creation_time"),
     sqlite_with_rowid=False,
 )
 
@@ -185,6 +213,7 @@ folder = Table(
     _key("entry_uuid"),
     _text("status"),
     _text("last_update_time"),
+    _level(),
     _ebrim(),
     sqlite_with_rowid=False,
 )
@@ -197,11 +226,15 @@ association = Table(
     _text("type"),
     _text("source"),
     _text("target"),
+    Column("status", Text, nullable=False, server_default=APPROVED),
     _ebrim(),
     Index(None, "patient", "source"),
     Index(None, "patient", "target"),
     sqlite_with_rowid=False,
 )
+
+# The attributes that queries across patients ask for: codes of Folders, event codes.
+_ACROSS_PATIENTS = text(f"attribute IN ('{CODE}', '{EVENT}')")
 
 attribute_value = Table(
     "attribute_value",
@@ -210,5 +243,11 @@ attribute_value = Table(
     _key("entry_uuid"),
     _key("attribute"),
     _key("value"),
+    Index(
+        "ix_attribute_value_code",
+        "value",
+        sqlite_where=_ACROSS_PATIENTS,
+        postgresql_where=_ACROSS_PATIENTS,
+    ),
     sqlite_with_rowid=False,
 )
