@@ -14,7 +14,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -36,9 +36,11 @@ from soap.media import MULTIPART, SOAP, SOAP11, parse_media_type
 from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
 from soap.operation import CallContext, Operation
+from soap.outlet import EXTENSION, Outlet
 from soap.service import Outcome, Service
 from soap.xml import parse
 
+OpenOutlet = Callable[[Iterator[bytes]], Awaitable[Outlet]]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -243,16 +245,22 @@ class Call:
         )
 
     async def _stream(self, reply: Reply, stream: Package) -> None:
-        """Send a package, reading ahead by one batch; break off rather than lie."""
+        """Send a package; break off rather than lie."""
         headers: Headers = [(b"content-type", reply.content_type.encode("latin-1", "replace"))]
         if stream.length is not None:
             headers.append((b"content-length", str(stream.length).encode("ascii")))
         await self._send(
             {"type": "http.response.start", "status": reply.status, "headers": headers}
         )
+        open_outlet = self._scope.get("extensions", {}).get(EXTENSION)
         gone = asyncio.ensure_future(self._receive())
         try:
-            await self._send_chunks(stream.chunks(), gone)
+            if open_outlet is not None and stream.length is not None:
+                await self._send_directly(open_outlet, stream.chunks())
+            else:
+                await self._send_chunks(stream.chunks(), gone)
+        except (BrokenPipeError, ConnectionResetError):
+            self._outcome = Outcome.ABORTED
         except Exception as error:  # noqa: BLE001 - logged below
             # Returning without the rest makes the server close the connection: the peer sees
             # a body cut short, never a complete one.
@@ -261,7 +269,18 @@ class Call:
         finally:
             gone.cancel()
 
+    async def _send_directly(self, open_outlet: OpenOutlet, chunks: Iterator[bytes]) -> None:
+        """Let jobs in the pool write to the socket: see ``soap.outlet``."""
+        outlet = await open_outlet(chunks)
+        try:
+            await outlet.run(lambda job: asyncio.wrap_future(self._start(job)), STALL_SECONDS)
+        finally:
+            self._sent = outlet.sent
+            outlet.close()
+        await self._send({"type": "http.response.body", "body": b""})
+
     async def _send_chunks(self, chunks: Iterator[bytes], gone: asyncio.Future[Any]) -> None:
+        """Send through the event loop, reading ahead by one batch."""
         batch = await asyncio.wrap_future(self._start(_batch, chunks))
         while batch:
             ahead = self._start(_batch, chunks)

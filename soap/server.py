@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -26,6 +27,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soap.asgi import Application, Receive, Scope, Send, respond
+from soap.outlet import EXTENSION, Outlet
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head; common servers allow 8 to 64 KiB."""
@@ -53,7 +55,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self._extensions = _tls_extension(self.transport)
+        self._extensions = _tls_extension(self.transport) or {EXTENSION: self.open_outlet}
         self._awaiting_head = True
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -85,6 +87,18 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    async def open_outlet(self, pieces: Iterator[bytes]) -> Outlet:
+        """A way to write ``pieces`` past the event loop, once it has written what it holds.
+
+        Raises OSError when the connection is gone.
+        """
+        self.transport.set_write_buffer_limits(0)  # so that draining means emptying
+        await self.flow.drain()
+        self.transport.set_write_buffer_limits()
+        # What the outlet sends is part of the body that uvicorn counts.
+        cast(Any, self.cycle).expected_content_length = 0
+        return Outlet(os.dup(self.transport.get_extra_info("socket").fileno()), pieces)
 
     def _arm(self) -> None:
         if self._head_timer is None:
