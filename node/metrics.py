@@ -68,6 +68,16 @@ def observer(exchanges: Iterable[Any]) -> Callable[[str, str, float, int, int], 
     return observe
 
 
+def response_counter(number: str) -> Callable[[str], None]:
+    """Counts the answers of one transaction, given their status URI."""
+
+    @cache  # three statuses
+    def counter(status: str) -> Counter:
+        return RESPONSES.labels(number, status.rpartition(":")[2])
+
+    return lambda status: counter(status).inc()
+
+
 def exposition() -> bytes:
     """Every figure of the node in the text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

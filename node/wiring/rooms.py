@@ -183,10 +183,12 @@ def _answering(
 ) -> Callable[[Request, CallContext], Response]:
     """``perform`` as a handler: what it logs has the correlation id, what it answers is counted."""
 
+    count = metrics.response_counter(exchange.number)
+
     def handle(request: Request, context: CallContext) -> Response:
         with bound_contextvars(correlation_id=context.correlation_id):
             response = perform(request)
-        metrics.RESPONSES.labels(exchange.number, response.status.rpartition(":")[2]).inc()
+        count(response.status)
         return response
 
     return handle
