@@ -46,6 +46,7 @@ ASSOCIATION = "association"
 
 # Attributes kept in ``attribute_value``.
 AUTHOR = "author"
+AVAILABILITY = "availability"  # documentAvailability, of Offline documents alone
 CODE = "code"
 CONFIDENTIALITY = "confidentiality"
 EVENT = "event"
@@ -168,6 +169,7 @@ revision = Table(
     Column("version", Integer, primary_key=True),
     _text("entry_uuid"),
     _text("patient"),
+    Index(None, "entry_uuid"),
     sqlite_with_rowid=False,
 )
 
@@ -233,8 +235,10 @@ association = Table(
     sqlite_with_rowid=False,
 )
 
-# The attributes that queries across patients ask for: codes of Folders, event codes.
-_ACROSS_PATIENTS = text(f"attribute IN ('{CODE}', '{EVENT}')")
+# The attributes that queries across patients ask for: codes of Folders, event codes. A constant
+# text: the index serves statements that say the very same.
+ACROSS_PATIENTS = text(f"attribute IN ('{CODE}', '{EVENT}')")
+_REFERENCES = text(f"attribute = '{REFERENCE}'")
 
 attribute_value = Table(
     "attribute_value",
@@ -246,8 +250,17 @@ attribute_value = Table(
     Index(
         "ix_attribute_value_code",
         "value",
-        sqlite_where=_ACROSS_PATIENTS,
-        postgresql_where=_ACROSS_PATIENTS,
+        sqlite_where=ACROSS_PATIENTS,
+        postgresql_where=ACROSS_PATIENTS,
+    ),
+    # What a patient's documents refer to: 0.1 ms instead of 25 ms to find one of 5,000, and a
+    # page more to write only for registrations that refer to something.
+    Index(
+        "ix_attribute_value_reference",
+        "patient",
+        "value",
+        sqlite_where=_REFERENCES,
+        postgresql_where=_REFERENCES,
     ),
     sqlite_with_rowid=False,
 )

@@ -2,7 +2,7 @@
 
 Covers the messages of ITI TF-2 3.18 on the wire (query:AdhocQueryRequest, simple SOAP) and
 its audit record (3.18.5). What the parameters mean, and whether they are right, is told by
-``transactions.stored_query``; here they are the sender's text.
+``transactions.query_decoding``; here they are the sender's text.
 """
 
 from __future__ import annotations
@@ -156,19 +156,30 @@ def audit(
     scene: Scene,
 ) -> list[AuditEvent]:
     """The audit record of one query (ITI TF-2 3.18.5)."""
+    return [recorded(ITI_18, request, response, scene)]
+
+
+def recorded(
+    transaction: Transaction[AdhocQueryRequest, AdhocQueryResponse],
+    request: AdhocQueryRequest,
+    response: AdhocQueryResponse | None,
+    scene: Scene,
+) -> AuditEvent:
+    """The audit event of a query by this message, whichever transaction it came by."""
     message = b"".join(write_request(request).body)
-    query = query_object(ITI_18, request.query_id, message, request.home)
+    query = query_object(transaction, request.query_id, message, request.home)
     if (patient_id := _patient_id(request)) is not None:
         scene = replace(scene, patient_id=patient_id)
-    return [query_event(ITI_18, query, response.status if response else None, scene)]
+    return query_event(transaction, query, response.status if response else None, scene)
 
 
 def _patient_id(request: AdhocQueryRequest) -> str | None:
-    """The patient the query names, if it can be read."""
+    """The patient the query names, if it names one and can be read."""
     for name, values in request.parameters:
         if name.endswith(_PATIENT_ID):
-            with suppress(BadCoding, IndexError):
-                return read_value(values[0])[0]
+            with suppress(BadCoding):
+                literals = [literal for value in values for literal in read_value(value)]
+                return literals[0] if len(literals) == 1 else None
     return None
 
 

@@ -26,7 +26,7 @@ from metadata.identifiers import EMPTY_SHA1, ERROR, WARNING
 from metadata.model import DocumentEntry
 from soap.client import SoapClient
 from transactions.iti_43 import DocumentRequest
-from transactions.stored_query import DecodedQuery, decode
+from transactions.query_decoding import DecodedQuery, decode
 
 Peer = Any  # defined in conftest.py, which importlib mode cannot import by name
 EntryOf = Callable[[str, bytes], DocumentEntry]

@@ -19,9 +19,8 @@ from registry import Registry
 from registry.schema import ON_DEMAND, document_entry, patient
 from registry.search import DOCUMENTS
 from transactions.iti_18 import AdhocQueryRequest
+from transactions.query_decoding import DecodedQuery, decode
 from transactions.stored_query import (
-    DecodedQuery,
-    decode,
     find_documents,
     find_documents_by_reference_id,
     find_submission_sets,
@@ -336,8 +335,9 @@ def test_more_criteria_than_a_statement_can_hold_are_refused(house: Any) -> None
     def request(times: int) -> AdhocQueryRequest:
         return find_documents(house.patient, event_code_list=[[house.code("a")]] * times)
 
-    assert titles(house, request(98)) == {"mine"}
-    assert house.query_errors(request(99)) == ["XDSRegistryError"]  # status and type count too
+    assert titles(house, request(97)) == {"mine"}
+    # Status, type and level count too.
+    assert house.query_errors(request(98)) == ["XDSRegistryError"]
 
 
 def test_object_ref_and_leaf_class_name_the_same_objects(house: Any) -> None:
