@@ -16,14 +16,11 @@ from metadata.datatypes import CX
 from metadata.model import Association
 from registry.links import Link
 from registry.lookup import Located
+from transactions.iti_18 import AT_ONCE
 
 # (entry_uuid, patient, survivor[, ebrim]): see ``registry.search``.
 Hit = Sequence[Any]
 ENTRY_UUID, PATIENT, SURVIVOR, EBRIM = range(4)
-
-# Hits rendered at once: some 3 MB of whole objects. Beyond it the sender would wait, and the
-# memory would hold every fragment a second time.
-AT_ONCE = 500
 
 
 def association_hits(links: Iterable[Link]) -> list[Hit]:

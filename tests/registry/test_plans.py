@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import ClauseElement, Connection, text
+from sqlalchemy import ClauseElement, Connection, Index, text
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from metadata import identifiers as xds
@@ -26,8 +26,8 @@ PATIENTS, EACH = 200, 10
 # The first column of every index.
 LEADING = {
     str(index.name): next(iter(index.columns)).name
-    for table in METADATA.tables.values()
-    for index in (*table.indexes, table.primary_key)
+    for table in METADATA.sorted_tables
+    for index in cast(list[Index], [*table.indexes, table.primary_key])
 }
 
 Ran = list[tuple[Statement, Mapping[str, Any]]]
