@@ -15,6 +15,7 @@ from registry.links import Links
 from registry.lookup import Located, locate, locate_unique_ids, locate_versions
 from registry.rows import STATUSES
 from registry.search import Search
+from registry.statement import Parameters, Statement
 from transactions.query_decoding import DecodedQuery
 
 Found = TypeVar("Found", bound=Collection[Any])
@@ -47,12 +48,12 @@ class Asked:
         """The patient's objects that meet the criteria: one statement."""
         patient_id = CX(self.decoded.patient_id or "").normalised()
         parameters: dict[str, Any] = {"patient": patient_id, "limit": self.limit + 1}
-        return search.of_patient(self.decoded, parameters).rows(self.connection, parameters)
+        return self._hits(search.of_patient(self.decoded, parameters), parameters)
 
     def across_patients(self, search: Search) -> list[Hit]:
         """The objects of several or all patients that meet the criteria: one statement."""
         parameters: dict[str, Any] = {"limit": self.limit + 1}
-        return search.across_patients(self.decoded, parameters).rows(self.connection, parameters)
+        return self._hits(search.across_patients(self.decoded, parameters), parameters)
 
     def at(self, search: Search, places: Collection[Located]) -> list[Hit]:
         """The objects at these places that meet the criteria: one statement."""
@@ -63,7 +64,11 @@ class Asked:
             "ids": [place.entry_uuid for place in places],
             "limit": self.limit + 1,
         }
-        return search.by_id(self.decoded, parameters).rows(self.connection, parameters)
+        return self._hits(search.by_id(self.decoded, parameters), parameters)
+
+    def _hits(self, statement: Statement, parameters: Parameters) -> list[Hit]:
+        fetch = statement.many if self.decoded.leaf_class else statement.rows
+        return fetch(self.connection, parameters)
 
     def named(self, kind: str) -> list[Located]:
         """The objects of ``kind`` that the query names by entryUUID, uniqueId or logicalID."""

@@ -120,7 +120,7 @@ class Links:
             "types": types,
             "limit": self.limit,
         }
-        return [Link(*row) for row in statement.rows(self.connection, parameters)]
+        return [Link(*row) for row in statement.many(self.connection, parameters)]
 
 
 def _ends(

@@ -268,13 +268,13 @@ def _criteria(decoded: DecodedQuery) -> Iterator[tuple[str, int, Any]]:
     for key, groups in decoded.text_criteria.items():
         read = _READINGS.get(key, list)
         for number, texts in enumerate(groups):
-            yield _exactly(key, texts), number, read(texts)
+            name = "reference_id" if key == "reference_id_list" and _exact(texts) else key
+            yield name, number, read(texts)
 
 
-def _exactly(key: str, texts: Sequence[str]) -> str:
-    """References without wildcards are looked up, not compared with all of a patient's."""
-    exact = key == "reference_id_list" and not any("%" in text or "_" in text for text in texts)
-    return "reference_id" if exact else key
+def _exact(texts: Sequence[str]) -> bool:
+    """Whether none is a pattern: such references are looked up, not compared one by one."""
+    return not any("%" in text or "_" in text for text in texts)
 
 
 def normalised(patient_ids: Sequence[str]) -> list[str]:

@@ -23,7 +23,8 @@ from soap.envelope import write_request
 from transactions.iti_18 import ITI_18, AdhocQueryRequest, AdhocQueryResponse
 from transactions.stored_query import find_documents
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 MANY = 50_000
 STATUS = Path("/proc/self/status")
 
@@ -117,15 +118,15 @@ def registry(house: Any) -> Registry:
 
 
 @pytest.fixture
-def many(house: Any) -> Callable[[int], None]:
+def many(house: Any) -> Callable[..., None]:
     """Give the patient so many documents."""
 
-    def make(count: int) -> None:
+    def make(count: int, fragment: bytes = b"<rim:ExtrinsicObject/>") -> None:
         row = {
             "patient": house.patient,
             "status": "Approved",
             "object_type": "Stable",
-            "ebrim": b"<rim:ExtrinsicObject/>",
+            "ebrim": fragment,
         }
         rows = [{**row, "entry_uuid": f"urn:uuid:{number:036}"} for number in range(count)]
 
@@ -139,7 +140,7 @@ def many(house: Any) -> Callable[[int], None]:
 
 
 def test_fifty_thousand_references_flow_in_little_memory(
-    house: Any, registry: Registry, many: Callable[[int], None]
+    house: Any, registry: Registry, many: Callable[..., None]
 ) -> None:
     if not STATUS.exists():
         pytest.skip("the peak of memory is read from /proc")
@@ -155,8 +156,23 @@ def test_fifty_thousand_references_flow_in_little_memory(
     assert memory("VmHWM") - before <= 64 * MIB
 
 
+def test_thousands_of_whole_objects_are_in_memory_once(
+    house: Any, registry: Registry, many: Callable[..., None]
+) -> None:
+    if not STATUS.exists():
+        pytest.skip("the peak of memory is read from /proc")
+    size = 10 * KIB
+    many(5_000, b"<rim:ExtrinsicObject>%s</rim:ExtrinsicObject>" % (b"x" * size))
+    registry.query(find_documents(house.patient, class_code=[house.code("warm")]))
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = memory("VmRSS")
+    received = ask(registry, find_documents(house.patient))
+    assert received.size > 5_000 * size
+    assert memory("VmHWM") - before <= 1.5 * 5_000 * size
+
+
 def test_a_large_answer_is_judged_before_its_first_byte(
-    house: Any, many: Callable[[int], None]
+    house: Any, many: Callable[..., None]
 ) -> None:
     many(2_000)
     for limit, status in ((2_000, xds.SUCCESS), (1_999, xds.FAILURE)):
