@@ -47,7 +47,9 @@ class Counted(Sequence[bytes]):
 
 @dataclass
 class Received:
-    """What came over the wire, and when."""
+    """What came over the wire, and when: in seconds of this process's own work, since whoever
+    shares the machine does not make the registry slower.
+    """
 
     seconds_to_first_byte: float = 0.0
     made_before_first_byte: int = 0
@@ -78,7 +80,7 @@ def ask(registry: Registry, request: AdhocQueryRequest) -> Received:
         "path": "/registry",
         "headers": [(b"content-type", b"application/soap+xml")],
     }
-    started = time.perf_counter()
+    started = time.process_time()
     incoming: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": body}])
 
     async def receive() -> Any:
@@ -91,7 +93,7 @@ def ask(registry: Registry, request: AdhocQueryRequest) -> Received:
             received.starts.append(message)
             return
         if not received.size:
-            received.seconds_to_first_byte = time.perf_counter() - started
+            received.seconds_to_first_byte = time.process_time() - started
             received.made_before_first_byte = counted[0].made
         received.size += len(message["body"])
         received.references += message["body"].count(b"<rim:ObjectRef ")
