@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain, repeat
 from typing import Any
 
@@ -192,6 +192,6 @@ def _plain(url: str, exchange: Exchange[Any, Any], request: object) -> bytes:
     return http_head(url, content_type, len(body)) + body
 
 
-def _envelope(url: str, exchange: Exchange[Any, Any], body: Sequence[bytes]) -> list[bytes]:
+def _envelope(url: str, exchange: Exchange[Any, Any], body: Iterable[bytes]) -> list[bytes]:
     message_id = f"urn:uuid:{uuid.uuid4()}"
     return write_request(body, action=exchange.action, message_id=message_id, to=url)

@@ -1,5 +1,7 @@
 """The consumer: find a patient's documents, fetch them, open manifests, fetch the images.
 
+Folders, everything of a patient, and what a document is related to are found as well.
+
 Covers the Document Consumer (ITI-18, ITI-43) and the Imaging Document Consumer (RAD-69 by
 way of an XDS-I.b manifest) of ITI TF-1 10.1 and RAD TF-1 18. Plain synchronous calls; one
 ``Consumer`` may serve many threads, as its ``SoapClient`` does.
@@ -26,13 +28,19 @@ from consumer.images import ImageFetch
 from consumer.report import FetchReport, Progress
 from manifest.kos import Manifest, ManifestError, read_manifest
 from metadata.catalogue import RegistryError
-from metadata.identifiers import EMPTY_SHA1, FAILURE
-from metadata.model import DocumentEntry
+from metadata.identifiers import (
+    DOCUMENT_RELATIONSHIPS,
+    EMPTY_SHA1,
+    FAILURE,
+    ON_DEMAND,
+    STABLE,
+)
+from metadata.model import DocumentEntry, Folder, Submission
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from soap.message import MemorySpool, Received, Spool
 from transactions import stored_query
-from transactions.iti_18 import ITI_18, AdhocQueryRequest
+from transactions.iti_18 import ITI_18, AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_43 import (
     ITI_43,
     DocumentRequest,
@@ -40,7 +48,13 @@ from transactions.iti_43 import (
     RetrieveDocumentSetResponse,
 )
 from transactions.rad_69 import RAD_69, RetrieveImagingDocumentSetRequest
-from transactions.stored_query import AllOf, AnyOf, DocumentFilters
+from transactions.stored_query import (
+    AllFilters,
+    AllOf,
+    AnyOf,
+    DocumentFilters,
+    FolderFilters,
+)
 from transactions.transaction import Transaction
 
 Request = TypeVar("Request")
@@ -62,12 +76,31 @@ TRANSFER_SYNTAXES = tuple(
 )
 
 
+_RELATIONSHIPS = tuple(sorted(DOCUMENT_RELATIONSHIPS))
+
+
 class Documents(list[DocumentEntry]):
     """The entries found. ``errors`` came beside them: at a gateway, communities not heard."""
 
     def __init__(self, entries: Sequence[DocumentEntry], errors: Sequence[RegistryError]) -> None:
         super().__init__(entries)
         self.errors = tuple(errors)
+
+
+class Folders(list[Folder]):
+    """The folders found; ``errors`` as for ``Documents``."""
+
+    def __init__(self, folders: Sequence[Folder], errors: Sequence[RegistryError]) -> None:
+        super().__init__(folders)
+        self.errors = tuple(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All that was found of a patient; ``errors`` as for ``Documents``."""
+
+    objects: Submission
+    errors: tuple[RegistryError, ...] = ()
 
 
 def _silent(_progress: Progress) -> None:
@@ -89,13 +122,13 @@ class Consumer:
 
     def find_documents(self, patient_id: str, **filters: Unpack[DocumentFilters]) -> Documents:
         """The approved documents of a patient, or those the filters say (FindDocuments)."""
-        return self._query(stored_query.find_documents(patient_id, **filters))
+        return self._documents(stored_query.find_documents(patient_id, **filters))
 
     def find_by_reference(
         self, patient_id: str, reference_ids: AllOf[str], **filters: Unpack[DocumentFilters]
     ) -> Documents:
         """Those that refer to an order, an accession number, a study (CXi values)."""
-        return self._query(
+        return self._documents(
             stored_query.find_documents_by_reference_id(patient_id, reference_ids, **filters)
         )
 
@@ -107,9 +140,33 @@ class Consumer:
         home: str | None = None,
     ) -> Documents:
         """Documents by their entryUUIDs or by their uniqueIds, whatever their status."""
-        return self._query(
+        return self._documents(
             stored_query.get_documents(entry_uuid=entry_uuid, unique_id=unique_id, home=home)
         )
+
+    def find_folders(self, patient_id: str, **filters: Unpack[FolderFilters]) -> Folders:
+        """The approved folders of a patient, or those the filters say (FindFolders)."""
+        answer = self._query(stored_query.find_folders(patient_id, **filters))
+        return Folders(answer.objects().folders, answer.errors)
+
+    def get_all(self, patient_id: str, **filters: Unpack[AllFilters]) -> Everything:
+        """Everything approved of a patient, and what links it (GetAll)."""
+        answer = self._query(stored_query.get_all(patient_id, **filters))
+        return Everything(answer.objects(), answer.errors)
+
+    def related_documents(
+        self, entry: DocumentEntry, association_types: AnyOf[str] = _RELATIONSHIPS
+    ) -> Documents:
+        """The other documents that ``entry`` is associated with (GetRelatedDocuments)."""
+        request = stored_query.get_related_documents(
+            association_types,
+            entry_uuid=entry.entry_uuid,
+            type=[STABLE, ON_DEMAND],
+            home=entry.home_community_id,
+        )
+        found = self._documents(request)
+        others = [one for one in found if one.entry_uuid != entry.entry_uuid]
+        return Documents(others, found.errors)
 
     def fetch_document(self, entry: DocumentEntry) -> bytes:
         """The bytes of a document, checked against hash and size of its entry."""
@@ -164,11 +221,15 @@ class Consumer:
         )
         return fetch.run()
 
-    def _query(self, request: AdhocQueryRequest) -> Documents:
+    def _documents(self, request: AdhocQueryRequest) -> Documents:
+        answer = self._query(request)
+        return Documents(answer.objects().documents, answer.errors)
+
+    def _query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         answer = self._call(self.registry_url, ITI_18, request)
         if answer.status == FAILURE:
             raise Refused(ITI_18.number, answer.errors)
-        return Documents(answer.objects().documents, answer.errors)
+        return answer
 
     def _fetch(self, entry: DocumentEntry, spool: Callable[[], Spool]) -> Received:
         """The document of ``entry``, as whatever the spool makes of it."""

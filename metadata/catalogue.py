@@ -1,7 +1,7 @@
 """The catalogue of rules: one place for rule -> message -> error code -> severity -> spec.
 
-Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-41, ITI-42, ITI-43 and for
-RAD-69. Stateless rules are applied by ``metadata.ebrim`` and ``metadata.validation``, the
+Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-51, ITI-41, ITI-42, ITI-43 and
+for RAD-69. Stateless rules are applied by ``metadata.ebrim`` and ``metadata.validation``, the
 others by the actor whose store decides. Every code a sender may receive is made here, those
 that an XDR recipient or a gateway sends to these transactions included; ``XDSReplaceFailed``
 is deprecated by the standard and never sent.
@@ -23,6 +23,7 @@ __all__ = ["RULES", "Fault", "RegistryError", "Rule"]
 
 RULES: Final[dict[str, Rule]] = {}
 
+_QUERY = ("ITI-18", "ITI-51")
 _SUBMIT = ("ITI-41", "ITI-42")
 _RETRIEVE = ("ITI-43", "RAD-69")
 # The prefix of a code tells the detecting actor: ITI-41 is judged by a repository.
@@ -301,19 +302,19 @@ PATIENT_AUTHORITY = _rule(
     "patient-authority",
     "patientId {value} of {object} is not of this affinity domain, whose assigning authority "
     "is {expected}",
-    _one("XDSUnknownPatientId", "ITI-18", *_SUBMIT),
+    _one("XDSUnknownPatientId", *_QUERY, *_SUBMIT),
     "ITI TF-3 4.2.3.2.16; ITI TF-2 3.42.4.1.3.3.2",
 )
 UNKNOWN_PATIENT = _rule(
     "unknown-patient",
     "patientId {value} of {object} is not known here: no identity feed has announced it",
-    _one("XDSUnknownPatientId", "ITI-18", *_SUBMIT),
+    _one("XDSUnknownPatientId", *_QUERY, *_SUBMIT),
     "ITI TF-2 3.42.4.1.3.3.2, 3.18.4.1.3",
 )
 MERGED_PATIENT = _rule(
     "merged-patient",
     "patientId {value} of {object} has been merged into another patient",
-    _one("XDSUnknownPatientId", "ITI-18", *_SUBMIT),
+    _one("XDSUnknownPatientId", *_QUERY, *_SUBMIT),
     "ITI TF-2 3.8.4.2.4, 3.42.4.1.3.3.2",
 )
 RELATED_PATIENT_DIFFERS = _rule(
@@ -475,86 +476,86 @@ PARTIAL_TRANSFORM_REPLACE = _partial(
 UNKNOWN_STORED_QUERY = _rule(
     "unknown-stored-query",
     "query {object} is not one of the stored queries of this registry",
-    _one("XDSUnknownStoredQuery", "ITI-18"),
+    _one("XDSUnknownStoredQuery", *_QUERY),
     "ITI TF-2 3.18.4.1.3",
 )
 RETURN_TYPE = _rule(
     "return-type",
     "returnType {value!r} of query {object} is neither LeafClass nor ObjectRef",
-    _one("XDSRegistryError", "ITI-18"),
+    _one("XDSRegistryError", *_QUERY),
     "ITI TF-2 3.18.4.1.2.2",
 )
 PARAMETER_MISSING = _rule(
     "parameter-missing",
     "query {object} needs the parameter {parameter}",
-    _one("XDSStoredQueryMissingParam", "ITI-18"),
+    _one("XDSStoredQueryMissingParam", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.6, 3.18.4.1.2.3.7",
 )
 ALTERNATIVE_MISSING = _rule(
     "alternative-missing",
     "query {object} needs one of the parameters {parameters}",
-    _one("XDSStoredQueryMissingParam", "ITI-18"),
-    "ITI TF-2 3.18.4.1.2.3.7",
+    _one("XDSStoredQueryMissingParam", *_QUERY),
+    "ITI TF-2 3.18.4.1.2.3.7, 3.51.4.1.2.3",
 )
 STATUS_UNKNOWN = _rule(
     "status-unknown",
     "parameter {parameter} of query {object} holds no known status ({value})",
-    _one("XDSStoredQueryMissingParam", "ITI-18"),
+    _one("XDSStoredQueryMissingParam", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.6",
 )
 PARAMETER_VALUES = _rule(
     "parameter-values",
     "parameter {parameter} of query {object} has {count} values; one is allowed",
-    _one("XDSStoredQueryParamNumber", "ITI-18"),
+    _one("XDSStoredQueryParamNumber", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.7",
 )
 PARAMETER_REPEATED = _rule(
     "parameter-repeated",
     "parameter {parameter} of query {object} stands in several Slots, "
     "which only multi-valued attributes allow",
-    _one("XDSStoredQueryParamNumber", "ITI-18"),
+    _one("XDSStoredQueryParamNumber", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.5",
 )
 ALTERNATIVES_BOTH = _rule(
     "alternatives-both",
     "query {object} has several of the parameters {parameters}; one of them is allowed",
-    _one("XDSStoredQueryParamNumber", "ITI-18"),
+    _one("XDSStoredQueryParamNumber", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.7",
 )
 PARAMETER_CODING = _rule(
     "parameter-coding",
     "parameter {parameter} of query {object} is {value!r}: {problem}",
-    _one("XDSRegistryError", "ITI-18"),
+    _one("XDSRegistryError", *_QUERY),
     "ITI TF-2 3.18.4.1.2.3.5",
 )
 NOT_SINGLE_PATIENT = _rule(
     "not-single-patient",
     "the result of query {object} belongs to several patients; ask for ObjectRef",
-    _one("XDSResultNotSinglePatient", "ITI-18", "ITI-43"),
+    _one("XDSResultNotSinglePatient", *_QUERY, "ITI-43"),
     "ITI TF-2 3.18.4.1.2.3.7.5; ITI TF-3 4.2.4.1",
 )
 TOO_MANY_RESULTS = _rule(
     "too-many-results",
     "request {object} has more than {limit} results; ask more narrowly",
-    _one("XDSTooManyResults", "ITI-18", "ITI-43", "RAD-69"),
+    _one("XDSTooManyResults", *_QUERY, "ITI-43", "RAD-69"),
     "ITI TF-3 4.2.4.1",
 )
 HOME_MISSING = _rule(
     "home-missing",
     "request {object} needs a homeCommunityId",
-    _one("XDSMissingHomeCommunityId", "ITI-18", *_RETRIEVE),
+    _one("XDSMissingHomeCommunityId", *_QUERY, *_RETRIEVE),
     "ITI TF-2 3.18.4.1.3, 3.43.4.1.3",
 )
 UNKNOWN_COMMUNITY = _rule(
     "unknown-community",
     "homeCommunityId {value} of request {object} is not known here",
-    _one("XDSUnknownCommunity", "ITI-18", *_RETRIEVE),
+    _one("XDSUnknownCommunity", *_QUERY, *_RETRIEVE),
     "ITI TF-3 4.2.4.1",
 )
 COMMUNITY_UNAVAILABLE = _rule(
     "community-unavailable",
     "community {value} cannot be reached for request {object}",
-    _one("XDSUnavailableCommunity", "ITI-18", *_RETRIEVE),
+    _one("XDSUnavailableCommunity", *_QUERY, *_RETRIEVE),
     "ITI TF-3 4.2.4.1",
 )
 
@@ -593,8 +594,8 @@ TRANSFER_SYNTAX_UNAVAILABLE = _rule(
 
 # --- The state of the actor itself ---------------------------------------------------------------
 
-_ALL = ("ITI-18", *_SUBMIT, *_RETRIEVE)
-_REGISTRY = ("ITI-18", "ITI-42")
+_ALL = (*_QUERY, *_SUBMIT, *_RETRIEVE)
+_REGISTRY = (*_QUERY, "ITI-42")
 
 
 def _by_actor(suffix: str) -> dict[str, str]:
@@ -618,7 +619,11 @@ OUT_OF_RESOURCES = _rule(
 BODY_UNREADABLE = _rule(
     "body-unreadable",
     "{object}: the message does not follow its schema: {problem}",
-    {**_METADATA, "ITI-18": "XDSRegistryError", **_one("XDSRepositoryError", *_RETRIEVE)},
+    {
+        **_METADATA,
+        **_one("XDSRegistryError", *_QUERY),
+        **_one("XDSRepositoryError", *_RETRIEVE),
+    },
     "ITI TF-2 3.18.4.1.2, 3.41.4.1.2, 3.42.4.1.2, 3.43.4.1.2; RAD TF-2 4.69.4.1.2",
 )
 INTERNAL = _rule(

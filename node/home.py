@@ -9,7 +9,7 @@ from soap.asgi import Receive, Scope, Send, header, respond
 from soap.page import HEADERS, choose_language
 
 TITLES = {
-    "/registry": "Document Registry (ITI-18, ITI-42)",
+    "/registry": "Document Registry (ITI-18, ITI-42, ITI-51)",
     "/repository": "Document Repository (ITI-41, ITI-43)",
     "/imaging": "Imaging Document Source (RAD-69)",
 }

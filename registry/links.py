@@ -6,7 +6,8 @@ object leads through ``lookup.patients_around``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
@@ -37,15 +38,16 @@ _LINKS = (
     select(
         association.c.entry_uuid, association.c.source, association.c.target, association.c.ebrim
     )
-    .where(among(association.c.patient, "patients"))
+    .where(among(association.c.patient, "patients"), among(association.c.status, "statuses"))
     .limit(bindparam("limit"))
 )
-_FROM = Statement(_LINKS.where(among(association.c.source, "ids")))
-_TO = Statement(_LINKS.where(among(association.c.target, "ids")))
+_FROM = _LINKS.where(among(association.c.source, "ids"))
+_TO = _LINKS.where(among(association.c.target, "ids"))
+_TOUCHING = (Statement(_FROM), Statement(_TO))
+_RELATING = tuple(Statement(end.where(among(association.c.type, "types"))) for end in (_FROM, _TO))
 _BY_ID = Statement(_LINKS.where(among(association.c.entry_uuid, "ids")))
-_MEMBERS = Statement(
-    _LINKS.where(among(association.c.source, "ids"), association.c.type == HAS_MEMBER)
-)
+_MEMBERS = Statement(_FROM.where(association.c.type == HAS_MEMBER))
+_HOLDERS = Statement(_TO.where(association.c.type == HAS_MEMBER))
 
 
 def linked_to(
@@ -62,30 +64,63 @@ def linked_from(
     return _ends(connection, _ENDS_BY_SOURCE, objects, types)
 
 
-def touching(connection: Connection, objects: Collection[Located], limit: int) -> list[Link]:
-    """The associations with one of ``objects`` at either end, each once.
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The associations a query may show: those with one of ``statuses``.
 
-    At most ``limit`` from each end.
+    Every method gives at most ``limit``, from each end where it asks for both.
     """
-    if not objects:
-        return []
-    patients = patients_around(connection, objects)
-    found = [
-        link
-        for statement in (_FROM, _TO)
-        for link in _links(connection, statement, patients, objects, limit)
-    ]
-    return list({link.entry_uuid: link for link in found}.values())
 
+    connection: Connection
+    statuses: Sequence[str]
+    limit: int
 
-def members_of(connection: Connection, sets: Collection[Located], limit: int) -> list[Link]:
-    """What ties the members of SubmissionSets to them: always kept under the set's patient."""
-    return _links(connection, _MEMBERS, {one.patient for one in sets}, sets, limit)
+    def touching(self, objects: Collection[Located], types: Sequence[str] = ()) -> list[Link]:
+        """Those with one of ``objects`` at either end, each once; of ``types``, if given."""
+        patients = self._around(objects)
+        found = [
+            link
+            for statement in (_RELATING if types else _TOUCHING)
+            for link in self._links(statement, patients, objects, types)
+        ]
+        return list({link.entry_uuid: link for link in found}.values())
 
+    def members_of_sets(self, sets: Collection[Located]) -> list[Link]:
+        """What ties members to SubmissionSets: always kept under the set's patient."""
+        return self._links(_MEMBERS, {one.patient for one in sets}, sets)
 
-def by_id(connection: Connection, found: Collection[Located], limit: int) -> list[Link]:
-    """The associations at these places."""
-    return _links(connection, _BY_ID, {one.patient for one in found}, found, limit)
+    def members_of_folders(self, folders: Collection[Located]) -> list[Link]:
+        """What ties members to Folders."""
+        return self._links(_MEMBERS, self._around(folders), folders)
+
+    def holders_of(self, objects: Collection[Located]) -> list[Link]:
+        """What ties ``objects`` to the SubmissionSets and Folders that hold them."""
+        return self._links(_HOLDERS, self._around(objects), objects)
+
+    def by_id(self, found: Collection[Located]) -> list[Link]:
+        """Those at these places."""
+        return self._links(_BY_ID, {one.patient for one in found}, found)
+
+    def _around(self, objects: Collection[Located]) -> list[str]:
+        return patients_around(self.connection, objects) if objects else []
+
+    def _links(
+        self,
+        statement: Statement,
+        patients: Iterable[str],
+        objects: Collection[Located],
+        types: Sequence[str] = (),
+    ) -> list[Link]:
+        if not objects or not self.statuses:
+            return []
+        parameters = {
+            "patients": sorted(patients),
+            "ids": [found.entry_uuid for found in objects],
+            "statuses": self.statuses,
+            "types": types,
+            "limit": self.limit,
+        }
+        return [Link(*row) for row in statement.many(self.connection, parameters)]
 
 
 def _ends(
@@ -102,20 +137,3 @@ def _ends(
         "ids": [found.entry_uuid for found in objects],
     }
     return [(source, target) for source, target in statement.rows(connection, parameters)]
-
-
-def _links(
-    connection: Connection,
-    statement: Statement,
-    patients: Iterable[str],
-    objects: Collection[Located],
-    limit: int,
-) -> list[Link]:
-    if not objects:
-        return []
-    parameters = {
-        "patients": sorted(patients),
-        "ids": [found.entry_uuid for found in objects],
-        "limit": limit,
-    }
-    return [Link(*row) for row in statement.rows(connection, parameters)]

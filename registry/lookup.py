@@ -10,10 +10,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, literal, select, text
+from sqlalchemy import Connection, bindparam, exists, select, text
 
 from registry.operators import among
-from registry.schema import DOCUMENT, identity, namesake, object_, patient, reach
+from registry.schema import (
+    SUBMISSION_SET,
+    identity,
+    namesake,
+    object_,
+    patient,
+    reach,
+    revision,
+)
 from registry.statement import Statement
 
 _LOCATED = select(
@@ -26,9 +34,22 @@ _BY_UNIQUE_ID = Statement(
     .where(among(identity.c.unique_id, "ids"), identity.c.kind == bindparam("kind"))
 )
 _NAMESAKES = Statement(
-    select(namesake.c.entry_uuid, literal(DOCUMENT), namesake.c.patient, patient.c.survivor)
-    .join_from(namesake, patient, patient.c.id == namesake.c.patient)
-    .where(among(namesake.c.unique_id, "ids"))
+    select(namesake.c.entry_uuid, identity.c.kind, namesake.c.patient, patient.c.survivor)
+    .join_from(namesake, identity, identity.c.unique_id == namesake.c.unique_id)
+    .join(patient, patient.c.id == namesake.c.patient)
+    .where(among(namesake.c.unique_id, "ids"), identity.c.kind == bindparam("kind"))
+)
+_VERSIONS = Statement(
+    _LOCATED.join(revision, revision.c.entry_uuid == object_.c.entry_uuid).where(
+        among(revision.c.logical_id, "ids"), object_.c.kind == bindparam("kind")
+    )
+)
+_ONLY_VERSIONS = Statement(
+    _LOCATED.where(
+        among(object_.c.entry_uuid, "ids"),
+        object_.c.kind == bindparam("kind"),
+        ~exists().where(revision.c.entry_uuid == object_.c.entry_uuid),
+    )
 )
 _REACH = Statement(select(reach.c.patient).distinct().where(among(reach.c.entry_uuid, "ids")))
 # A rival that makes the same reach known serves as well.
@@ -61,12 +82,24 @@ def locate(connection: Connection, entry_uuids: Collection[str]) -> dict[str, Lo
 def locate_unique_ids(
     connection: Connection, unique_ids: Collection[str], kind: str
 ) -> list[Located]:
-    """The objects of one kind with one of ``unique_ids``: possibly several documents each."""
-    ids = list(unique_ids)
-    rows = _BY_UNIQUE_ID.rows(connection, {"ids": ids, "kind": kind})
-    if kind == DOCUMENT:
-        rows += _NAMESAKES.rows(connection, {"ids": ids})
+    """The objects of one kind with one of ``unique_ids``.
+
+    Possibly several each: documents of one content, versions of one document or folder.
+    """
+    parameters = {"ids": list(unique_ids), "kind": kind}
+    rows = _BY_UNIQUE_ID.rows(connection, parameters)
+    if kind != SUBMISSION_SET:
+        rows += _NAMESAKES.rows(connection, parameters)
     return [Located(*row) for row in rows]
+
+
+def locate_versions(
+    connection: Connection, logical_ids: Collection[str], kind: str
+) -> list[Located]:
+    """Every version of the objects of one kind with one of ``logical_ids``."""
+    parameters = {"ids": list(logical_ids), "kind": kind}
+    found = (statement.rows(connection, parameters) for statement in (_VERSIONS, _ONLY_VERSIONS))
+    return [Located(*row) for rows in found for row in rows]
 
 
 def patients_around(connection: Connection, objects: Iterable[Located]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 out."""
+"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 and ITI-51 out."""
 
 from __future__ import annotations
 
@@ -37,3 +37,7 @@ class Registry:
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""
         return self._querier.query(request)
+
+    def query_patients(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
+        """Multi-Patient Stored Query, ITI-51: see ``registry.queries``."""
+        return self._querier.query_patients(request)

@@ -169,6 +169,8 @@ def _values(
         yield schema.CONFIDENTIALITY, map(coded, obj.confidentiality_code)
         yield schema.EVENT, map(coded, obj.event_code_list)
         yield schema.REFERENCE, obj.reference_id_list
+        if obj.document_availability == OFFLINE:
+            yield schema.AVAILABILITY, [OFFLINE]
 
 
 def _persons(authors: Iterable[Author]) -> Iterator[str]:

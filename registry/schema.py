@@ -18,7 +18,8 @@ What lies where, and why:
 - Attributes with several values that queries ask for stand in ``attribute_value``, which serves
   DocumentEntries, SubmissionSets and Folders alike.
 - Three indexes do not lead with the patient: they serve the queries across patients (ITI-51),
-  which name none.
+  which name none. Two indexes hold the rows of some attributes only, and serve the statements
+  that name these attributes as constants.
 
 On SQLite all but ``patient`` are WITHOUT ROWID: the row lies in its primary key, so a patient's
 objects are read in one walk, and a registration writes 27 pages instead of 34.
@@ -46,6 +47,7 @@ ASSOCIATION = "association"
 
 # Attributes kept in ``attribute_value``.
 AUTHOR = "author"
+AVAILABILITY = "availability"  # documentAvailability, of Offline documents alone
 CODE = "code"
 CONFIDENTIALITY = "confidentiality"
 EVENT = "event"
@@ -168,6 +170,7 @@ revision = Table(
     Column("version", Integer, primary_key=True),
     _text("entry_uuid"),
     _text("patient"),
+    Index(None, "entry_uuid"),
     sqlite_with_rowid=False,
 )
 
@@ -233,8 +236,10 @@ association = Table(
     sqlite_with_rowid=False,
 )
 
-# The attributes that queries across patients ask for: codes of Folders, event codes.
-_ACROSS_PATIENTS = text(f"attribute IN ('{CODE}', '{EVENT}')")
+# The attributes that queries across patients ask for: codes of Folders, event codes. A constant
+# text: the index serves statements that say the very same.
+ACROSS_PATIENTS = text(f"attribute IN ('{CODE}', '{EVENT}')")
+_REFERENCES = text(f"attribute = '{REFERENCE}'")
 
 attribute_value = Table(
     "attribute_value",
@@ -246,8 +251,18 @@ attribute_value = Table(
     Index(
         "ix_attribute_value_code",
         "value",
-        sqlite_where=_ACROSS_PATIENTS,
-        postgresql_where=_ACROSS_PATIENTS,
+        sqlite_where=ACROSS_PATIENTS,
+        postgresql_where=ACROSS_PATIENTS,
+    ),
+    # What a patient's documents refer to: of 5,000 documents one is found in 0.1 ms, not in 5.
+    # It costs registrations that refer to something 3 pages of 35 and 2 % of their time, all
+    # others nothing.
+    Index(
+        "ix_attribute_value_reference",
+        "patient",
+        "value",
+        sqlite_where=_REFERENCES,
+        postgresql_where=_REFERENCES,
     ),
     sqlite_with_rowid=False,
 )

@@ -14,7 +14,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -57,13 +57,25 @@ logger = logging.getLogger("soap.call")
 
 
 @dataclass(slots=True)
+class Streamed:
+    """An envelope that is sent while it is made."""
+
+    pieces: Iterable[bytes]
+    length: int | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes, once; raises what making them raises."""
+        return iter(self.pieces)
+
+
+@dataclass(slots=True)
 class Reply:
-    """An answer ready to go: bytes, or a package to stream."""
+    """An answer ready to go: bytes, or a stream of them."""
 
     status: int
     content_type: str
     body: bytes = b""
-    stream: Package | None = None
+    stream: Package | Streamed | None = None
 
 
 class Call:
@@ -198,6 +210,8 @@ class Call:
             return _wrap(200, package(envelope, outgoing.parts, action=action))
         if not isinstance(outgoing.parts, Sequence) or outgoing.parts:
             raise TypeError(f"{action} carries attachments but does not travel as MTOM")
+        if not isinstance(envelope, Sequence):
+            return Reply(200, _soap_type(action), stream=Streamed(envelope))
         return Reply(200, _soap_type(action), b"".join(envelope))
 
     def _fault(self, fault: SoapFault) -> Reply:
@@ -244,8 +258,8 @@ class Call:
             self._send, reply.status, reply.body, content_type=reply.content_type, headers=headers
         )
 
-    async def _stream(self, reply: Reply, stream: Package) -> None:
-        """Send a package; break off rather than lie."""
+    async def _stream(self, reply: Reply, stream: Package | Streamed) -> None:
+        """Send a stream; break off rather than lie."""
         headers: Headers = [(b"content-type", reply.content_type.encode("latin-1", "replace"))]
         if stream.length is not None:
             headers.append((b"content-length", str(stream.length).encode("ascii")))

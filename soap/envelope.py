@@ -8,8 +8,9 @@ one that must be understood is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from xml.sax.saxutils import escape
 
 from lxml import etree
@@ -146,16 +147,22 @@ def require_addressing(envelope: Envelope) -> None:
 
 
 def write_response(
-    body: Sequence[bytes], *, action: str, relates_to: str | None, headers: str = ""
-) -> list[bytes]:
-    """The pieces of a response: its Action, what it relates to, further headers, its body."""
+    body: Iterable[bytes], *, action: str, relates_to: str | None, headers: str = ""
+) -> Iterable[bytes]:
+    """The pieces of a response: its Action, what it relates to, further headers, its body.
+
+    They are a Sequence if those of the body are.
+    """
     head = f"{_OPEN}{escape(action)}</wsa:Action>"
     if relates_to:
         head += f"<wsa:RelatesTo>{escape(relates_to)}</wsa:RelatesTo>"
-    return [f"{head}{headers}</soap:Header><soap:Body>".encode(), *body, _CLOSE]
+    opening = f"{head}{headers}</soap:Header><soap:Body>".encode()
+    if isinstance(body, Sequence):
+        return [opening, *body, _CLOSE]
+    return chain([opening], body, [_CLOSE])
 
 
-def write_request(body: Sequence[bytes], *, action: str, message_id: str, to: str) -> list[bytes]:
+def write_request(body: Iterable[bytes], *, action: str, message_id: str, to: str) -> list[bytes]:
     """The pieces of a request that wants its answer on the same connection (V.3.2.2)."""
     head = (
         f"{_OPEN}{escape(action)}</wsa:Action><wsa:MessageID>{escape(message_id)}</wsa:MessageID>"
@@ -164,7 +171,7 @@ def write_request(body: Sequence[bytes], *, action: str, message_id: str, to: st
     return [head.encode(), *body, _CLOSE]
 
 
-def write_fault(fault: SoapFault, *, relates_to: str | None) -> list[bytes]:
+def write_fault(fault: SoapFault, *, relates_to: str | None) -> Iterable[bytes]:
     """The pieces of the message that carries ``fault``."""
     subcode = ""
     if fault.subcode is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
@@ -185,8 +185,9 @@ class Outgoing:
     """A message to send: the body's serialised XML, in pieces, and its attachments.
 
     ``body`` holds exactly one element in UTF-8 without an XML declaration; pieces are
-    joined on the wire, never copied into one another.
+    joined on the wire, never copied into one another. A response's body may be an iterator:
+    then it is sent while it is made, and breaks off if making it fails.
     """
 
-    body: Sequence[bytes]
+    body: Iterable[bytes]
     parts: Iterable[Part] = ()

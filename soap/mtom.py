@@ -169,10 +169,10 @@ def bare_id(value: str) -> str:
 class Package:
     """A multipart/related message ready to be sent.
 
-    ``length`` is None when the parts are a stream whose sizes are not known beforehand.
+    ``length`` is None when the envelope or the parts are a stream of a size not known beforehand.
     """
 
-    envelope: Sequence[bytes]
+    envelope: Iterable[bytes]
     parts: Iterable[Part]
     boundary: str
     content_type: str
@@ -206,7 +206,7 @@ class Package:
         return f"\r\n--{self.boundary}--\r\n".encode()
 
 
-def package(envelope: Sequence[bytes], parts: Iterable[Part], *, action: str) -> Package:
+def package(envelope: Iterable[bytes], parts: Iterable[Part], *, action: str) -> Package:
     """Wrap an envelope and its parts; the boundary is random, so no content can hold it."""
     boundary = f"MIMEBoundary_{uuid.uuid4().hex}"
     content_type = (
@@ -214,7 +214,7 @@ def package(envelope: Sequence[bytes], parts: Iterable[Part], *, action: str) ->
         f'boundary="{boundary}"; action="{action}"'
     )
     unsized = Package(envelope, parts, boundary, content_type, None)
-    if not isinstance(parts, Sequence):
+    if not isinstance(parts, Sequence) or not isinstance(envelope, Sequence):
         return unsized
     return Package(envelope, parts, boundary, content_type, _length(unsized, parts))
 

@@ -1,224 +1,68 @@
-"""What a request of a stored query means, and how to ask one: both by the same tables.
+"""How to ask a stored query: a function for each, in the words of the model.
 
-Covers ITI TF-2 3.18.4.1.2.3: coding of values, AND and OR, required and alternative
-parameters. The queries are listed in ``transactions.query_catalogue``, their wire format is
-in ``transactions.iti_18``; running them is the registry's affair.
+Covers the queries of ITI-18 (ITI TF-2 3.18.4.1.2.3.7) and ITI-51 (3.51.4.1.2.3). They are
+listed in ``transactions.query_catalogue``; what a request means is read by
+``transactions.query_decoding``, its wire format is in ``transactions.iti_18``.
 
-A filter that may be repeated (event code, confidentiality code, reference id) takes either
-values, any of which may match, or groups of values, one of each of which must.
+A filter that may be repeated (event code, confidentiality code, folder code, reference id)
+takes either values, any of which may match, or groups of values, one of each of which must.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypedDict, TypeVar, Unpack, cast
 
-from metadata import catalogue as rules
-from metadata.catalogue import Fault, Rule
-from metadata.datatypes import CX, DTM
-from metadata.identifiers import APPROVED, DEPRECATED, STABLE
+from metadata.identifiers import APPROVED
 from metadata.model import Code
-from transactions.iti_18 import LEAF_CLASS, OBJECT_REF, AdhocQueryRequest
-from transactions.query_catalogue import (
-    FIND_DOCUMENTS,
-    FIND_DOCUMENTS_BY_REFERENCE_ID,
-    FIND_SUBMISSION_SETS,
-    GET_ASSOCIATIONS,
-    GET_DOCUMENTS,
-    GET_SUBMISSION_SET_AND_CONTENTS,
-    STORED_QUERIES,
-    Kind,
-    Parameter,
-    StoredQuery,
-)
-from transactions.query_values import BadCoding, quote, read_value, write_lists
-
-Criterion = tuple[tuple[str, ...], ...]
-CodeCriterion = tuple[tuple[Code, ...], ...]
+from transactions import query_catalogue as queries
+from transactions.iti_18 import LEAF_CLASS, AdhocQueryRequest
+from transactions.query_catalogue import Kind, Parameter, StoredQuery
+from transactions.query_values import quote, write_lists
 
 Value = TypeVar("Value", str, Code)
 AnyOf = Sequence[Value]
 AllOf = Sequence[Value] | Sequence[Sequence[Value]]
 
-
-@dataclass(frozen=True, slots=True)
-class DecodedQuery:
-    """What a request means: every parameter's values as AND of ORs, keyed by parameter key."""
-
-    query: StoredQuery
-    leaf_class: bool
-    home: str | None
-    text_criteria: Mapping[str, Criterion]
-    code_criteria: Mapping[str, CodeCriterion]
-
-    @property
-    def patient_id(self) -> CX | None:
-        """The patient the query is about, if it names one."""
-        value = self.text("patient_id")
-        return None if value is None else CX(value)
-
-    def text(self, key: str) -> str | None:
-        """The value of a single-valued parameter, None when absent."""
-        groups = self.text_criteria.get(key)
-        return groups[0][0] if groups else None
-
-    def time(self, key: str) -> DTM | None:
-        """The value of a time parameter, None when absent."""
-        value = self.text(key)
-        return None if value is None else DTM(value)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """The values of a parameter, any of which may match; empty when absent."""
-        groups = self.text_criteria.get(key)
-        return groups[0] if groups else ()
-
-    def text_groups(self, key: str) -> Criterion:
-        """The groups of a conjunctive parameter: one of each must match; empty when absent."""
-        return self.text_criteria.get(key, ())
-
-    def codes(self, key: str) -> tuple[Code, ...]:
-        """The codes of a parameter, any of which may match; empty when absent."""
-        groups = self.code_criteria.get(key)
-        return groups[0] if groups else ()
-
-    def code_groups(self, key: str) -> CodeCriterion:
-        """The groups of a conjunctive coded parameter; empty when absent."""
-        return self.code_criteria.get(key, ())
+_BARE = (Kind.FROM, Kind.TO, Kind.LEVEL)  # kinds whose literals are numbers
 
 
-_KNOWN_STATUSES = frozenset({APPROVED, DEPRECATED})
+class Level(TypedDict, total=False):
+    """``metadata_level`` 2 shows what only Metadata Update knows of; 1 when absent."""
+
+    metadata_level: int
 
 
-def decode(request: AdhocQueryRequest) -> DecodedQuery | list[Fault]:
-    """What the request means, or everything that is wrong with it.
+class LinkFilters(Level, total=False):
+    """What narrows the associations in an answer."""
 
-    Unknown parameters and unknown statuses are ignored, as the standard wants.
-    """
-    query = STORED_QUERIES.get(request.query_id.lower())
-    if query is None:
-        return [Fault(rules.UNKNOWN_STORED_QUERY, request.query_id)]
-    decoder = _Decoder(query)
-    decoder.check_return_type(request.return_type)
-    sent: dict[str, list[Sequence[str]]] = {}
-    for slot, values in request.parameters:
-        sent.setdefault(slot, []).append(values)
-    for parameter in query.parameters:
-        slots = sent.get(parameter.slot)
-        if slots and any(slots):
-            decoder.take(parameter, slots)
-        else:
-            decoder.do_without(parameter)
-    decoder.check_alternatives()
-    if decoder.faults:
-        return decoder.faults
-    leaf_class = request.return_type == LEAF_CLASS
-    return DecodedQuery(query, leaf_class, request.home, decoder.texts, decoder.codes)
+    association_status: AnyOf[str]
 
 
-class _Decoder:
-    """Collects the criteria and the faults of one request, parameter by parameter."""
+class TypeFilter(LinkFilters, total=False):
+    """``type`` is the objectType of documents, Stable when absent."""
 
-    def __init__(self, query: StoredQuery) -> None:
-        self.query = query
-        self.texts: dict[str, Criterion] = {}
-        self.codes: dict[str, CodeCriterion] = {}
-        self.faults: list[Fault] = []
-        self.given: set[str] = set()  # keys of the parameters sent, rightly or wrongly
-
-    def check_return_type(self, return_type: str) -> None:
-        """LeafClass or ObjectRef; the schema knows two more, which ITI-18 does not."""
-        if return_type not in (LEAF_CLASS, OBJECT_REF):
-            self._fault(rules.RETURN_TYPE, value=return_type)
-
-    def check_alternatives(self) -> None:
-        """Exactly one of the alternatives must have been given."""
-        parameters = [one for one in self.query.parameters if one.key in self.query.alternatives]
-        given = sum(one.key in self.given for one in parameters)
-        if parameters and given != 1:
-            slots = ", ".join(one.slot for one in parameters)
-            rule = rules.ALTERNATIVES_BOTH if given else rules.ALTERNATIVE_MISSING
-            self._fault(rule, parameters=slots)
-
-    def take(self, parameter: Parameter, slots: Sequence[Sequence[str]]) -> None:
-        """Decode the slots that carry ``parameter``."""
-        self.given.add(parameter.key)
-        try:
-            groups = [group for values in slots if (group := _literals(values))]
-            if self._right_number(parameter, groups):
-                self._keep(parameter, groups)
-        except BadCoding as error:
-            self._fault(
-                rules.PARAMETER_CODING,
-                parameter=parameter.slot,
-                value=error.value,
-                problem=error.problem,
-            )
-
-    def do_without(self, parameter: Parameter) -> None:
-        """What it means that ``parameter`` was not sent."""
-        if parameter.required:
-            self._fault(rules.PARAMETER_MISSING, parameter=parameter.slot)
-        elif parameter.kind is Kind.TYPE:
-            self.texts[parameter.key] = ((STABLE,),)
-
-    def _right_number(self, parameter: Parameter, groups: Sequence[Sequence[str]]) -> bool:
-        """Whether the parameter is sent no more often, and with no more values, than it may."""
-        if len(groups) > 1 and not parameter.conjunctive:
-            self._fault(rules.PARAMETER_REPEATED, parameter=parameter.slot)
-            return False
-        if len(groups[0]) > 1 and not parameter.multiple:
-            count = len(groups[0])
-            self._fault(rules.PARAMETER_VALUES, parameter=parameter.slot, count=count)
-            return False
-        return True
-
-    def _keep(self, parameter: Parameter, groups: Sequence[Sequence[str]]) -> None:
-        """Keep the values as what they are; raises BadCoding for one that is not."""
-        if parameter.kind is Kind.CODE:
-            self.codes[parameter.key] = tuple(tuple(map(_code, group)) for group in groups)
-        elif parameter.kind is Kind.STATUS:
-            self._keep_statuses(parameter, groups[0])
-        else:
-            if parameter.kind in (Kind.FROM, Kind.TO):
-                _check_time(groups[0][0])
-            self.texts[parameter.key] = tuple(map(tuple, groups))
-
-    def _keep_statuses(self, parameter: Parameter, statuses: Sequence[str]) -> None:
-        known = tuple(status for status in statuses if status in _KNOWN_STATUSES)
-        if known:
-            self.texts[parameter.key] = (known,)
-        else:
-            value = ", ".join(statuses)
-            self._fault(rules.STATUS_UNKNOWN, parameter=parameter.slot, value=value)
-
-    def _fault(self, rule: Rule, **details: object) -> None:
-        self.faults.append(Fault(rule, self.query.name, **details))
+    type: AnyOf[str]
 
 
-def _literals(values: Iterable[str]) -> list[str]:
-    """The literals of one slot: a list may continue from Value to Value."""
-    return [literal for value in values for literal in read_value(value)]
-
-
-def _code(literal: str) -> Code:
-    match literal.split("^"):
-        case [code, "", scheme] if code and scheme:
-            return Code(code, scheme)
-    raise BadCoding(literal, "expected code^^codingScheme, both parts filled in")
-
-
-def _check_time(literal: str) -> None:
-    if problem := DTM(literal).problem():
-        raise BadCoding(literal, problem)
-
-
-class ContentFilters(TypedDict, total=False):
+class ContentFilters(Level, total=False):
     """What narrows the documents of a container; ``type`` is the objectType."""
 
     format_code: AnyOf[Code]
     confidentiality_code: AllOf[Code]
     type: AnyOf[str]
+
+
+class LinkedContentFilters(ContentFilters, LinkFilters, total=False):
+    """What narrows the documents of a container and what links them."""
+
+
+class AllFilters(LinkedContentFilters, total=False):
+    """What narrows the whole of a patient; each status is Approved when absent."""
+
+    document_status: AnyOf[str]
+    submission_set_status: AnyOf[str]
+    folder_status: AnyOf[str]
 
 
 class DocumentFilters(ContentFilters, total=False):
@@ -241,9 +85,19 @@ class DocumentFilters(ContentFilters, total=False):
     service_stop_time_from: str
     service_stop_time_to: str
     author_person: AnyOf[str]
+    document_availability: AnyOf[str]
 
 
-class SubmissionSetFilters(TypedDict, total=False):
+class FolderFilters(Level, total=False):
+    """What narrows a search for folders; ``status`` and times as for documents."""
+
+    status: AnyOf[str]
+    code_list: AllOf[Code]
+    last_update_time_from: str
+    last_update_time_to: str
+
+
+class SubmissionSetFilters(Level, total=False):
     """What narrows a search for submission sets; ``author_person`` is a pattern."""
 
     status: AnyOf[str]
@@ -259,7 +113,7 @@ def find_documents(
 ) -> AdhocQueryRequest:
     """FindDocuments: the documents of a patient (3.18.4.1.2.3.7.1)."""
     given = {"patient_id": patient_id, "status": [APPROVED], **filters}
-    return encode(FIND_DOCUMENTS, given, return_type)
+    return encode(queries.FIND_DOCUMENTS, given, return_type)
 
 
 def find_documents_by_reference_id(
@@ -276,7 +130,7 @@ def find_documents_by_reference_id(
         "reference_id_list": reference_id_list,
         **filters,
     }
-    return encode(FIND_DOCUMENTS_BY_REFERENCE_ID, given, return_type)
+    return encode(queries.FIND_DOCUMENTS_BY_REFERENCE_ID, given, return_type)
 
 
 def find_submission_sets(
@@ -284,26 +138,87 @@ def find_submission_sets(
 ) -> AdhocQueryRequest:
     """FindSubmissionSets: what was submitted for a patient (3.18.4.1.2.3.7.2)."""
     given = {"patient_id": patient_id, "status": [APPROVED], **filters}
-    return encode(FIND_SUBMISSION_SETS, given, return_type)
+    return encode(queries.FIND_SUBMISSION_SETS, given, return_type)
+
+
+def find_folders(
+    patient_id: str, *, return_type: str = LEAF_CLASS, **filters: Unpack[FolderFilters]
+) -> AdhocQueryRequest:
+    """FindFolders: the folders of a patient (3.18.4.1.2.3.7.3)."""
+    given = {"patient_id": patient_id, "status": [APPROVED], **filters}
+    return encode(queries.FIND_FOLDERS, given, return_type)
+
+
+def get_all(
+    patient_id: str, *, return_type: str = LEAF_CLASS, **filters: Unpack[AllFilters]
+) -> AdhocQueryRequest:
+    """GetAll: everything of a patient, and what links it (3.18.4.1.2.3.7.4)."""
+    statuses = ("document_status", "submission_set_status", "folder_status")
+    given = {"patient_id": patient_id, **{key: [APPROVED] for key in statuses}, **filters}
+    return encode(queries.GET_ALL, given, return_type)
 
 
 def get_documents(
     *,
     entry_uuid: AnyOf[str] = (),
     unique_id: AnyOf[str] = (),
+    logical_id: AnyOf[str] = (),
     return_type: str = LEAF_CLASS,
     home: str | None = None,
+    **level: Unpack[Level],
 ) -> AdhocQueryRequest:
-    """GetDocuments: entries by their entryUUID or their uniqueId, not both (...7.5)."""
-    given = {"entry_uuid": entry_uuid, "unique_id": unique_id}
-    return encode(GET_DOCUMENTS, given, return_type, home)
+    """GetDocuments: by entryUUID, by uniqueId, or all versions by logicalID (...7.5)."""
+    given = {"entry_uuid": entry_uuid, "unique_id": unique_id, "logical_id": logical_id, **level}
+    return encode(queries.GET_DOCUMENTS, given, return_type, home)
+
+
+def get_folders(
+    *,
+    entry_uuid: AnyOf[str] = (),
+    unique_id: AnyOf[str] = (),
+    logical_id: AnyOf[str] = (),
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **level: Unpack[Level],
+) -> AdhocQueryRequest:
+    """GetFolders: by entryUUID, by uniqueId, or all versions by logicalID (...7.6)."""
+    given = {"entry_uuid": entry_uuid, "unique_id": unique_id, "logical_id": logical_id, **level}
+    return encode(queries.GET_FOLDERS, given, return_type, home)
 
 
 def get_associations(
-    uuid: AnyOf[str], *, return_type: str = LEAF_CLASS, home: str | None = None
+    uuid: AnyOf[str],
+    *,
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **filters: Unpack[LinkFilters],
 ) -> AdhocQueryRequest:
     """GetAssociations: what links the objects with these entryUUIDs to others (...7.7)."""
-    return encode(GET_ASSOCIATIONS, {"uuid": uuid}, return_type, home)
+    return encode(queries.GET_ASSOCIATIONS, {"uuid": uuid, **filters}, return_type, home)
+
+
+def get_documents_and_associations(
+    *,
+    entry_uuid: AnyOf[str] = (),
+    unique_id: AnyOf[str] = (),
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **filters: Unpack[LinkFilters],
+) -> AdhocQueryRequest:
+    """GetDocumentsAndAssociations: documents and all that touches them (...7.8)."""
+    given = {"entry_uuid": entry_uuid, "unique_id": unique_id, **filters}
+    return encode(queries.GET_DOCUMENTS_AND_ASSOCIATIONS, given, return_type, home)
+
+
+def get_submission_sets(
+    uuid: AnyOf[str],
+    *,
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **level: Unpack[Level],
+) -> AdhocQueryRequest:
+    """GetSubmissionSets: those that hold these documents or folders (...7.9)."""
+    return encode(queries.GET_SUBMISSION_SETS, {"uuid": uuid, **level}, return_type, home)
 
 
 def get_submission_set_and_contents(
@@ -316,7 +231,74 @@ def get_submission_set_and_contents(
 ) -> AdhocQueryRequest:
     """GetSubmissionSetAndContents, by the entryUUID or the uniqueId, not both (...7.10)."""
     given = {"entry_uuid": entry_uuid, "unique_id": unique_id, **filters}
-    return encode(GET_SUBMISSION_SET_AND_CONTENTS, given, return_type, home)
+    return encode(queries.GET_SUBMISSION_SET_AND_CONTENTS, given, return_type, home)
+
+
+def get_folder_and_contents(
+    *,
+    entry_uuid: str = "",
+    unique_id: str = "",
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **filters: Unpack[LinkedContentFilters],
+) -> AdhocQueryRequest:
+    """GetFolderAndContents, by the entryUUID or the uniqueId, not both (...7.11)."""
+    given = {"entry_uuid": entry_uuid, "unique_id": unique_id, **filters}
+    return encode(queries.GET_FOLDER_AND_CONTENTS, given, return_type, home)
+
+
+def get_folders_for_document(
+    *,
+    entry_uuid: str = "",
+    unique_id: str = "",
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **filters: Unpack[LinkFilters],
+) -> AdhocQueryRequest:
+    """GetFoldersForDocument: the folders that hold a document (...7.12)."""
+    given = {"entry_uuid": entry_uuid, "unique_id": unique_id, **filters}
+    return encode(queries.GET_FOLDERS_FOR_DOCUMENT, given, return_type, home)
+
+
+def get_related_documents(
+    association_types: AnyOf[str],
+    *,
+    entry_uuid: str = "",
+    unique_id: str = "",
+    return_type: str = LEAF_CLASS,
+    home: str | None = None,
+    **filters: Unpack[TypeFilter],
+) -> AdhocQueryRequest:
+    """GetRelatedDocuments: a document and those so associated with it (...7.13)."""
+    given = {
+        "entry_uuid": entry_uuid,
+        "unique_id": unique_id,
+        "association_types": association_types,
+        **filters,
+    }
+    return encode(queries.GET_RELATED_DOCUMENTS, given, return_type, home)
+
+
+def find_documents_for_multiple_patients(
+    patient_ids: AnyOf[str] = (),
+    *,
+    return_type: str = LEAF_CLASS,
+    **filters: Unpack[DocumentFilters],
+) -> AdhocQueryRequest:
+    """FindDocumentsForMultiplePatients, to be sent as ITI-51 (3.51.4.1.2.3.1)."""
+    given = {"patient_id": patient_ids, "status": [APPROVED], **filters}
+    return encode(queries.FIND_DOCUMENTS_FOR_MULTIPLE_PATIENTS, given, return_type)
+
+
+def find_folders_for_multiple_patients(
+    patient_ids: AnyOf[str] = (),
+    *,
+    return_type: str = LEAF_CLASS,
+    **filters: Unpack[FolderFilters],
+) -> AdhocQueryRequest:
+    """FindFoldersForMultiplePatients, to be sent as ITI-51 (3.51.4.1.2.3.2)."""
+    given = {"patient_id": patient_ids, "status": [APPROVED], **filters}
+    return encode(queries.FIND_FOLDERS_FOR_MULTIPLE_PATIENTS, given, return_type)
 
 
 def encode(
@@ -327,8 +309,8 @@ def encode(
 ) -> AdhocQueryRequest:
     """The request that asks ``query`` with these values, keyed by parameter key.
 
-    A value is one text or Code, a sequence of them, or a sequence of sequences; what is empty
-    is left out. Nothing is checked: a wrong request is for the registry to refuse.
+    A value is one text, number or Code, a sequence of them, or a sequence of sequences; what is
+    empty is left out. Nothing is checked: a wrong request is for the registry to refuse.
     """
     slots = []
     for parameter in query.parameters:
@@ -341,6 +323,8 @@ def _groups(value: object) -> list[list[str | Code]]:
     """``value`` as AND of ORs."""
     if not value:
         return []
+    if isinstance(value, int):
+        return [[str(value)]]
     if isinstance(value, str | Code):
         return [[value]]
     members = list(cast(Iterable[object], value))
@@ -357,4 +341,4 @@ def _values(parameter: Parameter, group: Iterable[str | Code]) -> list[str]:
 def _literal(parameter: Parameter, value: str | Code) -> str:
     if isinstance(value, Code):
         return quote(f"{value.code}^^{value.scheme}")
-    return value if parameter.kind in (Kind.FROM, Kind.TO) else quote(value)
+    return value if parameter.kind in _BARE else quote(value)

@@ -38,6 +38,7 @@ from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
+from transactions.iti_51 import ITI_51
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
@@ -127,6 +128,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         "DocumentRegistry",
         # An indexed read of a local file is shorter than a hop to a thread; a network is not.
         Operation(ITI_18, _answering(ITI_18, registry.query), database.backend == "sqlite"),
+        # Across patients a query is long: never in the event loop.
+        Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
     )
     rooms.checks["registry"] = _readable(database)

@@ -15,7 +15,7 @@ from metadata import ebrim
 from metadata.catalogue import RegistryError
 from metadata.datatypes import CX, OID
 from metadata.identifiers import APPROVED, STABLE
-from metadata.model import DocumentEntry, Submission
+from metadata.model import DocumentEntry, Folder, Submission
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
 from soap.message import InMemory
@@ -50,6 +50,7 @@ class Peer:
     """A registry, a repository and an imaging source that answer what a test tells them."""
 
     entries: list[DocumentEntry] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     errors: list[RegistryError] = field(default_factory=list)
     queries: list[AdhocQueryRequest] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Peer:
 
     def query(self, request: AdhocQueryRequest, _context: CallContext) -> AdhocQueryResponse:
         self.queries.append(request)
-        fragments = ebrim.write_objects(Submission(documents=self.entries))
+        fragments = ebrim.write_objects(Submission(documents=self.entries, folders=self.folders))
         return AdhocQueryResponse.of(fragments, self.errors)
 
     def retrieve(

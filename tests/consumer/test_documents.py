@@ -22,11 +22,11 @@ from consumer.errors import (
 from manifest.kos import Manifest
 from metadata.catalogue import RegistryError
 from metadata.datatypes import OID
-from metadata.identifiers import EMPTY_SHA1, ERROR, WARNING
-from metadata.model import DocumentEntry
+from metadata.identifiers import APND, DEPRECATED, EMPTY_SHA1, ERROR, RPLC, WARNING
+from metadata.model import DocumentEntry, Folder
 from soap.client import SoapClient
 from transactions.iti_43 import DocumentRequest
-from transactions.stored_query import DecodedQuery, decode
+from transactions.query_decoding import DecodedQuery, decode
 
 Peer = Any  # defined in conftest.py, which importlib mode cannot import by name
 EntryOf = Callable[[str, bytes], DocumentEntry]
@@ -64,6 +64,44 @@ def test_documents_are_got_by_their_ids(peer: Peer, consumer: Consumer, entry_of
     assert len(consumer.get_documents(unique_id=["1.2.3"], home="urn:oid:1.9")) == 1
     assert meaning(peer).texts("unique_id") == ("1.2.3",)
     assert meaning(peer).home == "urn:oid:1.9"
+
+
+def test_folders_are_found_by_patient_and_filters(peer: Peer, consumer: Consumer) -> None:
+    peer.folders = [Folder("urn:uuid:f", unique_id="1.2.3")]
+    peer.errors = [AN_ERROR]
+    found = consumer.find_folders(PATIENT, last_update_time_from="2026")
+    assert [folder.unique_id for folder in found] == ["1.2.3"]
+    assert found.errors == (AN_ERROR,)
+    assert meaning(peer).query.name == "FindFolders"
+    assert meaning(peer).time("last_update_time_from") == "2026"
+
+
+def test_everything_of_a_patient_is_had_at_once(
+    peer: Peer, consumer: Consumer, entry_of: EntryOf
+) -> None:
+    peer.entries, peer.folders = [entry_of("1.2.3", b"x")], [Folder("urn:uuid:f")]
+    found = consumer.get_all(PATIENT, folder_status=[DEPRECATED])
+    assert (len(found.objects.documents), len(found.objects.folders)) == (1, 1)
+    assert found.errors == ()
+    assert meaning(peer).query.name == "GetAll"
+    assert meaning(peer).texts("folder_status") == (DEPRECATED,)
+
+
+def test_related_documents_are_the_others(
+    peer: Peer, consumer: Consumer, entry_of: EntryOf
+) -> None:
+    start, other = (
+        entry_of("1.2.3", b"x"),
+        replace(entry_of("1.2.4", b"y"), entry_uuid="urn:uuid:y"),
+    )
+    start = replace(start, home_community_id="urn:oid:1.9")
+    peer.entries = [start, other]
+    assert [one.unique_id for one in consumer.related_documents(start)] == ["1.2.4"]
+    assert meaning(peer).texts("entry_uuid") == (start.entry_uuid,)
+    assert RPLC in meaning(peer).texts("association_types")
+    assert meaning(peer).home == "urn:oid:1.9"
+    consumer.related_documents(start, [APND])
+    assert meaning(peer).texts("association_types") == (APND,)
 
 
 def test_errors_beside_results_are_kept(peer: Peer, consumer: Consumer, entry_of: EntryOf) -> None:

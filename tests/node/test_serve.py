@@ -16,10 +16,13 @@ import pytest
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from metadata.identifiers import FAILURE, SUCCESS
+from metadata.model import Code
 from node.init import NewNode, create
 from soap.client import SoapClient
 from transactions.iti_18 import ITI_18
-from transactions.stored_query import find_documents
+from transactions.iti_51 import ITI_51
+from transactions.stored_query import find_documents, find_documents_for_multiple_patients
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,6 +113,16 @@ def test_one_correlation_id_runs_from_message_to_log(running: Any) -> None:
         return any(line.get("correlation_id") == trace for line in lines if line["event"] == "call")
 
     wait_for(logged)
+
+
+def test_a_query_across_patients_goes_by_an_action_of_its_own(running: Any) -> None:
+    across = find_documents_for_multiple_patients(class_code=[Code("none", "1.2.3")])
+    client = SoapClient()
+    for exchange, status in ((ITI_51, SUCCESS), (ITI_18, FAILURE)):
+        answer = client.call(running.endpoints["registry"], exchange, across)
+        assert answer.status == status
+    client.close()
+    assert [error.code for error in answer.errors] == ["XDSUnknownStoredQuery"]
 
 
 def test_a_second_node_on_the_same_ports_says_so(running: Any, kosmos: Kosmos) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from hl7.adt import FeedOutcome, IdentityFeed
 from metadata import identifiers as xds
@@ -29,7 +30,7 @@ from metadata.model import (
 )
 from registry import MIGRATIONS, Registry
 from registry.patients import Patients
-from registry.schema import METADATA
+from registry.schema import ASSOCIATION, DOCUMENT, FOLDER, METADATA, SUBMISSION_SET
 from storage.database import Database
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_42 import SubmitObjectsRequest
@@ -308,6 +309,67 @@ def clock() -> Clock:
 @pytest.fixture
 def house(database: Database, domain: AffinityDomain, clock: Clock) -> House:
     return House(database, domain, clock)
+
+
+def _fill(connection: Connection, patient: str, numbers: range) -> None:
+    """Documents, each in a set and a folder of its own, by direct inserts: thousands a second."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    rows["patient"].append({"id": patient, "survivor": patient})
+    kinds = {"document": DOCUMENT, "set": SUBMISSION_SET, "folder": FOLDER}
+    for number in numbers:
+        ids = {name: f"urn:uuid:{name}-{patient}-{number}" for name in kinds}
+        place = {"patient": patient, "status": "Approved", "ebrim": b"<rim:Identifiable/>"}
+        for name, kind in kinds.items():
+            rows["object"].append({"entry_uuid": ids[name], "kind": kind, "patient": patient})
+        document = ids["document"]
+        rows["document_entry"].append(
+            {
+                **place,
+                "entry_uuid": document,
+                "object_type": "Stable",
+                "class_code": f"class-{number % 500}^^{SCHEME}",
+                "healthcare_facility_type_code": f"facility-{number % 500}^^{SCHEME}",
+                "creation_time": "20260101000000",
+            }
+        )
+        identity = {"unique_id": f"{patient}.{number}", "entry_uuid": document, "patient": patient}
+        rows["identity"].append({**identity, "kind": DOCUMENT})
+        rows["namesake"].append(identity)
+        version = {"logical_id": document, "version": 1, "entry_uuid": document}
+        rows["revision"].append({**version, "patient": patient})
+        time = "20260101000000"
+        rows["submission_set"].append(
+            {**place, "entry_uuid": ids["set"], "source_id": "1.2", "submission_time": time}
+        )
+        rows["folder"].append({**place, "entry_uuid": ids["folder"], "last_update_time": time})
+        for holder in ("set", "folder"):
+            link = f"urn:uuid:{holder}-link-{patient}-{number}"
+            ends = {"type": xds.HAS_MEMBER, "source": ids[holder], "target": document}
+            rows["association"].append({**place, "entry_uuid": link, **ends})
+            rows["object"].append({"entry_uuid": link, "kind": ASSOCIATION, "patient": patient})
+        for name, attribute, value in (
+            ("document", "author", f"^Welby-{number}"),
+            ("document", "confidentiality", f"N^^{SCHEME}"),
+            ("document", "event", f"event-{number % 500}^^{SCHEME}"),
+            ("document", "reference", f"reference-{number}"),
+            ("folder", "code", f"folder-{number % 500}^^{SCHEME}"),
+        ):
+            value_row = {"attribute": attribute, "value": value}
+            rows["attribute_value"].append(
+                {"patient": patient, "entry_uuid": ids[name], **value_row}
+            )
+    for table, table_rows in rows.items():
+        connection.execute(insert(METADATA.tables[table]), table_rows)
+
+
+@pytest.fixture
+def fill(house: House) -> Callable[[str, range], None]:
+    """Put numbered documents of a patient into the registry, past its own checks."""
+
+    def filled(patient: str, numbers: range) -> None:
+        house.database.write(lambda connection: _fill(connection, cx(patient), numbers))
+
+    return filled
 
 
 @pytest.fixture

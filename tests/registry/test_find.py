@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ClauseElement, text
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from metadata import identifiers as xds
 from metadata.affinity_domain import AffinityDomain
 from metadata.datatypes import DTM, OID, XCN
 from metadata.model import Author
 from registry import Registry
-from registry.schema import ON_DEMAND, document_entry, patient
-from registry.search import DOCUMENTS
+from registry.schema import ON_DEMAND, document_entry
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.stored_query import (
-    DecodedQuery,
-    decode,
     find_documents,
     find_documents_by_reference_id,
     find_submission_sets,
@@ -336,8 +331,9 @@ def test_more_criteria_than_a_statement_can_hold_are_refused(house: Any) -> None
     def request(times: int) -> AdhocQueryRequest:
         return find_documents(house.patient, event_code_list=[[house.code("a")]] * times)
 
-    assert titles(house, request(98)) == {"mine"}
-    assert house.query_errors(request(99)) == ["XDSRegistryError"]  # status and type count too
+    assert titles(house, request(97)) == {"mine"}
+    # Status, type and level count too.
+    assert house.query_errors(request(98)) == ["XDSRegistryError"]
 
 
 def test_object_ref_and_leaf_class_name_the_same_objects(house: Any) -> None:
@@ -408,25 +404,3 @@ def test_what_was_registered_is_found_by_its_own_value_and_no_other(
             filters: Any = {attribute: [house.code(value)]}
             [found] = house.answer(find_documents(house.patient, **filters)).documents
             assert found.class_code == house.code(value)
-
-
-def test_the_search_by_patient_walks_a_key_on_both_engines(house: Any) -> None:
-    """No statement of a search by patient reads the whole table."""
-    decoded = decode(find_documents(house.patient))
-    assert isinstance(decoded, DecodedQuery)
-    parameters: dict[str, Any] = {"patient": house.patient, "limit": 1}
-    statement = cast(ClauseElement, DOCUMENTS.of_patient(decoded, parameters).clause)
-    with house.database.read() as connection:
-        compiled = statement.compile(dialect=connection.dialect)
-        assert isinstance(compiled, SQLCompiler)
-        if house.database.backend == "sqlite":
-            values = tuple(None for _ in compiled.positiontup or ())
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values).all()
-            steps = [row[3] for row in plan]
-            assert not [step for step in steps if step.startswith(f"SCAN {document_entry.name}")]
-            assert not [step for step in steps if step.startswith(f"SCAN {patient.name}")]
-        else:
-            connection.execute(text("SET enable_seqscan = off"))
-            given = {**compiled.params, **parameters}
-            plan = connection.exec_driver_sql(f"EXPLAIN {compiled}", given).all()
-            assert not [row[0] for row in plan if "Seq Scan" in row[0]]

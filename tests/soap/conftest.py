@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
@@ -26,7 +26,10 @@ STORE = "{urn:test}Store"
 
 @dataclass(frozen=True)
 class Say:
-    """Says a text; an exchange as the transactions declare theirs. The text is the body's."""
+    """Says a text; an exchange as the transactions declare theirs. The text is the body's.
+
+    An answer may also be the body itself, in pieces.
+    """
 
     number: str = "T-1"
     name: str = "Say"
@@ -46,7 +49,9 @@ class Say:
     def read_response(self, incoming: Incoming) -> str:
         return incoming.body.text or ""
 
-    def write_response(self, text: str) -> Outgoing:
+    def write_response(self, text: str | Iterator[bytes]) -> Outgoing:
+        if not isinstance(text, str):
+            return Outgoing(text)
         body = f'<t:SayResponse xmlns:t="urn:test">{escape(text)}</t:SayResponse>'
         return Outgoing([body.encode()])
 
@@ -226,7 +231,7 @@ def running(limits: Limits) -> Iterator[Service]:
     def say(text: str, context: CallContext) -> str:
         service.contexts.append(context)
         handler = service.handlers.get("say")
-        return text if handler is None else str(handler(text, context))
+        return text if handler is None else cast(str, handler(text, context))
 
     def store(contents: Sequence[Content], context: CallContext) -> Sequence[Content]:
         service.contexts.append(context)

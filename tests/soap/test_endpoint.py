@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -450,6 +450,42 @@ def test_a_large_answer_that_cannot_be_read_breaks_off(
     assert len(answer.body) < int(answer.headers["content-length"])
     assert service.seen[0][1] == "broken"
     assert "Secret" not in caplog.text
+
+
+def pieces(count: int, fail: bool = False) -> Iterator[bytes]:
+    """A body of so many pieces of some 100 KB, all there or failing at its end."""
+    yield b'<t:SayResponse xmlns:t="urn:test">'
+    for _ in range(count):
+        yield b"x" * 100_000
+    if fail:
+        raise RuntimeError("the rest cannot be made")
+    yield b"</t:SayResponse>"
+
+
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_a_body_made_while_it_is_sent_arrives_whole(
+    service: Any, client: Any, say: Any, count: int
+) -> None:
+    service.handlers["say"] = lambda _text, _context: pieces(count)
+    assert client.call(service.url, say, "hello") == "x" * 100_000 * count
+
+
+def test_a_body_that_cannot_be_made_to_its_end_breaks_off(service: Any, envelope: Make) -> None:
+    service.handlers["say"] = lambda _text, _context: pieces(50, fail=True)
+    answer = service.post(envelope().encode())
+    assert answer.status == 200
+    assert b"</t:SayResponse>" not in answer.body
+    assert not answer.body.endswith(b"0\r\n\r\n")  # the end of a chunked body
+    assert service.seen[0][1] == "broken"
+
+
+def test_a_body_made_while_it_is_sent_travels_in_mtom_too(service: Any, envelope: Make) -> None:
+    service.handlers["say"] = lambda _text, _context: pieces(20)
+    root = "Content-Type: application/xop+xml\r\nContent-ID: <r>\r\n\r\n" + envelope()
+    answer = service.post(multipart(root), MTOM)
+    assert answer.headers["content-type"].startswith("multipart/related")
+    assert answer.body.count(b"x" * 100_000) == 20
+    assert b"</t:SayResponse>" in answer.body
 
 
 def test_a_reader_that_leaves_ends_the_answer(service: Any, envelope: Make) -> None:

@@ -11,7 +11,7 @@ from lxml import etree
 from metadata.catalogue import RegistryError
 from metadata.model import Submission
 from soap.message import InMemory
-from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, rad_68, rad_69
+from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, iti_51, rad_68, rad_69
 from transactions.audit import (
     Action,
     AuditEvent,
@@ -38,7 +38,11 @@ from transactions.rad_69 import (
     StudyRequest,
 )
 from transactions.registry_response import RegistryResponse
-from transactions.stored_query import find_documents, get_documents
+from transactions.stored_query import (
+    find_documents,
+    find_documents_for_multiple_patients,
+    get_documents,
+)
 
 SeenFrom = Callable[[Side], Scene]
 PATIENT = "MRN-1^^^&1.2.3.4&ISO"
@@ -78,6 +82,7 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
     images = RetrieveImagingDocumentSetRequest((study,), ("1.2.840.10008.1.2.1",))
     return [
         *iti_18.audit(find_documents(PATIENT), AdhocQueryResponse.of(), scene),
+        *iti_51.audit(find_documents_for_multiple_patients(), AdhocQueryResponse.of(), scene),
         *iti_41.audit(provide, RegistryResponse.of(), scene),
         *iti_42.audit(submit, FAILED, scene),
         *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
@@ -95,7 +100,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 10
+    assert len(events) == 11
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
@@ -124,6 +129,7 @@ def kind(event: AuditEvent) -> tuple[str, Action]:
     ("number", "client", "server"),
     [
         ("ITI-18", ("110112", Action.EXECUTE), ("110112", Action.EXECUTE)),
+        ("ITI-51", ("110112", Action.EXECUTE), ("110112", Action.EXECUTE)),
         ("ITI-41", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-42", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-43", ("110107", Action.CREATE), ("110106", Action.READ)),
@@ -145,7 +151,8 @@ def test_each_transaction_has_its_event(
 
 
 @pytest.mark.parametrize(
-    ("number", "sender"), [("ITI-41", 0), ("ITI-18", 0), ("ITI-43", 1), ("RAD-69", 1)]
+    ("number", "sender"),
+    [("ITI-41", 0), ("ITI-18", 0), ("ITI-51", 0), ("ITI-43", 1), ("RAD-69", 1)],
 )
 def test_the_source_is_who_sends_the_data_and_the_requestor_who_asked(
     number: str, sender: int, submission: Submission, scene: SeenFrom
@@ -335,3 +342,15 @@ def test_an_end_without_address_or_name_is_still_valid(
     assert participant is not None
     assert participant.get("UserID") == "unknown"
     assert participant.get("NetworkAccessPointTypeCode") is None
+
+
+@pytest.mark.parametrize(("patients", "named"), [([PATIENT], 1), ([], 0), ([PATIENT, "B"], 0)])
+def test_a_query_across_patients_names_its_patient_if_it_is_one(
+    patients: list[str], named: int, scene: SeenFrom
+) -> None:
+    request = find_documents_for_multiple_patients(patients)
+    (event,) = iti_51.audit(request, None, scene(Side.SERVER))
+    assert event.type == Coded("ITI-51", "IHE Transactions", "Multi-Patient Stored Query")
+    assert len(event.objects) == named + 1
+    assert event.objects[-1].id == request.query_id
+    assert [one.id for one in event.objects[:-1]] == patients[:named]

@@ -21,7 +21,7 @@ from transactions.iti_18 import (
     AdhocQueryRequest,
     AdhocQueryResponse,
 )
-from transactions.stored_query import decode
+from transactions.query_decoding import decode
 from transactions.transaction import InvalidBody
 
 Carry = Callable[[Outgoing], Incoming]

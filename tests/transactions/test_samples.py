@@ -14,7 +14,7 @@ from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
-from transactions.stored_query import DecodedQuery, decode
+from transactions.query_decoding import DecodedQuery, decode
 from transactions.transaction import InvalidBody
 
 SOAP_BODY = "{http://www.w3.org/2003/05/soap-envelope}Body"

@@ -5,31 +5,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metadata import catalogue as rules
-from metadata.catalogue import Rule
+from metadata.catalogue import Fault, Rule
 from metadata.datatypes import CX
 from metadata.identifiers import APPROVED, DEPRECATED, ON_DEMAND, STABLE
 from metadata.model import Code
-from transactions import stored_query
+from transactions import query_decoding, stored_query
 from transactions.iti_18 import LEAF_CLASS, OBJECT_REF, AdhocQueryRequest
 from transactions.query_catalogue import (
     FIND_DOCUMENTS,
     FIND_DOCUMENTS_BY_REFERENCE_ID,
+    FIND_DOCUMENTS_FOR_MULTIPLE_PATIENTS,
+    FIND_FOLDERS,
+    FIND_FOLDERS_FOR_MULTIPLE_PATIENTS,
+    GET_ALL,
+    MULTI_PATIENT_QUERIES,
     STORED_QUERIES,
     Kind,
     Parameter,
     StoredQuery,
 )
-from transactions.stored_query import DecodedQuery, decode, encode
+from transactions.query_decoding import DecodedQuery
+from transactions.stored_query import encode
 
 PATIENT = "MRN^^^&1.2.3&ISO"
 A, B, C = Code("a", "1.1"), Code("b", "1.1"), Code("c", "1.2")
+
+ALL_QUERIES = {**STORED_QUERIES, **MULTI_PATIENT_QUERIES}
 
 SOME_VALUE = {
     Kind.CODE: "'a^^1.2'",
     Kind.FROM: "2026",
     Kind.TO: "2026",
     Kind.STATUS: f"'{APPROVED}'",
+    Kind.LEVEL: "1",
 }
+
+
+def decode(request: AdhocQueryRequest) -> DecodedQuery | list[Fault]:
+    """What the transaction that knows the query makes of it."""
+    across = request.query_id in MULTI_PATIENT_QUERIES
+    return query_decoding.decode(request, MULTI_PATIENT_QUERIES if across else STORED_QUERIES)
 
 
 def decoded(request: AdhocQueryRequest) -> DecodedQuery:
@@ -140,13 +155,13 @@ def test_objects_are_got_by_their_ids() -> None:
     assert contents.texts("type") == (STABLE,)
 
 
-@pytest.mark.parametrize("query", STORED_QUERIES.values(), ids=lambda query: query.name)
+@pytest.mark.parametrize("query", ALL_QUERIES.values(), ids=lambda query: query.name)
 def test_every_query_names_each_required_parameter_that_is_missing(query: StoredQuery) -> None:
     missing = faults(AdhocQueryRequest(query.id))
     required: list[tuple[Rule, str | None]] = [
         (rules.PARAMETER_MISSING, one.slot) for one in query.parameters if one.required
     ]
-    if query.alternatives:
+    if query.alternatives or query.any_of:
         required.append((rules.ALTERNATIVE_MISSING, None))
     assert missing == required
     assert {rule.code("ITI-18") for rule, _ in missing} == {"XDSStoredQueryMissingParam"}
@@ -154,7 +169,7 @@ def test_every_query_names_each_required_parameter_that_is_missing(query: Stored
 
 @pytest.mark.parametrize(
     ("query", "parameter"),
-    [(query, one) for query in STORED_QUERIES.values() for one in query.parameters],
+    [(query, one) for query in ALL_QUERIES.values() for one in query.parameters],
     ids=lambda value: value.name if isinstance(value, StoredQuery) else value.slot,
 )
 def test_every_parameter_takes_as_many_values_as_it_may(
@@ -163,6 +178,8 @@ def test_every_parameter_takes_as_many_values_as_it_may(
     needed = [one for one in query.parameters if one.required and one is not parameter]
     if parameter.key not in query.alternatives:
         needed += [one for one in query.parameters if one.key in query.alternatives[:1]]
+    if parameter.key not in query.any_of:
+        needed += [one for one in query.parameters if one.key in query.any_of[:1]]
     others = [(one.slot, [SOME_VALUE.get(one.kind, "'x'")]) for one in needed]
     literal = SOME_VALUE.get(parameter.kind, "'x'")
 
@@ -182,6 +199,103 @@ def test_every_parameter_takes_as_many_values_as_it_may(
         assert isinstance(decode(repeated), DecodedQuery)
     else:
         assert faults(repeated) == [(rules.PARAMETER_REPEATED, parameter.slot)]
+
+
+def test_folders_are_found_by_code_and_time() -> None:
+    query = decoded(
+        stored_query.find_folders(
+            PATIENT, code_list=[[A], [B, C]], last_update_time_from="2026", metadata_level=2
+        )
+    )
+    assert query.query is FIND_FOLDERS
+    assert query.code_groups("code_list") == ((A,), (B, C))
+    assert query.time("last_update_time_from") == "2026"
+    assert query.texts("status") == (APPROVED,)
+    assert query.text("metadata_level") == "2"
+
+
+def test_everything_of_a_patient_has_a_status_for_each_kind() -> None:
+    query = decoded(stored_query.get_all(PATIENT, folder_status=[DEPRECATED], format_code=[A]))
+    assert query.query is GET_ALL
+    assert query.patient_id == CX(PATIENT)
+    assert query.texts("document_status") == query.texts("submission_set_status") == (APPROVED,)
+    assert query.texts("folder_status") == (DEPRECATED,)
+    assert query.codes("format_code") == (A,)
+    assert query.texts("type") == (STABLE,)
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (stored_query.get_folders(entry_uuid=["x"]), "GetFolders"),
+        (stored_query.get_folders(unique_id=["x"]), "GetFolders"),
+        (
+            stored_query.get_documents_and_associations(unique_id=["x"]),
+            "GetDocumentsAndAssociations",
+        ),
+        (stored_query.get_submission_sets(["x"]), "GetSubmissionSets"),
+        (
+            stored_query.get_folder_and_contents(entry_uuid="x", type=[STABLE]),
+            "GetFolderAndContents",
+        ),
+        (stored_query.get_folders_for_document(unique_id="x"), "GetFoldersForDocument"),
+        (stored_query.get_related_documents(["t"], entry_uuid="x"), "GetRelatedDocuments"),
+    ],
+)
+def test_each_query_about_known_objects_is_asked_by_its_name(
+    request_: AdhocQueryRequest, name: str
+) -> None:
+    query = decoded(request_)
+    assert query.query.name == name
+    assert query.query.single_patient
+    assert {key for key in ("entry_uuid", "unique_id", "uuid") if query.texts(key) == ("x",)}
+
+
+@pytest.mark.parametrize(
+    ("level", "meant"), [(1, "1"), (2, "2"), (3, "2"), ("007", "2"), ("'1'", "1"), ("01", "1")]
+)
+def test_the_level_is_1_or_what_is_asked(level: int | str, meant: str) -> None:
+    request = with_slots(FIND_DOCUMENTS, ("$MetadataLevel", [str(level)]))
+    assert decoded(request).text("metadata_level") == meant
+
+
+@pytest.mark.parametrize("level", ["0", "1.5", "'x'", "-1", "'²'"])
+def test_what_is_no_level_is_refused(level: str) -> None:
+    request = with_slots(FIND_DOCUMENTS, ("$MetadataLevel", [level]))
+    assert faults(request) == [(rules.PARAMETER_CODING, "$MetadataLevel")]
+
+
+def test_who_asks_for_versions_means_all_of_them() -> None:
+    by_version = stored_query.get_documents(logical_id=["x"])
+    assert decoded(by_version).text("metadata_level") == "2"
+    assert decoded(stored_query.get_documents(entry_uuid=["x"])).text("metadata_level") == "1"
+    latest = stored_query.get_documents(logical_id=["x"], metadata_level=1)
+    assert decoded(latest).text("metadata_level") == "1"
+
+
+def test_queries_across_patients_take_several_patients_or_none() -> None:
+    several = decoded(stored_query.find_documents_for_multiple_patients([PATIENT, "B"]))
+    assert several.query is FIND_DOCUMENTS_FOR_MULTIPLE_PATIENTS
+    assert several.texts("patient_id") == (PATIENT, "B")
+    none = decoded(stored_query.find_folders_for_multiple_patients(code_list=[A]))
+    assert none.query is FIND_FOLDERS_FOR_MULTIPLE_PATIENTS
+    assert none.patient_id is None
+
+
+def test_queries_across_patients_need_one_of_their_selections() -> None:
+    request = stored_query.find_documents_for_multiple_patients(type_code=[A])
+    assert faults(request) == [(rules.ALTERNATIVE_MISSING, None)]
+    for selection in ("class_code", "event_code_list", "healthcare_facility_type_code"):
+        assert decoded(stored_query.find_documents_for_multiple_patients(**{selection: [A]}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("query", ALL_QUERIES.values(), ids=lambda query: query.name)
+def test_a_query_is_known_to_one_transaction_alone(query: StoredQuery) -> None:
+    known = [query.id in queries for queries in (STORED_QUERIES, MULTI_PATIENT_QUERIES)]
+    assert sorted(known) == [False, True]
+    other = MULTI_PATIENT_QUERIES if query.id in STORED_QUERIES else STORED_QUERIES
+    [fault] = query_decoding.decode(AdhocQueryRequest(query.id), other)  # type: ignore[misc]
+    assert fault.rule is rules.UNKNOWN_STORED_QUERY
 
 
 def test_both_alternatives_are_refused() -> None:

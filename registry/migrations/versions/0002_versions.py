@@ -13,6 +13,7 @@ branch_labels = None
 depends_on = None
 
 _ACROSS_PATIENTS = "attribute IN ('code', 'event')"
+_REFERENCES = "attribute = 'reference'"
 
 
 def upgrade() -> None:
@@ -25,6 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("logical_id", "version", name="pk_revision"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_revision_entry_uuid", "revision", ["entry_uuid"])
     _add("document_entry", _level(), after="service_stop_time")
     _add("folder", _level(), after="last_update_time")
     status = sa.Column("status", sa.Text(), nullable=False, server_default="Approved")
@@ -46,9 +48,17 @@ def upgrade() -> None:
         sqlite_where=sa.text(_ACROSS_PATIENTS),
         postgresql_where=sa.text(_ACROSS_PATIENTS),
     )
+    op.create_index(
+        "ix_attribute_value_reference",
+        "attribute_value",
+        ["patient", "value"],
+        sqlite_where=sa.text(_REFERENCES),
+        postgresql_where=sa.text(_REFERENCES),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_attribute_value_reference", "attribute_value")
     op.drop_index("ix_attribute_value_code", "attribute_value")
     op.drop_index("ix_document_entry_healthcare_facility_type_code_creation_time", "document_entry")
     op.drop_index("ix_document_entry_class_code_creation_time", "document_entry")
