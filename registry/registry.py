@@ -1,4 +1,4 @@
-"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 out."""
+"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 out, changes by administrators."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from metadata.affinity_domain import AffinityDomain
 from registry.queries import Querier
 from registry.submit import Registrar
+from registry.update import Updater
 from storage.database import Database
 from transactions.iti_18 import AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import SubmitObjectsRequest
@@ -29,10 +30,19 @@ class Registry:
     ) -> None:
         self._registrar = Registrar(database, domain, clock)
         self._querier = Querier(database, domain)
+        self._updater = Updater(database, domain, clock)
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""
         return self._registrar.register(request)
+
+    def update(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Update Document Set, ITI-57: see ``registry.update``."""
+        return self._updater.update(request)
+
+    def restricted_update(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Restricted Update Document Set, ITI-92: see ``registry.update``."""
+        return self._updater.restricted_update(request)
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""
