@@ -193,8 +193,12 @@ class _Decoder:
         target = self._objects.get(link.target)
         if link.source != self._set:
             self._operation(link, "its sourceObject is not the SubmissionSet of the message")
-        elif not isinstance(target, Association) or target.source == self._set:
+        elif not isinstance(target, Association) or not self._is_submittable(target):
             self._operation(link, f"{link.target} is no association that it could submit")
+
+    def _is_submittable(self, link: Association) -> bool:
+        is_membership = link.association_type == HAS_MEMBER and link.source != self._set
+        return is_membership or link.association_type in DOCUMENT_RELATIONSHIPS
 
     def _submitted_link(self, link: Association) -> None:
         count = self._submitted[link.entry_uuid]
