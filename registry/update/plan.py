@@ -24,11 +24,12 @@ from metadata.identifiers import (
 )
 from metadata.model import Association, DocumentEntry, Folder
 from registry import schema
+from registry.held import Held
 from registry.registration import RegisteredIds, Registration, has_member, rendered
 from registry.rows import Row, revision_row
 from registry.update.operations import NewVersion, Operations
 from registry.update.rules import Future, status_uri
-from registry.update.state import Held, State
+from registry.update.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ def patient_faults(plan: Plan, state: State) -> Iterator[Fault]:
         """Whose an end is, if it is Approved when all is done."""
         if end in new:
             return survivor if new[end].availability_status == APPROVED else None
-        held = state.held.get(end)
-        if held is None:
-            return None  # a SubmissionSet, which a document signs
+        held = state.held[end]
+        if held.place.kind == schema.SUBMISSION_SET:
+            return None  # a document signs it, whoever it is of
         status = plan.changes[end].status if end in plan.changes else status_uri(held)
         return held.place.survivor if status == APPROVED else None
 

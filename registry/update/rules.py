@@ -22,11 +22,12 @@ from metadata.identifiers import (
 )
 from metadata.model import Association, DocumentEntry, Folder, RegistryObject
 from registry import schema
+from registry.held import Held
 from registry.lookup import Located
 from registry.rows import STATUSES, kind_of
 from registry.rules import KIND_NAMES, entry_uuid_faults, patient_faults, unique_id_faults
 from registry.update.operations import NewVersion, Operations
-from registry.update.state import Held, State
+from registry.update.state import State
 
 _URIS = {word: uri for uri, word in STATUSES.items()}
 
@@ -198,9 +199,7 @@ def _target_faults(
     link: Association, held: Held | None, state: State, is_new: bool
 ) -> Iterator[Fault]:
     """A status change names the latest version, or an association, and its present status."""
-    if link.target in state.located and held is None:
-        yield _wrong_target(link, "a SubmissionSet, which never changes")
-    elif held is None:
+    if held is None:
         if not is_new:  # else its logicalID is not known, which is told already
             yield Fault(
                 rules.UNRESOLVED_REFERENCE,
@@ -208,6 +207,8 @@ def _target_faults(
                 attribute="targetObject",
                 value=link.target,
             )
+    elif held.place.kind == schema.SUBMISSION_SET:
+        yield _wrong_target(link, "a SubmissionSet, which never changes")
     elif not is_new and held.place.entry_uuid != link.target:
         yield _wrong_target(link, f"which is not the latest version: {held.place.entry_uuid} is")
     elif not _has_changing_status(held, state.located):

@@ -12,37 +12,24 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, literal, select
+from sqlalchemy import Connection, select
 
-from metadata import ebrim
 from metadata.datatypes import is_uuid_urn
 from metadata.identifiers import DOCUMENT_RELATIONSHIPS, HAS_MEMBER
-from metadata.model import AnyObject, Association, DescribedObject
+from metadata.model import AnyObject, Association, DocumentEntry, Folder
 from registry import schema
-from registry.lookup import Located, locate, patients_around, rows_at
+from registry.held import Held, hold
+from registry.lookup import Located, locate, patients_around
 from registry.operators import among
-from registry.schema import association, document_entry, folder, revision
+from registry.schema import association, revision
 from registry.statement import Statement
 from registry.surroundings import (
     Identity,
-    by_key,
     known_identities,
     known_patients,
-    with_and_without_locks,
 )
 from registry.update.operations import Operations
 
-_HELD = {
-    # In the order in which rows are locked.
-    kind: with_and_without_locks(
-        by_key(table, table.c.entry_uuid, table.c.status, table.c.ebrim, level)
-    )
-    for kind, table, level in (
-        (schema.DOCUMENT, document_entry, document_entry.c.level),
-        (schema.FOLDER, folder, folder.c.level),
-        (schema.ASSOCIATION, association, literal(schema.SHOWN)),
-    )
-}
 _REVISIONS = Statement(
     select(revision.c.logical_id, revision.c.version, revision.c.entry_uuid)
     .where(among(revision.c.logical_id, "ids"))
@@ -60,15 +47,6 @@ _LINKS_BY_TARGET = Statement(_LINKS.where(among(association.c.target, "ids")))
 _LINK_TYPES = [HAS_MEMBER, *sorted(DOCUMENT_RELATIONSHIPS)]
 
 
-class Held(NamedTuple):
-    """A registered object as it stands: ``obj`` says more, but what stands in columns decides."""
-
-    place: Located
-    status: str
-    level: int
-    obj: AnyObject
-
-
 class Latest(NamedTuple):
     """The latest version of a logicalID; ``recorded`` if its versions have rows of their own."""
 
@@ -81,8 +59,8 @@ class Latest(NamedTuple):
 class State:
     """The registry around one update.
 
-    ``located`` are all objects that it names or reaches, ``held`` those of them whose state
-    matters. ``latest`` is by logicalID; ``logical_ids`` are those of the targets of status
+    ``located`` are all objects that it names or reaches, ``held`` are these as they stand.
+    ``latest`` is by logicalID; ``logical_ids`` are those of the targets of status
     changes. ``links`` are the Approved memberships of Folders and relationships of documents
     at the latest versions of what is changed.
     """
@@ -116,10 +94,10 @@ def look_around(connection: Connection, asked: Operations, lock: bool) -> State:
     survivors = known_patients(connection, asked.submission, lock)
     identities = known_identities(connection, asked.submission, lock)
     seen = _see(connection, asked)
-    held = _hold(connection, seen.located.values(), lock)
+    held = hold(connection, seen.located.values(), lock)
     while lock and (again := _see(connection, asked)) != seen:
         seen = again
-        held = _hold(connection, seen.located.values(), lock)
+        held = hold(connection, seen.located.values(), lock)
     links = [held[one].obj for one in seen.links if one in held]
     return State(
         survivors=survivors,
@@ -134,13 +112,13 @@ def look_around(connection: Connection, asked: Operations, lock: bool) -> State:
 
 def _see(connection: Connection, asked: Operations) -> _Seen:
     located = locate(connection, _named(asked))
-    targets = _hold(
+    targets = hold(
         connection, [located[one.target] for one in asked.statuses if one.target in located], False
     )
     logical_ids = {
         entry_uuid: target.obj.logical_id or entry_uuid
         for entry_uuid, target in targets.items()
-        if isinstance(target.obj, DescribedObject)
+        if isinstance(target.obj, DocumentEntry | Folder)
     }
     latest = _latest(connection, {*asked.logical_ids().values(), *logical_ids.values()}, located)
     located |= locate(connection, {one.entry_uuid for one in latest.values()} - located.keys())
@@ -189,7 +167,7 @@ def _links_of(
         for statement in (_LINKS_BY_SOURCE, _LINKS_BY_TARGET)
         for entry_uuid, patient in statement.rows(connection, parameters)
     }
-    links = [held.obj for held in _hold(connection, found.values(), False).values()]
+    links = [held.obj for held in hold(connection, found.values(), False).values()]
     _locate_ends(connection, links, located)
     names = sorted(
         link.entry_uuid
@@ -209,18 +187,3 @@ def _locate_ends(
         end for link in links if isinstance(link, Association) for end in (link.source, link.target)
     }
     located |= locate(connection, ends - located.keys())
-
-
-def _hold(connection: Connection, places: Iterable[Located], lock: bool) -> dict[str, Held]:
-    """The objects at these places that have a status which may change."""
-    by_kind: dict[str, dict[str, Located]] = {kind: {} for kind in _HELD}
-    for place in places:
-        if place.kind in by_kind:
-            by_kind[place.kind][place.entry_uuid] = place
-    return {
-        entry_uuid: Held(by_kind[kind][entry_uuid], status, level, ebrim.read_fragment(fragment))
-        for kind, statements in _HELD.items()
-        for entry_uuid, status, fragment, level in rows_at(
-            connection, statements[lock], by_kind[kind].values()
-        )
-    }

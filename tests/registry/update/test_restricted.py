@@ -87,13 +87,11 @@ def test_an_older_version_is_a_conflict(office: Any) -> None:
 
 def test_only_documents_can_be_corrected(office: Any) -> None:
     document, folder = office.house.filed()
-    for operation in (
-        lambda change: change.version(folder),
-        lambda change: change.deprecate(document.entry_uuid),
-        lambda change: change.submit(xds.HAS_MEMBER, folder.entry_uuid, document.entry_uuid),
-    ):
-        change = office.change()
-        operation(change)
+    changes = [office.change() for _ in range(3)]
+    changes[0].version(folder)
+    changes[1].deprecate(document.entry_uuid)
+    changes[2].submit(xds.HAS_MEMBER, folder.entry_uuid, document.entry_uuid)
+    for change in changes:
         assert set(office.errors(change, restricted=True)) == {"XDSMetadataUpdateOperationError"}
 
 
