@@ -127,7 +127,7 @@ class Remover:
         RegistryUnavailable when the database failed and the outcome is unknown.
         """
         names = list(dict.fromkeys(request.entry_uuids))
-        return answer(_ITI_62, ", ".join(names), lambda: self._remove(names))
+        return answer(_ITI_62, "the removal", lambda: self._remove(names))
 
     def _remove(self, names: list[str]) -> list[Fault]:
         try:

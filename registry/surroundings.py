@@ -137,7 +137,7 @@ def look_around(connection: Connection, submission: Submission, lock: bool) -> S
         identities=identities,
         documents=documents,
         folders=folders,
-        transformations=_transformations(connection, appended),
+        transformations=transformations(connection, appended),
     )
 
 
@@ -176,6 +176,7 @@ def _of_kind(located: Iterable[Located], kind: str) -> list[Located]:
     return [found for found in located if found.kind == kind]
 
 
-def _transformations(connection: Connection, appended: list[Located]) -> frozenset[str]:
+def transformations(connection: Connection, appended: list[Located]) -> frozenset[str]:
+    """Those among documents to which something is to be appended that are transformations."""
     links = linked_from(connection, appended, TRANSFORMATIONS)
     return frozenset(source for source, _ in links)

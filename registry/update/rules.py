@@ -14,13 +14,18 @@ from collections.abc import Iterator, Mapping
 from metadata import catalogue as rules
 from metadata.catalogue import Fault
 from metadata.identifiers import (
+    APND,
     APPROVED,
     DEPRECATED,
     DOCUMENT_RELATIONSHIPS,
     HAS_MEMBER,
+    IS_SNAPSHOT_OF,
+    ON_DEMAND,
     ONLINE,
+    REPLACEMENTS,
+    STABLE,
 )
-from metadata.model import Association, DocumentEntry, Folder, RegistryObject
+from metadata.model import AnyObject, Association, DocumentEntry, Folder, RegistryObject
 from registry import schema
 from registry.held import Held
 from registry.lookup import Located
@@ -83,10 +88,7 @@ def judge(asked: Operations, state: State, restricted: bool) -> list[Fault]:
     for version in asked.versions:
         faults += _version_faults(version, asked, state, restricted)
     faults += _status_faults(asked, state)
-    future = Future(asked, state)
-    for link in asked.links:
-        faults += _link_faults(link, asked, state, future)
-    return faults
+    return [*faults, *_Links(asked, state).faults()]
 
 
 def version_conflicts(asked: Operations, state: State) -> Iterator[Fault]:
@@ -239,34 +241,67 @@ def _has_changing_status(held: Held, located: Mapping[str, Located]) -> bool:
 # --- Submitted associations ------------------------------------------------------------------
 
 
-def _link_faults(
-    link: Association, asked: Operations, state: State, future: Future
-) -> Iterator[Fault]:
-    """Both ends are there, of the right kind, and Approved in the end (3.57.4.1.3.3.6)."""
-    kinds = []
-    for attribute, end in (("sourceObject", link.source), ("targetObject", link.target)):
-        kind = _kind(end, asked, state)
-        if kind is None:
-            yield Fault(rules.UNRESOLVED_REFERENCE, link.entry_uuid, attribute=attribute, value=end)
-            return
-        kinds.append(kind)
-    source = schema.FOLDER if link.association_type == HAS_MEMBER else schema.DOCUMENT
-    if kinds != [source, schema.DOCUMENT]:
-        yield Fault(
+class _Links:
+    """The rules of submitted associations (3.57.4.1.3.3.6), which are those of a registration."""
+
+    def __init__(self, asked: Operations, state: State) -> None:
+        self._links = asked.links
+        self._state = state
+        self._future = Future(asked, state)
+        self._new: dict[str, AnyObject] = {
+            obj.entry_uuid: obj for obj in asked.submission.objects()
+        }
+
+    def faults(self) -> Iterator[Fault]:
+        """Every fault, association by association."""
+        replaced: set[str] = set()
+        for link in self._links:
+            source, target = self._end(link.source), self._end(link.target)
+            if source is None or target is None:
+                yield from self._unresolved(link)
+            elif not _may_join(link, source, target):
+                yield self._wrong_ends(link, source, target)
+            else:
+                yield from self._deprecated(link, replaced)
+                yield from self._by_type(link, source, target)
+            if link.association_type in REPLACEMENTS:
+                replaced.add(link.target)
+
+    def _end(self, name: str) -> AnyObject | None:
+        held = self._state.held.get(name)
+        return self._new.get(name) or (held.obj if held else None)
+
+    def _unresolved(self, link: Association) -> Iterator[Fault]:
+        for attribute, end in (("sourceObject", link.source), ("targetObject", link.target)):
+            if self._end(end) is None:
+                yield Fault(
+                    rules.UNRESOLVED_REFERENCE, link.entry_uuid, attribute=attribute, value=end
+                )
+
+    def _wrong_ends(self, link: Association, source: AnyObject, target: AnyObject) -> Fault:
+        return Fault(
             rules.ASSOCIATION_ENDS,
             link.entry_uuid,
             type=link.type_name,
-            source=KIND_NAMES[kinds[0]],
-            target=KIND_NAMES[kinds[1]],
+            source=type(source).__name__,
+            target=type(target).__name__,
         )
-        return
-    for end in (link.source, link.target):
-        if future.status(end) == DEPRECATED:
-            yield Fault(rules.LINK_END_DEPRECATED, link.entry_uuid, value=end)
+
+    def _deprecated(self, link: Association, replaced: set[str]) -> Iterator[Fault]:
+        """Both ends are Approved in the end; the first replacement deprecates its target."""
+        for end in (link.source, link.target):
+            if self._future.status(end) == DEPRECATED or end in replaced:
+                yield Fault(rules.LINK_END_DEPRECATED, link.entry_uuid, value=end)
+
+    def _by_type(self, link: Association, source: AnyObject, target: AnyObject) -> Iterator[Fault]:
+        types = [getattr(end, "object_type", None) for end in (source, target)]
+        if link.association_type == IS_SNAPSHOT_OF and types != [STABLE, ON_DEMAND]:
+            yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.target)
+        if link.association_type == APND and link.target in self._state.transformations:
+            yield Fault(rules.APPEND_TO_TRANSFORMATION, link.entry_uuid, value=link.target)
 
 
-def _kind(end: str, asked: Operations, state: State) -> str | None:
-    for obj in asked.submission.objects():
-        if obj.entry_uuid == end:
-            return kind_of(obj)
-    return state.located[end].kind if end in state.located else None
+def _may_join(link: Association, source: AnyObject, target: AnyObject) -> bool:
+    """Folders hold documents, documents are related to documents."""
+    holder = Folder if link.association_type == HAS_MEMBER else DocumentEntry
+    return isinstance(source, holder) and isinstance(target, DocumentEntry)

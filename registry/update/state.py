@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from metadata.datatypes import is_uuid_urn
-from metadata.identifiers import DOCUMENT_RELATIONSHIPS, HAS_MEMBER
+from metadata.identifiers import APND, DOCUMENT_RELATIONSHIPS, HAS_MEMBER
 from metadata.model import AnyObject, Association, DocumentEntry, Folder
 from registry import schema
 from registry.held import Held, hold
@@ -27,6 +27,7 @@ from registry.surroundings import (
     Identity,
     known_identities,
     known_patients,
+    transformations,
 )
 from registry.update.operations import Operations
 
@@ -62,7 +63,8 @@ class State:
     ``located`` are all objects that it names or reaches, ``held`` are these as they stand.
     ``latest`` is by logicalID; ``logical_ids`` are those of the targets of status
     changes. ``links`` are the Approved memberships of Folders and relationships of documents
-    at the latest versions of what is changed.
+    at the latest versions of what is changed; ``transformations`` are the targets of a submitted
+    APND that are transformations of another document.
     """
 
     survivors: Mapping[str, str]
@@ -72,6 +74,7 @@ class State:
     latest: Mapping[str, Latest]
     logical_ids: Mapping[str, str]
     links: list[Association]
+    transformations: frozenset[str]
 
     def version(self, logical_id: str) -> Held | None:
         """The latest version of ``logical_id``, if it is registered."""
@@ -99,6 +102,11 @@ def look_around(connection: Connection, asked: Operations, lock: bool) -> State:
         seen = again
         held = hold(connection, seen.located.values(), lock)
     links = [held[one].obj for one in seen.links if one in held]
+    appended = [
+        seen.located[link.target]
+        for link in asked.links
+        if link.association_type == APND and link.target in seen.located
+    ]
     return State(
         survivors=survivors,
         identities=identities,
@@ -107,6 +115,7 @@ def look_around(connection: Connection, asked: Operations, lock: bool) -> State:
         latest=seen.latest,
         logical_ids=seen.logical_ids,
         links=[link for link in links if isinstance(link, Association)],
+        transformations=transformations(connection, appended),
     )
 
 

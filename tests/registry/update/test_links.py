@@ -97,6 +97,28 @@ def test_documents_of_two_patients_are_not_linked(office: Any) -> None:
     assert office.errors(change) == ["XDSPatientIDReconciliationError"]
 
 
+def test_a_snapshot_is_one_of_an_on_demand_document(office: Any) -> None:
+    one, two = office.house.registered(), office.house.registered()
+    change = office.change()
+    change.submit(xds.IS_SNAPSHOT_OF, one.entry_uuid, two.entry_uuid)
+    assert office.errors(change) == ["XDSRegistryMetadataError"]
+
+
+def test_nothing_is_appended_to_a_transformation(office: Any) -> None:
+    source, _ = related(office, xds.XFRM)
+    change = office.change()
+    change.submit(xds.APND, office.house.registered().entry_uuid, source.entry_uuid)
+    assert office.errors(change) == ["XDSRegistryMetadataError"]
+
+
+def test_a_document_is_replaced_once(office: Any) -> None:
+    old = office.house.registered()
+    change = office.change()
+    for _ in range(2):
+        change.submit(xds.RPLC, office.house.registered().entry_uuid, old.entry_uuid)
+    assert office.errors(change) == ["XDSMetadataUpdateError"]
+
+
 # --- One operation for each object -----------------------------------------------------------
 
 
