@@ -61,6 +61,11 @@ def validate_submission(
     return faults
 
 
+def _column(transaction: str) -> str:
+    """Whose optionality objects must meet: an update sends whole ones, as a registration does."""
+    return REGISTRY if transaction in UPDATES else transaction
+
+
 class _KindChecks:
     """The table of one kind, arranged for checking."""
 
@@ -79,7 +84,7 @@ class _KindChecks:
         self, obj: AnyObject, domain: AffinityDomain, transaction: str, faults: list[Fault]
     ) -> None:
         owner = obj.entry_uuid
-        for row in self.required[REGISTRY if transaction in UPDATES else transaction]:
+        for row in self.required[_column(transaction)]:
             if not getattr(obj, row.field):
                 faults.append(Fault(rules.ATTRIBUTE_REQUIRED, owner, attribute=row.name))
         for row in self.forbidden:
