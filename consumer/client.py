@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, Unpack, cast
 
+from consumer.call import call
 from consumer.errors import (
     DocumentDiffers,
     DocumentMissing,
-    Faulted,
-    NoAnswer,
     NotAManifest,
     Refused,
     UnknownSource,
@@ -37,7 +36,6 @@ from metadata.identifiers import (
 )
 from metadata.model import DocumentEntry, Folder, Submission
 from soap.client import SoapClient
-from soap.faults import PeerError, SoapFault
 from soap.message import MemorySpool, Received, Spool
 from transactions import stored_query
 from transactions.iti_18 import ITI_18, AdhocQueryRequest, AdhocQueryResponse
@@ -257,12 +255,7 @@ class Consumer:
         request: Request,
         spool: Callable[[], Spool] = MemorySpool,
     ) -> Response:
-        try:
-            return self.client.call(url, exchange, request, spool=spool)
-        except SoapFault as error:
-            raise Faulted(f"{exchange.number} ended in a SOAP fault: {error.code}") from error
-        except PeerError as error:
-            raise NoAnswer(f"{exchange.number} brought no answer from {url}") from error
+        return call(self.client, url, exchange, request, spool)
 
 
 def _only(unique_id: str, answer: RetrieveDocumentSetResponse) -> Received:

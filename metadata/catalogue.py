@@ -1,10 +1,10 @@
 """The catalogue of rules: one place for rule -> message -> error code -> severity -> spec.
 
-Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-51, ITI-41, ITI-42, ITI-43 and
-for RAD-69. Stateless rules are applied by ``metadata.ebrim`` and ``metadata.validation``, the
-others by the actor whose store decides. Every code a sender may receive is made here, those
-that an XDR recipient or a gateway sends to these transactions included; ``XDSReplaceFailed``
-is deprecated by the standard and never sent.
+Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-51, ITI-41, ITI-42, ITI-43, for
+RAD-69, and those of the administrators' ITI-57, ITI-62 and ITI-92. Stateless rules are applied by
+``metadata.ebrim`` and ``metadata.validation``, the others by the actor whose store decides. Every
+code a sender may receive is made here, those that an XDR recipient or a gateway sends to these
+transactions included; ``XDSReplaceFailed`` is deprecated by the standard and never sent.
 
 Messages help the sender mend the message: they name the object, the attribute, the value
 and what is expected. Deviations from the standard's letter are our choice where it names
@@ -203,9 +203,10 @@ LANGUAGE_NOT_ALLOWED = _metadata(
     "DocumentEntry {object} has languageCode {value!r}, which this affinity domain does not use",
     "ITI TF-3 4.2.3.2.10",
 )
-SOURCE_NOT_PERMITTED = _metadata(
+SOURCE_NOT_PERMITTED = _rule(
     "source-not-permitted",
     "SubmissionSet {object} comes from sourceId {value}, which may not submit here",
+    {**_METADATA, "ITI-92": "LocalPolicyRestrictionError"},
     "ITI TF-3 4.2.3.3.9; ITI TF-2 3.41.4.1.3",
 )
 
@@ -295,8 +296,11 @@ UNIQUE_ID_REPEATED = _rule(
 PATIENT_DIFFERS = _rule(
     "patient-differs",
     "{kind} {object} has patientId {value}, the SubmissionSet has {expected}; they must be equal",
-    _one("XDSPatientIdDoesNotMatch", *_SUBMIT),
-    "ITI TF-2 3.42.4.1.3.3.2",
+    {
+        **_one("XDSPatientIdDoesNotMatch", *_SUBMIT),
+        "ITI-57": "XDSPatientIDReconciliationError",
+    },
+    "ITI TF-2 3.42.4.1.3.3.2; Metadata Update 3.57.4.1.3.4",
 )
 PATIENT_AUTHORITY = _rule(
     "patient-authority",
@@ -592,6 +596,151 @@ TRANSFER_SYNTAX_UNAVAILABLE = _rule(
     "RAD TF-2 4.69.4.1.3",
 )
 
+# --- Changes by administrators (registry): Metadata Update, its restricted form, removal ---------
+
+_UPDATE_ERROR = _one("XDSMetadataUpdateError", "ITI-57")
+_OPERATION = "XDSMetadataUpdateOperationError"
+_RECONCILIATION = _one("XDSPatientIDReconciliationError", "ITI-57")
+_FROZEN = _one("UnmodifiableMetadataError", "ITI-92")
+_IDENTIFIER = {**_UPDATE_ERROR, "ITI-92": "XDSMetadataIdentifierError"}
+_ANNOTATION = {**_UPDATE_ERROR, "ITI-92": "XDSMetadataAnnotationError"}
+
+INITIAL_VERSION = _rule(
+    "initial-version",
+    "{kind} {object} is a first version (lid {value}); an update needs the logicalID of what it "
+    "changes, first versions are registered by ITI-42",
+    {**_UPDATE_ERROR, "ITI-92": "XDSInvalidRequestException"},
+    "Metadata Update 3.57.4.1.3.1; Restricted Metadata Update 3.92.4.1.3",
+)
+OPERATION = _rule(
+    "operation",
+    "{object} must ask for exactly one operation: {problem}",
+    _one(_OPERATION, "ITI-57"),
+    "Metadata Update 3.57.4.1.3.2",
+)
+PREVIOUS_VERSION_MISSING = _rule(
+    "previous-version-missing",
+    "the HasMember of {object} has no PreviousVersion, which names the version it follows",
+    {"ITI-57": _OPERATION, "ITI-92": "XDSMetadataVersionError"},
+    "Metadata Update 3.57.4.1.3.3.1",
+)
+PREVIOUS_VERSION = _rule(
+    "previous-version",
+    "{object} follows version {value}, the latest one is {expected}; fetch that and change it",
+    _one("XDSMetadataVersionError", "ITI-57"),
+    "Metadata Update 3.57.4.1.3.3.1.3",
+)
+PROPAGATION_VALUE = _rule(
+    "propagation-value",
+    "AssociationPropagation of {object} is {value!r}; expected yes or no",
+    _ANNOTATION,
+    "Metadata Update 3.57.4.1.3.3.1",
+)
+MEMBER_STATUS = _rule(
+    "member-status",
+    "HasMember {object} has SubmissionSetStatus {value!r}; a new version is Original",
+    _ANNOTATION,
+    "ITI TF-3 4.2.2.1.1; Metadata Update 3.57.4.1.3.3.1",
+)
+PROPAGATION_DIFFERS = _rule(
+    "propagation-differs",
+    "{object} and {value} are linked and updated together with different AssociationPropagation",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.1",
+)
+UPDATED_TWICE = _rule(
+    "updated-twice",
+    "{object}: the request holds another operation of this kind for {value}; one is allowed",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.1",
+)
+LOGICAL_ID_UNKNOWN = _rule(
+    "logical-id-unknown",
+    "{kind} {object} has lid {value}, which is no registered {kind}",
+    _IDENTIFIER,
+    "Metadata Update 3.57.4.1.3.3.1",
+)
+UNIQUE_ID_CHANGED = _rule(
+    "unique-id-changed",
+    "{object} has uniqueId {value}, its versions have {expected}, which never changes",
+    _IDENTIFIER,
+    "Metadata Update 3.57.4.1.3.3.1; Restricted Metadata Update 3.92.4.1.3",
+)
+OBJECT_TYPE_CHANGED = _rule(
+    "object-type-changed",
+    "DocumentEntry {object} has objectType {value}, its versions have {expected}, "
+    "which never changes",
+    {**_UPDATE_ERROR, "ITI-92": "XDSObjectTypeError"},
+    "Metadata Update 3.57.4.1.3.3.1; Restricted Metadata Update 3.92.4.1.3",
+)
+ATTRIBUTE_FROZEN = _rule(
+    "attribute-frozen",
+    "{attribute} of {object} is {value!r}, registered is {expected!r}; it may not be changed here",
+    _FROZEN,
+    "Restricted Metadata Update 3.92.4.1.3",
+)
+PATIENT_CHANGED = _rule(
+    "patient-changed",
+    "{object} has patientId {value}, registered is {expected}; it may not be changed here",
+    _one("XDSPatientIDReconciliationError", "ITI-92"),
+    "Restricted Metadata Update 3.92.4.1.3",
+)
+DEPRECATED_FOLDER_UPDATED = _rule(
+    "deprecated-folder-updated",
+    "Folder {object} is to follow {value}, which is deprecated; restore its status first",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.3",
+)
+STATUS_VALUE = _rule(
+    "status-value",
+    "{attribute} of {object} is {value!r}; expected the URN of Approved or Deprecated",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.2",
+)
+STATUS_TARGET = _rule(
+    "status-target",
+    "{object} changes the status of {value}, {problem}",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.2, 3.57.4.1.3.3.4, 3.57.4.1.3.3.5",
+)
+ORIGINAL_STATUS = _rule(
+    "original-status",
+    "{object} expects {target} to be {value}, but it is {expected}",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.2",
+)
+LINK_END_DEPRECATED = _rule(
+    "link-end-deprecated",
+    "Association {object} links {value}, which is deprecated when the update is done",
+    _UPDATE_ERROR,
+    "Metadata Update 3.57.4.1.3.3.6",
+)
+PATIENTS_LINKED = _rule(
+    "patients-linked",
+    "after the update, Association {object} would link {source} and {target}, which belong to "
+    "different patients; update both, or use AssociationPropagation no",
+    _RECONCILIATION,
+    "Metadata Update 3.57.4.1.3.4",
+)
+REMOVED_UNKNOWN = _rule(
+    "removed-unknown",
+    "object {object} is not registered",
+    _one("UnresolvedReferenceException", "ITI-62"),
+    "Remove Metadata and Documents 3.62.4.1.3",
+)
+REFERENCE_EXISTS = _rule(
+    "reference-exists",
+    "object {object} is still referred to by {value}; remove that with it",
+    _one("ReferencesExistException", "ITI-62"),
+    "Remove Metadata and Documents 3.62.4.1.3",
+)
+LEFT_UNREFERENCED = _rule(
+    "left-unreferenced",
+    "object {object} would be left in no SubmissionSet; remove it too",
+    _one("XDSUnreferencedObjectException", "ITI-62"),
+    "Remove Metadata and Documents 3.62.4.1.3",
+)
+
 # --- The state of the actor itself ---------------------------------------------------------------
 
 _ALL = (*_QUERY, *_SUBMIT, *_RETRIEVE)
@@ -621,7 +770,7 @@ BODY_UNREADABLE = _rule(
     "{object}: the message does not follow its schema: {problem}",
     {
         **_METADATA,
-        **_one("XDSRegistryError", *_QUERY),
+        **_one("XDSRegistryError", *_QUERY, "ITI-62"),
         **_one("XDSRepositoryError", *_RETRIEVE),
     },
     "ITI TF-2 3.18.4.1.2, 3.41.4.1.2, 3.42.4.1.2, 3.43.4.1.2; RAD TF-2 4.69.4.1.2",

@@ -52,7 +52,8 @@ STABLE = "urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1"
 ON_DEMAND = "urn:uuid:34268e47-fdf5-41a6-ba33-82133c465248"
 
 # rim objectType of everything else (ebRIM 3.0; ITI TF-3 4.2.3.1).
-_OBJECT = "urn:oasis:names:tc:ebxml-regrep:ObjectType:RegistryObject:"
+REGISTRY_OBJECT = "urn:oasis:names:tc:ebxml-regrep:ObjectType:RegistryObject"
+_OBJECT = f"{REGISTRY_OBJECT}:"
 CLASSIFICATION_OBJECT = _OBJECT + "Classification"
 EXTERNAL_IDENTIFIER_OBJECT = _OBJECT + "ExternalIdentifier"
 REGISTRY_PACKAGE_OBJECT = _OBJECT + "RegistryPackage"
@@ -90,6 +91,9 @@ REPLACEMENTS = frozenset({RPLC, XFRM_RPLC})
 # Slot SubmissionSetStatus of a SubmissionSet-DocumentEntry HasMember (ITI TF-3 4.2.2.1.1).
 ORIGINAL = "Original"
 REFERENCE = "Reference"
+
+# Slot AssociationPropagation of an update (Metadata Update 3.57.4.1.3.3.1); absent means yes.
+PROPAGATE, DO_NOT_PROPAGATE = "yes", "no"
 
 # Kinds of reference in referenceIdList (ITI TF-3 4.2.3.1.7, CXi.5).
 UNIQUE_ID_REFERENCE = "urn:ihe:iti:xds:2013:uniqueId"

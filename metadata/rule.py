@@ -13,10 +13,17 @@ from string import Formatter
 
 from metadata.identifiers import ERROR, WARNING
 
-# Transactions that are another one under a second name: the same rules and codes hold.
-_SAME_AS = {"RAD-68": "ITI-41"}
-# RegistryError/@location holds the DocumentUniqueId here (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69).
-_LOCATED = frozenset({"ITI-43", "RAD-69"})
+# Transactions that use the codes of others wherever a rule gives them none of their own: RAD-68
+# is ITI-41 under a second name, updates and removals are judged as registrations are.
+_ALIKE = {
+    "RAD-68": ("ITI-41",),
+    "ITI-57": ("ITI-42",),
+    "ITI-92": ("ITI-57", "ITI-42"),
+    "ITI-62": ("ITI-42",),
+}
+# RegistryError/@location holds the DocumentUniqueId (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69), in
+# updates the entryUUID (Metadata Update 3.57.4.2.3).
+_LOCATED = frozenset({"ITI-43", "RAD-69", "ITI-57", "ITI-92"})
 # Longest value quoted back to its sender: enough to recognise it, too little to flood a log.
 _QUOTED = 300
 
@@ -57,7 +64,10 @@ class Rule:
 
     def code(self, transaction: str) -> str:
         """The error code in ``transaction``; raises KeyError where the rule is never applied."""
-        return self.codes[_SAME_AS.get(transaction, transaction)]
+        for alike in (transaction, *_ALIKE.get(transaction, ())):
+            if alike in self.codes:
+                return self.codes[alike]
+        raise KeyError(transaction)
 
 
 class Fault:

@@ -9,6 +9,7 @@ message are the registry's to resolve.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from metadata import catalogue as rules
 from metadata.catalogue import Fault
@@ -44,12 +45,19 @@ _SUBMISSION_SET_STATUS: dict[type | None, str] = {DocumentEntry: ORIGINAL, None:
 
 def structure_faults(submission: Submission, faults: list[Fault]) -> None:
     """Add every structural fault of the submission to ``faults``."""
-    _check_submission_sets(submission, faults)
-    _check_repetitions(submission, faults)
+    package_faults(submission, faults)
+    _check_unique_ids(submission, faults)
     _check_members(submission, faults)
     _check_patients(submission, faults)
     if submission.associations:
         _Associations(submission, faults).check()
+
+
+def package_faults(submission: Submission, faults: list[Fault]) -> None:
+    """Add the faults of a message as a whole: one SubmissionSet, not empty, ids used once."""
+    _check_submission_sets(submission, faults)
+    ids = Counter(obj.entry_uuid for obj in submission.objects() if obj.entry_uuid)
+    faults += [Fault(rules.ID_REPEATED, one) for one, count in ids.items() if count > 1]
 
 
 def _check_submission_sets(submission: Submission, faults: list[Fault]) -> None:
@@ -61,9 +69,7 @@ def _check_submission_sets(submission: Submission, faults: list[Fault]) -> None:
         faults.append(Fault(rules.SUBMISSION_EMPTY, sets[0].entry_uuid))
 
 
-def _check_repetitions(submission: Submission, faults: list[Fault]) -> None:
-    ids = Counter(obj.entry_uuid for obj in submission.objects() if obj.entry_uuid)
-    faults += [Fault(rules.ID_REPEATED, one) for one, count in ids.items() if count > 1]
+def _check_unique_ids(submission: Submission, faults: list[Fault]) -> None:
     owners: dict[str, list[str]] = {}
     for obj in (*submission.submission_sets, *submission.documents, *submission.folders):
         if obj.unique_id:
@@ -110,6 +116,23 @@ def _check_patients(submission: Submission, faults: list[Fault]) -> None:
                 )
 
 
+def ends_resolve(link: Association, known: Collection[str], faults: list[Fault]) -> bool:
+    """Whether both ends are ``known`` ids of the message or UUIDs that a registry may know."""
+    found: list[Fault] = []
+    for attribute, value in (("sourceObject", link.source), ("targetObject", link.target)):
+        if not value:
+            name = f"Association.{attribute}"
+            found.append(Fault(rules.ATTRIBUTE_REQUIRED, link.entry_uuid, attribute=name))
+        elif value not in known and not is_uuid_urn(value):
+            found.append(
+                Fault(rules.UNRESOLVED_SYMBOL, link.entry_uuid, attribute=attribute, value=value)
+            )
+    if not found and link.source == link.target:
+        found.append(Fault(rules.ASSOCIATION_TO_ITSELF, link.entry_uuid, value=link.source))
+    faults += found
+    return not found
+
+
 class _Associations:
     """Checks the associations of one submission."""
 
@@ -130,7 +153,7 @@ class _Associations:
         for link in self.links:
             if link.documentation and link.association_type not in DOCUMENT_RELATIONSHIPS:
                 self._fault(rules.DOCUMENTATION_NOT_ALLOWED, link)
-            if not self._ends_resolve(link):
+            if not ends_resolve(link, self.kinds, self.faults):
                 continue
             if link.association_type == HAS_MEMBER:
                 self._membership(link)
@@ -138,21 +161,6 @@ class _Associations:
                 self._relationship(link)
             else:
                 self._fault(rules.ASSOCIATION_TYPE, link, value=link.association_type)
-
-    def _ends_resolve(self, link: Association) -> bool:
-        """Whether both ends are objects of the message or UUIDs that a registry may know."""
-        resolved = True
-        for attribute, value in (("sourceObject", link.source), ("targetObject", link.target)):
-            if not value:
-                self._fault(rules.ATTRIBUTE_REQUIRED, link, attribute=f"Association.{attribute}")
-                resolved = False
-            elif value not in self.kinds and not is_uuid_urn(value):
-                self._fault(rules.UNRESOLVED_SYMBOL, link, attribute=attribute, value=value)
-                resolved = False
-        if resolved and link.source == link.target:
-            self._fault(rules.ASSOCIATION_TO_ITSELF, link, value=link.source)
-            return False
-        return resolved
 
     def _membership(self, link: Association) -> None:
         source, target = self.kinds.get(link.source), self.kinds.get(link.target)

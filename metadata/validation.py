@@ -4,8 +4,9 @@ Covers ITI TF-2 3.42.4.1.3.3 and ITI TF-3 4.2, 4.3.1 as far as one message can s
 identifiers, required attributes and data types, code sets of the affinity domain, the
 SubmissionSet and what it contains, patient ids, unique ids, associations
 (``metadata.structure``). What a store must decide (known patients, registered ids,
-deprecated targets) belongs to the registry. On-Demand entries (ITI-61) and updates (ITI-57)
-are other transactions with other rules.
+deprecated targets) belongs to the registry. On-Demand entries (ITI-61) are another transaction
+with other rules. The objects of an update (ITI-57, ITI-92) owe what those of a registration owe;
+what they owe each other is told by the operations they ask for (``registry.update``).
 
 The standard's *should* rules are not faults: which PID fields sourcePatientInfo holds, one
 confidentiality code of HL7, the presence of an author.
@@ -25,6 +26,7 @@ from metadata.attributes import (
     FREE_FORM_TEXT,
     KINDS,
     LONG_NAME,
+    REGISTRY,
     Attribute,
     Carrier,
     Check,
@@ -34,7 +36,10 @@ from metadata.catalogue import Fault
 from metadata.datatypes import LocalizedString
 from metadata.identifiers import STABLE
 from metadata.model import AnyObject, Author, Code, DocumentEntry, Submission, SubmissionSet
-from metadata.structure import structure_faults
+from metadata.structure import package_faults, structure_faults
+
+# The transactions that send further versions of what is registered.
+UPDATES = frozenset({"ITI-57", "ITI-92"})
 
 
 def validate_submission(
@@ -42,14 +47,23 @@ def validate_submission(
 ) -> list[Fault]:
     """Every fault of the submission, those found while reading it included.
 
-    ``transaction`` is "ITI-42" for what a registry demands or "ITI-41" for what a document
-    source must send. A list holding only warnings (``Fault.rule.is_warning``) is a success.
+    ``transaction`` is "ITI-42" for what a registry demands, "ITI-57" or "ITI-92" for what it
+    demands of an update, or "ITI-41" for what a document source must send. A list holding only
+    warnings (``Fault.rule.is_warning``) is a success.
     """
     faults = list(submission.faults)
     for obj in submission.objects():
         _CHECKS[type(obj)].run(obj, domain, transaction, faults)
-    structure_faults(submission, faults)
+    if transaction in UPDATES:
+        package_faults(submission, faults)
+    else:
+        structure_faults(submission, faults)
     return faults
+
+
+def _column(transaction: str) -> str:
+    """Whose optionality objects must meet: an update sends whole ones, as a registration does."""
+    return REGISTRY if transaction in UPDATES else transaction
 
 
 class _KindChecks:
@@ -70,7 +84,7 @@ class _KindChecks:
         self, obj: AnyObject, domain: AffinityDomain, transaction: str, faults: list[Fault]
     ) -> None:
         owner = obj.entry_uuid
-        for row in self.required[transaction]:
+        for row in self.required[_column(transaction)]:
             if not getattr(obj, row.field):
                 faults.append(Fault(rules.ATTRIBUTE_REQUIRED, owner, attribute=row.name))
         for row in self.forbidden:
@@ -90,15 +104,18 @@ class _KindChecks:
             _check_document(obj, domain, faults)
         elif isinstance(obj, SubmissionSet):
             _check_source(obj, domain, faults)
-        self._check_ids(obj, domain, faults)
+        self._check_ids(obj, domain, transaction, faults)
 
-    def _check_ids(self, obj: Any, domain: AffinityDomain, faults: list[Fault]) -> None:
+    def _check_ids(
+        self, obj: Any, domain: AffinityDomain, transaction: str, faults: list[Fault]
+    ) -> None:
         owner = obj.entry_uuid
         if not owner:
             faults.append(Fault(rules.ID_MISSING, owner, kind=self.kind.name))
         if "lid" not in self.kind.xml:
             return  # an Association has neither versions nor a patient
-        if obj.logical_id is not None and obj.logical_id != owner:
+        versioned = transaction in UPDATES and not isinstance(obj, SubmissionSet)
+        if obj.logical_id is not None and obj.logical_id != owner and not versioned:
             faults.append(Fault(rules.LOGICAL_ID, owner, kind=self.kind.name, value=obj.logical_id))
         patient = obj.patient_id
         if patient is None or patient.problem() is not None:

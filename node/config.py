@@ -125,6 +125,9 @@ class RegistrySection(Section):
 
     enabled: bool = True
     """Whether this node is a Document Registry."""
+    administration: bool = False
+    """Whether administrators may change and remove what is registered (ITI-57, ITI-62, ITI-92);
+    whoever may connect is one. Without it these transactions are not offered."""
     database: str = ""
     """SQLAlchemy URL; without one, registry.db in the data folder."""
     database_password_file: Path | None = None

@@ -38,7 +38,7 @@ assigning_authority = {authority}
 codes = "codes.toml"
 
 [registry]
-{database}
+{administration}{database}
 [repository]
 unique_id = {repository}
 {database}
@@ -96,6 +96,8 @@ def _config(node: NewNode) -> str:
         ports=base,
         home=_quoted(new_oid()),
         authority=_quoted(node.assigning_authority or authority),
+        # A plain node is a test bed; on any other an administrator decides.
+        administration="administration = true\n" if node.plain else "",
         database=database,
         repository=_quoted(new_oid()),
         source=_quoted(new_oid()),

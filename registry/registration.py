@@ -27,7 +27,7 @@ from registry.rows import Row
 
 _FIRST_VERSION = "1"
 
-Described = TypeVar("Described", DocumentEntry, SubmissionSet, Folder)
+Described = TypeVar("Described", bound=DocumentEntry | SubmissionSet | Folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,29 @@ class Registration:
 
 def prepare(submission: Submission) -> Registration:
     """``submission``, which must be free of faults, ready to be written."""
-    ids = _Ids(submission)
+    ids = RegisteredIds(submission)
     [package] = submission.submission_sets
-    patient = CX(package.patient_id or "").normalised()
-    submission_set = ids.first_version(package)
-    documents = [ids.first_version(document) for document in submission.documents]
-    associations = [ids.relinked(link) for link in submission.associations]
+    return rendered(
+        ids.first_version(package),
+        [ids.first_version(document) for document in submission.documents],
+        [ids.first_version(folder) for folder in submission.folders],
+        [ids.relinked(link) for link in submission.associations],
+    )
+
+
+def rendered(
+    submission_set: SubmissionSet,
+    documents: list[DocumentEntry],
+    folders: list[Folder],
+    associations: list[Association],
+) -> Registration:
+    """These objects, complete with registered ids, as they are written."""
+    patient = CX(submission_set.patient_id or "").normalised()
     return Registration(
         patient=patient,
         submission_set=submission_set,
         documents=documents,
-        folders=[ids.first_version(folder) for folder in submission.folders],
+        folders=folders,
         associations=associations,
         submission_set_row=rows.submission_set_row(submission_set, patient),
         document_rows=[rows.document_row(document, patient) for document in documents],
@@ -94,32 +106,36 @@ def updated_at(folder: Folder, time: DTM) -> Folder:
     return replace(folder, last_update_time=time)
 
 
-class _Ids:
-    """The registered id of every object of one submission."""
+class RegisteredIds:
+    """The registered id of every object of one submission: ``registered``, by the sender's id."""
 
     def __init__(self, submission: Submission) -> None:
-        self._registered = {
+        self.registered = {
             obj.entry_uuid: obj.entry_uuid if is_uuid_urn(obj.entry_uuid) else new_uuid_urn()
             for obj in submission.objects()
         }
 
     def first_version(self, obj: Described) -> Described:
         """``obj`` as it is registered; what a sender says of status and version is ignored."""
-        entry_uuid = self._registered[obj.entry_uuid]
+        entry_uuid = self.registered[obj.entry_uuid]
+        return self.version(obj, entry_uuid, _FIRST_VERSION, APPROVED)
+
+    def version(self, obj: Described, logical_id: str, version: str, status: str) -> Described:
+        """``obj`` as the version of ``logical_id`` that it is registered as."""
         return replace(
             obj,
-            entry_uuid=entry_uuid,
-            logical_id=entry_uuid,
-            version=_FIRST_VERSION,
-            availability_status=APPROVED,
+            entry_uuid=self.registered[obj.entry_uuid],
+            logical_id=logical_id,
+            version=version,
+            availability_status=status,
         )
 
     def relinked(self, link: Association) -> Association:
         """``link`` between registered ids."""
         return replace(
             link,
-            entry_uuid=self._registered[link.entry_uuid],
-            source=self._registered.get(link.source, link.source),
-            target=self._registered.get(link.target, link.target),
+            entry_uuid=self.registered[link.entry_uuid],
+            source=self.registered.get(link.source, link.source),
+            target=self.registered.get(link.target, link.target),
             availability_status=APPROVED,
         )

@@ -1,4 +1,4 @@
-"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 and ITI-51 out."""
+"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 and ITI-51 out, changes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 
 from metadata.affinity_domain import AffinityDomain
 from registry.queries import Querier
+from registry.remove import Remover
 from registry.submit import Registrar
+from registry.update import Updater
 from storage.database import Database
 from transactions.iti_18 import AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import SubmitObjectsRequest
+from transactions.iti_62 import RemoveObjectsRequest
 from transactions.registry_response import RegistryResponse
 
 
@@ -29,10 +32,24 @@ class Registry:
     ) -> None:
         self._registrar = Registrar(database, domain, clock)
         self._querier = Querier(database, domain)
+        self._updater = Updater(database, domain, clock)
+        self._remover = Remover(database)
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""
         return self._registrar.register(request)
+
+    def update(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Update Document Set, ITI-57: see ``registry.update``."""
+        return self._updater.update(request)
+
+    def restricted_update(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Restricted Update Document Set, ITI-92: see ``registry.update``."""
+        return self._updater.restricted_update(request)
+
+    def remove(self, request: RemoveObjectsRequest) -> RegistryResponse:
+        """Remove Metadata, ITI-62: see ``registry.remove``."""
+        return self._remover.remove(request)
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""

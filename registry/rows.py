@@ -79,11 +79,21 @@ def identity_row(obj: DocumentEntry | SubmissionSet | Folder, patient: str) -> R
     }
 
 
-def namesake_row(document: DocumentEntry, patient: str) -> Row:
-    """One more DocumentEntry for a uniqueId that is known."""
+def namesake_row(obj: DocumentEntry | SubmissionSet | Folder, patient: str) -> Row:
+    """One more object for a uniqueId that is known: a document again, or a further version."""
     return {
-        "unique_id": document.unique_id,
-        "entry_uuid": document.entry_uuid,
+        "unique_id": obj.unique_id,
+        "entry_uuid": obj.entry_uuid,
+        "patient": patient,
+    }
+
+
+def revision_row(obj: DocumentEntry | Folder, patient: str) -> Row:
+    """One version among several."""
+    return {
+        "logical_id": obj.logical_id,
+        "version": int(obj.version or "1"),
+        "entry_uuid": obj.entry_uuid,
         "patient": patient,
     }
 

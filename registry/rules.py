@@ -8,7 +8,7 @@ the message have been judged already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from metadata import catalogue as rules
 from metadata.catalogue import Fault
@@ -20,13 +20,13 @@ from metadata.identifiers import (
     IS_SNAPSHOT_OF,
     REPLACEMENTS,
 )
-from metadata.model import AnyObject, Association, DescribedObject, Folder, Submission
+from metadata.model import AnyObject, Association, Folder, Submission, SubmissionSet
 from registry import schema
 from registry.lookup import Located
 from registry.rows import content_hash, content_size, kind_of
 from registry.surroundings import Surroundings
 
-_KIND_NAMES = {
+KIND_NAMES = {
     schema.DOCUMENT: "DocumentEntry",
     schema.SUBMISSION_SET: "SubmissionSet",
     schema.FOLDER: "Folder",
@@ -40,37 +40,39 @@ _CONTAINERS = (schema.SUBMISSION_SET, schema.FOLDER)
 def judge(submission: Submission, around: Surroundings) -> list[Fault]:
     """Every breach of a rule by ``submission`` in the registry's present state."""
     return [
-        *_patients(submission, around),
-        *_entry_uuids(submission, around),
-        *_package_unique_ids(submission, around),
+        *patient_faults(submission, around.survivors),
+        *entry_uuid_faults(submission, around.located),
+        *unique_id_faults((*submission.submission_sets, *submission.folders), around.identities),
         *_document_unique_ids(submission, around),
         *_Links(submission, around).faults(),
     ]
 
 
-def _patients(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+def patient_faults(submission: Submission, survivors: Mapping[str, str]) -> Iterator[Fault]:
     """The patient was announced by the feed and is active (ITI TF-2 3.42.4.1.3.3.2)."""
     for package in submission.submission_sets:
         if package.patient_id is None or package.patient_id.problem():
             continue
-        survivor = around.survivors.get(package.patient_id.normalised())
+        survivor = survivors.get(package.patient_id.normalised())
         if survivor is None:
             yield Fault(rules.UNKNOWN_PATIENT, package.entry_uuid, value=package.patient_id)
         elif survivor != package.patient_id.normalised():
             yield Fault(rules.MERGED_PATIENT, package.entry_uuid, value=package.patient_id)
 
 
-def _entry_uuids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+def entry_uuid_faults(submission: Submission, located: Container[str]) -> Iterator[Fault]:
+    """No entryUUID of the message is registered yet (ITI TF-2 3.42.4.1.3.3)."""
     for obj in submission.objects():
-        if obj.entry_uuid in around.located:
+        if obj.entry_uuid in located:
             yield Fault(rules.ENTRY_UUID_REGISTERED, obj.entry_uuid)
 
 
-def _package_unique_ids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
+def unique_id_faults(
+    packages: Iterable[SubmissionSet | Folder], known: Container[str | None]
+) -> Iterator[Fault]:
     """No object at all has the uniqueId yet (ITI TF-2 3.42.4.1.3.3.7)."""
-    packages: list[DescribedObject] = [*submission.submission_sets, *submission.folders]
     for package in packages:
-        if package.unique_id in around.identities:
+        if package.unique_id in known:
             kind = "Folder" if isinstance(package, Folder) else "SubmissionSet"
             yield Fault(
                 rules.DUPLICATE_UNIQUE_ID, package.entry_uuid, kind=kind, value=package.unique_id
@@ -191,6 +193,6 @@ class _Links:
             rules.ASSOCIATION_ENDS,
             link.entry_uuid,
             type=link.type_name,
-            source=_KIND_NAMES[source],
-            target=_KIND_NAMES[target],
+            source=KIND_NAMES[source],
+            target=KIND_NAMES[target],
         )

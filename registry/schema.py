@@ -8,9 +8,9 @@ What lies where, and why:
   ``patient`` and leaves the evidence alone (ITI TF-2 3.18.4.1.2.3.9).
 - Five tables are global and narrow: ``identity`` holds a uniqueId to one content for ever and
   tells where it lives; ``namesake`` lists the further DocumentEntries that ITI TF-2
-  3.42.4.1.3.3.1 lets share it; ``object`` tells where an entryUUID lives; ``reach`` tells which
-  other patients' associations touch an object; ``revision`` lists the versions of the few
-  objects that have more than one.
+  3.42.4.1.3.3.1 lets share it, and the further versions of an object; ``object`` tells where an
+  entryUUID lives; ``reach`` tells which other patients' associations touch an object;
+  ``revision`` lists the versions of the few objects that have more than one.
 - ``ebrim`` is the object's canonical XML, rendered when the object changes and copied into
   answers as it is. It stands last in its row: SQLite need not walk it to judge a filter.
 - ``level`` is the lowest $MetadataLevel at which an object is shown: 1, or 2 for a version that

@@ -8,15 +8,12 @@ which the state it was judged by holds still.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from operator import itemgetter
 
 from sqlalchemy import Connection, insert
-from sqlalchemy.exc import IntegrityError
 
-from metadata import catalogue as rules
 from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
@@ -30,14 +27,11 @@ from registry.registration import Registration, prepare, updated_at
 from registry.rules import judge
 from registry.statement import Statement
 from registry.surroundings import Surroundings, look_around
-from registry.work import write
+from registry.work import Refused, answer, write
 from storage.database import Database
-from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace
 from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
-from transactions.registry_response import RegistryResponse, RegistryUnavailable
-
-logger = logging.getLogger(__name__)
+from transactions.registry_response import RegistryResponse
 
 _ITI_42 = "ITI-42"
 
@@ -49,14 +43,6 @@ _INSERT_SUBMISSION_SET = Statement(insert(schema.submission_set))
 _INSERT_FOLDERS = Statement(insert(schema.folder))
 _INSERT_ASSOCIATIONS = Statement(insert(schema.association))
 _INSERT_VALUES = Statement(insert(schema.attribute_value))
-
-
-class _Refused(Exception):
-    """The submission breaks rules of the registry's state: the transaction is undone."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__(f"{len(faults)} faults")
-        self.faults = faults
 
 
 class Registrar:
@@ -77,16 +63,7 @@ class Registrar:
         outcome is unknown: the sender may repeat the same message.
         """
         submission = request.submission
-        try:
-            faults = self._register(submission)
-        except (DatabaseBusy, IntegrityError) as error:  # the latter: rivals in every try
-            logger.warning("submission not registered, to be sent again: %s", type(error).__name__)
-            faults = [Fault(rules.BUSY, _name(submission))]
-        except OutOfSpace:
-            faults = [Fault(rules.OUT_OF_RESOURCES, _name(submission), problem="no space")]
-        except DatabaseUnavailable as error:
-            raise RegistryUnavailable("the registry's database is not available") from error
-        return RegistryResponse.of(fault.error(_ITI_42) for fault in faults)
+        return answer(_ITI_42, name_of(submission), lambda: self._register(submission))
 
     def _register(self, submission: Submission) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
@@ -100,7 +77,7 @@ class Registrar:
 
         try:
             write(self._database, work)
-        except _Refused as refused:
+        except Refused as refused:
             return faults + refused.faults
         return faults
 
@@ -109,7 +86,7 @@ class Registrar:
             return judge(submission, look_around(connection, submission, lock=False))
 
 
-def _name(submission: Submission) -> str:
+def name_of(submission: Submission) -> str:
     """What to call the submission in an error."""
     packages = submission.submission_sets
     return packages[0].entry_uuid if packages else "the submission"
@@ -118,14 +95,14 @@ def _name(submission: Submission) -> str:
 def _write(
     connection: Connection, submission: Submission, registration: Registration, now: DTM
 ) -> None:
-    """Judge and write within one transaction; raises _Refused with the faults."""
+    """Judge and write within one transaction; raises Refused with the faults."""
     around = look_around(connection, submission, lock=True)
     faults = judge(submission, around)
     if faults:
-        raise _Refused(faults)
+        raise Refused(faults)
     added, folders = _replace(connection, registration, around)
-    _insert(connection, registration, added, around, now)
-    _connect(connection, registration, added, {**around.located, **folders}, now)
+    insert_objects(connection, registration, added, around.identities, now)
+    connect(connection, registration, added, {**around.located, **folders}, now)
     reach("registry.before_commit")
 
 
@@ -141,26 +118,28 @@ def _replace(
     return inherit_folders(connection, registration, replaced_by, replaced)
 
 
-def _insert(
+def insert_objects(
     connection: Connection,
     registration: Registration,
     added: list[Association],
-    around: Surroundings,
+    known: Container[str | None],
     now: DTM,
 ) -> None:
-    """Add the submission's objects, and the associations that follow from it."""
+    """Add the submission's objects, and the associations that follow from it.
+
+    ``known`` are the uniqueIds that stand for something already.
+    """
     patient = registration.patient
     objects = [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)]
-    known = around.identities
     identities = [
         rows.identity_row(obj, patient)
         for obj in registration.described()
         if obj.unique_id not in known
     ]
     namesakes = [
-        rows.namesake_row(document, patient)
-        for document in registration.documents
-        if document.unique_id in known
+        rows.namesake_row(obj, patient)
+        for obj in registration.described()
+        if obj.unique_id in known
     ]
     folders = [rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders]
     values = [row for obj in registration.described() for row in rows.value_rows(obj, patient)]
@@ -180,7 +159,7 @@ def _insert(
             statement.run(connection, new_rows)
 
 
-def _connect(
+def connect(
     connection: Connection,
     registration: Registration,
     added: Iterable[Association],

@@ -1,8 +1,10 @@
 """What the registry holds that a submission touches, looked up in one go.
 
 Inside a registration the rows are locked, always in this order, so that rivals wait for each
-other and never in a circle: the patient (shared: a merge waits), then DocumentEntries, then
-Folders, each by entryUUID. SQLite has one writer and needs no locks.
+other and never in a circle: the patient (shared: a merge waits), then identities by uniqueId
+(shared: who frees one waits), then DocumentEntries, Folders and Associations, each by entryUUID.
+What a removal took away while its row was waited for is not there any more. SQLite has one
+writer and needs no locks.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from metadata.datatypes import is_uuid_urn
 from metadata.identifiers import APND, XFRM, XFRM_RPLC
@@ -26,7 +28,7 @@ from registry.statement import Statement
 TRANSFORMATIONS = (XFRM, XFRM_RPLC)
 
 
-def _with_and_without_locks(
+def with_and_without_locks(
     statement: Select[*tuple[Any, ...]], shared: bool = False
 ) -> dict[bool, Statement]:
     """A statement for looking (False) and for looking with the rows locked (True)."""
@@ -34,7 +36,8 @@ def _with_and_without_locks(
     return {False: Statement(statement), True: Statement(locking)}
 
 
-def _by_key(table: Table, *columns: Column[str]) -> Select[*tuple[Any, ...]]:
+def by_key(table: Table, *columns: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    """Rows of ``table`` at the places that ``lookup.rows_at`` gives, by entryUUID."""
     return (
         select(*columns)
         .where(among(table.c.patient, "patients"), among(table.c.entry_uuid, "ids"))
@@ -42,20 +45,21 @@ def _by_key(table: Table, *columns: Column[str]) -> Select[*tuple[Any, ...]]:
     )
 
 
-_PATIENTS = _with_and_without_locks(
+_PATIENTS = with_and_without_locks(
     select(patient.c.id, patient.c.survivor)
     .where(among(patient.c.id, "ids"))
     .order_by(patient.c.id),
     shared=True,
 )
-_IDENTITIES = Statement(
-    select(identity.c.unique_id, identity.c.hash, identity.c.size).where(
-        among(identity.c.unique_id, "ids")
-    )
+_IDENTITIES = with_and_without_locks(
+    select(identity.c.unique_id, identity.c.hash, identity.c.size)
+    .where(among(identity.c.unique_id, "ids"))
+    .order_by(identity.c.unique_id),
+    shared=True,
 )
-_FOLDERS = _with_and_without_locks(_by_key(folder, folder.c.entry_uuid, folder.c.status))
-_DOCUMENTS = _with_and_without_locks(
-    _by_key(
+_FOLDERS = with_and_without_locks(by_key(folder, folder.c.entry_uuid, folder.c.status))
+_DOCUMENTS = with_and_without_locks(
+    by_key(
         document_entry,
         document_entry.c.entry_uuid,
         document_entry.c.status,
@@ -110,11 +114,18 @@ class Surroundings:
 
 def look_around(connection: Connection, submission: Submission, lock: bool) -> Surroundings:
     """The state around ``submission``; with ``lock`` it holds still until the commit."""
-    survivors = _survivors(connection, submission, lock)
+    survivors = known_patients(connection, submission, lock)
     ids = {obj.entry_uuid for obj in submission.objects()}
     ends = {end for link in submission.associations for end in (link.source, link.target)}
     located = locate(connection, [name for name in ids | ends if is_uuid_urn(name)])
+    identities = known_identities(connection, submission, lock)
     touched = [located[end] for end in sorted(ends) if end in located]
+    documents = _documents(connection, touched, lock)
+    folders = _folders(connection, touched, lock)
+    present = documents.keys() | folders.keys()
+    for found in touched:
+        if found.kind in (DOCUMENT, FOLDER) and found.entry_uuid not in present:
+            del located[found.entry_uuid]
     appended = [
         located[link.target]
         for link in submission.associations
@@ -123,14 +134,15 @@ def look_around(connection: Connection, submission: Submission, lock: bool) -> S
     return Surroundings(
         survivors=survivors,
         located=located,
-        identities=_identities(connection, submission),
-        documents=_documents(connection, touched, lock),
-        folders=_folders(connection, touched, lock),
-        transformations=_transformations(connection, appended),
+        identities=identities,
+        documents=documents,
+        folders=folders,
+        transformations=transformations(connection, appended),
     )
 
 
-def _survivors(connection: Connection, submission: Submission, lock: bool) -> dict[str, str]:
+def known_patients(connection: Connection, submission: Submission, lock: bool) -> dict[str, str]:
+    """The submission's patients that are known, each with who stands for it today."""
     ids = {
         package.patient_id.normalised()
         for package in submission.submission_sets
@@ -139,10 +151,13 @@ def _survivors(connection: Connection, submission: Submission, lock: bool) -> di
     return dict(_PATIENTS[lock].rows(connection, {"ids": list(ids)}))
 
 
-def _identities(connection: Connection, submission: Submission) -> dict[str, Identity]:
+def known_identities(
+    connection: Connection, submission: Submission, lock: bool
+) -> dict[str, Identity]:
+    """What the uniqueIds of the submission stand for, where they are registered."""
     described = (*submission.submission_sets, *submission.documents, *submission.folders)
     ids = [obj.unique_id for obj in described if obj.unique_id]
-    return {row[0]: Identity(*row) for row in _IDENTITIES.rows(connection, {"ids": ids})}
+    return {row[0]: Identity(*row) for row in _IDENTITIES[lock].rows(connection, {"ids": ids})}
 
 
 def _folders(connection: Connection, touched: list[Located], lock: bool) -> dict[str, FolderState]:
@@ -161,6 +176,7 @@ def _of_kind(located: Iterable[Located], kind: str) -> list[Located]:
     return [found for found in located if found.kind == kind]
 
 
-def _transformations(connection: Connection, appended: list[Located]) -> frozenset[str]:
+def transformations(connection: Connection, appended: list[Located]) -> frozenset[str]:
+    """Those among documents to which something is to be appended that are transformations."""
     links = linked_from(connection, appended, TRANSFORMATIONS)
     return frozenset(source for source, _ in links)

@@ -1,8 +1,8 @@
 """What each kind of exchange leaves in the audit trail.
 
-Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41, 3.42 and 3.43 (3.n.5) and of RAD TF-2
-4.68 and 4.69: which event, which action, who is source and who destination, which objects.
-The transactions' own ``audit`` functions call in here with what they know.
+Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41, 3.42, 3.43, 3.57, 3.62 and 3.92 (3.n.5)
+and of RAD TF-2 4.68 and 4.69: which event, which action, who is source and who destination,
+which objects. The transactions' own ``audit`` functions call in here with what they know.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, SS_NODE
+from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, REGISTRY_OBJECT, SS_NODE
 from metadata.model import Submission
 from transactions.audit import (
     DESTINATION,
@@ -42,6 +42,8 @@ _PATIENT_NUMBER = Coded("2", "RFC-3881", "Patient Number")
 _REPORT_NUMBER = Coded("9", "RFC-3881", "Report Number")
 _STUDY_UID = Coded("110180", "DCM", "Study Instance UID")
 _SUBMISSION_SET = Coded(SS_NODE, "IHE XDS Metadata", "submission set classificationNode")
+# A removal names objects of any kind without saying which.
+_REGISTRY_OBJECT = Coded(REGISTRY_OBJECT, "IHE XDS Metadata", "registry object")
 
 # ParticipantObjectTypeCode and ...TypeCodeRole (PS3.15 A.5.1).
 _PERSON, _SYSTEM_OBJECT = 1, 2
@@ -105,19 +107,36 @@ def submission_event(
     scene: Scene,
 ) -> AuditEvent:
     """A submission: Export on the sender's side, Import on the receiver's (3.41.5, 3.42.5)."""
-    sets = submission.submission_sets
-    objects = _patients(one.patient_id for one in sets) + tuple(
-        ParticipantObject(one.unique_id or "", _SYSTEM_OBJECT, _ROLE_JOB, _SUBMISSION_SET)
-        for one in sets
-    )
     sending = scene.side is Side.CLIENT
-    return _event(
-        event_type(transaction),
-        (EXPORT, Action.READ) if sending else (IMPORT, Action.CREATE),
-        _outcome(response.status if response else None),
-        scene,
-        objects,
+    kind = (EXPORT, Action.READ) if sending else (IMPORT, Action.CREATE)
+    return _event_about_sets(transaction, kind, submission, response, scene)
+
+
+def update_event(
+    transaction: AnyTransaction,
+    submission: Submission,
+    response: RegistryResponse | None,
+    scene: Scene,
+) -> AuditEvent:
+    """An update: as a submission, but what happens to the objects is Update (3.57.5, 3.92.5)."""
+    event_id = EXPORT if scene.side is Side.CLIENT else IMPORT
+    return _event_about_sets(transaction, (event_id, Action.UPDATE), submission, response, scene)
+
+
+def removal_event(
+    transaction: AnyTransaction,
+    entry_uuids: Iterable[str],
+    response: RegistryResponse | None,
+    scene: Scene,
+) -> AuditEvent:
+    """A removal of metadata: the same event on both sides, with every object named (3.62.5)."""
+    objects = _patients([scene.patient_id]) + tuple(
+        ParticipantObject(one, _SYSTEM_OBJECT, _ROLE_REPORT, _REGISTRY_OBJECT)
+        for one in entry_uuids
     )
+    kind = (PATIENT_RECORD, Action.DELETE)
+    outcome = _outcome(response.status if response else None)
+    return _event(event_type(transaction), kind, outcome, scene, objects)
 
 
 def retrieval_events(
@@ -167,6 +186,23 @@ def identity_event(
     details = (("MSH-10", control_id),)
     objects = tuple(patient(identifier, details) for identifier in identifiers)
     return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
+
+
+def _event_about_sets(
+    transaction: AnyTransaction,
+    kind: Kind,
+    submission: Submission,
+    response: RegistryResponse | None,
+    scene: Scene,
+) -> AuditEvent:
+    """An event about the SubmissionSet of a message and its patient."""
+    sets = submission.submission_sets
+    objects = _patients(one.patient_id for one in sets) + tuple(
+        ParticipantObject(one.unique_id or "", _SYSTEM_OBJECT, _ROLE_JOB, _SUBMISSION_SET)
+        for one in sets
+    )
+    outcome = _outcome(response.status if response else None)
+    return _event(event_type(transaction), kind, outcome, scene, objects)
 
 
 def _outcome(status: str | None) -> Outcome:

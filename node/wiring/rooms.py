@@ -39,6 +39,9 @@ from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
 from transactions.iti_51 import ITI_51
+from transactions.iti_57 import ITI_57
+from transactions.iti_62 import ITI_62
+from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
@@ -131,6 +134,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         # Across patients a query is long: never in the event loop.
         Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
+        *(_administration(registry) if settings.registry.administration else ()),
     )
     rooms.checks["registry"] = _readable(database)
     if settings.mllp.enabled:
@@ -138,6 +142,15 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         rooms.feed = _feed(patients, domain, settings.limits.hl7_message_bytes)
         rooms.daily.append(partial(_forget_messages, patients))
     return registry
+
+
+def _administration(registry: Registry) -> list[Operation[Any, Any]]:
+    """What only administrators ask of a registry."""
+    return [
+        Operation(ITI_57, _answering(ITI_57, registry.update)),
+        Operation(ITI_62, _answering(ITI_62, registry.remove)),
+        Operation(ITI_92, _answering(ITI_92, registry.restricted_update)),
+    ]
 
 
 def _open_repository(

@@ -6,8 +6,19 @@ from metadata import catalogue
 from metadata.catalogue import RULES, Fault, RegistryError, Rule
 from metadata.identifiers import ERROR, WARNING
 
-TRANSACTIONS = {"ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-51", "RAD-69"}
+TRANSACTIONS = {
+    "ITI-18",
+    "ITI-41",
+    "ITI-42",
+    "ITI-43",
+    "ITI-51",
+    "ITI-57",
+    "ITI-62",
+    "ITI-92",
+    "RAD-69",
+}
 # ITI TF-3 Table 4.2.4.1-2, the rows of the transactions above; XDSReplaceFailed is deprecated.
+# Updates and removals use the codes of a registration beside those listed for them.
 CODES_OF_THE_STANDARD = {
     "ITI-41": """DocumentQueued InvalidDocumentContent PartialAppendContentNotProcessed
         PartialFolderContentNotProcessed PartialRelationshipContentNotProcessed
@@ -34,6 +45,13 @@ CODES_OF_THE_STANDARD = {
         XDSRepositoryError XDSRepositoryOutOfResources XDSResultNotSinglePatient
         XDSTooManyResults XDSUnavailableCommunity XDSUnknownCommunity XDSUnknownRepositoryId""",
     "RAD-69": "XDSDocumentUniqueIdError XDSRepositoryError XDSUnknownRepositoryId",
+    "ITI-57": """XDSMetadataUpdateError XDSMetadataUpdateOperationError
+        XDSPatientIDReconciliationError XDSMetadataVersionError""",
+    "ITI-62": """UnresolvedReferenceException ReferencesExistException
+        XDSUnreferencedObjectException XDSRegistryError""",
+    "ITI-92": """XDSMetadataVersionError XDSPatientIDReconciliationError XDSObjectTypeError
+        XDSMetadataIdentifierError XDSInvalidRequestException UnmodifiableMetadataError
+        LocalPolicyRestrictionError XDSMetadataAnnotationError""",
 }
 
 
@@ -78,6 +96,21 @@ def test_the_prefix_of_a_code_tells_the_detecting_actor() -> None:
     assert fault.error("ITI-42").code == "XDSRegistryMetadataError"
     assert fault.error("ITI-41").code == "XDSRepositoryMetadataError"
     assert fault.error("RAD-68").code == "XDSRepositoryMetadataError"
+
+
+def test_an_update_uses_the_codes_of_a_registration_where_it_has_none_of_its_own() -> None:
+    fault = fault_of(catalogue.ATTRIBUTE_REQUIRED)
+    for transaction in ("ITI-57", "ITI-62", "ITI-92"):
+        assert fault.error(transaction).code == "XDSRegistryMetadataError"
+    fault = fault_of(catalogue.OPERATION)
+    assert fault.error("ITI-92").code == fault.error("ITI-57").code
+    with pytest.raises(KeyError):
+        fault.error("ITI-42")
+
+
+def test_the_fault_of_an_update_is_located_at_its_object() -> None:
+    assert fault_of(catalogue.OPERATION, "D").error("ITI-57").location == "D"
+    assert fault_of(catalogue.ATTRIBUTE_FROZEN, "D").error("ITI-92").location == "D"
 
 
 def test_a_rule_has_no_code_where_it_is_never_applied() -> None:

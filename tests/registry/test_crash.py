@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 from sqlalchemy import select
 
 from metadata import identifiers as xds
+from metadata.datatypes import LocalizedString
 from registry import MIGRATIONS
 from registry.schema import METADATA
 from storage.database import Database
 from transactions.iti_42 import write_request
-from transactions.stored_query import find_documents
+from transactions.iti_62 import RemoveObjectsRequest
+from transactions.stored_query import find_documents, get_submission_set_and_contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +38,22 @@ url, authority = sys.argv[1:]
 with Database.open(url) as database:
     registry = Registry(database, AffinityDomain(HD.of(authority)))
     registry.register(SubmitObjectsRequest(etree.fromstring(sys.stdin.buffer.read())))
+"""
+
+UPDATE = REGISTER.replace("registry.register(", "registry.update(")
+
+REMOVE = """
+import sys
+from metadata.affinity_domain import AffinityDomain
+from metadata.datatypes import HD
+from registry import Registry
+from storage.database import Database
+from transactions.iti_62 import RemoveObjectsRequest
+
+url, authority = sys.argv[1:]
+with Database.open(url) as database:
+    registry = Registry(database, AffinityDomain(HD.of(authority)))
+    registry.remove(RemoveObjectsRequest(sys.stdin.read().split()))
 """
 
 MERGE = """
@@ -113,3 +132,40 @@ def test_a_merge_killed_before_its_commit_leaves_nothing(house: Any, database_ur
         house = type(house)(database, house.domain, house.clock)
         assert house.feed("A40", "P2", subsumed="P1").ack_code == "AA"
         assert not house.patients.known(house.cx("P1"))
+
+
+def test_an_update_killed_before_its_commit_leaves_nothing(house: Any, database_url: str) -> None:
+    document, folder = house.filed()
+    draft = house.draft()
+    new = replace(document, entry_uuid="new", title=LocalizedString("Corrected"))
+    draft.submission.documents.append(new)
+    slots = {"submission_set_status": xds.ORIGINAL, "previous_version": "1"}
+    draft.link(xds.HAS_MEMBER, "set", "new", **slots)
+    message = b"".join(write_request(draft.request()).body)
+    before = everything(house.database)
+    kill_at(house, "update.before_commit", UPDATE, message)
+    with Database.open(database_url) as database:
+        assert everything(database) == before
+        house = type(house)(database, house.domain, house.clock)
+        assert house.registry.update(draft.request()).status == xds.SUCCESS
+        [found] = house.answer(find_documents(house.patient)).documents
+        assert found.title == "Corrected"
+        assert house.folders_of(found) == {folder.entry_uuid}
+
+
+def test_a_removal_killed_before_its_commit_leaves_everything(
+    house: Any, database_url: str
+) -> None:
+    draft = house.draft()
+    draft.document()
+    house.accept(draft)
+    contents = house.answer(get_submission_set_and_contents(unique_id=draft.set.unique_id))
+    names = [obj.entry_uuid for obj in contents.objects()]
+    before = everything(house.database)
+    kill_at(house, "remove.before_commit", REMOVE, " ".join(names).encode())
+    with Database.open(database_url) as database:
+        assert everything(database) == before
+        house = type(house)(database, house.domain, house.clock)
+        response = house.registry.remove(RemoveObjectsRequest(names))
+        assert response.status == xds.SUCCESS
+        assert not house.answer(find_documents(house.patient)).documents

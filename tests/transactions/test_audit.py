@@ -11,7 +11,19 @@ from lxml import etree
 from metadata.catalogue import RegistryError
 from metadata.model import Submission
 from soap.message import InMemory
-from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, iti_51, rad_68, rad_69
+from transactions import (
+    iti_8,
+    iti_18,
+    iti_41,
+    iti_42,
+    iti_43,
+    iti_51,
+    iti_57,
+    iti_62,
+    iti_92,
+    rad_68,
+    rad_69,
+)
 from transactions.audit import (
     Action,
     AuditEvent,
@@ -32,6 +44,7 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_62 import RemoveObjectsRequest
 from transactions.rad_69 import (
     RetrieveImagingDocumentSetRequest,
     SeriesRequest,
@@ -86,6 +99,9 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *iti_41.audit(provide, RegistryResponse.of(), scene),
         *iti_42.audit(submit, FAILED, scene),
         *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
+        *iti_57.audit(submit, RegistryResponse.of(), scene),
+        *iti_62.audit(RemoveObjectsRequest(["urn:uuid:1", "urn:uuid:2"]), FAILED, scene),
+        *iti_92.audit(submit, RegistryResponse.of(), scene),
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
         *iti_8.audit("A40", [PATIENT], "OLD^^^&1.2.3.4&ISO", "MSG1", Outcome.SUCCESS, scene),
@@ -100,7 +116,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 11
+    assert len(events) == 14
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
@@ -133,6 +149,9 @@ def kind(event: AuditEvent) -> tuple[str, Action]:
         ("ITI-41", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-42", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-43", ("110107", Action.CREATE), ("110106", Action.READ)),
+        ("ITI-57", ("110106", Action.UPDATE), ("110107", Action.UPDATE)),
+        ("ITI-62", ("110110", Action.DELETE), ("110110", Action.DELETE)),
+        ("ITI-92", ("110106", Action.UPDATE), ("110107", Action.UPDATE)),
         ("RAD-68", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("RAD-69", ("110103", Action.CREATE), ("110104", Action.READ)),
     ],
@@ -229,6 +248,19 @@ def test_a_submission_is_recorded_with_patient_and_submission_set(
         20,
     )
     assert submission_set.id_type.code == "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"
+
+
+def test_a_removal_is_recorded_with_every_object(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    request = RemoveObjectsRequest(["urn:uuid:1", "urn:uuid:2"])
+    for_patient = replace(scene(Side.SERVER), patient_id=PATIENT)
+    (event,) = iti_62.audit(request, RegistryResponse.of(), for_patient)
+    objects = written(event).findall("ParticipantObjectIdentification")
+    assert [
+        (one.get("ParticipantObjectID"), one.get("ParticipantObjectTypeCodeRole"))
+        for one in objects
+    ] == [(PATIENT, "1"), ("urn:uuid:1", "3"), ("urn:uuid:2", "3")]
 
 
 def test_a_partial_retrieval_leaves_a_success_and_a_failure(scene: SeenFrom) -> None:
