@@ -1,8 +1,7 @@
-"""Verbs of the person who uses a network: publish, find, fetch, feed."""
+"""Verbs of the person who uses a network: publish, find, fetch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from node.cli import output
 from node.cli.exits import CommandError, Unreachable, UsageError
-from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.cli.options import DEFAULT_CONFIG, Config, Json, address
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -158,71 +157,6 @@ def fetch(
         raise CommandError("\n".join(fetched.problems))
 
 
-def feed(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(exists=True, dir_okay=False, help=tr("HL7 v2 messages, one a file.")),
-    ] = None,
-    patient: Annotated[
-        str | None, typer.Option(metavar="ID", help=tr("Announce this patient (A04)."))
-    ] = None,
-    merge: Annotated[
-        str | None, typer.Option(metavar="ID", help=tr("Merge this identifier into it (A40)."))
-    ] = None,
-    name: Annotated[str, typer.Option(metavar="FAMILY^GIVEN", help=tr("Name."))] = "",
-    birth_date: Annotated[str, typer.Option(metavar="YYYYMMDD", help=tr("Date of birth."))] = "",
-    sex: Annotated[str, typer.Option(metavar="F|M|O|U", help=tr("Administrative sex."))] = "",
-    mllp: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help=tr("Send here instead of to this node."))
-    ] = None,
-    config: Config = DEFAULT_CONFIG,
-    json: Json = False,
-) -> None:
-    """Send identity messages over MLLP (ITI-8)."""
-    from node import feed as messages
-    from node.config_file import load
-    from node.endpoints import Endpoints
-
-    if patient is not None and not name:
-        raise UsageError(tr("--patient needs --name: HL7 requires one (PID-5)"))
-    settings = load(config)
-    authority = settings.affinity_domain.assigning_authority
-    batch = [(str(file), _message(file)) for file in files or []]
-    if patient is not None:
-        person = messages.Person(patient, name, birth_date, sex)
-        made = messages.merge(person, merge, authority) if merge else None
-        batch.append((patient, made or messages.announce(person, authority)))
-    if not batch:
-        raise UsageError(tr("nothing to send: name files, or a --patient"))
-    place = mllp or Endpoints.of(settings).mllp
-    if place is None:
-        raise UsageError(tr("this node has no identity feed; name one with --mllp"))
-    _exchange(batch, _address(place), json)
-
-
-def _exchange(batch: Iterable[tuple[str, bytes]], address: tuple[str, int], json: bool) -> None:
-    from hl7.client import MllpClient
-    from node.feed import acknowledgement
-
-    answers = []
-    with MllpClient(*address) as client:
-        for name, message in batch:
-            code, text = acknowledgement(client.send(message))
-            answers.append({"message": name, "ack": code, "text": text})
-    if json:
-        output.show_json(answers)
-    else:
-        rows = [(row["message"], row["ack"], row["text"]) for row in answers]
-        output.console().print(output.table([tr("message"), "ACK", tr("text")], rows))
-    if any(row["ack"] != "AA" for row in answers):
-        raise CommandError(tr("not every message was accepted"))
-
-
-def _message(file: Path) -> bytes:
-    """A message as HL7 wants it: files of people end their lines with LF."""
-    return file.read_bytes().strip().replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
-
-
 def _send_images(
     paths: list[Path], dicom: str | None, ae_title: str | None, config: Path, json: bool
 ) -> None:
@@ -245,7 +179,7 @@ def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider
     from node.storescu import Provider
 
     if dicom is not None:
-        return Provider(*_address(dicom), ae_title or "KOSMOS")
+        return Provider(*address(dicom), ae_title or "KOSMOS")
     from node.config_file import load
     from node.endpoints import Endpoints
     from node.wiring.common import client_tls
@@ -255,7 +189,7 @@ def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider
     if places.dicom is None or places.ae_title is None:
         raise UsageError(tr("this node takes no images; name a place with --dicom"))
     tls = client_tls(settings) if settings.dicom_over_tls else None
-    return Provider(*_address(places.dicom), ae_title or places.ae_title, tls)
+    return Provider(*address(places.dicom), ae_title or places.ae_title, tls)
 
 
 def _show_stored(answers: list[Stored], json: bool) -> None:
@@ -328,13 +262,6 @@ def _cx(patient: str, settings: Settings) -> str:
     if "^" in patient:
         return patient
     return str(CX.of(patient, settings.affinity_domain.assigning_authority))
-
-
-def _address(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(tr("{place} is not HOST:PORT", place=place))
-    return host.strip("[]"), int(port)
 
 
 def _row(entry: DocumentEntry) -> tuple[str, ...]:

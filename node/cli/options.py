@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from node.cli.exits import UsageError
 from node.texts import tr
 
 Config = Annotated[
@@ -15,3 +16,11 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help=tr("Print data as JSON."))]
 DEFAULT_CONFIG = Path("kosmos.toml")
+
+
+def address(place: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``. Raises UsageError."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(tr("{place} is not HOST:PORT", place=place))
+    return host.strip("[]"), int(port)

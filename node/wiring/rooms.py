@@ -17,6 +17,9 @@ from structlog.contextvars import bound_contextvars
 
 from hl7 import message as hl7_message
 from hl7.feed import answer
+from hl7.v3.acknowledgement import Acknowledgement
+from hl7.v3.feed import answer as answer_v3
+from hl7.v3.request import IdentityRequest
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain
 from node import metrics
@@ -38,6 +41,7 @@ from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
+from transactions.iti_44 import ITI_44
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
@@ -121,19 +125,20 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
-    registry = Registry(database, domain)
+    registry, patients = Registry(database, domain), Patients(database, domain)
+    feed_v3 = _feed_v3(patients, domain, settings)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
         "DocumentRegistry",
         # An indexed read of a local file is shorter than a hop to a thread; a network is not.
         Operation(ITI_18, _answering(ITI_18, registry.query), database.backend == "sqlite"),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
+        *(Operation(one, _answering(one, feed_v3)) for one in ITI_44.values()),
     )
     rooms.checks["registry"] = _readable(database)
     if settings.mllp.enabled:
-        patients = Patients(database, domain)
-        rooms.feed = _feed(patients, domain, settings.limits.hl7_message_bytes)
-        rooms.daily.append(partial(_forget_messages, patients))
+        rooms.feed = _feed(patients, domain, settings)
+    rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
 
@@ -192,15 +197,33 @@ def _answering(
     return handle
 
 
+def _feed_v3(
+    patients: Patients, domain: AffinityDomain, settings: Settings
+) -> Callable[[IdentityRequest], Acknowledgement]:
+    """What the registry does with a request of ITI-44."""
+    return partial(
+        answer_v3,
+        apply=patients.apply,
+        domain_authority=domain.assigning_authority,
+        ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
+    )
+
+
 def _feed(
-    patients: Patients, domain: AffinityDomain, most_bytes: int
+    patients: Patients, domain: AffinityDomain, settings: Settings
 ) -> Callable[[bytes, str], bytes]:
-    """The handler of an MLLP listener (ITI-8)."""
-    limits = hl7_message.Limits(size=most_bytes)
+    """The handler of an MLLP listener (ITI-8, ITI-64)."""
+    reply = partial(
+        answer,
+        apply=patients.apply,
+        domain_authority=domain.assigning_authority,
+        limits=hl7_message.Limits(size=settings.limits.hl7_message_bytes),
+        ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
+    )
 
     def handle(raw: bytes, peer: str) -> bytes:
         with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
-            acknowledgement = answer(raw, patients.apply, domain.assigning_authority, limits=limits)
+            acknowledgement = reply(raw)
             code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
             log.info("hl7", ack=code)
         metrics.HL7_MESSAGES.labels(code).inc()
