@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, select
 from metadata.identifiers import HAS_MEMBER
 from registry.lookup import Located, patients_around
 from registry.operators import among
-from registry.schema import association
+from registry.schema import APPROVED, association
 from registry.statement import Statement
 
 
@@ -28,7 +28,9 @@ class Link(NamedTuple):
 
 
 _ENDS = select(association.c.source, association.c.target).where(
-    among(association.c.patient, "patients"), among(association.c.type, "types")
+    among(association.c.patient, "patients"),
+    among(association.c.type, "types"),
+    association.c.status == APPROVED,
 )
 _ENDS_BY_TARGET = Statement(_ENDS.where(among(association.c.target, "ids")))
 _ENDS_BY_SOURCE = Statement(_ENDS.where(among(association.c.source, "ids")))
@@ -51,14 +53,20 @@ _MEMBERS = Statement(
 def linked_to(
     connection: Connection, objects: Collection[Located], types: Collection[str]
 ) -> list[tuple[str, str]]:
-    """Source and target of every association of ``types`` whose target is one of ``objects``."""
+    """Source and target of every association of ``types`` whose target is one of ``objects``.
+
+    Of those in force: a deprecated association leads nowhere.
+    """
     return _ends(connection, _ENDS_BY_TARGET, objects, types)
 
 
 def linked_from(
     connection: Connection, objects: Collection[Located], types: Collection[str]
 ) -> list[tuple[str, str]]:
-    """Source and target of every association of ``types`` whose source is one of ``objects``."""
+    """Source and target of every association of ``types`` whose source is one of ``objects``.
+
+    Of those in force.
+    """
     return _ends(connection, _ENDS_BY_SOURCE, objects, types)
 
 
