@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import client_verbs, demo_verb, feed_verb, kit_verbs, node_verbs
+from node.cli import admin_verbs, client_verbs, demo_verb, feed_verb, kit_verbs, node_verbs
 from node.texts import tr
 
 
@@ -52,4 +52,5 @@ app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     node_verbs.reconcile
 )
+app.add_typer(admin_verbs.admin, name="admin")
 app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

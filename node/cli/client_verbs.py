@@ -10,7 +10,7 @@ import typer
 
 from node.cli import output
 from node.cli.exits import CommandError, Unreachable, UsageError
-from node.cli.options import DEFAULT_CONFIG, Config, Json, address
+from node.cli.options import DEFAULT_CONFIG, Config, Json, address, patient_id
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def publish(
         return
     if len(paths) != 1 or not paths[0].is_file():
         raise UsageError(tr("--patient takes exactly one file"))
-    from metadata.datatypes import CX
     from node.config_file import load
     from node.documents import Description, UnknownCode, provide
     from node.endpoints import Endpoints
@@ -68,7 +67,7 @@ def publish(
 
     settings = load(config)
     description = Description(
-        patient_id=CX(_cx(patient, settings)),
+        patient_id=patient_id(patient, settings),
         title=title or paths[0].stem,
         class_code=class_code,
         type_code=type_code,
@@ -108,7 +107,7 @@ def find(
 ) -> None:
     """Find a patient's documents (ITI-18)."""
     consumer, settings = _consumer(config, registry)
-    entries = _find(consumer, _cx(patient, settings), status, study, since, until)
+    entries = _find(consumer, patient_id(patient, settings), status, study, since, until)
     if json:
         output.show_json([_told(entry) for entry in entries])
         return
@@ -136,7 +135,7 @@ def fetch(
     from node.fetch import Fetched, fetch_all
 
     consumer, settings = _consumer(config, None)
-    entries = _find(consumer, _cx(patient, settings), "approved", study, None, None)
+    entries = _find(consumer, patient_id(patient, settings), "approved", study, None, None)
     wanted = [entry for entry in entries if not document or entry.unique_id in document]
     if not wanted:
         raise CommandError(tr("no such document"))
@@ -254,14 +253,6 @@ def _find(
         reference = str(CXi.of(study, STUDY_INSTANCE_UID_REFERENCE))
         return consumer.find_by_reference(patient, [reference], **filters)
     return consumer.find_documents(patient, **filters)
-
-
-def _cx(patient: str, settings: Settings) -> str:
-    from metadata.datatypes import CX
-
-    if "^" in patient:
-        return patient
-    return str(CX.of(patient, settings.affinity_domain.assigning_authority))
 
 
 def _row(entry: DocumentEntry) -> tuple[str, ...]:

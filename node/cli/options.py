@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from node.cli.exits import UsageError
 from node.texts import tr
+
+if TYPE_CHECKING:
+    from metadata.datatypes import CX
+    from node.config import Settings
 
 Config = Annotated[
     Path,
@@ -24,3 +28,12 @@ def address(place: str) -> tuple[str, int]:
     if not host or not port.isdigit():
         raise UsageError(tr("{place} is not HOST:PORT", place=place))
     return host.strip("[]"), int(port)
+
+
+def patient_id(text: str, settings: Settings) -> CX:
+    """``ID`` in the node's own domain, or ``ID^^^&OID&ISO`` as it stands."""
+    from metadata.datatypes import CX
+
+    if "^" in text:
+        return CX(text)
+    return CX.of(text, settings.affinity_domain.assigning_authority)

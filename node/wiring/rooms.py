@@ -16,6 +16,9 @@ from sqlalchemy import text
 from structlog.contextvars import bound_contextvars
 
 from hl7 import message as hl7_message
+from hl7.ack import REJECT
+from hl7.adt import FeedOutcome, IdentityFeed
+from hl7.errors import RECORD_LOCKED
 from hl7.feed import answer
 from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
@@ -37,6 +40,7 @@ from soap.limits import Limits
 from soap.message import Spool
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import DatabaseBusy
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
@@ -197,13 +201,26 @@ def _answering(
     return handle
 
 
+def _applying(patients: Patients) -> Callable[[IdentityFeed], FeedOutcome]:
+    """``patients.apply``; what others are at is told from trouble of our own (AR 206, not 207)."""
+
+    def apply(feed: IdentityFeed) -> FeedOutcome:
+        try:
+            return patients.apply(feed)
+        except DatabaseBusy as error:
+            log.warning("identity event not applied", code="HL7-206", error=type(error).__name__)
+            return FeedOutcome(REJECT, RECORD_LOCKED, "not applied, the patient is in use")
+
+    return apply
+
+
 def _feed_v3(
     patients: Patients, domain: AffinityDomain, settings: Settings
 ) -> Callable[[IdentityRequest], Acknowledgement]:
     """What the registry does with a request of ITI-44."""
     return partial(
         answer_v3,
-        apply=patients.apply,
+        apply=_applying(patients),
         domain_authority=domain.assigning_authority,
         ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
     )
@@ -215,7 +232,7 @@ def _feed(
     """The handler of an MLLP listener (ITI-8, ITI-64)."""
     reply = partial(
         answer,
-        apply=patients.apply,
+        apply=_applying(patients),
         domain_authority=domain.assigning_authority,
         limits=hl7_message.Limits(size=settings.limits.hl7_message_bytes),
         ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",

@@ -52,6 +52,11 @@ with Database.open(url) as database:
     patients.apply(IdentityFeed("A40", (ids[0],), ids[1], "s", "1", "d"))
 """
 
+RELINK = MERGE.replace(
+    'IdentityFeed("A40", (ids[0],), ids[1], "s", "1", "d")',
+    'IdentityFeed("A43", (ids[0],), None, "s", "1", "d", ids[1], (CX("local^^^&1.2.3&ISO"),))',
+)
+
 
 @pytest.fixture
 def database(database_url: str) -> Any:
@@ -113,3 +118,16 @@ def test_a_merge_killed_before_its_commit_leaves_nothing(house: Any, database_ur
         house = type(house)(database, house.domain, house.clock)
         assert house.feed("A40", "P2", subsumed="P1").ack_code == "AA"
         assert not house.patients.known(house.cx("P1"))
+
+
+def test_a_link_change_killed_before_its_commit_leaves_nothing(
+    house: Any, database_url: str
+) -> None:
+    document, _ = house.filed()
+    before = everything(house.database)
+    kill_at(house, "patients.before_commit", RELINK)
+    with Database.open(database_url) as database:
+        assert everything(database) == before
+        house = type(house)(database, house.domain, house.clock)
+        assert house.relink("P1", "P2").ack_code == "AA"
+        assert house.document(document.unique_id).patient_id == house.cx("P2")
