@@ -175,6 +175,15 @@ def test_two_patients_in_one_message_are_refused(
     assert refusal_of(raw).location == "PID^2"
 
 
+@pytest.mark.parametrize("event", ["A40", "A43"])
+def test_one_message_names_one_pair(
+    event: str, adt: Adt, refusal_of: Callable[[bytes], Refused]
+) -> None:
+    pair = b"PID|||4713^^^&1.2.250.1.99.1&ISO||X\rMRG|4714^^^&1.2.250.1.99.1&ISO\r"
+    refusal = refusal_of(adt(event) + pair)
+    assert [problem.code for problem in refusal.problems] == ["100", "100"]
+
+
 def test_segments_a_registry_does_not_read_may_be_absent(
     adt: Adt, feed_of: Callable[[bytes], IdentityFeed]
 ) -> None:
