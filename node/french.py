@@ -200,4 +200,5 @@ FRENCH: Final[dict[str, str]] = {
     "{id} was not merged into another": "{id} n'a pas été fusionné dans un autre",
     "{id} stands for itself again": "{id} vaut de nouveau pour lui-même",
     "this node has no registry": "ce nœud n'a pas de registre",
+    "These associations still join the two patients:": "Ces associations joignent encore les deux patients :",
 }

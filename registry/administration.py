@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, bindparam, func, or_, select
 
 from metadata.datatypes import CX, DTM
-from registry.merges import Merge, merges_of, survivors, unmerge
+from registry.merges import Merge, Undone, merges_of, survivors, unmerge
 from registry.operators import among
 from registry.schema import (
     document_entry,
@@ -159,8 +159,8 @@ class Administration:
             rows = _PAGE.rows(connection, {"after": after, "limit": limit})
         return [Known(*row) for row in rows]
 
-    def unmerge(self, subsumed: CX, operator: str, reason: str) -> Merge:
-        """Undo the merge that subsumed an identifier, and return it; durable when it returns.
+    def unmerge(self, subsumed: CX, operator: str, reason: str) -> Undone:
+        """Undo the merge that subsumed an identifier; durable when it returns.
 
         ``operator`` is who does it, ``reason`` why; both are kept. Raises NotMerged, and
         StorageError when it was not done.

@@ -4,7 +4,8 @@ Covers the registry's part of ITI TF-2 3.8.4.2. ``patient_merge`` holds every me
 ``patient.survivor`` is what follows from them all, so that one step resolves any chain. A merge
 touches no object. The standard knows no way back from a merge made in error; ``unmerge`` gives
 the subsumed identifier back what was registered under it, and what it had itself subsumed. What
-was registered for the survivor in between stays there.
+was registered for the survivor in between stays there; associations that were made across the
+merge stay too, and are named, for only a person can tell what is right.
 
 Whoever changes chains locks all of their rows first, in the order of the identifiers. A
 registration holds its patient's row shared, so merges wait for it, and it for them.
@@ -12,17 +13,17 @@ registration holds its patient's row shared, so merges wait for it, and it for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from hl7.ack import ERROR
 from hl7.adt import FeedOutcome
 from hl7.errors import DUPLICATE_KEY, UNKNOWN_KEY
 from metadata.datatypes import new_uuid_urn
 from registry.operators import among
-from registry.schema import patient, patient_merge, patient_unmerge
+from registry.schema import association, object_, patient, patient_merge, patient_unmerge
 from registry.statement import Statement
 
 _PATIENTS = select(patient.c.id, patient.c.survivor).order_by(patient.c.id)
@@ -56,6 +57,23 @@ _MERGES = Statement(
 )
 
 
+# An association is kept under the patient of its submission, which is that of one of its ends.
+_SOURCE, _TARGET = object_.alias(), object_.alias()
+_JOINING = Statement(
+    select(association.c.entry_uuid)
+    .join_from(association, _SOURCE, _SOURCE.c.entry_uuid == association.c.source)
+    .join(_TARGET, _TARGET.c.entry_uuid == association.c.target)
+    .where(
+        among(association.c.patient, "chain"),
+        or_(
+            and_(among(_SOURCE.c.patient, "one"), among(_TARGET.c.patient, "other")),
+            and_(among(_SOURCE.c.patient, "other"), among(_TARGET.c.patient, "one")),
+        ),
+    )
+    .order_by(association.c.entry_uuid)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Merge:
     """A merge in force: when it was made (14 digits of UTC) and by which message."""
@@ -65,6 +83,14 @@ class Merge:
     merged_at: str
     sender: str
     control_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A merge undone, and the associations (entryUUIDs) that still join the two patients."""
+
+    merge: Merge
+    joining: list[str]
 
 
 class NotMerged(Exception):
@@ -119,33 +145,45 @@ def merges_of(connection: Connection, ids: Sequence[str]) -> list[Merge]:
     return [Merge(*row) for row in _MERGES.rows(connection, {"ids": ids})]
 
 
-def unmerge(connection: Connection, subsumed: str, now: str, operator: str, reason: str) -> Merge:
-    """Undo the merge that subsumed ``subsumed``, and return it. Raises NotMerged."""
+def unmerge(connection: Connection, subsumed: str, now: str, operator: str, reason: str) -> Undone:
+    """Undo the merge that subsumed ``subsumed``. Raises NotMerged."""
     chain: dict[str, str] = {}
     survivor: str | None = None
     # Another merge may pass before the lock is had: then the chain is a longer one.
     while (current := survivors(connection, [subsumed]).get(subsumed)) != survivor:
         survivor = current
         chain = lock_chains(connection, [current] if current else [])
-    undone = merges_of(connection, [subsumed])
-    if not undone:
+    found = merges_of(connection, [subsumed])
+    if not found:
         raise NotMerged
     _FORGET_MERGE.run(connection, [{"one": subsumed}])
     record = {"unmerged_at": now, "operator": operator, "reason": reason}
-    _RECORD_UNMERGE.run(connection, [{"id": new_uuid_urn(), **_row(undone[0]), **record}])
-    _resolve(connection, chain)
-    return undone[0]
+    _RECORD_UNMERGE.run(connection, [{"id": new_uuid_urn(), **_row(found[0]), **record}])
+    parted = _resolve(connection, chain)
+    return Undone(found[0], _joining(connection, parted, chain.keys() - parted))
 
 
-def _resolve(connection: Connection, chain: Mapping[str, str]) -> None:
-    """Let every identifier of a locked chain stand for whom the merges in force say."""
+def _resolve(connection: Connection, chain: Mapping[str, str]) -> set[str]:
+    """Let every identifier of a locked chain stand for whom the merges in force say.
+
+    Returns those that stand for somebody else than before.
+    """
     into = {one.subsumed: one.surviving for one in merges_of(connection, list(chain))}
+    parted = set()
     for key, stood_for in chain.items():
         end = key
         while end in into:
             end = into[end]
         if end != stood_for:
+            parted.add(key)
             _RESOLVE.run(connection, [{"one": key, "stands_for": end}])
+    return parted
+
+
+def _joining(connection: Connection, one: Set[str], other: Set[str]) -> list[str]:
+    """The associations between objects kept under ``one`` and objects kept under ``other``."""
+    parameters = {"one": list(one), "other": list(other), "chain": [*one, *other]}
+    return [entry_uuid for (entry_uuid,) in _JOINING.rows(connection, parameters)]
 
 
 def _row(one: Merge) -> dict[str, str]:

@@ -131,9 +131,13 @@ def undo_merge(
         except NotMerged:
             raise CommandError(tr("{id} was not merged into another", id=subsumed)) from None
     if json:
-        output.show_json(asdict(undone))
-    else:
-        output.console().print(tr("{id} stands for itself again", id=undone.subsumed))
+        output.show_json({**asdict(undone.merge), "joining": undone.joining})
+        return
+    screen = output.console()
+    screen.print(tr("{id} stands for itself again", id=undone.merge.subsumed))
+    if undone.joining:
+        screen.print(tr("These associations still join the two patients:"))
+        screen.print("\n".join(undone.joining))
 
 
 def _operator() -> str:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
+from metadata import identifiers as xds
 from metadata.datatypes import CX
 from registry.administration import Administration
 from registry.merges import NotMerged
@@ -77,7 +78,8 @@ def test_the_first_of_three_unmerged_leaves_the_others_merged(
 ) -> None:
     one, two, three = merged_three(house)
     undone = admin.unmerge(house.cx("P1"), "root", "not the same person")
-    assert (undone.subsumed, undone.surviving) == (house.cx("P1"), house.cx("P2"))
+    assert (undone.merge.subsumed, undone.merge.surviving) == (house.cx("P1"), house.cx("P2"))
+    assert undone.joining == []
     assert found(house, "P1") == {one: house.cx("P1")}
     assert found(house, "P3") == dict.fromkeys((two, three), house.cx("P3"))
     assert unknown(house, "P2")
@@ -110,6 +112,18 @@ def test_what_the_survivor_got_in_between_stays_with_it(house: Any, admin: Admin
     admin.unmerge(house.cx("P1"), "root", "wrong")
     assert found(house, "P2") == {between: house.cx("P2")}
     assert found(house, "P1") == {}
+
+
+def test_what_was_joined_across_the_merge_is_named(house: Any, admin: Administration) -> None:
+    old = house.registered()
+    house.feed("A40", "P2", subsumed="P1")
+    draft = house.draft("P2")
+    draft.link(xds.RPLC, draft.document().entry_uuid, old.entry_uuid)
+    house.accept(draft)
+    [replacement] = [
+        link.entry_uuid for link in house.links(old.entry_uuid) if link.association_type == xds.RPLC
+    ]
+    assert admin.unmerge(house.cx("P1"), "root", "wrong").joining == [replacement]
 
 
 def test_an_unmerged_identifier_is_fed_and_submitted_to_again(
