@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hl7.adt import ForeignPatient, IdentityFeed, Refused, read_identity_feed
 from hl7.message import Message
 from metadata.datatypes import CX, HD
+from tests.hl7.conftest import AUTHORITY, make_adt
 
 Adt = Callable[..., bytes]
 OWN = ("", "1.2.250.1.99.1", "ISO")
@@ -247,6 +250,33 @@ def test_a_link_change_needs_two_ids_of_our_domain_and_a_local_one(
     refusal = refusal_of(adt("A43", **{"PID_3": [NEW, LOCAL], **fields}))
     assert (refusal.ack_code, refusal.error_code) == ("AE", code)
     assert location in [problem.location for problem in refusal.problems]
+
+
+identifiers = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20
+).filter(lambda text: text != '""')
+
+
+@given(
+    new=identifiers,
+    previous=identifiers,
+    local=st.lists(st.tuples(identifiers, st.integers(1, 99)), min_size=1, max_size=4, unique=True),
+)
+def test_any_link_change_is_read_as_it_was_written(
+    new: str, previous: str, local: list[tuple[str, int]]
+) -> None:
+    foreign = [(name, "", "", ("", f"1.9.{arc}", "ISO")) for name, arc in local]
+    prior = [(previous, "", "", OWN), *foreign]  # some senders repeat the local id here
+    raw = make_adt("A43", PID_3=[*foreign, (new, "", "", OWN)], MRG_1=prior)
+    if new == previous:
+        with pytest.raises(Refused):
+            read_identity_feed(Message.read(raw), AUTHORITY, raw)
+        return
+    feed = read_identity_feed(Message.read(raw), AUTHORITY, raw)
+    assert [cx.id for cx in feed.identifiers] == [new]
+    assert feed.previous is not None
+    assert feed.previous.id == previous
+    assert feed.local == tuple(CX.of(name, f"1.9.{arc}") for name, arc in local)
 
 
 def test_a_name_may_be_deleted_but_not_left_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import delete, select
 
 from metadata import identifiers as xds
 from metadata.datatypes import CX
+from registry import Registry
 from registry.administration import Administration
 from registry.merges import NotMerged
 from registry.schema import identity_message, patient, patient_merge, patient_unmerge
@@ -71,6 +73,16 @@ def test_of_three_the_first_and_the_second_are_gone(house: Any, admin: Administr
         draft = house.draft(gone)
         draft.document()
         assert house.errors(draft) == ["XDSUnknownPatientId"]
+
+
+def test_a_domain_may_answer_nothing_for_who_is_gone(house: Any, admin: Administration) -> None:
+    documents = merged_three(house)
+    house.registry = Registry(house.database, replace(house.domain, unknown_patient="empty"))
+    assert (found(house, "P1"), found(house, "P2")) == ({}, {})
+    assert found(house, "P3").keys() == set(documents)
+    admin.unmerge(house.cx("P2"), "root", "wrong")
+    assert found(house, "P1") == {}
+    assert found(house, "P2").keys() == set(documents[:2])
 
 
 def test_the_first_of_three_unmerged_leaves_the_others_merged(
