@@ -1,10 +1,13 @@
-"""Acknowledgements in original mode (HL7 2.3.1 2.13; ITI TF-2 C.2.3, 3.8.4.1.4, 3.8.4.2.4).
+"""Acknowledgements (HL7 2.3.1 2.13; ITI TF-2 C.2.3, 3.8.4.1.4, 3.8.4.2.4).
 
 AA: the message was accepted and its effect is durable. AE: its content is wrong, it must not
 be sent again as it is. AR: it was not taken in for another reason (type, event, version, or
 our own trouble), so that sending it later may succeed. Each problem becomes an ERR segment in
-the layout of HL7 2.5, as ITI TF-2 C.2.3 asks even of older versions. Enhanced mode (MSH-15,
-MSH-16) is not offered.
+the layout of HL7 2.5, as ITI TF-2 C.2.3 asks even of older versions.
+
+Of enhanced mode a sender may have this: one that wants an accept acknowledgement (MSH-15) and no
+application acknowledgement (MSH-16) gets CA, CE or CR. We have no other to send later, for the
+effect is durable before anything is answered; and always answer, for over MLLP silence is a fault.
 """
 
 from __future__ import annotations
@@ -46,10 +49,17 @@ def acknowledge(
     marks = message.delimiters
     segments = [
         _header(message, control_id or secrets.token_hex(10), now or datetime.now(UTC)),
-        marks.field.join(("MSA", code, message.field("MSH", 10))),
+        marks.field.join(("MSA", _in_mode(message, code), message.field("MSH", 10))),
         *(_error(problem, marks) for problem in problems),
     ]
     return "".join(segment + "\r" for segment in segments).encode(_codec(message), "replace")
+
+
+def _in_mode(message: Message, code: str) -> str:
+    """``AA`` as ``CA`` where the sender asks for an accept acknowledgement alone."""
+    never = ("", "NE")
+    accept_only = message["MSH-15"] not in never and message["MSH-16"] in never
+    return f"C{code[1:]}" if accept_only else code
 
 
 def _header(message: Message, control_id: str, now: datetime) -> str:

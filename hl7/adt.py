@@ -1,10 +1,11 @@
-"""Patient Identity Feed, ITI-8: what an ADT message means to a Document Registry.
+"""Patient Identity Feed, ITI-8 and ITI-64: what an ADT message means to a Document Registry.
 
 Covers ITI TF-2 3.8 for ADT^A01, A04, A05, A08 (Patient Identity Management) and ADT^A40
-(Patient Identity Merge), HL7 2.3.1 with tolerance for the later 2.x versions. A registry
-uses the identifiers of its own patient identification domain and nothing else: demographics
-are neither read nor kept. Whether an identifier is known, or already subsumed, is judged by
-whoever holds the patients.
+(Patient Identity Merge), HL7 2.3.1 with tolerance for the later 2.x versions, and ITI TF-2 3.64
+for ADT^A43 (XAD-PID Link Change). A registry uses the identifiers of its own patient
+identification domain and, of a link change, the local ones that moved: demographics are neither
+read nor kept. Whether an identifier is known, or already subsumed, is judged by whoever holds
+the patients. What ITI-44 says in HL7 v3 (``hl7.v3``) ends in the same ``IdentityFeed``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hl7.ack import ERROR, REJECT
 from hl7.errors import (
@@ -35,7 +37,11 @@ ADMISSIONS = frozenset({"A01", "A04", "A05"})
 
 UPDATE = "A08"
 MERGE = "A40"
-EVENTS = ADMISSIONS | {UPDATE, MERGE}
+LINK_CHANGE = "A43"
+EVENTS = ADMISSIONS | {UPDATE, MERGE, LINK_CHANGE}
+
+_NAMING_TWO = frozenset({MERGE, LINK_CHANGE})
+"""Events about two identifiers of the domain: PID-3 has the one from now on, MRG-1 the former."""
 
 PROCESSING_IDS = frozenset("PTD")
 """HL7 table 0103: production, training, debugging."""
@@ -54,16 +60,18 @@ REQUIRED = (
     ("MSH", 11, "processing id"),
     ("MSH", 12, "version id"),
     ("PID", 3, "patient identifier list"),
-    ("PID", 5, "patient name"),
 )
 """ITI TF-2 3.8.4.1.2; MSH-1 and MSH-2 are seen to by the reader."""
 
-REQUIRED_IN_MERGE = (*REQUIRED, ("MRG", 1, "prior patient identifier list"))
+NAME = ("PID", 5, "patient name")
+"""Required by ITI-8 (3.8.4.1.2.3), not by ITI-64, which is about identifiers alone."""
+
+PRIOR = ("MRG", 1, "prior patient identifier list")
 
 NULL = '""'
 """HL7's explicit "delete this value": as an identifier, none."""
 
-_TIME = re.compile(r"\d{4}(\d\d){0,5}(\.\d{1,4})?([+-]\d{4})?\Z")
+TIME = re.compile(r"\d{4}(\d\d){0,5}(\.\d{1,4})?([+-]\d{4})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,11 @@ class IdentityFeed:
     """One identity event, already read down to what a registry acts on.
 
     ``identifiers`` are the patient's ids in the registry's own domain, at least one; for A40
-    exactly one, the survivor, and ``subsumed`` the id that goes. ``sender`` is
-    ``facility|application``. ``control_id`` (MSH-10) and ``digest`` (SHA-256 of the message
-    as received, hex) tell a redelivery from a new message.
+    exactly one, the survivor, and ``subsumed`` the id that goes; for A43 exactly one, to which
+    the ``local`` ids of other domains belong from now on, and ``previous`` the one they belonged
+    to. ``sender`` is ``facility|application``, in HL7 v3 the sending device. ``control_id``
+    (MSH-10, Message.id) and ``digest`` (SHA-256 of the message as received, hex) tell a
+    redelivery from a new message.
     """
 
     event: str
@@ -82,11 +92,15 @@ class IdentityFeed:
     sender: str
     control_id: str
     digest: str
+    previous: CX | None = None
+    local: tuple[CX, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FeedOutcome:
     """What became of a feed: ``AA`` when its effect is durable, ``AE`` when it is refused.
+
+    ``AR`` when nothing was done and the sender may send again.
 
     ``error_code`` (HL7 table 0357) and ``text`` explain a refusal.
     """
@@ -118,6 +132,31 @@ class Refused(Exception):
         self.problems = (Problem(error_code, text, location), *further)
 
 
+class ForeignPatient(Refused):
+    """A message without a single identifier of the registry's domain."""
+
+
+class Place(NamedTuple):
+    """Where a kind of message names identifiers: for people, and as locations for ERR-2."""
+
+    name: str
+    authority: str
+    second: str
+    identifier: str
+
+
+PID_3 = Place("PID-3", "PID^1^3^1^4", "PID^1^3^2^1", "PID^1^3^1^1")
+MRG_1 = Place("MRG-1", "MRG^1^1^1^4", "MRG^1^1^2^1", "MRG^1^1^1^1")
+
+
+class Identifiers(NamedTuple):
+    """The identifiers of one message: of our domain, formerly of our domain, of other domains."""
+
+    own: Sequence[CX]
+    prior: Sequence[CX] = ()
+    local: Sequence[CX] = ()
+
+
 def read_identity_feed(
     message: Message, domain_authority: HD, raw: bytes | None = None
 ) -> IdentityFeed:
@@ -128,25 +167,44 @@ def read_identity_feed(
     """
     _check_kind(message)
     event = message["MSH-9.2"]
-    faults = list(_structure(message, event)) or list(_missing(message, event))
-    identifiers: list[CX] = []
-    subsumed: list[CX] = []
-    if not faults:
-        identifiers = _own_identifiers(message, "PID-3", domain_authority)
-        if event == MERGE:
-            subsumed = _own_identifiers(message, "MRG-1", domain_authority)
-        faults = list(_identities(event, identifiers, subsumed))
+    refuse(list(_structure(message, event)) or list(_missing(message, event)))
+    sender = f"{message['MSH-4']}|{message['MSH-3']}"
+    identifiers = _identifiers(message, domain_authority)
+    check_identifiers(event, identifiers, PID_3, MRG_1)
+    return identity_feed(event, identifiers, sender, message["MSH-10"], _digest(message, raw))
+
+
+def identity_feed(
+    event: str, identifiers: Identifiers, sender: str, control_id: str, digest: str
+) -> IdentityFeed:
+    """The event of a message whose ``identifiers`` were found right."""
+    prior = identifiers.prior[0] if identifiers.prior else None
+    return IdentityFeed(
+        event=event,
+        identifiers=tuple(identifiers.own),
+        subsumed=prior if event == MERGE else None,
+        sender=sender,
+        control_id=control_id,
+        digest=digest,
+        previous=prior if event == LINK_CHANGE else None,
+        local=tuple(identifiers.local) if event == LINK_CHANGE else (),
+    )
+
+
+def refuse(faults: Sequence[Problem]) -> None:
+    """Raise Refused, AE, when there are ``faults``."""
     if faults:
         first, *further = faults
         raise Refused(ERROR, first.code, first.detail, first.location, further)
-    return IdentityFeed(
-        event=event,
-        identifiers=tuple(identifiers),
-        subsumed=subsumed[0] if subsumed else None,
-        sender=f"{message['MSH-4']}|{message['MSH-3']}",
-        control_id=message["MSH-10"],
-        digest=_digest(message, raw),
-    )
+
+
+def check_identifiers(event: str, identifiers: Identifiers, patient: Place, prior: Place) -> None:
+    """Raise Refused when ``identifiers`` are not those that ``event`` needs."""
+    faults = list(_identities(event, identifiers, patient, prior))
+    if not identifiers.own and not identifiers.prior:
+        first, *further = faults
+        raise ForeignPatient(ERROR, first.code, first.detail, first.location, further)
+    refuse(faults)
 
 
 def _check_kind(message: Message) -> None:
@@ -169,12 +227,12 @@ def _check_kind(message: Message) -> None:
 
 
 def _structure(message: Message, event: str) -> Iterator[Problem]:
-    """One PID, and one MRG in a merge.
+    """One PID, and one MRG where two identifiers are named.
 
     EVN and PV1 are not missed: a registry reads neither, and an identity event lost for
     want of them would cost more than the sender's slip.
     """
-    for segment in ("PID", "MRG") if event == MERGE else ("PID",):
+    for segment in ("PID", "MRG") if event in _NAMING_TWO else ("PID",):
         found = message.count(segment)
         if found != 1:
             text = f"{found} {segment} segments in ADT^{event}; expected exactly one"
@@ -182,28 +240,47 @@ def _structure(message: Message, event: str) -> Iterator[Problem]:
 
 
 def _missing(message: Message, event: str) -> Iterator[Problem]:
-    for segment, number, name in REQUIRED_IN_MERGE if event == MERGE else REQUIRED:
-        if message.field(segment, number) in ("", NULL):
+    required = [*REQUIRED] if event == LINK_CHANGE else [*REQUIRED, NAME]
+    if event in _NAMING_TWO:
+        required.append(PRIOR)
+    for segment, number, name in required:
+        # A name may be deleted (HL7 2.3.1 2.6: "" is a value); what we read must be there.
+        absent = ("",) if (segment, number, name) == NAME else ("", NULL)
+        if message.field(segment, number) in absent:
             text = f"{segment}-{number} ({name}) is required"
             yield Problem(REQUIRED_FIELD_MISSING, text, f"{segment}^1^{number}")
     time = message["MSH-7"]
-    if time and not _TIME.match(time):
+    if time and not TIME.match(time):
         yield Problem(DATA_TYPE, "MSH-7 is no HL7 time: YYYYMMDDhhmmss expected", "MSH^1^7")
 
 
-def _own_identifiers(message: Message, field: str, authority: HD) -> list[CX]:
-    """The identifiers of ``field`` that the registry's domain gave out, in order, once each."""
-    found: dict[CX, None] = {}
+def _identifiers(message: Message, authority: HD) -> Identifiers:
+    own, local = _by_domain(message, "PID-3", authority)
+    prior, _ = _by_domain(message, "MRG-1", authority)
+    return Identifiers(own, prior, local)
+
+
+def _by_domain(message: Message, field: str, authority: HD) -> tuple[list[CX], list[CX]]:
+    """The identifiers of ``field``, of our domain and of others, in order, once each.
+
+    One of another domain without its OID is left out: nothing could be compared with it.
+    """
+    own: dict[CX, None] = {}
+    local: dict[CX, None] = {}
     for repetition in range(1, message.count(field) + 1):
         path = f"{field}[{repetition}]"
         identifier = message[f"{path}.1"]
         named = HD(message[f"{path}.4.1"], message[f"{path}.4.2"], message[f"{path}.4.3"])
-        if identifier not in ("", NULL) and _same_authority(named, authority):
-            found[CX.of(identifier, authority.universal_id)] = None
-    return list(found)
+        if identifier in ("", NULL):
+            continue
+        if same_authority(named, authority):
+            own[CX.of(identifier, authority.universal_id)] = None
+        elif named.universal_id and named.universal_id_type in ("", "ISO"):
+            local[CX.of(identifier, named.universal_id)] = None
+    return list(own), list(local)
 
 
-def _same_authority(named: HD, own: HD) -> bool:
+def same_authority(named: HD, own: HD) -> bool:
     """Whether the sender means our domain (ITI TF-2 3.8.4.1.2.3).
 
     The universal id decides; a namespace alone is completed from the configuration. A
@@ -215,20 +292,31 @@ def _same_authority(named: HD, own: HD) -> bool:
     return bool(named.namespace) and named.namespace == own.namespace
 
 
-def _identities(event: str, identifiers: Sequence[CX], subsumed: Sequence[CX]) -> Iterator[Problem]:
-    if not identifiers:
-        yield Problem(UNKNOWN_KEY, "PID-3 has no identifier of this domain", "PID^1^3^1^4")
-    if event != MERGE:
+def _identities(
+    event: str, identifiers: Identifiers, patient: Place, prior: Place
+) -> Iterator[Problem]:
+    if not identifiers.own:
+        text = f"{patient.name} has no identifier of this domain"
+        yield Problem(UNKNOWN_KEY, text, patient.authority)
+    if event not in _NAMING_TWO:
         return
-    if not subsumed:
-        yield Problem(UNKNOWN_KEY, "MRG-1 has no identifier of this domain", "MRG^1^1^1^4")
+    if not identifiers.prior:
+        yield Problem(
+            UNKNOWN_KEY, f"{prior.name} has no identifier of this domain", prior.authority
+        )
     # Of two survivors, or two that go, nobody could say which pair is meant.
-    for field, found in (("PID^1^3", identifiers), ("MRG^1^1", subsumed)):
+    for place, found in ((patient, identifiers.own), (prior, identifiers.prior)):
         if len(found) > 1:
-            text = "a merge names one identifier of this domain in each of PID-3 and MRG-1"
-            yield Problem(UNKNOWN_KEY, text, f"{field}^2^1")
-    if identifiers and list(identifiers) == list(subsumed):
-        yield Problem(DUPLICATE_KEY, "MRG-1 is the same identifier as PID-3", "MRG^1^1^1^1")
+            text = (
+                f"expected one identifier of this domain in each of {patient.name} and {prior.name}"
+            )
+            yield Problem(UNKNOWN_KEY, text, place.second)
+    if identifiers.own and list(identifiers.own) == list(identifiers.prior):
+        text = f"{prior.name} is the same identifier as {patient.name}"
+        yield Problem(DUPLICATE_KEY, text, prior.identifier)
+    if event == LINK_CHANGE and not identifiers.local:
+        text = f"{patient.name} has no identifier of another domain: which one moved?"
+        yield Problem(UNKNOWN_KEY, text, patient.second)
 
 
 def _digest(message: Message, raw: bytes | None) -> str:

@@ -1,4 +1,4 @@
-"""From the bytes of an identity message to the bytes of its acknowledgement (ITI-8).
+"""From the bytes of an identity message to the bytes of its acknowledgement (ITI-8, ITI-64).
 
 The effect is applied, and committed, before AA is written. Trouble of our own (database
 locked, disk full) is answered AR 207: HL7 lets a sender repeat a message that got AR, but
@@ -8,15 +8,23 @@ AE means "do not send this again" and would silently lose the event (ITI TF-2 C.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from hl7.ack import ERROR, REJECT, UNREADABLE, acknowledge
-from hl7.adt import FeedOutcome, IdentityFeed, Refused, read_identity_feed
+from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
+from hl7.adt import FeedOutcome, ForeignPatient, IdentityFeed, Refused, read_identity_feed
 from hl7.errors import INTERNAL, TABLE_0357, InvalidMessage, Problem
 from hl7.message import DEFAULT_LIMITS, Limits, Message
 from metadata.datatypes import HD
 
 log = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """How a message is to be acknowledged: AA, AE or AR, and every problem."""
+
+    code: str
+    problems: Sequence[Problem] = ()
 
 
 def answer(
@@ -26,20 +34,41 @@ def answer(
     *,
     limits: Limits = DEFAULT_LIMITS,
     default_charset: str = "utf-8",
+    ignore_foreign: bool = False,
 ) -> bytes:
     """The acknowledgement for ``raw``, once ``apply`` has done what it asks.
 
     ``apply`` returns a verdict, durable when it is AA; anything it raises counts as a passing
-    failure. Never raises: whatever a peer sends gets an answer.
+    failure. ``ignore_foreign`` accepts what names no patient of the domain, without effect.
+    Never raises: whatever a peer sends gets an answer.
     """
     try:
         message = Message.read(raw, limits=limits, default_charset=default_charset)
     except InvalidMessage as error:
         return acknowledge(_header_of(raw), ERROR, [error.problem])
+    verdict = perform(
+        lambda: read_identity_feed(message, domain_authority, raw),
+        apply,
+        location="PID^1^3",
+        ignore_foreign=ignore_foreign,
+    )
+    return acknowledge(message, *verdict)
+
+
+def perform(
+    read: Callable[[], IdentityFeed],
+    apply: Callable[[IdentityFeed], FeedOutcome],
+    *,
+    location: str,
+    ignore_foreign: bool = False,
+) -> Verdict:
+    """Do what a message asks, whichever its form; ``location`` is where it names the patient."""
     try:
-        feed = read_identity_feed(message, domain_authority, raw)
+        feed = read()
     except Refused as refusal:
-        return acknowledge(message, refusal.ack_code, refusal.problems)
+        if ignore_foreign and isinstance(refusal, ForeignPatient):
+            return Verdict(ACCEPT)
+        return Verdict(refusal.ack_code, refusal.problems)
     try:
         outcome = apply(feed)
     except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
@@ -49,8 +78,8 @@ def answer(
             type(error).__name__,
             feed.control_id,
         )
-        return acknowledge(message, REJECT, [Problem(INTERNAL, "not applied; send it again")])
-    return acknowledge(message, outcome.ack_code, _problems(outcome))
+        return Verdict(REJECT, [Problem(INTERNAL, "not applied; send it again")])
+    return Verdict(outcome.ack_code, _problems(outcome, location))
 
 
 def _header_of(raw: bytes) -> Message:
@@ -60,8 +89,8 @@ def _header_of(raw: bytes) -> Message:
         return UNREADABLE
 
 
-def _problems(outcome: FeedOutcome) -> list[Problem]:
+def _problems(outcome: FeedOutcome, location: str) -> list[Problem]:
     if not outcome.error_code:
         return []
     code = outcome.error_code if outcome.error_code in TABLE_0357 else INTERNAL
-    return [Problem(code, outcome.text, "PID^1^3")]
+    return [Problem(code, outcome.text, location)]

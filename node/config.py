@@ -118,6 +118,9 @@ class AffinityDomainSection(Section):
     unknown_patient: Literal["error", "empty"] = "error"
     """Answer to a query for a patient who was never announced: XDSUnknownPatientId, or nothing
     found (ITI TF-2 3.18.4.1.3 leaves the choice to the domain)."""
+    foreign_patients: Literal["error", "ignore"] = "error"
+    """Answer to an identity message without an identifier of the domain: refused (AE, code 204),
+    or accepted without effect, for sources that send every domain's patients alike."""
 
 
 class RegistrySection(Section):

@@ -1,4 +1,4 @@
-"""HL7 messages of ``kosmos feed``: announcing a patient, merging two (ITI-8)."""
+"""HL7 messages of ``kosmos feed``: announcing a patient, merging two (ITI-8, ITI-44)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hl7.message import FieldValue, Message, build
+from hl7.v3 import request
+from hl7.v3.names import II
+from hl7.v3.request import IdentityRequest
+
+# HL7 table 0001 in the words of HL7 v3's AdministrativeGender; what is not known is left out.
+GENDERS = {"F": "F", "M": "M", "O": "UN"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,23 @@ def merge(survivor: Person, subsumed: str, authority: str) -> bytes:
     """ADT^A40, Merge patient: from now on ``subsumed`` is ``survivor``."""
     segments = [_header("A40"), ("EVN", "A40", _now()), _pid(survivor, authority)]
     return build([*segments, ("MRG", (subsumed, "", "", ("", authority, "ISO")))])
+
+
+def request_v3(
+    person: Person, subsumed: str | None, authority: str, device: str
+) -> IdentityRequest:
+    """The same in HL7 v3: a record added, or merged into ``person``; ``device`` sends it (OID)."""
+    family, _, given = person.name.partition("^")
+    role = request.PatientRole(
+        identifiers=[II(authority, person.identifier)],
+        family=family,
+        given=given.partition("^")[0],
+        birth_time=person.birth_date,
+        gender=GENDERS.get(person.sex, ""),
+    )
+    if subsumed is None:
+        return request.add(role, device, device)
+    return request.merge(role, II(authority, subsumed), device, device)
 
 
 def acknowledgement(answer: bytes) -> tuple[str, str]:

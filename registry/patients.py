@@ -1,29 +1,30 @@
-"""The patients of the affinity domain: registered, merged, resolved (ITI-8 on the registry).
+"""The patients of the affinity domain: registered, merged, resolved (the identity feeds).
 
-Covers the registry's part of ITI TF-2 3.8: A01, A04 and A05 make an identifier usable, A08
-changes nothing here, A40 subsumes one identifier under another. A merge never touches a
-document: it moves the ``survivor`` of the rows that stood for the subsumed patient, so that
-one step resolves any chain, and keeps a row of history. Merges are not undone.
+Covers the registry's part of ITI TF-2 3.8, 3.44 and 3.64: A01, A04 and A05 make an identifier
+usable, A08 changes nothing here, A40 subsumes one identifier under another
+(``registry.merges``), A43 gives a local identifier's documents to another patient
+(``registry.link_change``). What an operator may do beside is in ``registry.administration``.
 
-The bytes on the wire, their refusal and the answer belong to ``hl7``; ITI-44 may come here
-with the same feed.
+The bytes on the wire, their refusal and the answer belong to ``hl7``, whose feed is the same
+whether it came by ITI-8 or ITI-44.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, text
 
-from hl7.ack import ACCEPT, ERROR
-from hl7.adt import MERGE, UPDATE, FeedOutcome, IdentityFeed
+from hl7.ack import ACCEPT
+from hl7.adt import LINK_CHANGE, MERGE, UPDATE, FeedOutcome, IdentityFeed
 from hl7.errors import DATA_TYPE, DUPLICATE_KEY, UNKNOWN_KEY
 from metadata.affinity_domain import AffinityDomain
 from metadata.datatypes import CX, DTM
-from registry.operators import among
-from registry.schema import identity_message, patient, patient_merge
+from registry.link_change import LinkChange, change_link
+from registry.merges import Merge, merge, refused, survivors
+from registry.schema import identity_message
 from registry.statement import Statement
 from registry.work import write
 from storage.database import Database
@@ -52,24 +53,10 @@ _REMEMBER = Statement(insert(identity_message))
 _FORGET = Statement(
     delete(identity_message).where(identity_message.c.received_at < bindparam("before"))
 )
-_SELECT_SURVIVORS = (
-    select(patient.c.id, patient.c.survivor)
-    .where(among(patient.c.id, "ids"))
-    .order_by(patient.c.id)
-)
-_SURVIVORS = Statement(_SELECT_SURVIVORS)
-# Every transaction that locks several patients takes them in the order of their ids.
-_LOCKED = Statement(_SELECT_SURVIVORS.with_for_update())
 # A rival's row serves as well as ours.
 _REGISTER = Statement(
     text("INSERT INTO patient (id, survivor) VALUES (:id, :id) ON CONFLICT DO NOTHING")
 )
-_SUBSUME = Statement(
-    update(patient)
-    .where(patient.c.survivor == bindparam("subsumed"))
-    .values(survivor=bindparam("surviving"))
-)
-_RECORD_MERGE = Statement(insert(patient_merge))
 
 
 class Patients:
@@ -103,7 +90,7 @@ class Patients:
         """Whether ``identifier`` is a patient that was announced and not subsumed."""
         key = identifier.normalised()
         with self._database.read() as connection:
-            return _survivors(connection, [key]).get(key) == key
+            return survivors(connection, [key]).get(key) == key
 
     def forget_messages(self, before: datetime) -> int:
         """Drop the record of messages received before ``before``, and return how many.
@@ -121,6 +108,8 @@ class Patients:
         now = DTM.of(self._clock())
         if feed.event == MERGE:
             outcome = self._merge(connection, feed, now)
+        elif feed.event == LINK_CHANGE:
+            outcome = self._change_link(connection, feed, now)
         else:
             outcome = self._register(connection, feed)
         _remember(connection, feed, outcome, now)
@@ -131,35 +120,39 @@ class Patients:
         """Make the identifiers usable; an identifier once subsumed stays so."""
         ids = [key.normalised() for key in feed.identifiers if self._is_ours(key)]
         if not ids:
-            return _refused(UNKNOWN_KEY, "PID-3 holds no identifier of the affinity domain")
-        survivors = _survivors(connection, ids)
-        if any(survivors.get(key, key) != key for key in ids):
-            return _refused(DUPLICATE_KEY, "PID-3 holds an identifier that a merge has subsumed")
-        missing = [{"id": key} for key in ids if key not in survivors]
+            return refused(UNKNOWN_KEY, "no identifier is of the affinity domain")
+        known = survivors(connection, ids)
+        if any(known.get(key, key) != key for key in ids):
+            return refused(DUPLICATE_KEY, "a merge has subsumed one of the identifiers")
+        missing = [{"id": key} for key in ids if key not in known]
         if missing:
             _REGISTER.run(connection, missing)
         return _ACCEPTED
 
     def _merge(self, connection: Connection, feed: IdentityFeed, now: str) -> FeedOutcome:
-        """Let the survivor stand for the subsumed patient and all that it stood for."""
+        pair = self._pair(feed, feed.subsumed)
+        if isinstance(pair, FeedOutcome):
+            return pair
+        surviving, subsumed = pair
+        new = Merge(subsumed, surviving, now, feed.sender, feed.control_id)
+        return merge(connection, new) or _ACCEPTED
+
+    def _change_link(self, connection: Connection, feed: IdentityFeed, now: str) -> FeedOutcome:
+        pair = self._pair(feed, feed.previous)
+        if isinstance(pair, FeedOutcome):
+            return pair
+        current, previous = pair
+        local = tuple(one.normalised() for one in feed.local)
+        change = LinkChange(local, previous, current, now, feed.sender, feed.control_id)
+        return change_link(connection, change) or _ACCEPTED
+
+    def _pair(self, feed: IdentityFeed, former: CX | None) -> tuple[CX, CX] | FeedOutcome:
+        """The two identifiers of the domain that a message names, or why there are not two."""
         if len(feed.identifiers) != 1 or not self._is_ours(feed.identifiers[0]):
-            return _refused(UNKNOWN_KEY, "PID-3 must hold one identifier of the affinity domain")
-        if feed.subsumed is None or not self._is_ours(feed.subsumed):
-            return _refused(UNKNOWN_KEY, "MRG-1 must hold an identifier of the affinity domain")
-        surviving, subsumed = feed.identifiers[0].normalised(), feed.subsumed.normalised()
-        problem = _merge_problem(connection, surviving, subsumed)
-        if problem is not None:
-            return problem
-        merge = {
-            "subsumed": subsumed,
-            "surviving": surviving,
-            "merged_at": now,
-            "sender": feed.sender,
-            "control_id": feed.control_id,
-        }
-        _SUBSUME.run(connection, [merge])
-        _RECORD_MERGE.run(connection, [merge])
-        return _ACCEPTED
+            return refused(UNKNOWN_KEY, "one identifier of the affinity domain must be the new one")
+        if former is None or not self._is_ours(former):
+            return refused(UNKNOWN_KEY, "an identifier of the affinity domain must be the former")
+        return feed.identifiers[0].normalised(), former.normalised()
 
     def _is_ours(self, identifier: CX) -> bool:
         authority = identifier.assigning_authority
@@ -169,35 +162,13 @@ class Patients:
         )
 
 
-def _refused(code: str, reason: str) -> FeedOutcome:
-    return FeedOutcome(ERROR, code, reason)
-
-
 def _length_problem(feed: IdentityFeed) -> FeedOutcome | None:
     """Why the message cannot even be remembered."""
-    subsumed = [] if feed.subsumed is None else [feed.subsumed]
-    texts = (*feed.identifiers, *subsumed, feed.sender, feed.control_id, feed.digest)
-    if all(len(text) <= LONGEST_ID for text in texts):
+    former = [one for one in (feed.subsumed, feed.previous) if one is not None]
+    named = (*feed.identifiers, *former, *feed.local, feed.sender, feed.control_id, feed.digest)
+    if all(len(text) <= LONGEST_ID for text in named):
         return None
-    return _refused(DATA_TYPE, f"an identifier has more than {LONGEST_ID} characters")
-
-
-def _survivors(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    return dict(_SURVIVORS.rows(connection, {"ids": ids}))
-
-
-def _merge_problem(connection: Connection, surviving: str, subsumed: str) -> FeedOutcome | None:
-    """Why the two may not be merged (ITI TF-2 3.8.4.2.4); both rows are locked from here on."""
-    if surviving == subsumed:
-        return _refused(DUPLICATE_KEY, "MRG-1 and PID-3 hold the same identifier")
-    rows = _LOCKED.rows(connection, {"ids": [surviving, subsumed]})
-    locked = dict(rows)
-    for field, key in (("MRG-1", subsumed), ("PID-3", surviving)):
-        if key not in locked:
-            return _refused(UNKNOWN_KEY, f"the identifier in {field} is not known")
-        if locked[key] != key:
-            return _refused(UNKNOWN_KEY, f"the identifier in {field} was subsumed before")
-    return None
+    return refused(DATA_TYPE, f"an identifier has more than {LONGEST_ID} characters")
 
 
 def _earlier_outcome(connection: Connection, feed: IdentityFeed) -> FeedOutcome | None:

@@ -163,7 +163,8 @@ class _Links:
         yield from self._approved(link)
         if link.source in self._new and self._patient(link.source) != target.survivor:
             yield Fault(rules.RELATED_PATIENT_DIFFERS, link.entry_uuid, value=target.survivor)
-        on_demand = self._around.documents[link.target].object_type == schema.ON_DEMAND
+        document = self._around.documents.get(link.target)  # none: it just went to another patient
+        on_demand = document is not None and document.object_type == schema.ON_DEMAND
         if link.association_type == IS_SNAPSHOT_OF and not on_demand:
             yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.target)
         if link.association_type == APND and link.target in self._around.transformations:

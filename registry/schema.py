@@ -4,8 +4,9 @@ What lies where, and why:
 
 - Every patient-scoped table leads its primary key and its indexes with the patient, so that a
   patient's rows lie together and a distributed database can place them by that column. The
-  patient of a row is the one its sender named, and never changes: a merge adds alias rows to
-  ``patient`` and leaves the evidence alone (ITI TF-2 3.18.4.1.2.3.9).
+  patient of a row is the one its sender named: a merge adds alias rows to ``patient`` and leaves
+  the evidence alone (ITI TF-2 3.18.4.1.2.3.9). Only a link change (ITI-64) moves rows, and
+  ``link_change_object`` keeps whose they were.
 - Five tables are global and narrow: ``identity`` holds a uniqueId to one content for ever and
   tells where it lives; ``namesake`` lists the further DocumentEntries that ITI TF-2
   3.42.4.1.3.3.1 lets share it, and the further versions of an object; ``object`` tells where an
@@ -102,6 +103,50 @@ patient_merge = Table(
     _text("merged_at"),
     _text("sender"),
     _text("control_id"),
+    sqlite_with_rowid=False,
+)
+
+# What an operator undid: the merge as it stood in ``patient_merge``, and who undid it, when, why.
+patient_unmerge = Table(
+    "patient_unmerge",
+    METADATA,
+    _key("id"),
+    _text("subsumed"),
+    _text("surviving"),
+    _text("merged_at"),
+    _text("sender"),
+    _text("control_id"),
+    _text("unmerged_at"),
+    _text("operator"),
+    _text("reason"),
+    Index(None, "subsumed"),
+    Index(None, "surviving"),
+    sqlite_with_rowid=False,
+)
+
+# A local identifier that went from one XAD-PID to another (ITI-64), and each object that went
+# with it, with the patient under whom it was kept before.
+link_change = Table(
+    "link_change",
+    METADATA,
+    _key("id"),
+    _key("local"),
+    _text("previous"),
+    _text("current"),
+    _text("changed_at"),
+    _text("sender"),
+    _text("control_id"),
+    Index(None, "previous"),
+    Index(None, "current"),
+    sqlite_with_rowid=False,
+)
+
+link_change_object = Table(
+    "link_change_object",
+    METADATA,
+    _key("change"),
+    _key("entry_uuid"),
+    _text("previous"),
     sqlite_with_rowid=False,
 )
 

@@ -1,6 +1,6 @@
 """What each kind of exchange leaves in the audit trail.
 
-Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41, 3.42, 3.43, 3.57, 3.62 and 3.92 (3.n.5)
+Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41 to 3.44, 3.57, 3.62, 3.64 and 3.92 (3.n.5)
 and of RAD TF-2 4.68 and 4.69: which event, which action, who is source and who destination,
 which objects. The transactions' own ``audit`` functions call in here with what they know.
 """
@@ -178,13 +178,12 @@ def identity_event(
     type_: Coded,
     action: Action,
     identifiers: Iterable[str],
-    control_id: str,
+    message_id: tuple[str, str],
     scene: Scene,
     outcome: Outcome,
 ) -> AuditEvent:
-    """A change to a patient's identity; ``control_id`` is the message's MSH-10 (3.8.5)."""
-    details = (("MSH-10", control_id),)
-    objects = tuple(patient(identifier, details) for identifier in identifiers)
+    """A change to a patient's identity; ``message_id`` is what it is called and what it is."""
+    objects = tuple(patient(identifier, (message_id,)) for identifier in identifiers)
     return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
 
 

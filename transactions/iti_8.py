@@ -12,6 +12,9 @@ from transactions.audit_events import identity_event
 
 TYPE = Coded("ITI-8", "IHE Transactions", "Patient Identity Feed")
 
+CONTROL_ID = "MSH-10"
+"""What the detail with the message's control id is called."""
+
 # ADT^A08 updates; A01, A04 and A05 create; of an A40 each side has a record of its own.
 _UPDATES = frozenset({"A08"})
 
@@ -31,7 +34,7 @@ def audit(
     """
 
     def record(action: Action, about: Iterable[str]) -> AuditEvent:
-        return identity_event(TYPE, action, about, control_id, scene, outcome)
+        return identity_event(TYPE, action, about, (CONTROL_ID, control_id), scene, outcome)
 
     if subsumed is not None:
         return [record(Action.DELETE, [subsumed]), record(Action.UPDATE, identifiers)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import client_verbs, demo_verb, kit_verbs, node_verbs
+from node.cli import admin_verbs, client_verbs, demo_verb, feed_verb, kit_verbs, node_verbs
 from node.texts import tr
 
 
@@ -42,7 +42,7 @@ app.command(help=tr("Try configuration, databases, folders, certificates and pee
 app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_verbs.publish)
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
-app.command(help=tr("Send identity messages over MLLP (ITI-8)."))(client_verbs.feed)
+app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
@@ -52,4 +52,5 @@ app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     node_verbs.reconcile
 )
+app.add_typer(admin_verbs.admin, name="admin")
 app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

@@ -1,8 +1,7 @@
-"""Verbs of the person who uses a network: publish, find, fetch, feed."""
+"""Verbs of the person who uses a network: publish, find, fetch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from node.cli import output
 from node.cli.exits import CommandError, Unreachable, UsageError
-from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.cli.options import DEFAULT_CONFIG, Config, Json, address, patient_id
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def publish(
         return
     if len(paths) != 1 or not paths[0].is_file():
         raise UsageError(tr("--patient takes exactly one file"))
-    from metadata.datatypes import CX
     from node.config_file import load
     from node.documents import Description, UnknownCode, provide
     from node.endpoints import Endpoints
@@ -69,7 +67,7 @@ def publish(
 
     settings = load(config)
     description = Description(
-        patient_id=CX(_cx(patient, settings)),
+        patient_id=patient_id(patient, settings),
         title=title or paths[0].stem,
         class_code=class_code,
         type_code=type_code,
@@ -109,7 +107,7 @@ def find(
 ) -> None:
     """Find a patient's documents (ITI-18)."""
     consumer, settings = _consumer(config, registry)
-    entries = _find(consumer, _cx(patient, settings), status, study, since, until)
+    entries = _find(consumer, patient_id(patient, settings), status, study, since, until)
     if json:
         output.show_json([_told(entry) for entry in entries])
         return
@@ -137,7 +135,7 @@ def fetch(
     from node.fetch import Fetched, fetch_all
 
     consumer, settings = _consumer(config, None)
-    entries = _find(consumer, _cx(patient, settings), "approved", study, None, None)
+    entries = _find(consumer, patient_id(patient, settings), "approved", study, None, None)
     wanted = [entry for entry in entries if not document or entry.unique_id in document]
     if not wanted:
         raise CommandError(tr("no such document"))
@@ -156,71 +154,6 @@ def fetch(
         output.console().print(told)
     if fetched.problems:
         raise CommandError("\n".join(fetched.problems))
-
-
-def feed(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(exists=True, dir_okay=False, help=tr("HL7 v2 messages, one a file.")),
-    ] = None,
-    patient: Annotated[
-        str | None, typer.Option(metavar="ID", help=tr("Announce this patient (A04)."))
-    ] = None,
-    merge: Annotated[
-        str | None, typer.Option(metavar="ID", help=tr("Merge this identifier into it (A40)."))
-    ] = None,
-    name: Annotated[str, typer.Option(metavar="FAMILY^GIVEN", help=tr("Name."))] = "",
-    birth_date: Annotated[str, typer.Option(metavar="YYYYMMDD", help=tr("Date of birth."))] = "",
-    sex: Annotated[str, typer.Option(metavar="F|M|O|U", help=tr("Administrative sex."))] = "",
-    mllp: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help=tr("Send here instead of to this node."))
-    ] = None,
-    config: Config = DEFAULT_CONFIG,
-    json: Json = False,
-) -> None:
-    """Send identity messages over MLLP (ITI-8)."""
-    from node import feed as messages
-    from node.config_file import load
-    from node.endpoints import Endpoints
-
-    if patient is not None and not name:
-        raise UsageError(tr("--patient needs --name: HL7 requires one (PID-5)"))
-    settings = load(config)
-    authority = settings.affinity_domain.assigning_authority
-    batch = [(str(file), _message(file)) for file in files or []]
-    if patient is not None:
-        person = messages.Person(patient, name, birth_date, sex)
-        made = messages.merge(person, merge, authority) if merge else None
-        batch.append((patient, made or messages.announce(person, authority)))
-    if not batch:
-        raise UsageError(tr("nothing to send: name files, or a --patient"))
-    place = mllp or Endpoints.of(settings).mllp
-    if place is None:
-        raise UsageError(tr("this node has no identity feed; name one with --mllp"))
-    _exchange(batch, _address(place), json)
-
-
-def _exchange(batch: Iterable[tuple[str, bytes]], address: tuple[str, int], json: bool) -> None:
-    from hl7.client import MllpClient
-    from node.feed import acknowledgement
-
-    answers = []
-    with MllpClient(*address) as client:
-        for name, message in batch:
-            code, text = acknowledgement(client.send(message))
-            answers.append({"message": name, "ack": code, "text": text})
-    if json:
-        output.show_json(answers)
-    else:
-        rows = [(row["message"], row["ack"], row["text"]) for row in answers]
-        output.console().print(output.table([tr("message"), "ACK", tr("text")], rows))
-    if any(row["ack"] != "AA" for row in answers):
-        raise CommandError(tr("not every message was accepted"))
-
-
-def _message(file: Path) -> bytes:
-    """A message as HL7 wants it: files of people end their lines with LF."""
-    return file.read_bytes().strip().replace(b"\r\n", b"\r").replace(b"\n", b"\r") + b"\r"
 
 
 def _send_images(
@@ -245,7 +178,7 @@ def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider
     from node.storescu import Provider
 
     if dicom is not None:
-        return Provider(*_address(dicom), ae_title or "KOSMOS")
+        return Provider(*address(dicom), ae_title or "KOSMOS")
     from node.config_file import load
     from node.endpoints import Endpoints
     from node.wiring.common import client_tls
@@ -255,7 +188,7 @@ def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider
     if places.dicom is None or places.ae_title is None:
         raise UsageError(tr("this node takes no images; name a place with --dicom"))
     tls = client_tls(settings) if settings.dicom_over_tls else None
-    return Provider(*_address(places.dicom), ae_title or places.ae_title, tls)
+    return Provider(*address(places.dicom), ae_title or places.ae_title, tls)
 
 
 def _show_stored(answers: list[Stored], json: bool) -> None:
@@ -320,21 +253,6 @@ def _find(
         reference = str(CXi.of(study, STUDY_INSTANCE_UID_REFERENCE))
         return consumer.find_by_reference(patient, [reference], **filters)
     return consumer.find_documents(patient, **filters)
-
-
-def _cx(patient: str, settings: Settings) -> str:
-    from metadata.datatypes import CX
-
-    if "^" in patient:
-        return patient
-    return str(CX.of(patient, settings.affinity_domain.assigning_authority))
-
-
-def _address(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(tr("{place} is not HOST:PORT", place=place))
-    return host.strip("[]"), int(port)
 
 
 def _row(entry: DocumentEntry) -> tuple[str, ...]:

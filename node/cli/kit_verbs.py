@@ -152,6 +152,7 @@ def _of_node(config: Path | None) -> Targets:
         repository=places.repository,
         imaging=places.imaging,
         mllp=places.mllp,
+        identity_v3=places.registry,
         assigning_authority=settings.affinity_domain.assigning_authority,
         namespace=settings.affinity_domain.namespace or None,
         domain=affinity_domain(settings),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from node.cli.exits import UsageError
 from node.texts import tr
+
+if TYPE_CHECKING:
+    from metadata.datatypes import CX
+    from node.config import Settings
 
 Config = Annotated[
     Path,
@@ -15,3 +20,20 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help=tr("Print data as JSON."))]
 DEFAULT_CONFIG = Path("kosmos.toml")
+
+
+def address(place: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``. Raises UsageError."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(tr("{place} is not HOST:PORT", place=place))
+    return host.strip("[]"), int(port)
+
+
+def patient_id(text: str, settings: Settings) -> CX:
+    """``ID`` in the node's own domain, or ``ID^^^&OID&ISO`` as it stands."""
+    from metadata.datatypes import CX
+
+    if "^" in text:
+        return CX(text)
+    return CX.of(text, settings.affinity_domain.assigning_authority)

@@ -16,7 +16,13 @@ from sqlalchemy import text
 from structlog.contextvars import bound_contextvars
 
 from hl7 import message as hl7_message
+from hl7.ack import REJECT
+from hl7.adt import FeedOutcome, IdentityFeed
+from hl7.errors import RECORD_LOCKED
 from hl7.feed import answer
+from hl7.v3.acknowledgement import Acknowledgement
+from hl7.v3.feed import answer as answer_v3
+from hl7.v3.request import IdentityRequest
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain
 from node import metrics
@@ -34,10 +40,12 @@ from soap.limits import Limits
 from soap.message import Spool
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import DatabaseBusy
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
+from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
 from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
@@ -125,7 +133,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
-    registry = Registry(database, domain)
+    registry, patients = Registry(database, domain), Patients(database, domain)
+    feed_v3 = _feed_v3(patients, domain, settings)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
         "DocumentRegistry",
@@ -135,12 +144,12 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
         *(_administration(registry) if settings.registry.administration else ()),
+        *(Operation(one, _answering(one, feed_v3)) for one in ITI_44.values()),
     )
     rooms.checks["registry"] = _readable(database)
     if settings.mllp.enabled:
-        patients = Patients(database, domain)
-        rooms.feed = _feed(patients, domain, settings.limits.hl7_message_bytes)
-        rooms.daily.append(partial(_forget_messages, patients))
+        rooms.feed = _feed(patients, domain, settings)
+    rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
 
@@ -210,15 +219,46 @@ def _answering(
     return handle
 
 
+def _applying(patients: Patients) -> Callable[[IdentityFeed], FeedOutcome]:
+    """``patients.apply``; what others are at is told from trouble of our own (AR 206, not 207)."""
+
+    def apply(feed: IdentityFeed) -> FeedOutcome:
+        try:
+            return patients.apply(feed)
+        except DatabaseBusy as error:
+            log.warning("identity event not applied", code="HL7-206", error=type(error).__name__)
+            return FeedOutcome(REJECT, RECORD_LOCKED, "not applied, the patient is in use")
+
+    return apply
+
+
+def _feed_v3(
+    patients: Patients, domain: AffinityDomain, settings: Settings
+) -> Callable[[IdentityRequest], Acknowledgement]:
+    """What the registry does with a request of ITI-44."""
+    return partial(
+        answer_v3,
+        apply=_applying(patients),
+        domain_authority=domain.assigning_authority,
+        ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
+    )
+
+
 def _feed(
-    patients: Patients, domain: AffinityDomain, most_bytes: int
+    patients: Patients, domain: AffinityDomain, settings: Settings
 ) -> Callable[[bytes, str], bytes]:
-    """The handler of an MLLP listener (ITI-8)."""
-    limits = hl7_message.Limits(size=most_bytes)
+    """The handler of an MLLP listener (ITI-8, ITI-64)."""
+    reply = partial(
+        answer,
+        apply=_applying(patients),
+        domain_authority=domain.assigning_authority,
+        limits=hl7_message.Limits(size=settings.limits.hl7_message_bytes),
+        ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
+    )
 
     def handle(raw: bytes, peer: str) -> bytes:
         with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
-            acknowledgement = answer(raw, patients.apply, domain.assigning_authority, limits=limits)
+            acknowledgement = reply(raw)
             code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
             log.info("hl7", ack=code)
         metrics.HL7_MESSAGES.labels(code).inc()

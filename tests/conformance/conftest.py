@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lxml import etree
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 import registry as registry_room
 import repository as repository_room
 from conformance.targets import Study, Targets
-from hl7.adt import IdentityFeed
 from hl7.feed import answer
 from hl7.mllp import Handler, MllpServer
+from hl7.v3.acknowledgement import Acknowledgement
+from hl7.v3.feed import answer as answer_v3
+from hl7.v3.request import IdentityRequest
 from imaging_source.intake import Intake
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain, default_codes
-from metadata.datatypes import CX, new_oid
+from metadata.datatypes import new_oid
 from registry.patients import Patients
 from registry.registry import Registry
 from repository.repository import Repository
 from soap.client import SoapClient
 from soap.endpoint import Endpoint, Operation
 from soap.faults import PeerError
-from soap.message import Outgoing
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -40,9 +40,9 @@ from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
+from transactions.iti_44 import ITI_44
 from transactions.rad_69 import RAD_69
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
-from transactions.transaction import Transaction
 
 AUTHORITY = "1.2.250.1.213.1.4.10"
 NAMESPACE = "KIT"
@@ -79,32 +79,6 @@ def open_database(stack: ExitStack, folder: Path, name: str, migrations: Path) -
     stack.callback(database.close)
     database.migrate(migrations)
     return database
-
-
-def identity_v3(number: str) -> Transaction[etree._Element, str]:
-    ack = (
-        f'<MCCI_IN000002UV01 xmlns="{HL7}"><acknowledgement><typeCode code="%s"/>'
-        "</acknowledgement></MCCI_IN000002UV01>"
-    )
-    return Transaction(
-        number=f"ITI-44 {number}",
-        name="Patient Identity Feed HL7 V3",
-        action=f"{HL7}:PRPA_IN{number}UV02",
-        response_action=f"{HL7}:MCCI_IN000002UV01",
-        root=f"{{{HL7}}}PRPA_IN{number}UV02",
-        mtom=False,
-        read_request=lambda message: message.body,
-        write_request=lambda element: Outgoing([etree.tostring(element)]),
-        read_response=lambda message: "",
-        write_response=lambda code: Outgoing([(ack % code).encode()]),
-        refuse=lambda text: "CE",
-    )
-
-
-def _identifier(element: etree._Element) -> CX:
-    found = element.find(f"{{{HL7}}}id")
-    assert found is not None
-    return CX.of(found.get("extension", ""), found.get("root", ""))
 
 
 def store(intake: Intake) -> Study:
@@ -197,23 +171,10 @@ class System:
         )
 
     def _identity_v3(self) -> Endpoint:
-        """ITI-44 as far as P07 goes: the kit's own messages, applied to the same patients."""
+        def handle(request: IdentityRequest, context: Any) -> Acknowledgement:
+            return answer_v3(request, self.patients.apply, self.domain.assigning_authority)
 
-        def apply(number: str) -> Callable[[etree._Element, Any], str]:
-            def handle(body: etree._Element, context: Any) -> str:
-                patient, *subsumed = (_identifier(one) for one in body.iterfind(".//{*}subject1/*"))
-                event = "A40" if subsumed else "A04"
-                old = subsumed[0] if subsumed else None
-                if old == patient:
-                    return "CE"
-                feed = IdentityFeed(event, (patient,), old, "V3", new_oid(), new_oid())
-                return "CA" if self.patients.apply(feed).ack_code == "AA" else "CE"
-
-            return handle
-
-        return self._endpoint(
-            "IdentityV3", *(Operation(identity_v3(one), apply(one)) for one in ("201301", "201304"))
-        )
+        return self._endpoint("IdentityV3", *(Operation(one, handle) for one in ITI_44.values()))
 
     def _feed(self, raw: bytes, peer: str) -> bytes:
         return answer(raw, self.patients.apply, self.domain.assigning_authority)

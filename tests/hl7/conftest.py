@@ -90,7 +90,7 @@ def adt() -> AdtFactory:
 
 def make_adt(event: str = "A04", **fields: Any) -> bytes:
     """An ADT that is right unless ``fields`` say otherwise."""
-    structure = "ADT_A39" if event == "A40" else "ADT_A01"
+    structure = {"A40": "ADT_A39", "A43": "ADT_A43"}.get(event, "ADT_A01")
     values: dict[str, list[Any]] = {
         "MSH": [
             *("HIS", "GENERAL", "KOSMOS", "REGION", "20261122080000", ""),
@@ -99,7 +99,7 @@ def make_adt(event: str = "A04", **fields: Any) -> bytes:
         "EVN": [event, "20261122080000"],
         "PID": ["", "", ("4711", "", "", ("", OID, "ISO")), "", ("DUPONT", "ANNE")],
     }
-    if event == "A40":
+    if event in ("A40", "A43"):
         values["MRG"] = [("4712", "", "", ("", OID, "ISO"))]
     else:
         values["PV1"] = ["", "O"]

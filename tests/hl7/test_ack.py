@@ -107,3 +107,23 @@ def test_a_foreign_validator_accepts_it(code: str) -> None:
     parsed = parser.parse_message(raw.decode())
     assert parsed.validate()
     assert parsed.msa.msa_1.value == code
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "code"),
+    [
+        ("", "", "AE"),
+        ("AL", "", "CE"),
+        ("AL", "NE", "CE"),
+        ("ER", "NE", "CE"),
+        ("AL", "AL", "AE"),
+        ("NE", "AL", "AE"),
+        ("NE", "NE", "AE"),
+        ("", "AL", "AE"),
+    ],
+)
+def test_who_wants_an_accept_acknowledgement_alone_gets_one(
+    accept: str, application: str, code: str
+) -> None:
+    text = ADT.replace("||||||8859/1", f"|||{accept}|{application}||8859/1")
+    assert ack_of(text, "AE")["MSA-1"] == code

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hl7.adt import IdentityFeed, Refused, read_identity_feed
+from hl7.adt import ForeignPatient, IdentityFeed, Refused, read_identity_feed
 from hl7.message import Message
 from metadata.datatypes import CX, HD
+from tests.hl7.conftest import AUTHORITY, make_adt
 
 Adt = Callable[..., bytes]
 OWN = ("", "1.2.250.1.99.1", "ISO")
@@ -175,6 +178,15 @@ def test_two_patients_in_one_message_are_refused(
     assert refusal_of(raw).location == "PID^2"
 
 
+@pytest.mark.parametrize("event", ["A40", "A43"])
+def test_one_message_names_one_pair(
+    event: str, adt: Adt, refusal_of: Callable[[bytes], Refused]
+) -> None:
+    pair = b"PID|||4713^^^&1.2.250.1.99.1&ISO||X\rMRG|4714^^^&1.2.250.1.99.1&ISO\r"
+    refusal = refusal_of(adt(event) + pair)
+    assert [problem.code for problem in refusal.problems] == ["100", "100"]
+
+
 def test_segments_a_registry_does_not_read_may_be_absent(
     adt: Adt, feed_of: Callable[[bytes], IdentityFeed]
 ) -> None:
@@ -199,6 +211,89 @@ def test_a_merge_needs_two_different_ids_of_our_domain(
 ) -> None:
     refusal = refusal_of(adt("A40", **fields))
     assert (refusal.ack_code, refusal.error_code) == ("AE", code)
+
+
+LOCAL = ("77", "", "", ("", "1.2.3", "ISO"))
+NEW = ("4711", "", "", OWN)
+
+
+def test_a_link_change_names_who_gets_which_local_id_from_whom(
+    adt: Adt, feed_of: Callable[[bytes], IdentityFeed]
+) -> None:
+    feed = feed_of(adt("A43", PID_3=[NEW, LOCAL, ("9", "", "", ("NAME",))], PID_5=""))
+    assert feed.event == "A43"
+    assert feed.identifiers == (CX("4711^^^&1.2.250.1.99.1&ISO"),)
+    assert feed.previous == CX("4712^^^&1.2.250.1.99.1&ISO")
+    assert feed.local == (CX("77^^^&1.2.3&ISO"),)
+    assert feed.subsumed is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "location"),
+    [
+        ({"MRG": None}, "100", "MRG^1"),
+        ({"MRG_1": ""}, "101", "MRG^1^1"),
+        ({"MRG_1": ("4712", "", "", FOREIGN)}, "204", "MRG^1^1^1^4"),
+        ({"MRG_1": NEW}, "205", "MRG^1^1^1^1"),
+        ({"PID_3": NEW}, "204", "PID^1^3^2^1"),
+        ({"PID_3": [NEW, ("77", "", "", ("NAME",))]}, "204", "PID^1^3^2^1"),
+        ({"PID_3": LOCAL}, "204", "PID^1^3^1^4"),
+    ],
+)
+def test_a_link_change_needs_two_ids_of_our_domain_and_a_local_one(
+    fields: dict[str, object],
+    code: str,
+    location: str,
+    adt: Adt,
+    refusal_of: Callable[[bytes], Refused],
+) -> None:
+    refusal = refusal_of(adt("A43", **{"PID_3": [NEW, LOCAL], **fields}))
+    assert (refusal.ack_code, refusal.error_code) == ("AE", code)
+    assert location in [problem.location for problem in refusal.problems]
+
+
+identifiers = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20
+).filter(lambda text: text != '""')
+
+
+@given(
+    new=identifiers,
+    previous=identifiers,
+    local=st.lists(st.tuples(identifiers, st.integers(1, 99)), min_size=1, max_size=4, unique=True),
+)
+def test_any_link_change_is_read_as_it_was_written(
+    new: str, previous: str, local: list[tuple[str, int]]
+) -> None:
+    foreign = [(name, "", "", ("", f"1.9.{arc}", "ISO")) for name, arc in local]
+    prior = [(previous, "", "", OWN), *foreign]  # some senders repeat the local id here
+    raw = make_adt("A43", PID_3=[*foreign, (new, "", "", OWN)], MRG_1=prior)
+    if new == previous:
+        with pytest.raises(Refused):
+            read_identity_feed(Message.read(raw), AUTHORITY, raw)
+        return
+    feed = read_identity_feed(Message.read(raw), AUTHORITY, raw)
+    assert [cx.id for cx in feed.identifiers] == [new]
+    assert feed.previous is not None
+    assert feed.previous.id == previous
+    assert feed.local == tuple(CX.of(name, f"1.9.{arc}") for name, arc in local)
+
+
+def test_a_name_may_be_deleted_but_not_left_out(
+    adt: Adt, feed_of: Callable[[bytes], IdentityFeed], refusal_of: Callable[[bytes], Refused]
+) -> None:
+    assert feed_of(adt(PID_5='""')).event == "A04"
+    assert refusal_of(adt(PID_5="")).error_code == "101"
+    assert refusal_of(adt(PID_3='""')).error_code == "101"
+
+
+@pytest.mark.parametrize("event", ["A04", "A40", "A43"])
+def test_a_message_without_any_id_of_ours_is_told_apart(
+    event: str, adt: Adt, refusal_of: Callable[[bytes], Refused]
+) -> None:
+    fields = {} if event == "A04" else {"MRG_1": ("1", "", "", FOREIGN)}
+    foreign = refusal_of(adt(event, PID_3=("2", "", "", FOREIGN), **fields))
+    assert isinstance(foreign, ForeignPatient)
 
 
 def test_the_sample_merge_of_the_standards_is_read(samples: Path) -> None:

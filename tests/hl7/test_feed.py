@@ -84,3 +84,14 @@ def test_a_message_with_a_readable_header_is_answered_by_it(authority: HD) -> No
 def test_whatever_comes_in_gets_an_answer(raw: bytes) -> None:
     ack = Message.read(answer(raw, accept, HD("", "1.2.3", "ISO")))
     assert ack["MSA-1"] in {"AE", "AR"}
+
+
+@pytest.mark.parametrize(("ignore", "code"), [(True, "AA"), (False, "AE")])
+def test_a_deployment_may_ignore_foreign_patients(
+    ignore: bool, code: str, adt: Adt, authority: HD
+) -> None:
+    raw = adt(PID_3=("1", "", "", ("", "1.2.3", "ISO")))
+    ack = Message.read(answer(raw, never, authority, ignore_foreign=ignore))
+    assert ack["MSA-1"] == code
+    wrong = adt(PID_3=("1", "", "", ("", "1.2.3", "ISO")), PID_5="")
+    assert Message.read(answer(wrong, never, authority, ignore_foreign=ignore))["MSA-1"] == "AE"

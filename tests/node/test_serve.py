@@ -90,6 +90,23 @@ def test_the_main_job_from_the_command_line(running: Any, kosmos: Kosmos, tmp_pa
     assert "kosmos_responses_total" in running.get(f"{running.endpoints['admin']}/metrics")[1]
 
 
+def test_the_identity_feed_of_hl7_v3_from_the_command_line(running: Any, kosmos: Kosmos) -> None:
+    config = ("--config", running.config)
+    name = ("--name", f"{PATIENT}^JEANNE", "--json", "--v3")
+    for patient in ("V3A", "V3B"):
+        fed = kosmos("feed", "--patient", patient, *name, *config)
+        assert json.loads(fed.stdout) == [{"message": patient, "ack": "CA", "text": ""}]
+    merged = kosmos("feed", "--patient", "V3A", "--merge", "V3B", *name, *config)
+    assert (merged.returncode, json.loads(merged.stdout)[0]["ack"]) == (0, "CA")
+    again = kosmos("feed", "--patient", "V3A", "--merge", "V3B", *name, *config)
+    assert (again.returncode, json.loads(again.stdout)[0]["ack"]) == (1, "CE")
+    assert kosmos("find", "V3A", *config).returncode == 0
+    assert "XDSUnknownPatientId" in kosmos("find", "V3B", *config).stderr
+    description = running.get(f"{running.endpoints['registry']}?wsdl")[1]
+    assert 'name="DocumentRegistry_PRPA_IN201304UV02"' in description
+    assert PATIENT not in running.log.read_text()
+
+
 def test_a_refusal_is_told_with_the_code_of_the_standard(
     running: Any, kosmos: Kosmos, tmp_path: Path
 ) -> None:

@@ -211,6 +211,24 @@ class House:
             )
         )
 
+    def relink(
+        self, previous: str, current: str, local: str = "local^^^&1.2.3&ISO", control_id: str = ""
+    ) -> FeedOutcome:
+        """A43: the local identifier goes from one patient to another."""
+        number = control_id or str(next(_numbers))
+        return self.patients.apply(
+            IdentityFeed(
+                event="A43",
+                identifiers=(cx(current),),
+                subsumed=None,
+                sender="HOSPITAL|HIS",
+                control_id=number,
+                digest=number,
+                previous=cx(previous),
+                local=(CX(local),),
+            )
+        )
+
     def answer(self, request: AdhocQueryRequest) -> Submission:
         """Query, insist on success, and return the objects."""
         response = self.registry.query(request)

@@ -71,6 +71,11 @@ with Database.open(url) as database:
     patients.apply(IdentityFeed("A40", (ids[0],), ids[1], "s", "1", "d"))
 """
 
+RELINK = MERGE.replace(
+    'IdentityFeed("A40", (ids[0],), ids[1], "s", "1", "d")',
+    'IdentityFeed("A43", (ids[0],), None, "s", "1", "d", ids[1], (CX("local^^^&1.2.3&ISO"),))',
+)
+
 
 @pytest.fixture
 def database(database_url: str) -> Any:
@@ -169,3 +174,16 @@ def test_a_removal_killed_before_its_commit_leaves_everything(
         response = house.registry.remove(RemoveObjectsRequest(names))
         assert response.status == xds.SUCCESS
         assert not house.answer(find_documents(house.patient)).documents
+
+
+def test_a_link_change_killed_before_its_commit_leaves_nothing(
+    house: Any, database_url: str
+) -> None:
+    document, _ = house.filed()
+    before = everything(house.database)
+    kill_at(house, "patients.before_commit", RELINK)
+    with Database.open(database_url) as database:
+        assert everything(database) == before
+        house = type(house)(database, house.domain, house.clock)
+        assert house.relink("P1", "P2").ack_code == "AA"
+        assert house.document(document.unique_id).patient_id == house.cx("P2")

@@ -18,10 +18,13 @@ from storage.migrations import configuration, metadata_differs
 GLOBAL = {
     "identity",
     "identity_message",
+    "link_change",
+    "link_change_object",
     "namesake",
     "object",
     "patient",
     "patient_merge",
+    "patient_unmerge",
     "reach",
     "revision",
 }

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from hl7.v3 import request
+from hl7.v3.acknowledgement import Acknowledgement
+from hl7.v3.names import II
 from metadata.catalogue import RegistryError
 from metadata.model import Submission
 from soap.message import InMemory
@@ -17,9 +20,11 @@ from transactions import (
     iti_41,
     iti_42,
     iti_43,
+    iti_44,
     iti_51,
     iti_57,
     iti_62,
+    iti_64,
     iti_92,
     rad_68,
     rad_69,
@@ -59,6 +64,9 @@ from transactions.stored_query import (
 
 SeenFrom = Callable[[Side], Scene]
 PATIENT = "MRN-1^^^&1.2.3.4&ISO"
+LOCAL = "77^^^&1.2.9&ISO"
+ROLE = request.PatientRole([II("1.2.3.4", "MRN-1")], "DUPONT")
+MERGED = request.merge(ROLE, II("1.2.3.4", "OLD"), "1.2.5", "1.2.6")
 FAILED = RegistryResponse.of([RegistryError("XDSRegistryError", "x")])
 ONE, TWO, THREE = (DocumentRequest("1.2", f"1.2.{n}", "urn:oid:1.9") for n in (1, 2, 3))
 
@@ -105,6 +113,8 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
         *iti_8.audit("A40", [PATIENT], "OLD^^^&1.2.3.4&ISO", "MSG1", Outcome.SUCCESS, scene),
+        *iti_44.audit(MERGED, Acknowledgement("CA"), scene),
+        *iti_64.audit([PATIENT, LOCAL], "OLD^^^&1.2.3.4&ISO", "MSG2", Outcome.SUCCESS, scene),
     ]
 
 
@@ -386,3 +396,46 @@ def test_a_query_across_patients_names_its_patient_if_it_is_one(
     assert len(event.objects) == named + 1
     assert event.objects[-1].id == request.query_id
     assert [one.id for one in event.objects[:-1]] == patients[:named]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (request.add(ROLE, "1.2.5", "1.2.6"), [(Action.CREATE, PATIENT)]),
+        (request.revise(ROLE, "1.2.5", "1.2.6"), [(Action.UPDATE, PATIENT)]),
+        (MERGED, [(Action.DELETE, "OLD^^^&1.2.3.4&ISO"), (Action.UPDATE, PATIENT)]),
+    ],
+)
+def test_an_identity_feed_of_hl7_v3_is_a_patient_record(
+    asked: request.IdentityRequest, expected: list[tuple[Action, str]], scene: SeenFrom
+) -> None:
+    events = iti_44.audit(asked, Acknowledgement("CA"), scene(Side.SERVER))
+    assert [(event.action, event.objects[0].id) for event in events] == expected
+    for event in events:
+        assert event.type == Coded("ITI-44", "IHE Transactions", "Patient Identity Feed")
+        assert (event.id.code, event.outcome) == ("110110", Outcome.SUCCESS)
+        assert event.objects[0].details == (("II", asked.message_id.root),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Acknowledgement("CE"), Outcome.SERIOUS_FAILURE),
+        (Acknowledgement("CR"), Outcome.SERIOUS_FAILURE),
+        (None, Outcome.MAJOR_FAILURE),
+    ],
+)
+def test_a_refused_feed_of_hl7_v3_is_recorded_as_one(
+    answer: Acknowledgement | None, outcome: Outcome, scene: SeenFrom
+) -> None:
+    [event] = iti_44.audit(request.add(ROLE, "1", "2"), answer, scene(Side.CLIENT))
+    assert event.outcome == outcome
+
+
+def test_a_link_change_updates_both_patients(scene: SeenFrom) -> None:
+    old = "OLD^^^&1.2.3.4&ISO"
+    before, after = iti_64.audit([PATIENT, LOCAL], old, "MSG", Outcome.SUCCESS, scene(Side.SERVER))
+    assert [one.id for one in before.objects] == [old]
+    assert [one.id for one in after.objects] == [PATIENT, LOCAL]
+    assert {event.action for event in (before, after)} == {Action.UPDATE}
+    assert before.objects[0].details == (("MSH-10", "MSG"),)
