@@ -251,7 +251,7 @@ class House:
 
     def document(self, unique_id: str | None) -> DocumentEntry:
         """The one document with this uniqueId."""
-        [document] = self.answer(get_documents(unique_id=[unique_id or ""])).documents
+        [document] = self.answer(get_documents(unique_id=[unique_id or ""], metadata_level=2)).documents
         return document
 
     def filed(self) -> tuple[DocumentEntry, Folder]:
@@ -264,8 +264,8 @@ class House:
         return contents.documents[0], contents.folders[0]
 
     def links(self, *entry_uuids: str) -> list[Association]:
-        """The associations that touch these objects."""
-        return self.answer(get_associations(entry_uuids)).associations
+        """The associations that touch these objects, deprecated ones too."""
+        return self.answer(get_associations(entry_uuids, metadata_level=2)).associations
 
     def folders_of(self, document: DocumentEntry) -> set[str]:
         """The folders that hold a document, besides submission sets."""
