@@ -21,7 +21,7 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
-from metadata.model import Association, Submission
+from metadata.model import Association, Folder, Submission
 from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
@@ -29,6 +29,7 @@ from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at
 from registry.rules import judge
 from registry.statement import Statement
+from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import write
 from storage.database import Database
@@ -125,7 +126,8 @@ def _write(
         raise _Refused(faults)
     added, folders = _replace(connection, registration, around)
     _insert(connection, registration, added, around, now)
-    _connect(connection, registration, added, {**around.located, **folders}, now)
+    touched = _connect(connection, registration, added, {**around.located, **folders}, now)
+    _announce(connection, registration, touched, now)
     reach("registry.before_commit")
 
 
@@ -186,16 +188,15 @@ def _connect(
     added: Iterable[Association],
     existing: Mapping[str, Located],
     now: DTM,
-) -> None:
-    """Make registered objects aware of the new links to them."""
+) -> list[Folder]:
+    """Make registered objects aware of the new links to them; the Folders that have grown."""
     links = [*registration.associations, *added]
     grown = {
         link.source: existing[link.source]
         for link in links
         if link.association_type == HAS_MEMBER and link.source in existing
     }
-    if grown:
-        touch_folders(connection, grown.values(), now)
+    touched = touch_folders(connection, grown.values(), now) if grown else []
     foreign = {
         end
         for link in links
@@ -205,3 +206,14 @@ def _connect(
     if foreign:
         reached = [{"entry_uuid": end, "patient": registration.patient} for end in sorted(foreign)]
         ADD_REACH.run(connection, reached)
+    return touched
+
+
+def _announce(
+    connection: Connection, registration: Registration, touched: list[Folder], now: DTM
+) -> None:
+    """Let those who have subscribed be told."""
+    submission_set = registration.submission_set
+    folders = [updated_at(folder, now) for folder in registration.folders] + touched
+    objects: list[Described] = [submission_set, *registration.documents, *folders]
+    announce(connection, registration.patient, objects, now, source_of(submission_set))

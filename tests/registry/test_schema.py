@@ -19,14 +19,17 @@ GLOBAL = {
     "identity",
     "identity_message",
     "namesake",
+    "notification",
     "object",
     "patient",
     "patient_merge",
     "reach",
     "revision",
 }
-# What the queries across patients (ITI-51) need, which name no patient.
+# What the queries across patients (ITI-51) need, which name no patient, and Unsubscribe
+# (ITI-52), which names the subscription.
 ACROSS_PATIENTS = {
+    "ix_subscription_id",
     "ix_attribute_value_code",
     "ix_document_entry_class_code_creation_time",
     "ix_document_entry_healthcare_facility_type_code_creation_time",
