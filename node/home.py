@@ -10,6 +10,7 @@ from soap.page import HEADERS, choose_language
 
 TITLES = {
     "/registry": "Document Registry (ITI-18, ITI-42)",
+    "/subscriptions": "Document Metadata Notification Broker (ITI-52, ITI-54)",
     "/repository": "Document Repository (ITI-41, ITI-43)",
     "/imaging": "Imaging Document Source (RAD-69)",
 }

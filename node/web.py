@@ -1,8 +1,9 @@
 """The process ``web``: SOAP endpoints and pages, the identity feed, the admin port.
 
 Started by the supervisor, which hands over the bound HTTP socket; on PostgreSQL several such
-processes share it. The first, ``--primary``, alone has the admin port, the feed and the daily
-reconciliation. Stops on SIGTERM, or when the supervisor is gone.
+processes share it. The first, ``--primary``, alone has the admin port, the feed, the daily
+reconciliation and the delivery of notifications. Stops on SIGTERM, or when the supervisor is
+gone.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     lifeline.when_cut(lambda: loop.call_soon_threadsafe(stopping.set))
     with ExitStack() as stack:
-        rooms = open_rooms(settings, stack)
+        rooms = open_rooms(settings, stack, http.getsockname()[1])
         web = Web(settings, rooms, http, primary)
         try:
             ports = await web.start()
@@ -128,6 +129,7 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
             lifeline.ready(ports)
             if primary:
                 _keep_house(rooms, stack)
+                _notify(rooms, stack)
             await stopping.wait()
         finally:
             await web.stop()
@@ -149,6 +151,13 @@ def _keep_house(rooms: Rooms, stack: ExitStack) -> None:
             stopping.wait(DAY_SECONDS)
 
     threading.Thread(target=work, name="daily work", daemon=True).start()
+
+
+def _notify(rooms: Rooms, stack: ExitStack) -> None:
+    """Deliver notifications until the end."""
+    if rooms.notifier is not None:
+        stack.callback(rooms.notifier.stop)
+        rooms.notifier.start()
 
 
 def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:

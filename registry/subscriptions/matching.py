@@ -39,9 +39,9 @@ _CHAIN = (
     .union_all(select(literal("")))  # and those who asked for every patient
 )
 _LIVE = Statement(
-    select(subscription.c.id, subscription.c.topic, subscription.c.filter)
-    .where(subscription.c.patient.in_(_CHAIN), subscription.c.expires_at > bindparam("now"))
-    .order_by(subscription.c.id)
+    select(subscription.c.id, subscription.c.topic, subscription.c.filter).where(
+        subscription.c.patient.in_(_CHAIN), subscription.c.expires_at > bindparam("now")
+    )
 )
 _ENQUEUE = Statement(
     insert(notification).values(

@@ -90,7 +90,13 @@ class Notifier:
         self._extended = self._counted = 0.0
 
     def start(self) -> None:
-        """Deliver from threads until ``stop``."""
+        """Deliver from threads until ``stop``.
+
+        An embedded database has one writing process: leases in it are those of one that died.
+        Raises StorageError.
+        """
+        if self._database.backend == "sqlite":
+            self._database.write(outbox.free)
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
         self._thread.start()
 

@@ -43,6 +43,11 @@ _POSTPONE = Statement(
     .where(*_OWNED)
     .values(owner=null(), attempts=bindparam("count"), due_at=bindparam("until"))
 )
+_FREE = Statement(
+    update(subscription)
+    .where(_S.owner.is_not(None), _S.due_at > bindparam("since"))
+    .values(owner=null(), due_at=0)
+)
 _RELEASE = Statement(update(subscription).where(*_OWNED).values(owner=null(), due_at=0))
 _NEXT = Statement(
     select(
@@ -138,6 +143,11 @@ def bury(connection: Connection, claimed: Claim, number: int, reason: str, until
 def release(connection: Connection, claimed: Claim) -> None:
     """Let a subscription go that has nothing more to deliver."""
     _RELEASE.run(connection, [_key(claimed)])
+
+
+def free(connection: Connection) -> None:
+    """End every lease: for whoever knows that no owner lives."""
+    _FREE.run(connection, [{"since": 0}])
 
 
 def count_waiting(connection: Connection) -> int:

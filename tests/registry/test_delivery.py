@@ -268,6 +268,21 @@ def test_what_a_dead_notifier_held_is_delivered_when_its_lease_ends(
     assert office.line.sent == [(ONE, one)]
 
 
+def test_a_restarted_node_does_not_wait_for_its_own_lease(office: Office, house: Any) -> None:
+    """Where nobody else can hold one; elsewhere the lease has to end."""
+    identifier = office.subscribe(ONE)
+    office.registered()
+    now = int(house.clock.now.timestamp() * 1000)
+    house.database.write(lambda c: outbox.claim(c, Claim(identifier, "dead"), now, now + 60_000))
+    office.notifier.start()
+    office.notifier.stop()
+    with house.database.read() as connection:
+        due = outbox.due(connection, now, 10)
+        waits = outbox.count_waiting(connection)
+    alone = house.database.backend == "sqlite"
+    assert (bool(due) or waits == 0) is alone
+
+
 def test_removing_a_subscription_drops_what_waits(office: Office, house: Any) -> None:
     identifier = office.subscribe(ONE)
     office.registered()
