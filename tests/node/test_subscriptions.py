@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import zeep
 from lxml import etree
 
 from consumer.errors import Faulted
@@ -45,8 +46,8 @@ from transactions.wsn import Topic
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
-PATIENT = CX.of("4711", TEST_AUTHORITY)
-OTHER = CX.of("4712", TEST_AUTHORITY)
+PATIENT = CX.of("CAMILLE", TEST_AUTHORITY)
+OTHER = CX.of("DOMINIQUE", TEST_AUTHORITY)
 
 
 class Mailbox:
@@ -102,7 +103,7 @@ def publish(kosmos: Kosmos, node: Any, folder: Path, identifier: str) -> str:
 def test_three_topics_are_told_once_each_and_other_patients_not_at_all(
     running: Any, kosmos: Kosmos, tmp_path: Path, mailbox: Mailbox, address: str
 ) -> None:
-    announce(kosmos, running, "4711", "4712")
+    announce(kosmos, running, "CAMILLE", "DOMINIQUE")
     broker = subscriber(running)
     made = [
         broker.subscribe(address, topic, subscription_filter(filter_, patient_id=PATIENT), "PT1H")
@@ -112,8 +113,8 @@ def test_three_topics_are_told_once_each_and_other_patients_not_at_all(
             (Topic.SUBMISSION_SET_METADATA, SUBMISSION_SET_FILTER),
         )
     ]
-    publish(kosmos, running, tmp_path, "4712")
-    unique_id = publish(kosmos, running, tmp_path, "4711")
+    publish(kosmos, running, tmp_path, "DOMINIQUE")
+    unique_id = publish(kosmos, running, tmp_path, "CAMILLE")
     told = {one.topic: one for one in mailbox.wait(3)}
     full = told["ihe:FullDocumentEntry"].objects()
     assert [one.unique_id for one in full.documents] == [unique_id]
@@ -124,11 +125,11 @@ def test_three_topics_are_told_once_each_and_other_patients_not_at_all(
     assert {one.subscription for one in told.values()} == {one.subscription for one in made}
     for one in made:
         broker.unsubscribe(one.subscription)
-    publish(kosmos, running, tmp_path, "4711")
+    publish(kosmos, running, tmp_path, "CAMILLE")
     last = broker.subscribe(
         address, Topic.FULL_DOCUMENT_ENTRY, subscription_filter(DOCUMENT_FILTER, patient_id=PATIENT)
     )
-    seen = publish(kosmos, running, tmp_path, "4711")
+    seen = publish(kosmos, running, tmp_path, "CAMILLE")
     told_last = mailbox.wait(4)
     assert len(told_last) == 4
     assert [one.unique_id for one in told_last[3].objects().documents] == [seen]
@@ -203,16 +204,46 @@ def test_the_endpoint_shows_itself_and_its_figures(running: Any) -> None:
     assert 'kosmos_responses_total{status="Fault",transaction="ITI-52"}' in metrics
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("description", ["?wsdl", "?singleWsdl"])
+def test_a_foreign_toolkit_subscribes_and_unsubscribes(
+    running: Any, address: str, description: str
+) -> None:
+    url = running.endpoints["subscriptions"] + description
+    toolkit: Any = zeep.Client(url)  # type: ignore[no-untyped-call]
+    topic = etree.fromstring(
+        '<w:TopicExpression xmlns:w="http://docs.oasis-open.org/wsn/b-2" Dialect='
+        '"http://docs.oasis-open.org/wsn/t-1/TopicExpression/Simple">ihe:FullDocumentEntry'
+        "</w:TopicExpression>"
+    )
+    query = etree.fromstring(
+        '<rim:AdhocQuery xmlns:rim="urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"'
+        f' id="{ANY_PATIENT_DOCUMENT_FILTER.id}"/>'
+    )
+    answer = toolkit.service.NotificationBroker_SubscribeRequest(
+        ConsumerReference={"Address": address}, Filter={"_value_1": [topic, query]}
+    )
+    subscription = answer.SubscriptionReference.Address
+    assert id_in(subscription)
+    service = toolkit.create_service(
+        "{urn:ihe:iti:xds-b:2007}NotificationBroker_Binding_Soap12", subscription
+    )
+    service.NotificationBroker_UnsubscribeRequest()
+    with pytest.raises(zeep.exceptions.Fault):
+        service.NotificationBroker_UnsubscribeRequest()
+
+
 def test_a_consumer_that_was_down_is_told_after_a_restart(
     tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, mailbox: Mailbox
 ) -> None:
     node = serve(create(NewNode(tmp_path / "node", plain=True, port_base=port_base)))
-    announce(kosmos, node, "4711")
+    announce(kosmos, node, "CAMILLE")
     with running_recipient(mailbox) as address:
         gone = address
     query = subscription_filter(DOCUMENT_FILTER, patient_id=PATIENT)
     made = subscriber(node).subscribe(gone, Topic.FULL_DOCUMENT_ENTRY, query)
-    unique_id = publish(kosmos, node, tmp_path, "4711")
+    unique_id = publish(kosmos, node, tmp_path, "CAMILLE")
     wait_for(lambda: _figure(node, 'kosmos_notifications_total{outcome="failed"}') >= 1)
     config = ("--config", node.config)
     (listed,) = json.loads(kosmos("admin", "subscriptions", "list", "--json", *config).stdout)
