@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     ColumnElement,
@@ -103,14 +103,19 @@ _HURRY = Statement(
     .where(_S.id == bindparam("of"), _S.owner.is_(None))
     .values(attempts=0, due_at=0)
 )
+_STRAYS = delete(notification).where(~exists().where(_S.id == _N.subscription))
 _TIDY = Statement(
     delete(subscription).where(
-        _S.expires_at <= bindparam("now"), ~exists().where(_N.subscription == _S.id)
+        _S.expires_at <= bindparam("before"), ~exists().where(_N.subscription == _S.id)
     )
 )
 
 MOST = 1000
 """Rows shown at once."""
+
+# A registration that has matched a subscription may commit after its end: no transaction lasts
+# nearly as long.
+_GRACE = timedelta(hours=1)
 
 
 def subscriptions(database: Database, limit: int = MOST) -> list[SubscriptionRecord]:
@@ -152,5 +157,13 @@ def retry(database: Database, identifier: str, now: datetime) -> int:
 
 
 def tidy(database: Database, now: datetime) -> int:
-    """Drop subscriptions that have ended and have nothing left to deliver; how many."""
-    return database.write(lambda connection: _TIDY.run(connection, [{"now": DTM.of(now)}]))
+    """Drop subscriptions that have ended and have nothing left to deliver; how many.
+
+    Also notifications that a registration has kept for a subscription ended meanwhile.
+    """
+
+    def work(connection: Connection) -> int:
+        connection.execute(_STRAYS)
+        return _TIDY.run(connection, [{"before": DTM.of(now - _GRACE)}])
+
+    return database.write(work)

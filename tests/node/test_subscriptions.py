@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -29,7 +30,9 @@ from consumer.notifications import (
 from metadata import ebrim
 from metadata.datatypes import CX, DTM, OID, XCN, LocalizedString, new_oid, new_uuid_urn
 from metadata.model import Author, DocumentEntry, Submission, SubmissionSet
+from node.config_file import load
 from node.init import TEST_AUTHORITY, NewNode, create
+from node.wiring.common import client_tls, server_tls
 from soap.client import SoapClient
 from soap.endpoint import Endpoint
 from soap.faults import PeerFault
@@ -262,11 +265,13 @@ def test_a_consumer_that_was_down_is_told_after_a_restart(
 
 
 @contextmanager
-def recipient_at(address: str, mailbox: Mailbox) -> Iterator[None]:
+def recipient_at(
+    address: str, mailbox: Mailbox, tls: ssl.SSLContext | None = None
+) -> Iterator[None]:
     """A recipient at an address that was used before."""
     with ThreadPoolExecutor(1) as pool:
         endpoint = Endpoint([recipient(mailbox)], pool=pool, title="r", service_name="R")
-        server = WebServer(Router({"/notifications": endpoint}))
+        server = WebServer(Router({"/notifications": endpoint}), tls=tls)
         sock = listen("127.0.0.1", urlsplit(address).port or 0)
         thread = threading.Thread(target=server.run, args=([sock],))
         thread.start()
@@ -290,6 +295,34 @@ def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
     while not change():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, mailbox: Mailbox
+) -> None:
+    config = create(NewNode(tmp_path / "node", port_base=port_base))
+    place = port_base + 9  # beyond the node's own five
+    config.write_text(
+        config.read_text() + f'\n[subscriptions]\nconsumers = ["https://localhost:{place}/"]\n'
+    )
+    settings = load(config)
+    address = f"https://localhost:{place}/notifications"
+    node = serve(config)
+    announce(kosmos, node, "CAMILLE")
+    client = SoapClient(timeout=10, ssl_context=client_tls(settings))
+    broker = Subscriber(node.endpoints["subscriptions"], client)
+    anyone = subscription_filter(ANY_PATIENT_DOCUMENT_FILTER)
+    with pytest.raises(Faulted, match="SubscribeCreationFailedFault"):
+        broker.subscribe("https://127.0.0.1/", Topic.FULL_DOCUMENT_ENTRY, anyone)
+    made = broker.subscribe(address, Topic.FULL_DOCUMENT_ENTRY, anyone)
+    with recipient_at(address, mailbox, server_tls(settings)):
+        unique_id = publish(kosmos, node, tmp_path, "CAMILLE")
+        (told,) = mailbox.wait(1)
+        # In this order: a TLS connection that a client keeps delays the end of its server.
+        client.close()
+        assert node.stop() == 0
+    assert [one.unique_id for one in told.objects().documents] == [unique_id]
+    assert urlsplit(made.subscription).scheme == "https"
 
 
 def test_an_operator_sees_and_ends_subscriptions(

@@ -18,7 +18,7 @@ from registry.subscriptions import matching, records
 from registry.subscriptions.broker import Broker
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.notifier import Notifier
-from registry.subscriptions.tables import notification
+from registry.subscriptions.tables import notification, subscription
 from soap.faults import SoapFault
 from transactions.iti_52 import SubscribeRequest, TopicExpression, UnsubscribeRequest, id_in
 from transactions.iti_53 import Notification, Notify
@@ -305,13 +305,15 @@ def test_a_subscription_ends_at_its_termination_time(house: Any, desk: Desk) -> 
     house.clock.now += timedelta(minutes=2)
     house.registered()
     assert desk.told() == []
+    assert records.tidy(house.database, house.clock.now) == 0  # a registration may be on its way
+    house.clock.now += timedelta(hours=1)
     assert records.tidy(house.database, house.clock.now) == 1
 
 
 def test_what_was_registered_before_the_end_is_delivered_after_it(house: Any, desk: Desk) -> None:
     desk.subscribe(FULL, DOCUMENT_FILTER, "PT1H", patient_id=house.patient)
     house.registered()
-    house.clock.now += timedelta(hours=2)
+    house.clock.now += timedelta(hours=3)
     assert records.tidy(house.database, house.clock.now) == 0
     assert len(desk.told()) == 1
 
@@ -337,6 +339,18 @@ def test_unsubscribing_ends_it_with_all_that_waits(house: Any, desk: Desk) -> No
     with pytest.raises(SoapFault) as raised:
         desk.broker.unsubscribe(UnsubscribeRequest(identifier))
     assert fault_name(raised) == "ResourceUnknownFault"
+
+
+def test_what_was_kept_for_a_subscription_ended_meanwhile_is_dropped(
+    house: Any, desk: Desk
+) -> None:
+    desk.subscribe(FULL, DOCUMENT_FILTER, patient_id=house.patient)
+    house.registered()
+    house.database.write(lambda c: c.execute(subscription.delete()))
+    assert desk.told() == []
+    records.tidy(house.database, house.clock.now)
+    with house.database.read() as connection:
+        assert connection.execute(select(notification)).all() == []
 
 
 @pytest.mark.parametrize("consumer", ["http://elsewhere.example/", "ftp://consumer.example/", ""])
