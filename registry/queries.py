@@ -66,7 +66,11 @@ class Querier:
     def __init__(self, database: Database, domain: AffinityDomain) -> None:
         self._database = database
         self._limit = domain.max_results
-        self._unknown_patient_is_error = domain.unknown_patient == "error"
+        policies = {
+            rules.UNKNOWN_PATIENT: domain.unknown_patient,
+            rules.MERGED_PATIENT: domain.merged_patient,
+        }
+        self._refused = [rule for rule, policy in policies.items() if policy == "error"]
         self._answers: Mapping[str, Callable[[Connection, DecodedQuery], Sequence[Hit]]] = {
             FIND_DOCUMENTS.id: self._find_documents,
             FIND_DOCUMENTS_BY_REFERENCE_ID.id: self._find_documents,
@@ -126,10 +130,10 @@ class Querier:
         patient_id = CX(decoded.patient_id or "").normalised()
         parameters: dict[str, Any] = {"patient": patient_id, "limit": self._limit + 1}
         hits = search.of_patient(decoded, parameters).rows(connection, parameters)
-        if not hits and self._unknown_patient_is_error:
+        if not hits and self._refused:
             survivors = _SURVIVOR_OF.rows(connection, {"id": patient_id})
-            if survivors != [(patient_id,)]:
-                rule = rules.MERGED_PATIENT if survivors else rules.UNKNOWN_PATIENT
+            rule = rules.MERGED_PATIENT if survivors else rules.UNKNOWN_PATIENT
+            if survivors != [(patient_id,)] and rule in self._refused:
                 raise _Unanswerable(Fault(rule, decoded.query.name, value=patient_id))
         return hits
 

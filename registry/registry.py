@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from registry.queries import Querier
 from registry.submit import Registrar
 from storage.database import Database
@@ -18,17 +18,20 @@ class Registry:
     """A Document Registry over one database. Safe for use by many threads.
 
     The database must have been brought up to date with ``registry.MIGRATIONS``. ``clock``
-    gives the time of a commit, with its zone.
+    gives the time of a commit, with its zone. A domain in force may be replaced while the
+    registry serves: its code sets and permitted sources hold from the next submission on, its
+    policies on queries from the next registry on.
     """
 
     def __init__(
         self,
         database: Database,
-        domain: AffinityDomain,
+        domain: AffinityDomain | DomainInForce,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._registrar = Registrar(database, domain, clock)
-        self._querier = Querier(database, domain)
+        in_force = DomainInForce.of(domain)
+        self._registrar = Registrar(database, in_force, clock)
+        self._querier = Querier(database, in_force.current)
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import IntegrityError
 
 from metadata import catalogue as rules
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
@@ -26,7 +26,7 @@ from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
-from registry.registration import Registration, prepare, updated_at
+from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rules import judge
 from registry.statement import Statement
 from registry.surroundings import Surroundings, look_around
@@ -63,7 +63,7 @@ class Registrar:
     """Registers submissions. Safe for use by many threads."""
 
     def __init__(
-        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+        self, database: Database, domain: DomainInForce, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._domain = domain
@@ -90,9 +90,13 @@ class Registrar:
 
     def _register(self, submission: Submission) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        faults = validate_submission(submission, self._domain, _ITI_42)
+        domain = self._domain.current
+        faults = validate_submission(submission, domain, _ITI_42)
         if any(not fault.rule.is_warning for fault in faults):
             return faults + self._judge(submission)
+        if domain.extra_metadata == "warn":
+            submission, warnings = without_extra_metadata(submission)
+            faults += warnings
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:
