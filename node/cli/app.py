@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli import client_verbs, demo_verb, kit_verbs, node_verbs
+from node.cli import admin_codes, client_verbs, demo_verb, kit_verbs, node_verbs
 from node.texts import tr
 
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help=tr("The configuration of a node."), no_args_is_help=True)
+admin_app = typer.Typer(help=tr("The daily work on a running node."), no_args_is_help=True)
 kit_app = typer.Typer(help=tr("The conformance kit."), no_args_is_help=True)
 
 app.command(help=tr("Make the folder of a new node."))(node_verbs.init)
@@ -48,6 +49,8 @@ kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
+app.add_typer(admin_app, name="admin")
+admin_app.add_typer(admin_codes.codes_app, name="codes")
 app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     node_verbs.reconcile

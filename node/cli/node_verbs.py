@@ -35,7 +35,9 @@ def init(
     ] = None,
     codes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML).")),
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML or codes.xml).")
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -44,17 +46,19 @@ def init(
     from node.init import NewNode, create
     from node.wiring.common import affinity_domain
 
-    file = create(NewNode(folder, plain, port_base, assigning_authority, database, codes))
+    made = None
     try:
-        affinity_domain(load(file))
+        made = create(NewNode(folder, plain, port_base, assigning_authority, database, codes))
+        affinity_domain(load(made))
     except ConfigError as error:
-        file.unlink()
+        if made is not None:
+            made.unlink()
         raise UsageError(str(error)) from None
     if json:
-        output.show_json({"config": str(file)})
+        output.show_json({"config": str(made)})
         return
     output.console().print(tr("A node in {folder}. Next:", folder=folder))
-    output.console().print(f"  kosmos serve --config {file}")
+    output.console().print(f"  kosmos serve --config {made}")
 
 
 def serve(config: Config = DEFAULT_CONFIG) -> None:

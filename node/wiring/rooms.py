@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from hl7 import message as hl7_message
 from hl7.feed import answer
 from imaging_source.retrieve import ImagingSource
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
 from node.config import Settings
@@ -63,12 +63,16 @@ Response = TypeVar("Response", bound=_HasStatus)
 
 @dataclass(slots=True)
 class Rooms:
-    """What one web process serves: ASGI applications by path, the identity feed, its checks."""
+    """What one web process serves: ASGI applications by path, the identity feed, its checks.
+
+    ``domain`` is what its registry judges by, where it has one.
+    """
 
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
+    domain: DomainInForce | None = None
 
 
 @dataclass(slots=True)
@@ -121,7 +125,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
-    registry = Registry(database, domain)
+    rooms.domain = DomainInForce(domain)
+    registry = Registry(database, rooms.domain)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
         "DocumentRegistry",
