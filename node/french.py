@@ -87,7 +87,7 @@ FRENCH: Final[dict[str, str]] = {
     "Keep the nodes and what was fetched in this new folder.": "Garder les nœuds et ce qui a été récupéré dans ce nouveau dossier.",
     "A node in {folder}. Next:": "Un nœud dans {folder}. Ensuite :",
     "{actor}: up to date": "{actor} : à jour",
-    "documents that were accepted cannot be served: see missing, damaged": "des documents acceptés ne peuvent être servis : voir missing, damaged",
+    "documents that were accepted cannot be served: see missing, damaged, unheld": "des documents acceptés ne peuvent être servis : voir missing, damaged, unheld",
     "key": "clé",
     "value": "valeur",
     "what": "quoi",

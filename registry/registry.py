@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from metadata.affinity_domain import AffinityDomain, DomainInForce
+from registry.inventory import Inventory
 from registry.queries import Querier
 from registry.submit import Registrar
 from storage.database import Database
@@ -30,12 +31,17 @@ class Registry:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         in_force = DomainInForce.of(domain)
+        self._database = database
         self._registrar = Registrar(database, in_force, clock)
         self._querier = Querier(database, in_force.current)
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""
         return self._registrar.register(request)
+
+    def inventory(self, repository_unique_id: str) -> Inventory:
+        """Its documents, for a comparison with that repository: see ``registry.inventory``."""
+        return Inventory(self._database, repository_unique_id)
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from repository.schema import DOCUMENT, REGISTERED, STORED, UNCONFIRMED
@@ -132,6 +132,24 @@ class Documents:
         while page := self._page(after):
             yield from page
             after = page[-1].unique_id
+
+    def registered(self) -> Iterator[str]:
+        """The uniqueIds that the registry is known to have had, in order, page by page."""
+        after = ""
+        statement = select(_columns.unique_id).where(_columns.state == REGISTERED)
+        while True:
+            page = statement.where(_columns.unique_id > after).order_by(_columns.unique_id)
+            with self._database.read() as connection:
+                found = list(connection.execute(page.limit(_PAGE)).scalars())
+            if not found:
+                return
+            yield from found
+            after = found[-1]
+
+    def count(self) -> int:
+        """How many documents there are."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(DOCUMENT)).scalar_one()
 
     def unconfirmed(self, claimed_before: float) -> list[Unconfirmed]:
         """The stored documents not claimed since that time (seconds since the epoch)."""

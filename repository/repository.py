@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Unpack
 
 import structlog
 
@@ -20,7 +21,7 @@ from metadata.identifiers import SUCCESS
 from repository import deposit as deposits_of
 from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
-from repository.reconciliation import GRACE_SECONDS, Knows, Reconciliation, reconcile
+from repository.reconciliation import Knows, Options, Reconciliation, reconcile
 from soap.message import Content
 from storage.blobs import BlobStore, SpooledFile
 from storage.database import Database
@@ -106,23 +107,13 @@ class Repository:
             (item for item in outcomes if isinstance(item, RetrievedDocument)),
         )
 
-    def reconcile(
-        self,
-        knows: Knows,
-        *,
-        grace_seconds: float = GRACE_SECONDS,
-        sweep: bool = False,
-        scrub: bool = False,
-    ) -> Reconciliation:
+    def reconcile(self, knows: Knows, **options: Unpack[Options]) -> Reconciliation:
         """Settle what crashes and lost answers left open: see ``reconciliation.reconcile``."""
-        return reconcile(
-            self._documents,
-            self._blobs,
-            knows,
-            grace_seconds=grace_seconds,
-            sweep=sweep,
-            scrub=scrub,
-        )
+        return reconcile(self._documents, self._blobs, knows, **options)
+
+    def count(self) -> int:
+        """How many documents it holds, registered or not."""
+        return self._documents.count()
 
     def _prove(
         self, request: ProvideAndRegisterRequest, received: Mapping[str, SpooledFile]

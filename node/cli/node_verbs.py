@@ -135,20 +135,24 @@ def reconcile(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Settle what a crash left between repository and registry."""
+    """Settle what a crash left between repository and registry; name what is wrong."""
     from node.config_file import load
     from node.wiring.rooms import reconcile as run
 
-    found = run(load(config), grace_seconds=grace_hours * 3600, sweep=sweep, scrub=scrub)
+    seconds = grace_hours * 3600
+    found = run(load(config), output.progress, grace_seconds=seconds, sweep=sweep, scrub=scrub)
     data = asdict(found)
     if json:
-        output.show_json(data)
+        output.show_json({**data, "alarm": found.alarm})
     else:
         rows = [(name, len(v) if isinstance(v, list) else v) for name, v in data.items()]
         output.console().print(output.table([tr("outcome"), tr("documents")], rows))
+        for name, listed in data.items():
+            for one in listed if isinstance(listed, list) else ():
+                typer.echo(f"{name}: {one}")
     if found.alarm:
         raise CommandError(
-            tr("documents that were accepted cannot be served: see missing, damaged")
+            tr("documents that were accepted cannot be served: see missing, damaged, unheld")
         )
 
 

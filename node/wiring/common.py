@@ -12,6 +12,7 @@ from metadata.identifiers import SUCCESS
 from node import codes
 from node.config import Settings
 from node.config_file import read_secret
+from repository.reconciliation import Inventory
 from security.tls import client_context, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
@@ -70,6 +71,8 @@ class Asked:
 
     register: Register
     query: Query
+    inventory: Inventory | None = None
+    """What the registry has, where its database is at hand."""
 
     @classmethod
     def remote(cls, url: str, client: SoapClient) -> Asked:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 import structlog
 from sqlalchemy import text
@@ -23,11 +23,13 @@ from node import metrics
 from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
+from node.progress import Progress
+from node.texts import tr
 from node.wiring.common import Asked, affinity_domain, soap_client
 from registry import Registry
 from registry.patients import Patients
 from repository import Repository
-from repository.reconciliation import Reconciliation
+from repository.reconciliation import Options, Reconciliation
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
@@ -159,9 +161,15 @@ def _open_repository(
 
 
 def _reconcile(repository: Repository, asked: Asked) -> None:
-    found = repository.reconcile(asked.knows)
+    found = repository.reconcile(asked.knows, inventory=asked.inventory)
     level = log.error if found.alarm else log.info
-    level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
+    level(
+        "reconciled",
+        code="NODE-RECONCILED",
+        missing=len(found.missing),
+        damaged=len(found.damaged),
+        unheld=len(found.unheld),
+    )
 
 
 def _forget_messages(patients: Patients) -> None:
@@ -235,7 +243,8 @@ def _readable(database: Database) -> Check:
 def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
     """The registry of the repository: in this process, or far away."""
     if registry is not None and settings.repository.registry == "local":
-        return Asked(registry.register, registry.query)
+        inventory = registry.inventory(settings.repository.unique_id)
+        return Asked(registry.register, registry.query, inventory)
     return Asked.remote(settings.repository.registry, client)
 
 
@@ -246,11 +255,11 @@ def _blob_folder(settings: Settings) -> Path:
     return settings.node.data_dir / "incoming"
 
 
-def reconcile(settings: Settings, **options: Any) -> Reconciliation:
+def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]) -> Reconciliation:
     """Settle what a crash left between repository and registry (``Repository.reconcile``).
 
-    A running node does so every hour; on embedded databases this needs the node stopped.
-    Raises ConfigError and StorageError.
+    A running node does so every day; on embedded databases this needs the node stopped.
+    ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
         client = soap_client(settings)
@@ -264,4 +273,6 @@ def reconcile(settings: Settings, **options: Any) -> Reconciliation:
         database = stack.enter_context(open_database(section, "repository"))
         blobs = BlobStore(_blob_folder(settings))
         repository = Repository(database, blobs, section.unique_id, asked.register)
-        return repository.reconcile(asked.knows, **options)
+        options["inventory"] = asked.inventory
+        with progress(tr("documents"), repository.count()) as options["step"]:
+            return repository.reconcile(asked.knows, **options)
