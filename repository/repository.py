@@ -21,7 +21,15 @@ from metadata.identifiers import SUCCESS
 from repository import deposit as deposits_of
 from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
-from repository.reconciliation import Knows, Options, Reconciliation, reconcile
+from repository.reconciliation import (
+    Inventory,
+    Knows,
+    Options,
+    Reconciliation,
+    Step,
+    inspect,
+    reconcile,
+)
 from soap.message import Content
 from storage.blobs import BlobStore, SpooledFile
 from storage.database import Database
@@ -110,6 +118,12 @@ class Repository:
     def reconcile(self, knows: Knows, **options: Unpack[Options]) -> Reconciliation:
         """Settle what crashes and lost answers left open: see ``reconciliation.reconcile``."""
         return reconcile(self._documents, self._blobs, knows, **options)
+
+    def inspect(self, inventory: Inventory | None, step: Step) -> Reconciliation:
+        """Only look what cannot be served: see ``reconciliation.inspect``."""
+        report = Reconciliation()
+        inspect(self._documents, self._blobs, report, inventory=inventory, step=step)
+        return report
 
     def count(self) -> int:
         """How many documents it holds, registered or not."""

@@ -1,4 +1,4 @@
-"""Verbs of the person who runs a node: init, serve, config, check, migrate, reconcile, version."""
+"""Verbs of the person who sets a node up: init, serve, config, check, version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from node.cli import output
-from node.cli.exits import CommandError, Exit, UsageError
+from node.cli.exits import Exit, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
 from node.texts import tr, use
 
@@ -111,49 +111,6 @@ def check(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     if failed:
         unreachable = all(finding.peer for finding in failed)
         raise typer.Exit(Exit.UNREACHABLE if unreachable else Exit.FAILED)
-
-
-def migrate(config: Config = DEFAULT_CONFIG) -> None:
-    """Bring the databases up to date; `serve` does so too."""
-    from node import migrate as migration
-    from node.config_file import load
-
-    for actor in migration.migrate(load(config)):
-        output.console().print(tr("{actor}: up to date", actor=actor))
-
-
-def reconcile(
-    config: Config = DEFAULT_CONFIG,
-    grace_hours: Annotated[
-        float, typer.Option(min=0, help=tr("Leave alone what is younger than this."))
-    ] = 24.0,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help=tr("Remove bytes that no document refers to."))
-    ] = False,
-    scrub: Annotated[
-        bool, typer.Option("--scrub", help=tr("Read every document and compare its hash."))
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Settle what a crash left between repository and registry; name what is wrong."""
-    from node.config_file import load
-    from node.wiring.rooms import reconcile as run
-
-    seconds = grace_hours * 3600
-    found = run(load(config), output.progress, grace_seconds=seconds, sweep=sweep, scrub=scrub)
-    data = asdict(found)
-    if json:
-        output.show_json({**data, "alarm": found.alarm})
-    else:
-        rows = [(name, len(v) if isinstance(v, list) else v) for name, v in data.items()]
-        output.console().print(output.table([tr("outcome"), tr("documents")], rows))
-        for name, listed in data.items():
-            for one in listed if isinstance(listed, list) else ():
-                typer.echo(f"{name}: {one}")
-    if found.alarm:
-        raise CommandError(
-            tr("documents that were accepted cannot be served: see missing, damaged, unheld")
-        )
 
 
 def version(json: Json = False) -> None:

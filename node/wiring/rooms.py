@@ -262,17 +262,30 @@ def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]
     ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
-        client = soap_client(settings)
-        stack.callback(client.close)
-        registry = None
-        if settings.registry.enabled:
-            database = stack.enter_context(open_database(settings.registry, "registry"))
-            registry = Registry(database, affinity_domain(settings))
-        asked = _asked(settings, registry, client)
-        section = settings.repository
-        database = stack.enter_context(open_database(section, "repository"))
-        blobs = BlobStore(_blob_folder(settings))
-        repository = Repository(database, blobs, section.unique_id, asked.register)
+        repository, asked = _repository(settings, stack)
         options["inventory"] = asked.inventory
         with progress(tr("documents"), repository.count()) as options["step"]:
             return repository.reconcile(asked.knows, **options)
+
+
+def cross_check(settings: Settings, progress: Progress) -> Reconciliation:
+    """Only look: what ``reconcile`` would find of documents that cannot be served."""
+    with ExitStack() as stack:
+        repository, asked = _repository(settings, stack)
+        with progress(tr("cross check"), repository.count()) as step:
+            return repository.inspect(asked.inventory, step)
+
+
+def _repository(settings: Settings, stack: ExitStack) -> tuple[Repository, Asked]:
+    """The repository of a node that does not serve, and its registry."""
+    client = soap_client(settings)
+    stack.callback(client.close)
+    registry = None
+    if settings.registry.enabled:
+        database = stack.enter_context(open_database(settings.registry, "registry"))
+        registry = Registry(database, affinity_domain(settings))
+    asked = _asked(settings, registry, client)
+    section = settings.repository
+    database = stack.enter_context(open_database(section, "repository"))
+    blobs = BlobStore(_blob_folder(settings))
+    return Repository(database, blobs, section.unique_id, asked.register), asked
