@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from node.wiring.common import affinity_domain
 from node.wiring.rooms import cross_check
 from soap.client import SoapClient
 from storage.database import Database
-from storage.snapshot import hold
+from tests.node.conftest import Node, free_ports
 from transactions.iti_41 import ITI_41
 
 Serve = Callable[[Path], Any]
@@ -225,12 +224,32 @@ def _database(server: str, name: str) -> str:
 # --- A node that does not serve ----------------------------------------------------------------
 
 
-@pytest.fixture
-def quiet(node: Any, sender: Sender) -> Path:
-    """The configuration of a stopped node with documents."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a stopped node with documents and images, and what it accepted."""
+    folder = tmp_path_factory.mktemp("prepared")
+    node = Node(create(NewNode(folder / "node", plain=True, port_base=free_ports())))
+    sender = Sender(node, folder)
+    sender.announce()
+    for _ in range(BEFORE):
+        sender.submit()
+    store_images(node)
+    sender.client.close()
     assert node.stop() == 0
-    config: Path = node.config
-    return config
+    return folder / "node", sender.accepted
+
+
+@pytest.fixture
+def quiet(prepared: tuple[Path, list[str]], tmp_path: Path) -> Path:
+    """The configuration of a node with documents that does not serve."""
+    shutil.copytree(prepared[0], tmp_path / "node")
+    return tmp_path / "node" / "kosmos.toml"
+
+
+@pytest.fixture
+def accepted(prepared: tuple[Path, list[str]]) -> list[str]:
+    """The documents of that node."""
+    return prepared[1]
 
 
 def files(folder: Path) -> list[Path]:
@@ -301,9 +320,9 @@ def test_what_the_node_itself_has_lost_is_named_and_the_rest_backed_up(
     assert len(json.loads(restored.stdout)["documents"]["missing"]) == 2
 
 
-def test_the_cross_check_finds_a_document_without_a_row(quiet: Path, sender: Sender) -> None:
+def test_the_cross_check_finds_a_document_without_a_row(quiet: Path, accepted: list[str]) -> None:
     settings = load(quiet)
-    gone = sender.accepted[0]
+    gone = accepted[0]
     with Database.open(settings.repository.database) as database:
         statement = text("DELETE FROM stored_document WHERE unique_id = :id")
         database.write(lambda connection: connection.execute(statement, {"id": gone}).close())
@@ -317,12 +336,12 @@ def _silent() -> Any:
 
 
 def test_reconcile_names_exactly_the_blob_and_the_rows_that_are_gone(
-    quiet: Path, sender: Sender, kosmos: Kosmos
+    quiet: Path, accepted: list[str], kosmos: Kosmos
 ) -> None:
     settings = load(quiet)
     assert kosmos("reconcile", "--scrub", "--config", quiet).returncode == 0
     rows = _addresses(settings)
-    blob, row, entry = sender.accepted[:3]
+    blob, row, entry = accepted[:3]
     for path in files(quiet.parent / "data" / "documents"):
         if path.name == rows[blob]:
             path.unlink()
@@ -346,16 +365,16 @@ def test_reconcile_names_exactly_the_blob_and_the_rows_that_are_gone(
 
 
 def test_reconcile_with_scrub_names_a_damaged_document(
-    quiet: Path, sender: Sender, kosmos: Kosmos
+    quiet: Path, accepted: list[str], kosmos: Kosmos
 ) -> None:
     settings = load(quiet)
-    address = _addresses(settings)[sender.accepted[0]]
+    address = _addresses(settings)[accepted[0]]
     [path] = [x for x in files(quiet.parent / "data" / "documents") if x.name == address]
     content = path.read_bytes()
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     assert kosmos("reconcile", "--config", quiet).returncode == 0
     told = kosmos("reconcile", "--scrub", "--json", "--config", quiet)
-    assert json.loads(told.stdout)["damaged"] == [sender.accepted[0]]
+    assert json.loads(told.stdout)["damaged"] == [accepted[0]]
 
 
 def _statement(statement: str, unique_id: str) -> Any:
@@ -381,19 +400,6 @@ def test_migrate_says_from_where_to_where(kosmos: Kosmos, plain_node: Path) -> N
     assert {one["before"] for one in first} == {None}
     assert [one["before"] for one in again] == [one["after"] for one in first]
     assert "registry: up to date" in kosmos("migrate", "--config", plain_node).stdout
-
-
-def test_snapshots_held_together_do_not_see_what_comes_later(database_url: str) -> None:
-    count = text("SELECT count(*) FROM thing")
-    with Database.open(database_url) as database, ExitStack() as stack:
-        _execute(database, "CREATE TABLE thing (x INTEGER)")
-        held = stack.enter_context(hold([database, database]))
-        _execute(database, "INSERT INTO thing VALUES (1)")
-        assert [one.connection.execute(count).scalar_one() for one in held] == [0, 0]
-
-
-def _execute(database: Database, statement: str) -> None:
-    database.write(lambda connection: connection.execute(text(statement)).close())
 
 
 def test_the_places_of_a_node_are_its_databases_and_stores(plain_node: Path) -> None:
