@@ -71,7 +71,11 @@ class CodesWatch:
         try:
             self._take_over()
         except ConfigError as error:
-            log.error("code sets refused, the old ones stay", code="NODE-CODES", problem=str(error))
+            log.error(
+                "code sets refused, the old ones stay",
+                code="NODE-CODES-REFUSED",
+                problem=str(error),
+            )
         else:
             log.info("code sets in force", code="NODE-CODES", file=str(self._file))
 

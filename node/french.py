@@ -195,6 +195,7 @@ FRENCH: Final[dict[str, str]] = {
     "{folder} was never finished": "{folder} n'a jamais été achevée",
     "{place} is not empty: name another in KOSMOS__{actor}__DATABASE": "{place} n'est pas vide : nommez-en une autre dans KOSMOS__{actor}__DATABASE",
     # Code sets
+    "it names the authority {named}, this node {ours}": "il nomme l'autorité {named}, ce nœud {ours}",
     "Code sets (TOML or codes.xml).": "Jeux de codes (TOML ou codes.xml).",
     "The daily work on a running node.": "Le travail quotidien sur un nœud qui tourne.",
     "The code sets: check, show, convert, reload.": "Les jeux de codes : vérifier, montrer, convertir, recharger.",

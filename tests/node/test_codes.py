@@ -210,6 +210,19 @@ def test_check_names_the_fault_of_a_codes_file(kosmos: Kosmos, plain_node: Path)
     assert 'codes.classCode."1.2.3" holds 31' in finding["text"]
 
 
+def test_check_tells_what_a_codes_file_says_that_the_node_does_not_heed(
+    kosmos: Kosmos, codes_xml: Path, tmp_path: Path
+) -> None:
+    config = create(
+        NewNode(tmp_path / "node", plain=True, assigning_authority="1.2.3.4", codes=codes_xml)
+    )
+    told = json.loads(kosmos("check", "--json", "--config", config).stdout)
+    [finding] = [one for one in told if one["subject"] == "affinity_domain.codes"]
+    assert finding["ok"]
+    assert "CodeType workflow" in finding["text"]
+    assert f"authority {AUTHORITY}, this node 1.2.3.4" in finding["text"]
+
+
 def test_a_domain_takes_policies_and_sources_from_the_configuration(tmp_path: Path) -> None:
     file = create(NewNode(tmp_path / "node", plain=True))
     policies = (
