@@ -39,7 +39,7 @@ from node.progress import Progress, silent
 from node.texts import tr
 from node.version import kosmos_version
 from storage.database import Database
-from storage.snapshot import Snapshot, hold
+from storage.snapshot import Snapshot, hold, is_empty
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -144,6 +144,10 @@ def _fill(
 ) -> None:
     with ExitStack() as stack:
         found = places(settings)
+        for place in found:
+            if is_empty(place.url):
+                name = place.url.render_as_string()
+                raise BackupError(tr("{place} is empty: there is nothing to back up", place=name))
         databases = [
             stack.enter_context(Database.open(place.url, read_only=True)) for place in found
         ]

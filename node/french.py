@@ -194,6 +194,7 @@ FRENCH: Final[dict[str, str]] = {
     "{folder} is there already: wait a second": "{folder} est déjà là : attendez une seconde",
     "{folder} was never finished": "{folder} n'a jamais été achevée",
     "{place} is not empty: name another in KOSMOS__{actor}__DATABASE": "{place} n'est pas vide : nommez-en une autre dans KOSMOS__{actor}__DATABASE",
+    "{place} is empty: there is nothing to back up": "{place} est vide : il n'y a rien à sauvegarder",
     # Code sets
     "it names the authority {named}, this node {ours}": "il nomme l'autorité {named}, ce nœud {ours}",
     "Code sets (TOML or codes.xml).": "Jeux de codes (TOML ou codes.xml).",

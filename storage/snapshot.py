@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, make_url, text
 
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
+from storage.sqlite import translate
 
 # Holding three databases still takes a millisecond, in which a busy first one may change. After
 # so many tries what the order alone promises must do: see ``hold``.
@@ -47,10 +48,14 @@ class Snapshot:
     def copy(self, target: Path) -> None:
         """Write it to the file ``target``, which is durable when this returns.
 
-        Raises DatabaseUnavailable, saying what to do where PostgreSQL's programs are missing.
+        Raises OutOfSpace, and DatabaseUnavailable, saying what to do where PostgreSQL's programs
+        are missing.
         """
         if self.database.backend == "sqlite":
-            _copy_sqlite(_driver(self.connection), target)
+            try:
+                _copy_sqlite(_driver(self.connection), target)
+            except sqlite3.Error as error:
+                raise translate(error) or DatabaseUnavailable(f"SQLite: {error}") from error
         else:
             exported = self.connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
             options = ["--format=custom", "--no-owner", "--no-privileges", f"--file={target}"]

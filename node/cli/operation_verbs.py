@@ -67,6 +67,7 @@ def restore(
     json: Json = False,
 ) -> None:
     """Make a node from a backup, and prove that everything is there."""
+    from node.config_file import load
     from node.restore import restore as run
 
     made = run(source, into, output.progress)
@@ -80,7 +81,8 @@ def restore(
         _name(made.lost, "lost")
         _name(made.missing_images, "missing")
         _name_all(asdict(made.documents))
-        if not made.config.with_name("pki").exists():
+        tls = load(made.config).tls
+        if tls.enabled and not tls.key.exists():
             typer.echo(tr("keys and certificates are in no backup: bring your own"))
     if made.alarm:
         raise CommandError(tr("something that the node had accepted is not there: see above"))

@@ -256,6 +256,14 @@ def files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and len(file.name) == 64)
 
 
+def test_a_node_that_never_served_has_nothing_to_back_up(
+    plain_node: Path, tmp_path: Path, kosmos: Kosmos
+) -> None:
+    told = kosmos("backup", tmp_path / "backups", "--config", plain_node)
+    assert told.returncode == 1
+    assert "registry.db is empty: there is nothing to back up" in told.stderr
+
+
 def test_half_a_backup_is_never_taken_for_one(quiet: Path, tmp_path: Path) -> None:
     target = tmp_path / "backups"
     made = backup.create(load(quiet), quiet, target)
