@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from node.config import Settings
-from node.holdings import Files, places, stores
+from node.holdings import Files, Place, places, stores
 from node.progress import Progress, silent
 from node.texts import tr
 from node.version import kosmos_version
@@ -98,7 +98,9 @@ def create(settings: Settings, config: Path, target: Path, progress: Progress = 
         try:
             working.mkdir(mode=0o700)
             backup = Backup(final, made_at.isoformat(timespec="seconds"))
-            _fill(backup, settings, config, working, before, progress)
+            _fill(backup, settings, working, before, progress)
+            kept = _configuration(settings, config, working / "config")
+            _write_manifest(backup, settings, working, kept)
             os.rename(working, final)
         except BaseException:
             shutil.rmtree(working, ignore_errors=True)
@@ -135,42 +137,34 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _fill(
-    backup: Backup,
-    settings: Settings,
-    config: Path,
-    folder: Path,
-    before: Path | None,
-    progress: Progress,
+    backup: Backup, settings: Settings, folder: Path, before: Path | None, progress: Progress
 ) -> None:
+    """Copy databases and files; what is held still is given back at the end."""
     with ExitStack() as stack:
-        found = places(settings)
-        for place in found:
-            if is_empty(place.url):
-                name = place.url.render_as_string()
-                raise BackupError(tr("{place} is empty: there is nothing to back up", place=name))
-        databases = [
-            stack.enter_context(Database.open(place.url, read_only=True)) for place in found
-        ]
-        held = stack.enter_context(hold(databases))
-        of_actor = {
-            actor: snapshot
-            for place, snapshot in zip(found, held, strict=True)
-            for actor in place.actors
-        }
-        with progress(tr("databases"), len(found)) as step:
-            for place, snapshot in zip(found, held, strict=True):
+        held = _hold(settings, stack)
+        with progress(tr("databases"), len(held)) as step:
+            for place, snapshot in held:
                 backup.databases.append(_database(snapshot, place.actors, folder))
                 step()
         for store in stores(settings):
-            connection = of_actor[store.actor].connection
+            [rows] = [snapshot for place, snapshot in held if store.actor in place.actors]
             copier = _Copier(store, folder, before)
-            with progress(store.title(), store.count(connection)) as step:
-                for address, size in store.named(connection):
+            with progress(store.title(), store.count(rows.connection)) as step:
+                for address, size in store.named(rows.connection):
                     copier.copy(address, size)
                     step()
             backup.stores[store.name] = copier.finish()
-    kept = _configuration(settings, config, folder / "config")
-    _write_manifest(backup, settings, folder, kept)
+
+
+def _hold(settings: Settings, stack: ExitStack) -> list[tuple[Place, Snapshot]]:
+    """Every database of the node, held still until ``stack`` is closed."""
+    found = places(settings)
+    for place in found:
+        if is_empty(place.url):
+            name = place.url.render_as_string()
+            raise BackupError(tr("{place} is empty: there is nothing to back up", place=name))
+    databases = [stack.enter_context(Database.open(place.url, read_only=True)) for place in found]
+    return list(zip(found, stack.enter_context(hold(databases)), strict=True))
 
 
 def _database(snapshot: Snapshot, actors: tuple[str, ...], folder: Path) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def running(settings: Settings) -> int | None:
         with _presence_file(settings).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(_presence_file(settings).read_text())
+        number = _presence_file(settings).read_text().strip()
+        return int(number) if number else None  # locked, and not yet written
     except FileNotFoundError:
         return None
     return None
