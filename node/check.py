@@ -22,10 +22,12 @@ from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url
 from node.texts import tr
+from node.wiring.blobs import open_blobs
 from node.wiring.common import affinity_domain, client_tls, server_tls
 from security.tls import TlsError
 from storage.database import Database
 from storage.errors import StorageError
+from storage.objects import ObjectStore
 
 CONNECT_SECONDS = 5.0
 # A certificate is renewed by people who need a month.
@@ -52,6 +54,7 @@ def check_all(settings: Settings) -> list[Finding]:
             for name, actor in actors(settings).items()
         ),
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
+        *_object_store(settings),
         *_peers(settings),
     ]
 
@@ -110,7 +113,7 @@ def _database(name: str, actor: Actor) -> Callable[[], str]:
 
 def _folders(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield "node.data_dir", settings.node.data_dir
-    if settings.repository.enabled and settings.repository.blobs is not None:
+    if settings.repository.enabled and isinstance(settings.repository.blobs, Path):
         yield "repository.blobs", settings.repository.blobs
     if settings.imaging_source.enabled and settings.imaging_source.files is not None:
         yield "imaging_source.files", settings.imaging_source.files
@@ -125,6 +128,18 @@ def _folder(path: Path) -> Callable[[], str]:
         return str(path)
 
     return attempt
+
+
+def _object_store(settings: Settings) -> Iterator[Finding]:
+    if settings.repository.enabled and isinstance(settings.repository.blobs, str):
+        yield _try("repository.blobs", lambda: _stored_once(settings))
+
+
+def _stored_once(settings: Settings) -> str:
+    store = open_blobs(settings)
+    assert isinstance(store, ObjectStore)
+    store.prove()
+    return tr("takes bytes, and each object once")
 
 
 def _peers(settings: Settings) -> Iterator[Finding]:

@@ -99,6 +99,12 @@ class MultipartUploads:
             asked["key-marker"] = _text(page, "NextKeyMarker")
             asked["upload-id-marker"] = _text(page, "NextUploadIdMarker")
 
+    def checksums_are_judged(self, name: str) -> bool:
+        """Whether the store refuses bytes whose checksum is wrong; if not, they are there now."""
+        headers = {"x-amz-checksum-sha256": _checksum(b"other bytes")}
+        answer = self._requests.send("PUT", self._bucket.key(name), {}, b"probe", headers)
+        return answer.status == 400
+
     def _begin(self, key: str) -> str:
         headers = {"x-amz-checksum-algorithm": "SHA256"} if self._bucket.checksums else {}
         answer = self._requests.send("POST", key, {"uploads": ""}, headers=headers)
@@ -106,7 +112,7 @@ class MultipartUploads:
 
     def _send(self, key: str, upload_id: str, file: Path, number: int) -> _Part:
         data = _read_part(file, number)
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        checksum = _checksum(data)
         headers = {"x-amz-checksum-sha256": checksum} if self._bucket.checksums else {}
         query = {"partNumber": str(number), "uploadId": upload_id}
         answer = self._requests.send("PUT", key, query, data, headers)
@@ -124,6 +130,10 @@ class MultipartUploads:
         if etree.QName(done).localname == "Error":
             raise judge(500, _text(done, "Code"), f"completing the upload of {key}")
         return True
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _read_part(file: Path, number: int) -> bytes:

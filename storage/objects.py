@@ -15,6 +15,7 @@ waits for a removal to end and begins again. Needs a store whose reads see every
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,14 @@ from obstore.store import S3Store
 
 from storage.blobs import ProvedContent, StoredBlob, check_address, proved
 from storage.bucket import Bucket, failed
-from storage.errors import BlobCorrupt, BlobMissing, BlobStoreBusy, StorageError, from_os_error
+from storage.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobStoreBusy,
+    BlobStoreUnavailable,
+    StorageError,
+    from_os_error,
+)
 from storage.multipart import PART_BYTES, MultipartUploads
 from storage.space import LowWaterMark
 from storage.spool import CHUNK_BYTES, Content, FileSpool, SpooledFile, SpoolFolder
@@ -50,6 +58,7 @@ FIRST_PAUSE_SECONDS = 0.05
 
 _BLOBS = "blobs/"
 _REMOVING = "removing/"
+_PROBES = "probes/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +198,28 @@ class ObjectStore:
                 self._delete(self._store, _REMOVING + mark.sha256)
                 removed += 1
         return removed
+
+    def answers(self) -> None:
+        """Raise a StorageError unless the object store answers."""
+        self._head(_PROBES + "none")
+
+    def prove(self) -> None:
+        """Raise a StorageError unless the object store does what this class stands on.
+
+        It must take an object once only, and refuse bytes that are not those of the checksum
+        sent with them, unless it is not asked to judge checksums. Leaves nothing behind.
+        """
+        name = _PROBES + secrets.token_hex(16)
+        try:
+            if not self._create(name, b"probe") or self._create(name, b"probe"):
+                raise BlobStoreUnavailable("the object store does not honour If-None-Match")
+        finally:
+            self._delete(self._store, name)
+        if self._bucket.checksums and not self._uploads.checksums_are_judged(name):
+            self._delete(self._store, name)
+            raise BlobStoreUnavailable(
+                "the object store does not judge checksums: set object_store.checksums = false"
+            )
 
     def _make_young(self, spooled: SpooledFile) -> None:
         """Put the object if it is not there, is old, or has not the size it must have."""

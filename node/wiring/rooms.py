@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -23,6 +22,7 @@ from node import metrics
 from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
+from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from registry import Registry
 from registry.patients import Patients
@@ -32,8 +32,9 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
-from storage.blobs import BlobStore
+from storage.blobs import Blobs
 from storage.database import Database
+from storage.objects import ObjectStore
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
@@ -104,7 +105,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     """
     client = soap_client(settings)
     stack.callback(client.close)
-    blobs = BlobStore(_blob_folder(settings))
+    blobs = open_blobs(settings)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
     doors = _Doors(settings, pool, blobs.spool)
     rooms = Rooms()
@@ -138,7 +139,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
 
 
 def _open_repository(
-    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: BlobStore, asked: Asked
+    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: Blobs, asked: Asked
 ) -> None:
     section = doors.settings.repository
     database = stack.enter_context(open_database(section, "repository"))
@@ -150,6 +151,8 @@ def _open_repository(
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
     )
     rooms.checks["repository"] = _readable(database)
+    if isinstance(blobs, ObjectStore):
+        rooms.checks["object_store"] = blobs.answers
     rooms.daily.append(partial(_reconcile, repository, asked))
 
 
@@ -234,17 +237,10 @@ def _asked(settings: Settings, registry: Registry | None, client: SoapClient) ->
     return Asked.remote(settings.repository.registry, client)
 
 
-def _blob_folder(settings: Settings) -> Path:
-    """Where attachments arrive: among the documents, so that keeping one is a rename."""
-    if settings.repository.enabled and settings.repository.blobs is not None:
-        return settings.repository.blobs
-    return settings.node.data_dir / "incoming"
-
-
 def reconcile(settings: Settings, **options: Any) -> Reconciliation:
     """Settle what a crash left between repository and registry (``Repository.reconcile``).
 
-    A running node does so every hour; on embedded databases this needs the node stopped.
+    A running node does so every day; on embedded databases this needs the node stopped.
     Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
@@ -257,6 +253,6 @@ def reconcile(settings: Settings, **options: Any) -> Reconciliation:
         asked = _asked(settings, registry, client)
         section = settings.repository
         database = stack.enter_context(open_database(section, "repository"))
-        blobs = BlobStore(_blob_folder(settings))
+        blobs = open_blobs(settings)
         repository = Repository(database, blobs, section.unique_id, asked.register)
         return repository.reconcile(asked.knows, **options)

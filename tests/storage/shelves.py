@@ -21,8 +21,11 @@ LONG_AGO = 10 * 86_400.0
 class Shelf(Protocol):
     """One store, and another way to its bytes."""
 
-    store: Blobs
     temporary: Path
+
+    @property
+    def store(self) -> Blobs:
+        """The store."""
 
     def again(self, low_water: LowWaterMark = NO_LIMIT) -> Blobs:
         """The same store opened once more."""

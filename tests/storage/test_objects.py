@@ -171,6 +171,38 @@ def test_a_store_without_checksums_is_believed_only_when_it_gives_the_bytes_back
         store.keep(InMemory(DATA))
 
 
+def test_a_store_that_does_what_is_asked_of_it_is_proved_and_left_as_it_was(
+    object_shelf: ObjectShelf,
+) -> None:
+    object_shelf.store.answers()
+    object_shelf.store.prove()
+    assert [page for page in obstore.list(object_shelf.objects) if page] == []
+
+
+@pytest.mark.parametrize(
+    ("promise", "words"),
+    [
+        ((ObjectStore, "_create"), "If-None-Match"),
+        ((MultipartUploads, "checksums_are_judged"), "checksums = false"),
+    ],
+)
+def test_a_store_that_breaks_a_promise_is_told_of(
+    object_shelf: ObjectShelf,
+    monkeypatch: pytest.MonkeyPatch,
+    promise: tuple[type, str],
+    words: str,
+) -> None:
+    create = ObjectStore._create
+    broken = {
+        "_create": lambda self, name, data: create(self, name, data) or True,
+        "checksums_are_judged": lambda self, name: False,
+    }
+    monkeypatch.setattr(*promise, broken[promise[1]])
+    with pytest.raises(BlobStoreUnavailable, match=words):
+        object_shelf.store.prove()
+    assert [page for page in obstore.list(object_shelf.objects) if page] == []
+
+
 # A removal by age and a keeper of the same bytes
 
 
