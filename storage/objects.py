@@ -16,7 +16,9 @@ waits for a removal to end and begins again. Needs a store whose reads see every
 from __future__ import annotations
 
 import secrets
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,9 +46,10 @@ from storage.spool import CHUNK_BYTES, Content, FileSpool, SpooledFile, SpoolFol
 # with the same document. A removal by age adds it to the age it asks for.
 FRESH_SECONDS = 600.0
 
-# Documents up to this size are held in memory between being proved and being served: a second
-# trip to the store would cost more. As many of them as there are workers at most.
-HELD_BYTES = 8 * 1024 * 1024
+# Proved documents are held in memory until they are served, for a second trip to the store costs
+# more: so many bytes in all, however many a request asks for, and none larger than the second.
+HELD_BYTES = 64 * 1024 * 1024
+LARGEST_HELD_BYTES = 8 * 1024 * 1024
 
 # A removal that has not come to its end in this time gives up: its mark may be swept after it.
 REMOVAL_SECONDS = 30.0
@@ -61,7 +64,33 @@ _REMOVING = "removing/"
 _PROBES = "probes/"
 
 
-@dataclass(frozen=True, slots=True)
+class _Memory:
+    """The bytes of proved documents that this process holds, and whether there is room for more."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def hold(self, data: bytes) -> HeldContent:
+        """The data as content; its room is given back when nobody has the content any more."""
+        content = HeldContent(data)
+        self._change(len(data))
+        weakref.finalize(content, self._change, -len(data))
+        return content
+
+    def has_room(self, size: int) -> bool:
+        """Roughly, for others ask at the same time: one document for each worker at most."""
+        return size <= LARGEST_HELD_BYTES and self._held + size <= HELD_BYTES
+
+    def _change(self, size: int) -> None:
+        with self._lock:
+            self._held += size
+
+
+_memory = _Memory()
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class HeldContent:
     """Proved bytes in memory."""
 
@@ -90,9 +119,9 @@ class ObjectBlob:
         return proved(self._fetch(), self.sha256)
 
     def verified(self) -> ProvedContent:
-        """The bytes, proved now; large ones are fetched, and proved, a second time when read."""
-        if self.size <= HELD_BYTES:
-            return HeldContent(b"".join(self.chunks()))
+        """The bytes, proved now; fetched, and proved, a second time when there is no room."""
+        if _memory.has_room(self.size):
+            return _memory.hold(b"".join(self.chunks()))
         for _ in self.chunks():
             pass
         return self

@@ -25,7 +25,7 @@ from storage.errors import (
     StorageError,
 )
 from storage.multipart import MultipartUploads
-from storage.objects import ObjectStore
+from storage.objects import HeldContent, ObjectBlob, ObjectStore
 from tests.storage.object_server import ObjectServer
 from tests.storage.shelves import NO_LIMIT, ObjectShelf
 
@@ -128,6 +128,20 @@ def test_only_an_upload_that_nobody_finishes_is_swept(
     object_shelf.later = 2 * DAY
     assert object_shelf.store.sweep_temporary(DAY) == 1
     assert list(uploads.unfinished()) == []
+
+
+def test_many_proved_blobs_are_not_all_held_in_memory(
+    object_shelf: ObjectShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "HELD_BYTES", 2500)
+    monkeypatch.setattr(objects, "_memory", objects._Memory())
+    blobs = [object_shelf.store.keep(InMemory(os.urandom(1000))) for _ in range(4)]
+    proved = [blob.verified() for blob in blobs]
+    assert [type(content) for content in proved] == [HeldContent] * 2 + [ObjectBlob] * 2
+    for blob, content in zip(blobs, proved, strict=True):
+        assert b"".join(content.chunks()) == b"".join(blob.chunks())
+    del proved, content
+    assert type(blobs[3].verified()) is HeldContent
 
 
 # Created once; believed when proved

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from threading import Barrier
@@ -124,10 +125,10 @@ def region(
     second = Nodes(folder / "second")
     shutil.copy(first.config, second.config)  # one registry, one repository, at two places
     try:
-        nodes = [
-            first.start(**shared, KOSMOS__NODE__WEB_PROCESSES="2"),
-            second.start(**shared),
-        ]
+        with ThreadPoolExecutor(2) as pool:  # together, so that both find an empty database
+            two = pool.submit(partial(first.start, **shared, KOSMOS__NODE__WEB_PROCESSES="2"))
+            one = pool.submit(partial(second.start, **shared))
+            nodes = [two.result(), one.result()]
         client = SoapClient()
         for patient in ("P1", "P2", "P3"):
             assert nodes[0].announce(patient) == "AA"
