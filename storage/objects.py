@@ -6,11 +6,12 @@ and are then put under their address if nothing is there (``If-None-Match: *``).
 PUT is the store's promise that they are durable; their SHA-256 goes along, and a store that
 takes no checksums is read again before the promise is believed.
 
-An object store has no rename, so a removal by age and a keeper of the same bytes meet like this:
-the keeper first makes the object exist and young, then looks for the mark of a removal; the
-removal first puts its mark (created once: one removal at a time), then looks at the object's age.
-Whatever the order, one of them sees the other: the removal leaves a young object alone, the keeper
-waits for a removal to end and begins again. Needs a store whose reads see every write before them.
+An object store has no rename, so a removal by age and a keeper of the same bytes meet like this.
+The removal puts its mark (created once: one removal at a time), looks at the object's age, deletes
+it if it is old, and takes its mark away when the deletion is over. The keeper makes the object
+exist and young, looks for a mark, and then for the object. Without a mark every removal that began
+earlier is over, and the object that stands is safe; one that begins later finds it young. Otherwise
+the keeper waits and begins again. Needs a store whose reads see every write before them.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class ObjectStore:
         try:
             for look in range(LOOKS):
                 self._make_young(spooled)
-                if self._head(_REMOVING + spooled.sha256) is None:
+                if self._stands(spooled):
                     return ObjectBlob(self._store, spooled.sha256, spooled.size)
                 time.sleep(FIRST_PAUSE_SECONDS * 2**look)
         finally:
@@ -259,6 +260,16 @@ class ObjectStore:
         fresh = found is not None and self._clock() - found.kept_at < FRESH_SECONDS
         if found is None or not fresh or found.size != spooled.size:
             self._put(spooled, replace=True)
+
+    def _stands(self, spooled: SpooledFile) -> bool:
+        """Whether no removal is under way and, asked after that, the object is there.
+
+        In this order: between two looks it could be deleted and the mark taken away.
+        """
+        if self._head(_REMOVING + spooled.sha256) is not None:
+            return False
+        found = self._head(_BLOBS + spooled.sha256)
+        return found is not None and found.size == spooled.size
 
     def _put(self, spooled: SpooledFile, *, replace: bool) -> bool:
         """Whether the object was put; False if there is one, unless it is to be replaced."""

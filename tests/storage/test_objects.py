@@ -231,6 +231,23 @@ def test_a_keeper_waits_for_a_removal_and_puts_the_bytes_again(object_shelf: Obj
         assert b"".join(keeping.result().chunks()) == DATA
 
 
+def test_a_keeper_notices_a_removal_that_struck_and_ended_before_it_looked(
+    object_shelf: ObjectShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, strikes = ObjectStore._head, [1]
+
+    def strike_first(self: ObjectStore, name: str) -> object:
+        if name == f"removing/{ADDRESS}" and strikes:
+            strikes.pop()
+            obstore.delete(object_shelf.objects, f"blobs/{ADDRESS}")
+        return head(self, name)
+
+    monkeypatch.setattr(ObjectStore, "_head", strike_first)
+    blob = object_shelf.store.keep(InMemory(DATA))
+    assert not strikes
+    assert b"".join(blob.chunks()) == DATA
+
+
 def test_a_removal_that_never_ends_keeps_keepers_out_until_it_is_swept(
     object_shelf: ObjectShelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
