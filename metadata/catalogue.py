@@ -385,9 +385,29 @@ SNAPSHOT_TARGET = _metadata(
 )
 OBJECT_TYPE_NOT_ALLOWED = _metadata(
     "object-type-not-allowed",
-    "DocumentEntry {object} has objectType {value!r}; only Stable entries ({expected}) "
-    "may be registered by this transaction",
+    "DocumentEntry {object} has objectType {value!r}; this transaction registers entries of "
+    "type {expected} only: ITI-42 Stable ones, ITI-61 On-Demand ones",
     "ITI TF-2 3.42.4.1.2, 3.61.4.1.2",
+)
+
+# --- On-Demand entries and limited metadata ------------------------------------------------------
+
+NO_ON_DEMAND_ENTRY = _metadata(
+    "no-on-demand-entry",
+    "{object} holds no DocumentEntry; at least one, On-Demand, is required",
+    "ITI TF-2 3.61.4.1.2",
+)
+UNIQUE_ID_OF_OTHER_TYPE = _metadata(
+    "unique-id-of-other-type",
+    "DocumentEntry {object} has uniqueId {value}, which is registered for {known}; "
+    "choose another uniqueId",
+    "ITI TF-2 3.61.4.1.3, 3.42.4.1.3.3.1",
+)
+LIMITED_METADATA = _metadata(
+    "limited-metadata",
+    "{kind} {object} says that its metadata is limited, which only XDR and XDM know; "
+    "send all that is required, without that classification",
+    "ITI TF-3 4.2.3.2, 4.3.1, Table 4.3.1-3",
 )
 
 # --- Documents beside their metadata (repository) ----------------------------------------------

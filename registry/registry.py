@@ -1,4 +1,4 @@
-"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 out."""
+"""The Document Registry as the wiring sees it: ITI-42 and ITI-61 in, ITI-18 out."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Registry:
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""
         return self._registrar.register(request)
+
+    def register_on_demand(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Register On-Demand Document Entry, ITI-61: see ``registry.submit``."""
+        return self._registrar.register(request, "ITI-61")
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""

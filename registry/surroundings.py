@@ -49,7 +49,7 @@ _PATIENTS = _with_and_without_locks(
     shared=True,
 )
 _IDENTITIES = Statement(
-    select(identity.c.unique_id, identity.c.hash, identity.c.size).where(
+    select(identity.c.unique_id, identity.c.kind, identity.c.hash, identity.c.size).where(
         among(identity.c.unique_id, "ids")
     )
 )
@@ -68,6 +68,7 @@ class Identity(NamedTuple):
     """What a uniqueId has stood for ever since it was first registered."""
 
     unique_id: str
+    kind: str
     hash: str | None
     size: int | None
 

@@ -38,6 +38,7 @@ from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
+from transactions.iti_61 import ITI_61
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
@@ -128,6 +129,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         # An indexed read of a local file is shorter than a hop to a thread; a network is not.
         Operation(ITI_18, _answering(ITI_18, registry.query), database.backend == "sqlite"),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
+        Operation(ITI_61, _answering(ITI_61, registry.register_on_demand)),
     )
     rooms.checks["registry"] = _readable(database)
     if settings.mllp.enabled:

@@ -11,7 +11,7 @@ from lxml import etree
 from metadata.catalogue import RegistryError
 from metadata.model import Submission
 from soap.message import InMemory
-from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, rad_68, rad_69
+from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, iti_61, rad_68, rad_69
 from transactions.audit import (
     Action,
     AuditEvent,
@@ -80,6 +80,7 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *iti_18.audit(find_documents(PATIENT), AdhocQueryResponse.of(), scene),
         *iti_41.audit(provide, RegistryResponse.of(), scene),
         *iti_42.audit(submit, FAILED, scene),
+        *iti_61.audit(submit, RegistryResponse.of(), scene),
         *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
@@ -95,7 +96,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 10
+    assert len(events) == 11
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
@@ -127,6 +128,7 @@ def kind(event: AuditEvent) -> tuple[str, Action]:
         ("ITI-41", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-42", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-43", ("110107", Action.CREATE), ("110106", Action.READ)),
+        ("ITI-61", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("RAD-68", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("RAD-69", ("110103", Action.CREATE), ("110104", Action.READ)),
     ],
