@@ -32,6 +32,7 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
+from storage.arrival import Arrival
 from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_18 import ITI_18
@@ -107,7 +108,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     stack.callback(client.close)
     blobs = BlobStore(_blob_folder(settings))
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
-    doors = _Doors(settings, pool, blobs.spool)
+    doors = _Doors(settings, pool, partial(Arrival, blobs))
     rooms = Rooms()
     registry = _open_registry(doors, rooms, stack) if settings.registry.enabled else None
     if settings.repository.enabled:
