@@ -1,10 +1,10 @@
 """The catalogue of rules: one place for rule -> message -> error code -> severity -> spec.
 
-Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-41, ITI-42, ITI-43 and for
-RAD-69. Stateless rules are applied by ``metadata.ebrim`` and ``metadata.validation``, the
-others by the actor whose store decides. Every code a sender may receive is made here, those
-that an XDR recipient or a gateway sends to these transactions included; ``XDSReplaceFailed``
-is deprecated by the standard and never sent.
+Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-41, ITI-42, ITI-43, for ITI-86
+(RMD) and for RAD-69. Stateless rules are applied by ``metadata.ebrim`` and
+``metadata.validation``, the others by the actor whose store decides. Every code a sender may
+receive is made here, those that an XDR recipient or a gateway sends to these transactions
+included; ``XDSReplaceFailed`` is deprecated by the standard and never sent.
 
 Messages help the sender mend the message: they name the object, the attribute, the value
 and what is expected. Deviations from the standard's letter are our choice where it names
@@ -25,6 +25,7 @@ RULES: Final[dict[str, Rule]] = {}
 
 _SUBMIT = ("ITI-41", "ITI-42")
 _RETRIEVE = ("ITI-43", "RAD-69")
+_REMOVE = "ITI-86"
 # The prefix of a code tells the detecting actor: ITI-41 is judged by a repository.
 _METADATA = {"ITI-41": "XDSRepositoryMetadataError", "ITI-42": "XDSRegistryMetadataError"}
 
@@ -583,13 +584,13 @@ COMMUNITY_UNAVAILABLE = _rule(
 UNKNOWN_REPOSITORY = _rule(
     "unknown-repository",
     "document {object} was asked of repositoryUniqueId {value}, which is not served here",
-    _one("XDSUnknownRepositoryId", *_RETRIEVE),
+    _one("XDSUnknownRepositoryId", *_RETRIEVE, _REMOVE),
     "ITI TF-2 3.43.4.1.3; RAD TF-2 4.69.4.1.3",
 )
 UNKNOWN_DOCUMENT = _rule(
     "unknown-document",
     "document {object} is not known here",
-    _one("XDSDocumentUniqueIdError", *_RETRIEVE),
+    _one("XDSDocumentUniqueIdError", *_RETRIEVE, _REMOVE),
     "ITI TF-2 3.43.4.1.3; RAD TF-2 4.69.4.1.3",
 )
 DOCUMENT_UNAVAILABLE = _rule(
@@ -609,6 +610,19 @@ TRANSFER_SYNTAX_UNAVAILABLE = _rule(
     "instance {object} is kept in transfer syntax {value} and cannot be had in any asked for",
     _one("XDSRepositoryError", "RAD-69"),
     "RAD TF-2 4.69.4.1.3",
+)
+
+REMOVAL_NOT_ALLOWED = _rule(
+    "removal-not-allowed",
+    "document {object} cannot be removed: this repository takes no administrative transactions",
+    _one("XDSRemoveDocumentsError", _REMOVE),
+    "RMD 3.86.4.1.3",
+)
+REMOVAL_FAILED = _rule(
+    "removal-failed",
+    "document {object} cannot be removed at the moment; send the request again later",
+    _one("XDSRemoveDocumentsError", _REMOVE),
+    "RMD 3.86.4.1.3",
 )
 
 # --- The state of the actor itself ---------------------------------------------------------------
@@ -638,12 +652,16 @@ OUT_OF_RESOURCES = _rule(
 BODY_UNREADABLE = _rule(
     "body-unreadable",
     "{object}: the message does not follow its schema: {problem}",
-    {**_METADATA, "ITI-18": "XDSRegistryError", **_one("XDSRepositoryError", *_RETRIEVE)},
+    {
+        **_METADATA,
+        "ITI-18": "XDSRegistryError",
+        **_one("XDSRepositoryError", *_RETRIEVE, _REMOVE),
+    },
     "ITI TF-2 3.18.4.1.2, 3.41.4.1.2, 3.42.4.1.2, 3.43.4.1.2; RAD TF-2 4.69.4.1.2",
 )
 INTERNAL = _rule(
     "internal",
     "{object}: the request failed for a reason inside this system; quote reference {reference}",
-    _by_actor("Error"),
+    {**_by_actor("Error"), _REMOVE: "XDSRepositoryError"},
     "ITI TF-3 4.2.4.1",
 )

@@ -15,8 +15,9 @@ from metadata.identifiers import ERROR, WARNING
 
 # Transactions that are another one under a second name: the same rules and codes hold.
 _SAME_AS = {"RAD-68": "ITI-41", "ITI-61": "ITI-42"}
-# RegistryError/@location holds the DocumentUniqueId here (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69).
-_LOCATED = frozenset({"ITI-43", "RAD-69"})
+# RegistryError/@location holds the DocumentUniqueId here (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69;
+# of a removal it tells in a word what its codeContext tells in a sentence).
+_LOCATED = frozenset({"ITI-43", "ITI-86", "RAD-69"})
 # Longest value quoted back to its sender: enough to recognise it, too little to flood a log.
 _QUOTED = 300
 

@@ -132,7 +132,7 @@ class RegistrySection(Section):
 
 
 class RepositorySection(Section):
-    """Document Repository: ITI-41 and ITI-43."""
+    """Document Repository: ITI-41, ITI-43 and, for administrators, ITI-86."""
 
     enabled: bool = True
     """Whether this node is a Document Repository."""
@@ -146,6 +146,9 @@ class RepositorySection(Section):
     """Folder of the documents; without one, documents in the data folder."""
     registry: Literal["local"] | HttpUrl = "local"
     """The registry to which documents are registered: that of this node, or its ITI-42 URL."""
+    administration: bool = False
+    """Whether documents may be removed by ITI-86; otherwise each is refused
+    (XDSRemoveDocumentsError)."""
 
 
 class CodeValue(Section):

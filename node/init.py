@@ -41,7 +41,7 @@ codes = "codes.toml"
 {database}
 [repository]
 unique_id = {repository}
-{database}
+{administration}{database}
 [imaging_source]
 unique_id = {source}
 ae_title = "KOSMOS"
@@ -98,6 +98,8 @@ def _config(node: NewNode) -> str:
         authority=_quoted(node.assigning_authority or authority),
         database=database,
         repository=_quoted(new_oid()),
+        # Where everybody on the machine may write, everybody may tidy up.
+        administration="administration = true\n" if node.plain else "",
         source=_quoted(new_oid()),
         tls="false" if node.plain else "true",
     )

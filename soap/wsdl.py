@@ -23,6 +23,7 @@ _RIM, _RS, _LCM, _QUERY = (
 )
 _XDS = "urn:ihe:iti:xds-b:2007"
 _XDSI = "urn:ihe:rad:xdsi-b:2009"
+_RMD = "urn:ihe:iti:rmd:2017"
 SCHEMAS = {  # in an order where each imports only those before it
     _RIM: "rim.xsd",
     _RS: "rs.xsd",
@@ -30,6 +31,7 @@ SCHEMAS = {  # in an order where each imports only those before it
     _QUERY: "query.xsd",
     _XDS: "xds.xsd",
     _XDSI: "xdsi.xsd",
+    _RMD: "rmd.xsd",
 }
 _RESPONSES = {
     f"{{{_QUERY}}}AdhocQueryRequest": f"{{{_QUERY}}}AdhocQueryResponse",
@@ -37,6 +39,7 @@ _RESPONSES = {
     f"{{{_LCM}}}RemoveObjectsRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_XDS}}}ProvideAndRegisterDocumentSetRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_XDS}}}RetrieveDocumentSetRequest": f"{{{_XDS}}}RetrieveDocumentSetResponse",
+    f"{{{_RMD}}}RemoveDocumentsRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_XDSI}}}RetrieveImagingDocumentSetRequest": f"{{{_XDS}}}RetrieveDocumentSetResponse",
 }
 _LOCATION = re.compile(r'schemaLocation="([^"]*)"')

@@ -40,6 +40,7 @@ from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43
 from transactions.iti_61 import ITI_61
+from transactions.iti_86 import ITI_86
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
@@ -145,12 +146,19 @@ def _open_repository(
 ) -> None:
     section = doors.settings.repository
     database = stack.enter_context(open_database(section, "repository"))
-    repository = Repository(database, blobs, section.unique_id, asked.register)
+    repository = Repository(
+        database,
+        blobs,
+        section.unique_id,
+        asked.register,
+        administration=section.administration,
+    )
     rooms.endpoints["/repository"] = doors.endpoint(
         "repository",
         "DocumentRepository",
         Operation(ITI_41, _answering(ITI_41, repository.provide_and_register)),
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
+        Operation(ITI_86, _answering(ITI_86, repository.remove)),
     )
     rooms.checks["repository"] = _readable(database)
     rooms.daily.append(partial(_reconcile, repository, asked))

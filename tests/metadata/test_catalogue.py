@@ -6,7 +6,7 @@ from metadata import catalogue
 from metadata.catalogue import RULES, Fault, RegistryError, Rule
 from metadata.identifiers import ERROR, WARNING
 
-TRANSACTIONS = {"ITI-18", "ITI-41", "ITI-42", "ITI-43", "RAD-69"}
+TRANSACTIONS = {"ITI-18", "ITI-41", "ITI-42", "ITI-43", "ITI-86", "RAD-69"}
 # ITI TF-3 Table 4.2.4.1-2, the rows of the transactions above; XDSReplaceFailed is deprecated.
 CODES_OF_THE_STANDARD = {
     "ITI-41": """DocumentQueued InvalidDocumentContent PartialAppendContentNotProcessed
@@ -30,6 +30,8 @@ CODES_OF_THE_STANDARD = {
     "ITI-43": """XDSDocumentUniqueIdError XDSMissingHomeCommunityId XDSRepositoryBusy
         XDSRepositoryError XDSRepositoryOutOfResources XDSResultNotSinglePatient
         XDSTooManyResults XDSUnavailableCommunity XDSUnknownCommunity XDSUnknownRepositoryId""",
+    "ITI-86": """XDSDocumentUniqueIdError XDSRemoveDocumentsError XDSRepositoryError
+        XDSUnknownRepositoryId""",
     "RAD-69": "XDSDocumentUniqueIdError XDSRepositoryError XDSUnknownRepositoryId",
 }
 

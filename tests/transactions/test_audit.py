@@ -9,9 +9,10 @@ import pytest
 from lxml import etree
 
 from metadata.catalogue import RegistryError
+from metadata.identifiers import PARTIAL_SUCCESS
 from metadata.model import Submission
 from soap.message import InMemory
-from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, iti_61, rad_68, rad_69
+from transactions import iti_8, iti_18, iti_41, iti_42, iti_43, iti_61, iti_86, rad_68, rad_69
 from transactions.audit import (
     Action,
     AuditEvent,
@@ -32,6 +33,7 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_86 import RemoveDocumentsRequest
 from transactions.rad_69 import (
     RetrieveImagingDocumentSetRequest,
     SeriesRequest,
@@ -43,6 +45,9 @@ from transactions.stored_query import find_documents, get_documents
 SeenFrom = Callable[[Side], Scene]
 PATIENT = "MRN-1^^^&1.2.3.4&ISO"
 FAILED = RegistryResponse.of([RegistryError("XDSRegistryError", "x")])
+TWO_STAYS = RegistryResponse(
+    PARTIAL_SUCCESS, (RegistryError("XDSRemoveDocumentsError", "document 1.2.2 stays"),)
+)
 ONE, TWO, THREE = (DocumentRequest("1.2", f"1.2.{n}", "urn:oid:1.9") for n in (1, 2, 3))
 
 
@@ -81,6 +86,7 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *iti_41.audit(provide, RegistryResponse.of(), scene),
         *iti_42.audit(submit, FAILED, scene),
         *iti_61.audit(submit, RegistryResponse.of(), scene),
+        *iti_86.audit(RemoveDocumentsRequest((ONE, TWO)), TWO_STAYS, scene),
         *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
@@ -96,7 +102,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 11
+    assert len(events) == 13
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
@@ -129,6 +135,7 @@ def kind(event: AuditEvent) -> tuple[str, Action]:
         ("ITI-42", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("ITI-43", ("110107", Action.CREATE), ("110106", Action.READ)),
         ("ITI-61", ("110106", Action.READ), ("110107", Action.CREATE)),
+        ("ITI-86", ("110110", Action.DELETE), ("110110", Action.DELETE)),
         ("RAD-68", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("RAD-69", ("110103", Action.CREATE), ("110104", Action.READ)),
     ],
@@ -337,3 +344,23 @@ def test_an_end_without_address_or_name_is_still_valid(
     assert participant is not None
     assert participant.get("UserID") == "unknown"
     assert participant.get("NetworkAccessPointTypeCode") is None
+
+
+def test_a_partial_removal_leaves_what_is_gone_and_what_is_not(scene: SeenFrom) -> None:
+    request = RemoveDocumentsRequest((ONE, TWO))
+    gone, kept = iti_86.audit(request, TWO_STAYS, scene(Side.SERVER))
+    assert (gone.outcome, [one.id for one in gone.objects]) == (Outcome.SUCCESS, ["1.2.1"])
+    assert (kept.outcome, [one.id for one in kept.objects]) == (
+        Outcome.SERIOUS_FAILURE,
+        ["1.2.2"],
+    )
+    assert gone.objects[0].details == (("urn:ihe:iti:xds:2007:repositoryUniqueId", "1.2"),)
+    located = RegistryResponse(PARTIAL_SUCCESS, (RegistryError("X", "told", location="1.2.1"),))
+    assert [
+        event.objects[0].id for event in iti_86.audit(request, located, scene(Side.CLIENT))
+    ] == [
+        "1.2.2",
+        "1.2.1",
+    ]
+    [lost] = iti_86.audit(request, None, scene(Side.CLIENT))
+    assert lost.outcome is Outcome.MAJOR_FAILURE
