@@ -599,6 +599,12 @@ DOCUMENT_UNAVAILABLE = _rule(
     _one("XDSDocumentUniqueIdError", *_RETRIEVE),
     "ITI TF-3 4.2.4.1",
 )
+NOT_ASSEMBLED = _rule(
+    "not-assembled",
+    "document {object} is to be assembled when it is asked for, and could not be: {problem}",
+    _one("XDSRepositoryError", "ITI-43"),
+    "ITI TF-2 3.43.4.2.2; ITI TF-3 4.2.4.1",
+)
 INSTANCE_ELSEWHERE = _rule(
     "instance-elsewhere",
     "instance {object} is not part of series {series} of study {study}",

@@ -131,6 +131,38 @@ class RegistrySection(Section):
     """File that holds the password of the database user."""
 
 
+class CodeValue(Section):
+    """A coded value."""
+
+    code: Text
+    """The code."""
+    scheme: Text
+    """The coding scheme, usually an OID."""
+    display_name: Text
+    """What a person reads."""
+
+
+LOINC = "2.16.840.1.113883.6.1"
+
+
+class OnDemandSection(Section):
+    """Documents assembled when asked for: a patient's imaging summary (`kosmos summary`)."""
+
+    enabled: bool = True
+    """Whether this repository assembles documents."""
+    persist: bool = True
+    """Whether what was assembled on demand is registered as a snapshot (ITI-42) before it is
+    handed over."""
+    replace_previous: bool = True
+    """Whether a snapshot replaces the one before (RPLC)."""
+    type_code: CodeValue = CodeValue(code="60591-5", scheme=LOINC, display_name="Synthèse médicale")
+    """typeCode by which entries of a summary are known."""
+    report_types: tuple[CodeValue, ...] = (
+        CodeValue(code="18748-4", scheme=LOINC, display_name="CR d'imagerie médicale"),
+    )
+    """typeCodes of the imaging reports that a summary lists, beside the imaging studies."""
+
+
 class RepositorySection(Section):
     """Document Repository: ITI-41, ITI-43 and, for administrators, ITI-86."""
 
@@ -149,17 +181,8 @@ class RepositorySection(Section):
     administration: bool = False
     """Whether documents may be removed by ITI-86; otherwise each is refused
     (XDSRemoveDocumentsError)."""
-
-
-class CodeValue(Section):
-    """A coded value."""
-
-    code: Text
-    """The code."""
-    scheme: Text
-    """The coding scheme, usually an OID."""
-    display_name: Text
-    """What a person reads."""
+    on_demand: OnDemandSection = OnDemandSection()
+    """The section repository.on_demand."""
 
 
 class DocumentSection(Section):

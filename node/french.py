@@ -170,4 +170,9 @@ FRENCH: Final[dict[str, str]] = {
     "Print every case of the kit.": "Affiche tous les cas du kit.",
     "Drive actors over the wire and judge what they answer.": "Sollicite des acteurs par le réseau et juge leurs réponses.",
     "kosmos: {name} did not start, see its log": "kosmos : {name} n'a pas démarré, voir son journal",
+    "Offer a patient's imaging summary on demand (ITI-61).": "Offre la synthèse d'imagerie d'un patient à la demande (ITI-61).",
+    "Language of the summary (languageCode).": "Langue de la synthèse (languageCode).",
+    "this node has no repository that assembles documents": "ce nœud n'a pas d'entrepôt qui assemble des documents",
+    "the registry does not answer: {reason}": "le registre ne répond pas : {reason}",
+    "registered before; nothing was changed": "déjà enregistrée ; rien n'a été changé",
 }

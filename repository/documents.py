@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from repository.schema import (
-    ASSEMBLED,
     DOCUMENT,
     GONE,
     REGISTERED,
@@ -38,6 +37,7 @@ _COLUMNS = (
     _columns.size,
     _columns.mime_type,
     _columns.state,
+    _columns.claimed_at,
 )
 _ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
 
@@ -67,7 +67,10 @@ _FORGET_BYTES = update(DOCUMENT).where(_OURS, _columns.state == REMOVING).values
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a uniqueId stands for: ``sha256`` is the address of the bytes."""
+    """What a uniqueId stands for: ``sha256`` is the address of the bytes.
+
+    ``state`` and ``claimed_at`` are those of the schema.
+    """
 
     unique_id: str
     sha256: str
@@ -75,6 +78,7 @@ class Document:
     size: int
     mime_type: str
     state: str = STORED
+    claimed_at: int = field(default=0, compare=False)
 
     @property
     def removed(self) -> bool:
@@ -246,8 +250,8 @@ def _row(document: Document) -> dict[str, object]:
         "size": document.size,
         "mime_type": document.mime_type,
         "state": document.state,
-        # Nobody registers what is assembled: no claim would ever end.
-        "claims": 0 if document.state == ASSEMBLED else 1,
+        # What no submission relies on has no claim that would ever end.
+        "claims": 1 if document.state == STORED else 0,
         "claimed_at": _now(),
     }
 

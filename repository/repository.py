@@ -20,8 +20,10 @@ from metadata.identifiers import SUCCESS
 from repository import deposit as deposits_of
 from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
+from repository.on_demand import Assembled, OnDemand, Source
 from repository.reconciliation import GRACE_SECONDS, Knows, Reconciliation, reconcile
 from repository.removal import Removal
+from repository.schema import DELAYED
 from soap.message import Content
 from storage.blobs import BlobStore, SpooledFile
 from storage.database import Database
@@ -53,7 +55,8 @@ class Repository:
 
     ``register`` sends ITI-42 and raises RegistryUnavailable when the registry cannot be
     reached or what it did is not known. ``administration`` says whether documents may be
-    removed (ITI-86). Any number of repositories, in any number of
+    removed (ITI-86), ``on_demand`` how documents are assembled when they are asked for, if any
+    are. Any number of repositories, in any number of
     processes, may stand on the same database and blob store.
     """
 
@@ -65,11 +68,15 @@ class Repository:
         register: Register,
         *,
         administration: bool = False,
+        on_demand: Source | None = None,
     ) -> None:
         self._documents = Documents(database)
         self._blobs = blobs
         self._unique_id = unique_id
         self._register = register
+        self._on_demand = (
+            OnDemand(self._documents, blobs, unique_id, on_demand) if on_demand else None
+        )
         self._removal = Removal(self._documents, blobs, unique_id, administration)
 
     def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
@@ -210,15 +217,33 @@ class Repository:
         if request.repository_unique_id != self._unique_id:
             return Fault(rules.UNKNOWN_REPOSITORY, unique_id, value=request.repository_unique_id)
         document = known.get(unique_id)
-        if document is None or document.removed:
-            return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
         try:
+            if document is None and self._on_demand is not None:
+                return self._assembled(request, self._on_demand.assemble(unique_id))
+            if document is None or document.removed:
+                return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
+            if document.state == DELAYED and self._on_demand is not None:
+                self._on_demand.tell(document)
             content = self._proved(document)
         except StorageError as error:
             if isinstance(error, BlobMissing) and self._documents.here(unique_id) is None:
                 return Fault(rules.UNKNOWN_DOCUMENT, unique_id)  # removed since we looked
             return _own_fault(error, unique_id)
         return RetrievedDocument(request, document.mime_type, content)
+
+    def _assembled(
+        self, request: DocumentRequest, outcome: Assembled | Fault
+    ) -> RetrievedDocument | Fault:
+        if isinstance(outcome, Fault):
+            return outcome
+        document = outcome.document
+        return RetrievedDocument(
+            request,
+            document.mime_type,
+            self._proved(document),
+            new_repository_unique_id=self._unique_id if outcome.registered else None,
+            new_document_unique_id=document.unique_id if outcome.snapshot else None,
+        )
 
     def _proved(self, document: Document) -> Content:
         blob = self._blobs.open(document.sha256)

@@ -21,10 +21,12 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 METADATA = MetaData()
 
 # The states of a row: bytes durable; and known to be in the registry; or assembled here, on
-# demand, with no registry to be asked about them.
+# demand, with no registry to be asked about them; or assembled later than they were registered,
+# with a registry to be told.
 STORED = "stored"
 REGISTERED = "registered"
 ASSEMBLED = "assembled"
+DELAYED = "delayed"
 # Removed: the bytes are being deleted; and are deleted, as far as no other document has them.
 REMOVING = "removing"
 REMOVED = "removed"

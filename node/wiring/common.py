@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metadata.affinity_domain import AffinityDomain, DomainError, default_codes
 from metadata.identifiers import SUCCESS
+from metadata.model import Submission
 from node.config import Settings
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
@@ -89,20 +90,26 @@ class Asked:
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_documents(unique_id=unique_id, return_type=OBJECT_REF)))
+        return bool(
+            self._answer(get_documents(unique_id=unique_id, return_type=OBJECT_REF)).fragments
+        )
 
     def knows_submission(self, unique_id: str) -> bool:
         """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_submission_set_and_contents(unique_id=unique_id)))
+        return bool(self._answer(get_submission_set_and_contents(unique_id=unique_id)).fragments)
 
-    def _found(self, request: AdhocQueryRequest) -> Sequence[bytes]:
+    def ask(self, request: AdhocQueryRequest) -> Submission:
+        """The objects that answer a query; RegistryUnavailable when there is no full answer."""
+        return self._answer(request).objects()
+
+    def _answer(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         try:
             response = self.query(request)
         except (PeerError, SoapFault) as error:
             raise RegistryUnavailable(type(error).__name__) from error
         if response.status != SUCCESS:
             raise RegistryUnavailable(response.status)
-        return response.fragments
+        return response
 
 
 def _read_codes(file: Path) -> dict[str, Any]:

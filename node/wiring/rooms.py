@@ -24,6 +24,7 @@ from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.on_demand import on_demand
 from registry import Registry
 from registry.patients import Patients
 from repository import Repository
@@ -152,6 +153,7 @@ def _open_repository(
         section.unique_id,
         asked.register,
         administration=section.administration,
+        on_demand=on_demand(doors.settings, asked),
     )
     rooms.endpoints["/repository"] = doors.endpoint(
         "repository",
