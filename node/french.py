@@ -173,6 +173,5 @@ FRENCH: Final[dict[str, str]] = {
     "Offer a patient's imaging summary on demand (ITI-61).": "Offre la synthèse d'imagerie d'un patient à la demande (ITI-61).",
     "Language of the summary (languageCode).": "Langue de la synthèse (languageCode).",
     "this node has no repository that assembles documents": "ce nœud n'a pas d'entrepôt qui assemble des documents",
-    "the registry does not answer: {reason}": "le registre ne répond pas : {reason}",
     "registered before; nothing was changed": "déjà enregistrée ; rien n'a été changé",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from consumer.client import Consumer
 from metadata.datatypes import CX, DTM, OID, XON, LocalizedString, escape, new_oid, new_uuid_urn
 from metadata.identifiers import (
     HAS_MEMBER,
@@ -28,9 +29,7 @@ from metadata.model import (
 from node.config import CodeValue, Settings
 from repository.imaging_summary import CDA_MIME_TYPE, PDF_MIME_TYPE
 from repository.summary import WORDS
-from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_42 import SubmitObjectsRequest
-from transactions.stored_query import find_documents
 
 MIME_TYPES = (CDA_MIME_TYPE, PDF_MIME_TYPE)
 
@@ -39,10 +38,10 @@ _FORMAT_CODE = Code(
 )
 
 
-def promised(patient_id: CX, settings: Settings) -> AdhocQueryRequest:
-    """The query for the summaries of a patient that the registry knows already."""
+def promised(consumer: Consumer, patient_id: CX, settings: Settings) -> list[DocumentEntry]:
+    """The summaries of a patient that the registry knows already. Raises ConsumerError."""
     code = _code(settings.repository.on_demand.type_code)
-    return find_documents(patient_id, type_code=[code], type=[ON_DEMAND])
+    return consumer.find_documents(patient_id, type_code=[code], type=[ON_DEMAND])
 
 
 def missing(entries: Iterable[DocumentEntry], language: str, settings: Settings) -> list[str]:

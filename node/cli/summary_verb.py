@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
 from node.texts import tr
+
+if TYPE_CHECKING:
+    from node.config import Settings
 
 
 def summary(
@@ -24,39 +27,39 @@ def summary(
     json: Json = False,
 ) -> None:
     """Register the On-Demand entries of a patient's imaging summary, CDA and PDF (ITI-61)."""
-    from metadata.datatypes import CX
-    from metadata.identifiers import SUCCESS
-    from node import summaries
     from node.config_file import load
-    from node.endpoints import Endpoints
-    from node.wiring.common import Asked, soap_client
-    from transactions.iti_61 import ITI_61
-    from transactions.registry_response import RegistryUnavailable
 
     settings = load(config)
     if not settings.repository.enabled or not settings.repository.on_demand.enabled:
         raise UsageError(tr("this node has no repository that assembles documents"))
+    made = _offer(patient, language or settings.imaging_source.document.language_code, settings)
+    if json:
+        output.show_json(made)
+    elif not made:
+        output.console().print(tr("registered before; nothing was changed"))
+    else:
+        lines = (f"{name}: {tr('registered: {unique_id}', unique_id=made[name])}" for name in made)
+        output.console().print("\n".join(lines))
+
+
+def _offer(patient: str, language: str, settings: Settings) -> dict[str, str]:
+    """Register the entries that are missing; their uniqueIds by MIME type."""
+    from metadata.datatypes import CX
+    from metadata.identifiers import SUCCESS
+    from node import summaries
+    from node.wiring.client import consumer
+    from transactions.iti_61 import ITI_61
+
     authority = settings.affinity_domain.assigning_authority
     patient_id = CX(patient) if "^" in patient else CX.of(patient, authority)
-    chosen = language or settings.imaging_source.document.language_code
-    url = Endpoints.of(settings).registry or settings.repository.registry
-    client = soap_client(settings)
-    try:
-        known = Asked.remote(url, client).ask(summaries.promised(patient_id, settings)).documents
-    except RegistryUnavailable as error:
-        raise CommandError(tr("the registry does not answer: {reason}", reason=error)) from None
-    wanted = summaries.missing(known, chosen, settings)
+    finder = consumer(settings)
+    known = summaries.promised(finder, patient_id, settings)
+    wanted = summaries.missing(known, language, settings)
     if not wanted:
-        output.console().print(tr("registered before; nothing was changed"))
-        return
-    request = summaries.promise(patient_id, wanted, chosen, settings)
-    response = client.call(url, ITI_61, request)
+        return {}
+    request = summaries.promise(patient_id, wanted, language, settings)
+    response = finder.client.call(finder.registry_url, ITI_61, request)
     if response.status != SUCCESS:
         lines = [f"{error.code}: {error.context}" for error in response.errors]
         raise CommandError("\n".join([tr("refused"), *lines]))
-    made = {str(entry.mime_type): str(entry.unique_id) for entry in request.submission.documents}
-    if json:
-        output.show_json(made)
-        return
-    for mime_type, unique_id in made.items():
-        output.console().print(f"{mime_type}: {tr('registered: {unique_id}', unique_id=unique_id)}")
+    return {str(entry.mime_type): str(entry.unique_id) for entry in request.submission.documents}
