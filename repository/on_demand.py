@@ -154,7 +154,7 @@ class OnDemand:
         """The entry of a document of this repository that is still to be assembled."""
         candidates = [
             entry
-            for entry in self._source.entries(unique_id)
+            for entry in _latest(self._source.entries(unique_id))
             if entry.repository_unique_id == self._unique_id and _is_to_be_assembled(entry)
         ]
         approved = [one for one in candidates if one.availability_status == APPROVED]
@@ -226,6 +226,20 @@ def _told(versions: Versions, entry: DocumentEntry, document: Document) -> bool:
         codes = [error.code for error in response.errors]
         _log.error("repository.update_refused", codes=codes)
     return response.status == SUCCESS
+
+
+def _latest(entries: Sequence[DocumentEntry]) -> list[DocumentEntry]:
+    """Of each logical entry its latest version, whether or not the registry shows the others."""
+    newest: dict[str, DocumentEntry] = {}
+    for entry in sorted(entries, key=_version):
+        newest[entry.logical_id or entry.entry_uuid] = entry
+    return list(newest.values())
+
+
+def _version(entry: DocumentEntry) -> tuple[int, str]:
+    """Sorts as the number does."""
+    version = entry.version or "1"
+    return len(version), version
 
 
 def _is_to_be_assembled(entry: DocumentEntry) -> bool:

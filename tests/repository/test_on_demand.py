@@ -96,12 +96,13 @@ class House:
         replace_previous: bool = True,
         register: Callable[[SubmitObjectsRequest], RegistryResponse] | None = None,
         update: Callable[[SubmitObjectsRequest], RegistryResponse] | None = None,
+        entries: Callable[[str], Sequence[DocumentEntry]] | None = None,
     ) -> Repository:
         snapshots = Snapshots(
             register or self.registry.register, self.ask, OURS, CODE, replace_previous
         )
         source = Source(
-            entries=lambda unique_id: self.ask(get_documents(unique_id=[unique_id])).documents,
+            entries=entries or self.entries,
             providers=[self.speaker],
             snapshots=snapshots if persist else None,
             versions=Versions(update, OURS, CODE) if update else None,
@@ -122,6 +123,9 @@ class House:
         response = self.registry.query(request)
         assert response.status == xds.SUCCESS, response.errors
         return response.objects()
+
+    def entries(self, unique_id: str) -> Sequence[DocumentEntry]:
+        return self.ask(get_documents(unique_id=[unique_id])).documents
 
     def promise(self, **attributes: object) -> DocumentEntry:
         """Register an On-Demand entry, or what ``attributes`` make of it."""
@@ -456,6 +460,23 @@ def test_an_update_that_fails_is_made_again_and_never_keeps_the_document_back(
     ]
     assert fetch(house.repository(update=updates), entry)[1] == data
     assert len(updates.received) == 1
+
+
+def test_the_registry_is_not_told_what_another_has_told_it(house: House) -> None:
+    """The first version may still be shown beside the one that tells hash and size."""
+    entry = house.delayed()
+    refused = Updates(RegistryError("XDSMetadataVersionError", "no"))
+    _, data = fetch(house.repository(update=refused), entry)
+    [second] = refused.received[0].documents
+    second.version, second.availability_status = "2", xds.APPROVED
+
+    def both(unique_id: str) -> Sequence[DocumentEntry]:
+        return [second, *house.entries(unique_id)]
+
+    updates = Updates()
+    assert fetch(house.repository(update=updates, entries=both), entry)[1] == data
+    assert fetch(house.repository(update=updates), entry)[1] == data
+    assert updates.received == []
 
 
 def test_a_delayed_document_is_served_where_nothing_can_be_updated(house: House) -> None:
