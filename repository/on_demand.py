@@ -34,7 +34,6 @@ from repository.schema import ASSEMBLED, DELAYED
 from repository.snapshots import SnapshotRefused, Snapshots, Versions, derived_uuid
 from soap.message import InMemory
 from storage.blobs import BlobStore
-from storage.errors import BlobMissing
 from storage.faultpoints import reach
 from transactions.registry_response import RegistryUnavailable
 
@@ -209,15 +208,9 @@ class OnDemand:
             if rival is None:
                 raise NotAssembled("the document has just been removed") from None
             return rival
-        self._keep_again(document, content)
+        if not self._blobs.holds(document.sha256):
+            self._blobs.keep(content)  # a removal of equal bytes came before the row was there
         return self._documents.here(unique_id) or document
-
-    def _keep_again(self, document: Document, content: InMemory) -> None:
-        """Unless a removal of equal bytes took them before the row was there."""
-        try:
-            self._blobs.open(document.sha256)
-        except BlobMissing:
-            self._blobs.keep(content)
 
 
 def _told(versions: Versions, entry: DocumentEntry, document: Document) -> bool:

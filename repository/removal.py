@@ -21,7 +21,7 @@ from metadata.catalogue import Fault
 from repository.documents import Documents
 from repository.schema import REMOVING
 from storage.blobs import BlobStore
-from storage.errors import BlobMissing, StorageError
+from storage.errors import StorageError
 from storage.faultpoints import reach
 from transactions.iti_43 import DocumentRequest
 from transactions.registry_response import RegistryResponse, status_of
@@ -86,13 +86,5 @@ def delete_bytes(documents: Documents, blobs: BlobStore, unique_id: str) -> None
 
     if not needed():
         blobs.delete_unless(document.sha256, needed)
-    if needed() or not _there(blobs, document.sha256):
+    if needed() or not blobs.holds(document.sha256):
         documents.forget_bytes(unique_id)
-
-
-def _there(blobs: BlobStore, address: str) -> bool:
-    try:
-        blobs.open(address)
-    except BlobMissing:
-        return False
-    return True

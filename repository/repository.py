@@ -176,13 +176,10 @@ class Repository:
 
     def _taken_away(self, deposits: Sequence[Deposit]) -> list[Fault]:
         """A fault if a removal of the same bytes came between keeping and claiming them."""
-        try:
-            for deposit in deposits:
-                self._blobs.open(deposit.content.sha256)
-        except BlobMissing:
-            self._documents.release([deposit.unique_id for deposit in deposits])
-            return [Fault(rules.BUSY, "the submission")]
-        return []
+        if all(self._blobs.holds(deposit.content.sha256) for deposit in deposits):
+            return []
+        self._documents.release([deposit.unique_id for deposit in deposits])
+        return [Fault(rules.BUSY, "the submission")]
 
     def _register_and_settle(
         self, submit: SubmitObjectsRequest, deposits: Iterable[Deposit]

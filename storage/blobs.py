@@ -339,6 +339,10 @@ class BlobStore:
         except OSError as error:
             raise from_os_error(error, f"opening {sha256}") from error
 
+    def holds(self, sha256: str) -> bool:
+        """Whether the blob is there, out of reach of any removal that is under way."""
+        return self._path(sha256).exists()
+
     def delete(self, sha256: str) -> None:
         """Remove a blob; does nothing if there is none."""
         path = self._path(sha256)

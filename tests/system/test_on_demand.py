@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 from metadata.identifiers import DEPRECATED, IS_SNAPSHOT_OF, ON_DEMAND, SUCCESS
 from metadata.model import DocumentEntry
 from soap.client import SoapClient
+from soap.faults import PeerError
 from tests.system.conftest import KOSMOS, Nodes, RunningNode, await_
 from transactions.iti_18 import ITI_18
 from transactions.iti_43 import (
@@ -112,6 +113,46 @@ def test_a_summary_is_offered_assembled_registered_replaced_and_removed(
 
 def names(document: bytes) -> set[str]:
     return {etree.QName(element).localname for element in etree.fromstring(document).iter()}
+
+
+@pytest.mark.parametrize("point", ["repository.assembled", "repository.snapshot_registered"])
+def test_a_kill_while_a_summary_is_assembled_loses_and_doubles_nothing(
+    nodes: Nodes, point: str
+) -> None:
+    node, client = nodes.start(fault=f"{point}:kill"), SoapClient()
+    assert node.announce(PATIENT) == "AA"
+    ids = json.loads(kosmos_summary(node).stdout)
+    with pytest.raises(PeerError):
+        retrieve(node, client, ids[CDA])
+    node.await_log("process died")
+    node.stop()
+
+    node = nodes.start()
+    document = retrieve(node, client, ids[CDA])
+    [snapshot] = found(node)
+    assert snapshot.unique_id == document.new_document_unique_id
+    assert node.consumer().fetch_document(snapshot) == data_of(document)
+    assert found(node, status=[DEPRECATED]) == []
+    client.close()
+
+
+def test_a_kill_while_a_document_is_removed_leaves_it_removed(nodes: Nodes) -> None:
+    node, client = nodes.start(fault="repository.removed:kill"), SoapClient()
+    assert node.announce(PATIENT) == "AA"
+    ids = json.loads(kosmos_summary(node).stdout)
+    made = retrieve(node, client, ids[CDA]).new_document_unique_id or ""
+    gone = DocumentRequest(node.settings["repository"]["unique_id"], made)
+    with pytest.raises(PeerError):
+        client.call(node.endpoints["repository"], ITI_86, RemoveDocumentsRequest((gone,)))
+    node.await_log("process died")
+    node.stop()
+
+    node = nodes.start()
+    lost = client.call(node.endpoints["repository"], ITI_43, RetrieveDocumentSetRequest((gone,)))
+    assert [error.code for error in lost.errors] == ["XDSDocumentUniqueIdError"]
+    documents = node.config.parent / "data" / "documents"
+    await_(lambda: not list(documents.glob("??/*")))  # the daily work deletes the bytes
+    client.close()
 
 
 def test_a_summary_of_nobody_is_refused(node: RunningNode) -> None:
