@@ -251,7 +251,9 @@ class House:
 
     def document(self, unique_id: str | None) -> DocumentEntry:
         """The one document with this uniqueId."""
-        [document] = self.answer(get_documents(unique_id=[unique_id or ""], metadata_level=2)).documents
+        [document] = self.answer(
+            get_documents(unique_id=[unique_id or ""], metadata_level=2)
+        ).documents
         return document
 
     def filed(self) -> tuple[DocumentEntry, Folder]:

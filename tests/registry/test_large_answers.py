@@ -153,7 +153,7 @@ def test_fifty_thousand_references_flow_in_little_memory(
     before = memory("VmRSS")
     received = ask(registry, request)
     assert received.references == received.made == MANY
-    assert received.made_before_first_byte < MANY / 2
+    assert received.made_before_first_byte < MANY * 2 / 3  # two batches are made ahead
     assert received.seconds_to_first_byte < 1
     assert memory("VmHWM") - before <= 64 * MIB
 
