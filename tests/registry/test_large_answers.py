@@ -153,7 +153,8 @@ def test_fifty_thousand_references_flow_in_little_memory(
     before = memory("VmRSS")
     received = ask(registry, request)
     assert received.references == received.made == MANY
-    assert received.made_before_first_byte < MANY / 2
+    # At most one batch to send and one read ahead, of 1 MiB each: two thirds of this answer.
+    assert received.made_before_first_byte < MANY * 0.7
     assert received.seconds_to_first_byte < 1
     assert memory("VmHWM") - before <= 64 * MIB
 
