@@ -21,6 +21,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -55,7 +56,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self._extensions = _tls_extension(self.transport) or {EXTENSION: self.open_outlet}
+        self._tls = _tls_extension(self.transport)
         self._awaiting_head = True
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -72,14 +73,17 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast(dict[str, Any], self.scope)["extensions"] = self._extensions
+        cast(dict[str, Any], self.scope)["extensions"] = self._tls
 
     def on_headers_complete(self) -> None:
         self._awaiting_head = False
         self._disarm()
         super().on_headers_complete()
-        if self.cycle is not None:  # its task has not begun yet
-            cast(Any, self.cycle).transport = _HeadWithBody(self.transport)
+        # Of this request, whatever is pipelined behind it; its task has not begun yet.
+        cycle = cast(Any, self.cycle)
+        cycle.transport = _HeadWithBody(self.transport)
+        if not self._tls:
+            cycle.scope["extensions"] = {EXTENSION: partial(self.open_outlet, cycle)}
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -90,14 +94,13 @@ class _Protocol(HttpToolsProtocol):
         self._disarm()
         super().connection_lost(exc)
 
-    async def open_outlet(self, pieces: Iterator[bytes]) -> Outlet:
+    async def open_outlet(self, cycle: Any, pieces: Iterator[bytes]) -> Outlet:
         """A way to write ``pieces`` past the event loop, once it has written what it holds.
 
-        Raises OSError when the connection is gone.
+        ``cycle`` is uvicorn's for the request. Raises OSError when the connection is gone.
         """
-        cycle = cast(Any, self.cycle)
-        cycle.transport.send_head()
         self.transport.set_write_buffer_limits(0)  # so that draining means emptying
+        cycle.transport.send_head()
         await self.flow.drain()
         self.transport.set_write_buffer_limits()
         cycle.expected_content_length = 0  # what uvicorn has to see of the body
@@ -131,8 +134,8 @@ class _Protocol(HttpToolsProtocol):
 class _HeadWithBody:
     """What a response is written to: its head goes out with the first bytes of its body.
 
-    uvicorn writes them one by one, and each write is a system call that wakes the peer: a
-    tenth of a millisecond, the third part of what a small answer takes.
+    uvicorn writes them one by one, and each write is a system call that wakes the peer: the
+    head alone was 15 of 100 samples of a server that answered ITI-18.
     """
 
     __slots__ = ("_begun", "_head", "_transport")
@@ -156,6 +159,10 @@ class _HeadWithBody:
         """Send the head now; what follows is written as it comes."""
         self._begun = True
         self._transport.write(self._head)
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
 
     def close(self) -> None:
         """Close the connection; a head that nothing followed is not sent."""

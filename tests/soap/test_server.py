@@ -22,7 +22,9 @@ from cryptography.x509.oid import NameOID
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.faults import PeerError
+from soap.message import InMemory
 from soap.server import Deadlines, listen, running_server
+from tests.soap.conftest import Answer
 
 
 def test_a_head_that_does_not_come_is_cut(service: Any) -> None:
@@ -101,6 +103,59 @@ def test_pipelined_requests_are_answered_in_order(service: Any) -> None:
     answer = service.exchange(one * 5 + last)
     assert answer.count(b"HTTP/1.1 404") == 5
     assert answer.count(b"HTTP/1.1 200") == 1
+
+
+def _store_request(envelope: Any, *headers: str) -> tuple[bytes, bytes]:
+    """Head and body of a call that is answered with an attachment."""
+    root = envelope('<t:Store xmlns:t="urn:test"/>', action="urn:test:Store")
+    body = (
+        f'--b\r\nContent-Type: application/xop+xml; type="application/soap+xml"\r\n'
+        f"Content-ID: <root@test>\r\n\r\n{root}\r\n--b--\r\n"
+    ).encode()
+    lines = (
+        "POST /test HTTP/1.1",
+        "Host: x",
+        'Content-Type: multipart/related; type="application/xop+xml"; boundary="b"',
+        f"Content-Length: {len(body)}",
+        *headers,
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n", body
+
+
+def test_a_sender_that_waits_to_go_on_is_told_to(service: Any, envelope: Any) -> None:
+    head, body = _store_request(envelope, "Expect: 100-continue", "Connection: close")
+    with service.connect() as sock:
+        sock.sendall(head)
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_large_answer_reaches_a_peer_that_reads_late(service: Any, envelope: Any) -> None:
+    """Larger than the socket's buffers: the server must wait for room."""
+    content = bytes(range(256)) * 80_000
+    service.handlers["store"] = lambda *_: [InMemory(content)]
+    answer = Answer.of(service.exchange(b"".join(_store_request(envelope, "Connection: close"))))
+    assert answer.status == 200
+    assert len(answer.body) == int(answer.headers["content-length"])
+    assert content in answer.body
+
+
+def test_large_answers_to_pipelined_requests_are_whole_and_in_order(
+    service: Any, envelope: Any
+) -> None:
+    contents = [letter * 3_000_000 for letter in (b"a", b"b", b"c")]
+    left = iter(contents)
+    service.handlers["store"] = lambda *_: [InMemory(next(left))]
+    request = b"".join(_store_request(envelope))
+    rest = service.exchange(request * 2 + b"".join(_store_request(envelope, "Connection: close")))
+    for content in contents:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        assert content in rest[:length]
+        rest = rest[length:]
+    assert rest == b""
 
 
 def test_a_port_that_is_taken_is_an_error_at_once() -> None:
