@@ -1,4 +1,7 @@
-"""The Document Registry as the wiring sees it: ITI-42 in, ITI-18 and ITI-51 out, changes."""
+"""The Document Registry as the wiring sees it.
+
+ITI-42 in, ITI-18 and ITI-51 out; ITI-57, ITI-62 and ITI-92 for administrators.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 An event loop that sends what a thread has read hands every megabyte over twice, and holds the
 interpreter's lock while the kernel copies. Here one job of the pool reads, proves and writes
-until the socket is full; then the loop waits for room, holding no thread. Measured on a study of
-150 MiB: 2.3 times the rate. Connections under TLS are encrypted by the loop and have no outlet.
+until the socket is full; then the loop waits for room, holding no thread. Beside plain HTTP of the
+same files a study of 150 MiB went from 0.45 of the rate to between 0.58 and 0.74, on a machine that
+did other work too. Connections under TLS are encrypted by the loop and have no outlet.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ EXTENSION = "kosmos.outlet"
 """Under this name the server offers a way to open an outlet, in the scope's extensions."""
 
 QUANTUM = 8 * 1024 * 1024
-"""Bytes one job writes at most before another call has its turn in the pool: some 5 ms."""
+"""Bytes one job writes at most before another call has its turn in the pool: at the 1 to 2 GB/s
+that loopback carries, 4 to 8 ms."""
 
 Job = Callable[[], bool]
 """Writes what the socket takes; True when everything is written."""
