@@ -34,6 +34,7 @@ from registry.lookup import ADD_REACH, Located, locate, patients_around, rows_at
 from registry.merges import lock_chains, pair_problem
 from registry.operators import among
 from registry.statement import Statement
+from registry.surroundings import by_key
 
 _KEPT = {
     schema.DOCUMENT: schema.document_entry,
@@ -54,12 +55,8 @@ _DOCUMENTS = Statement(
 
 
 def _reading(table: Table) -> Statement:
-    return Statement(
-        select(table.c.patient, table.c.entry_uuid, table.c.ebrim)
-        .where(among(table.c.patient, "patients"), among(table.c.entry_uuid, "ids"))
-        .order_by(table.c.entry_uuid)
-        .with_for_update()
-    )
+    columns = (table.c.patient, table.c.entry_uuid, table.c.ebrim)
+    return Statement(by_key(table, *columns).with_for_update())
 
 
 def _moving(table: Table, **changes: BindParameter[Any]) -> Statement:

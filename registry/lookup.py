@@ -51,6 +51,12 @@ _ONLY_VERSIONS = Statement(
         ~exists().where(revision.c.entry_uuid == object_.c.entry_uuid),
     )
 )
+# The versions of objects that have several, in their order: (logicalID, version, entryUUID).
+REVISIONS = Statement(
+    select(revision.c.logical_id, revision.c.version, revision.c.entry_uuid)
+    .where(among(revision.c.logical_id, "ids"))
+    .order_by(revision.c.logical_id, revision.c.version)
+)
 _REACH = Statement(select(reach.c.patient).distinct().where(among(reach.c.entry_uuid, "ids")))
 # A rival that makes the same reach known serves as well.
 ADD_REACH = Statement(

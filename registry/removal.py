@@ -23,9 +23,9 @@ from metadata.identifiers import HAS_MEMBER, SUBMIT_ASSOCIATION
 from metadata.model import AnyObject, Association, DescribedObject
 from registry import schema
 from registry.held import Held, hold
-from registry.lookup import Located, locate, patients_around
+from registry.lookup import REVISIONS, Located, locate, patients_around
 from registry.operators import among
-from registry.schema import association, identity, revision
+from registry.schema import association, identity
 from registry.statement import Statement
 
 _LINKS = select(
@@ -33,11 +33,6 @@ _LINKS = select(
 ).where(among(association.c.patient, "patients"))
 _LINKS_BY_SOURCE = Statement(_LINKS.where(among(association.c.source, "ids")))
 _LINKS_BY_TARGET = Statement(_LINKS.where(among(association.c.target, "ids")))
-_VERSIONS = Statement(
-    select(revision.c.logical_id, revision.c.version, revision.c.entry_uuid)
-    .where(among(revision.c.logical_id, "ids"))
-    .order_by(revision.c.logical_id, revision.c.version)
-)
 _LOCK_IDENTITIES = Statement(
     select(identity.c.unique_id)
     .where(among(identity.c.unique_id, "ids"))
@@ -110,7 +105,7 @@ def _see(
     if lock:
         _LOCK_IDENTITIES.rows(connection, {"ids": [obj.unique_id for obj in described]})
     logical_ids = sorted({obj.logical_id or obj.entry_uuid for obj in described})
-    versions = [Version(*row) for row in _VERSIONS.rows(connection, {"ids": logical_ids})]
+    versions = [Version(*row) for row in REVISIONS.rows(connection, {"ids": logical_ids})]
     around = {one.entry_uuid for one in versions}
     for link in objects:
         if isinstance(link, Association):

@@ -19,9 +19,9 @@ from metadata.identifiers import APND, DOCUMENT_RELATIONSHIPS, HAS_MEMBER
 from metadata.model import AnyObject, Association, DocumentEntry, Folder
 from registry import schema
 from registry.held import Held, hold
-from registry.lookup import Located, locate, patients_around
+from registry.lookup import REVISIONS, Located, locate, patients_around
 from registry.operators import among
-from registry.schema import association, revision
+from registry.schema import association
 from registry.statement import Statement
 from registry.surroundings import (
     Identity,
@@ -31,11 +31,6 @@ from registry.surroundings import (
 )
 from registry.update.operations import Operations
 
-_REVISIONS = Statement(
-    select(revision.c.logical_id, revision.c.version, revision.c.entry_uuid)
-    .where(among(revision.c.logical_id, "ids"))
-    .order_by(revision.c.logical_id, revision.c.version)
-)
 _LINKS = select(association.c.entry_uuid, association.c.patient).where(
     among(association.c.patient, "patients"),
     among(association.c.type, "types"),
@@ -155,7 +150,7 @@ def _latest(
         for logical_id in sorted(logical_ids)
         if logical_id in located and located[logical_id].kind in (schema.DOCUMENT, schema.FOLDER)
     }
-    for logical_id, version, entry_uuid in _REVISIONS.rows(connection, {"ids": list(logical_ids)}):
+    for logical_id, version, entry_uuid in REVISIONS.rows(connection, {"ids": list(logical_ids)}):
         latest[logical_id] = Latest(entry_uuid, version, recorded=True)
     return latest
 
