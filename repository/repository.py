@@ -22,10 +22,11 @@ from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
 from repository.reconciliation import GRACE_SECONDS, Knows, Reconciliation, reconcile
 from soap.message import Content
-from storage.blobs import BlobStore, SpooledFile
+from storage.blobs import Blobs
 from storage.database import Database
-from storage.errors import BlobCorrupt, DatabaseBusy, OutOfSpace, StorageError
+from storage.errors import BlobCorrupt, BlobStoreBusy, DatabaseBusy, OutOfSpace, StorageError
 from storage.faultpoints import reach
+from storage.spool import SpooledFile
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.iti_43 import (
@@ -55,7 +56,7 @@ class Repository:
     """
 
     def __init__(
-        self, database: Database, blobs: BlobStore, unique_id: str, register: Register
+        self, database: Database, blobs: Blobs, unique_id: str, register: Register
     ) -> None:
         self._documents = Documents(database)
         self._blobs = blobs
@@ -206,7 +207,7 @@ def _own_fault(error: StorageError, subject: str) -> Fault:
     if isinstance(error, OutOfSpace):
         _log.error("repository.out_of_space", error=str(error))
         return Fault(rules.OUT_OF_RESOURCES, subject, problem="storage space")
-    if isinstance(error, DatabaseBusy):
+    if isinstance(error, DatabaseBusy | BlobStoreBusy):
         _log.warning("repository.busy", error=str(error))
         return Fault(rules.BUSY, subject)
     reference = uuid.uuid4().hex

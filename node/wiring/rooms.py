@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -29,6 +28,7 @@ from node import metrics
 from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
+from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from registry import Registry
 from registry.patients import Patients
@@ -38,9 +38,10 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
-from storage.blobs import BlobStore
+from storage.blobs import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
+from storage.objects import ObjectStore
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
@@ -116,7 +117,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     """
     client = soap_client(settings)
     stack.callback(client.close)
-    blobs = BlobStore(_blob_folder(settings))
+    blobs = open_blobs(settings)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
     doors = _Doors(settings, pool, blobs.spool)
     rooms = Rooms()
@@ -163,7 +164,7 @@ def _administration(registry: Registry) -> list[Operation[Any, Any]]:
 
 
 def _open_repository(
-    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: BlobStore, asked: Asked
+    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: Blobs, asked: Asked
 ) -> None:
     section = doors.settings.repository
     database = stack.enter_context(open_database(section, "repository"))
@@ -175,6 +176,8 @@ def _open_repository(
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
     )
     rooms.checks["repository"] = _readable(database)
+    if isinstance(blobs, ObjectStore):
+        rooms.checks["object_store"] = blobs.answers
     rooms.daily.append(partial(_reconcile, repository, asked))
 
 
@@ -292,17 +295,10 @@ def _asked(settings: Settings, registry: Registry | None, client: SoapClient) ->
     return Asked.remote(settings.repository.registry, client)
 
 
-def _blob_folder(settings: Settings) -> Path:
-    """Where attachments arrive: among the documents, so that keeping one is a rename."""
-    if settings.repository.enabled and settings.repository.blobs is not None:
-        return settings.repository.blobs
-    return settings.node.data_dir / "incoming"
-
-
 def reconcile(settings: Settings, **options: Any) -> Reconciliation:
     """Settle what a crash left between repository and registry (``Repository.reconcile``).
 
-    A running node does so every hour; on embedded databases this needs the node stopped.
+    A running node does so every day; on embedded databases this needs the node stopped.
     Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
@@ -315,6 +311,6 @@ def reconcile(settings: Settings, **options: Any) -> Reconciliation:
         asked = _asked(settings, registry, client)
         section = settings.repository
         database = stack.enter_context(open_database(section, "repository"))
-        blobs = BlobStore(_blob_folder(settings))
+        blobs = open_blobs(settings)
         repository = Repository(database, blobs, section.unique_id, asked.register)
         return repository.reconcile(asked.knows, **options)
