@@ -209,4 +209,8 @@ FRENCH: Final[dict[str, str]] = {
     "{id} stands for itself again": "{id} vaut de nouveau pour lui-même",
     "this node has no registry": "ce nœud n'a pas de registre",
     "These associations still join the two patients:": "Ces associations joignent encore les deux patients :",
+    "Offer a patient's imaging summary on demand (ITI-61).": "Offre la synthèse d'imagerie d'un patient à la demande (ITI-61).",
+    "Language of the summary (languageCode).": "Langue de la synthèse (languageCode).",
+    "this node has no repository that assembles documents": "ce nœud n'a pas d'entrepôt qui assemble des documents",
+    "registered before; nothing was changed": "déjà enregistrée ; rien n'a été changé",
 }
