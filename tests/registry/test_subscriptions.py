@@ -20,10 +20,11 @@ from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.notifier import Notifier
 from registry.subscriptions.tables import notification, subscription
 from soap.faults import SoapFault
+from tests.registry.update.conftest import Office
 from transactions.iti_52 import SubscribeRequest, TopicExpression, UnsubscribeRequest, id_in
 from transactions.iti_53 import Notification, Notify
 from transactions.query_catalogue import Kind
-from transactions.stored_query import encode
+from transactions.stored_query import encode, get_documents
 from transactions.subscription_filters import (
     ANY_PATIENT_DOCUMENT_FILTER,
     ANY_PATIENT_SUBMISSION_SET_FILTER,
@@ -138,6 +139,24 @@ def test_a_folder_subscription_is_told_of_new_and_of_grown_folders(house: Any, d
     (told,) = desk.told()
     assert [one.entry_uuid for one in told.folders] == [folder.entry_uuid]
     assert told.folders[0].last_update_time != folder.last_update_time
+
+
+def test_a_new_version_is_told_of_as_what_is_new(house: Any, desk: Desk) -> None:
+    old = house.registered()
+    desk.subscribe(FULL, DOCUMENT_FILTER, patient_id=house.patient)
+    new = Office(house).updated(old, title=LocalizedString("Corrected"))
+    (told,) = desk.told()
+    assert told.documents == [new]
+
+
+def test_an_on_demand_entry_is_told_of(house: Any, desk: Desk) -> None:
+    desk.subscribe(MINIMAL, DOCUMENT_FILTER, patient_id=house.patient, type=[xds.ON_DEMAND])
+    draft = house.draft()
+    document = draft.document(object_type=xds.ON_DEMAND, hash=None, size=None, creation_time=None)
+    house.registry.register_on_demand(draft.request())
+    (told,) = desk.told()
+    found = house.answer(get_documents(unique_id=[document.unique_id])).documents
+    assert told.object_refs == [one.entry_uuid for one in found]
 
 
 def test_a_refused_submission_is_told_to_nobody(house: Any, desk: Desk) -> None:
