@@ -308,6 +308,9 @@ class ImagingSourceSection(Section):
     """File that holds the password of the database user."""
     files: Path | None = None
     """Folder of the images; without one, images in the data folder."""
+    transcoded_gib: Positive = 10
+    """Gigabytes of transcoded images that are kept in the data folder for the next time; 1 GiB
+    holds a study of 2,000 CT images."""
     quiet_seconds: Seconds = 60.0
     """Seconds without a new image after which a study is published."""
     repository: Literal["local"] | HttpUrl = "local"

@@ -34,6 +34,7 @@ from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.on_demand import on_demand
+from node.wiring.pictures import open_variants
 from node.wiring.subscriptions import open_broker
 from registry import Registry
 from registry.patients import Patients
@@ -235,7 +236,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
     # Written by the process ``dicom`` alone.
     database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
     assert section.files is not None  # filled in when the configuration was read
-    source = ImagingSource(database, section.files, section.unique_id)
+    variants = open_variants(doors.settings, stack)
+    source = ImagingSource(database, section.files, section.unique_id, variants)
     rooms.endpoints["/imaging"] = doors.endpoint(
         "imaging",
         "ImagingDocumentSource",

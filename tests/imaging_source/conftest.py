@@ -22,6 +22,7 @@ from pynetdicom import AE
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.receiver import Listening, Receiver
+from imaging_source.workers import Workers
 from manifest.entry import PublicationPolicy
 from metadata.datatypes import XON
 from metadata.model import Code
@@ -157,6 +158,14 @@ def store(intake: Intake, encode: Callable[[Dataset], bytes]) -> Store:
         return int(arrival.finish().status)
 
     return put
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    """Processes for work on pixels, one at a time."""
+    made = Workers(1)
+    yield made
+    made.close()
 
 
 class Send(Protocol):

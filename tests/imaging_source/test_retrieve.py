@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from sqlalchemy import select, update
 from imaging_source.index import describe
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import INSTANCE
+from imaging_source.syntaxes import RLE_LOSSLESS
+from imaging_source.variants import Variants
+from imaging_source.workers import Workers
 from metadata.identifiers import ERROR, FAILURE, PARTIAL_SUCCESS, SUCCESS
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -168,6 +172,35 @@ def test_a_transfer_syntax_that_is_not_at_hand_is_an_error_of_that_instance(
     assert codes(response) == [("XDSRepositoryError", instance.SOPInstanceUID)]
     assert EXPLICIT in response.errors[0].context
     assert source.retrieve(asking(instance, syntaxes=(IMPLICIT, EXPLICIT))).status == SUCCESS
+
+
+def test_a_transfer_syntax_that_can_be_made_is_handed_over(
+    database: Database,
+    blobs: BlobStore,
+    store: Store,
+    make_instance: Make,
+    tmp_path: Path,
+    workers: Workers,
+) -> None:
+    source = ImagingSource(database, blobs.root, HERE, Variants(tmp_path / "v", workers, 10**9))
+    images = [make_instance(Rows=8, Columns=16, BitsAllocated=16) for _ in range(3)]
+    for one in images:
+        store(one)
+
+    response = source.retrieve(asking(*images, syntaxes=(RLE_LOSSLESS, "1.2.3")))
+
+    assert response.status == SUCCESS
+    for one, document in zip(images, response.documents, strict=True):
+        data = b"".join(document.content.chunks())
+        assert len(data) == document.content.size
+        made = dcmread(BytesIO(data))
+        assert (made.SOPInstanceUID, made.file_meta.TransferSyntaxUID) == (
+            one.SOPInstanceUID,
+            RLE_LOSSLESS,
+        )
+    assert codes(source.retrieve(asking(images[0], syntaxes=("1.2.3",)))) == [
+        ("XDSRepositoryError", images[0].SOPInstanceUID)
+    ]
 
 
 def test_a_file_that_is_gone_or_cut_is_found_before_the_answer_begins(
