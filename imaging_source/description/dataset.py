@@ -191,7 +191,7 @@ class DataSet:
     def _written(self, start: int, encoding: Encoding) -> Encoding:
         """How the first element of an item is written: some write implicit VR in explicit."""
         group, vr = self.window.take(start, 2), self.window.take(start + 4, 2)
-        is_plain = vr.isalpha() and vr.isupper() or group == b"\xfe\xff"
+        is_plain = (vr.isalpha() and vr.isupper()) or group == b"\xfe\xff"
         return encoding if is_plain or encoding is Encoding.BIG_ENDIAN else Encoding.IMPLICIT
 
     def _encapsulated(
