@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from imaging_source.header import Header
-from imaging_source.schema import INSTANCE, QUARANTINE, SERIES, STUDY
+from imaging_source.names import folded
+from imaging_source.schema import INSTANCE, QUARANTINE, SERIES, STUDY, STUDY_NAME
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -170,6 +171,7 @@ def _insert(connection: Connection, arrived: Arrived, known: RowMapping) -> None
     study_uid = header.study.study_instance_uid
     if known["patient_id"] is None:
         connection.execute(insert(STUDY), _study_row(header.study, arrived.received_at))
+        connection.execute(insert(STUDY_NAME), _name_row(header.study))
     if known["study_of_series"] is None:
         connection.execute(insert(SERIES), _series_row(header))
     connection.execute(insert(INSTANCE), _instance_row(arrived))
@@ -200,6 +202,14 @@ def _study_row(study: Study, now: float) -> dict[str, Any]:
     patient = row.pop("patient")
     row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
     return row | {"changed_at": now, "revision": 0, "published_revision": 0}
+
+
+def _name_row(study: Study) -> dict[str, str]:
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "patient_name": folded(study.patient.name),
+        "referring_physician": folded(study.referring_physician),
+    }
 
 
 def _study(row: RowMapping) -> Study:
