@@ -9,11 +9,13 @@ nothing of associations.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from imaging_source.elements import Truncated, Unreadable
@@ -54,8 +56,31 @@ class Outcome:
     comment: str = ""
 
 
-class Intake:
-    """Where arriving instances go; safe for use by many threads.
+class Door(ABC):
+    """Where arriving instances go; safe for use by many threads."""
+
+    def __init__(self, blobs: BlobStore, clock: Callable[[], float] = time.time) -> None:
+        self.blobs = blobs
+        self.clock = clock
+
+    @abstractmethod
+    def index(self, arrived: Sequence[Arrived]) -> list[Verdict]:
+        """Take instances whose files are durable into the index: all in one commit.
+
+        What became of each, in their order. Raises StorageError, then of all of them.
+        """
+
+    def begin(
+        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: str
+    ) -> Arrival:
+        """Start taking an instance in; StorageError when there is no room for it."""
+        spool = self.blobs.spool()
+        spool.write(part10_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid))
+        return Arrival(self, spool, (sop_class_uid, sop_instance_uid), transfer_syntax_uid, sender)
+
+
+class Intake(Door):
+    """The door of the process that writes the index.
 
     ``stored`` is told the SOP Instance UID of each new instance, once its row is committed.
     """
@@ -67,18 +92,40 @@ class Intake:
         clock: Callable[[], float] = time.time,
         stored: Callable[[str], None] = lambda _uid: None,
     ) -> None:
+        super().__init__(blobs, clock)
         self.database = database
-        self.blobs = blobs
-        self.clock = clock
         self.stored = stored
 
-    def begin(
-        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: str
-    ) -> Arrival:
-        """Start taking an instance in; StorageError when there is no room for it."""
-        spool = self.blobs.spool()
-        spool.write(part10_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid))
-        return Arrival(self, spool, (sop_class_uid, sop_instance_uid), transfer_syntax_uid, sender)
+    def index(self, arrived: Sequence[Arrived]) -> list[Verdict]:
+        """See ``Door``."""
+        verdicts = self._add(arrived)
+        reach("imaging.stored")
+        for one, verdict in zip(arrived, verdicts, strict=True):
+            if verdict.is_quarantine:
+                reason = verdict.value
+                _log.warning("instance in quarantine", code="imaging-quarantine", reason=reason)
+            elif verdict is Verdict.STORED:
+                self.stored(one.header.sop_instance_uid)
+        return verdicts
+
+    def _add(self, arrived: Sequence[Arrived]) -> list[Verdict]:
+        def work(connection: Connection) -> list[Verdict]:
+            return [add(connection, one) for one in arrived]
+
+        for _ in range(_INDEX_ATTEMPTS - 1):
+            try:
+                return self.database.write(work)
+            except IntegrityError:
+                continue
+        return self.database.write(work)
+
+
+class Refused(Exception):
+    """The instance is not taken in; ``outcome`` tells its sender why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.comment)
+        self.outcome = outcome
 
 
 class Arrival:
@@ -86,13 +133,13 @@ class Arrival:
 
     def __init__(
         self,
-        intake: Intake,
+        door: Door,
         spool: FileSpool,
         announced: tuple[str, str],
         transfer_syntax_uid: str,
         sender: str,
     ) -> None:
-        self._intake = intake
+        self._door = door
         self._spool = spool
         self._announced = announced
         self._syntax = transfer_syntax_uid
@@ -113,48 +160,42 @@ class Arrival:
 
     def finish(self) -> Outcome:
         """Make the instance durable and index it; never raises for what a sender can cause."""
+        try:
+            (verdict,) = self._door.index([self.keep()])
+        except Refused as refused:
+            return refused.outcome
+        except StorageError as error:
+            return out_of_resources(error)
+        return outcome_of(verdict)
+
+    def keep(self) -> Arrived:
+        """Make the file durable, for ``Door.index``; ends the arrival. Raises Refused."""
         spooled: SpooledFile | None = None
         try:
             spooled = self._spool.finish()
-            return self._store(spooled)
+            return self._kept(spooled)
         except Unreadable as error:
-            return Outcome(Status.CANNOT_UNDERSTAND, str(error)[:64])
+            raise Refused(Outcome(Status.CANNOT_UNDERSTAND, str(error)[:64])) from error
         except StorageError as error:
-            _log.error("instance not stored", code="imaging-storage", error=type(error).__name__)
-            return Outcome(Status.OUT_OF_RESOURCES, "no resources to store the instance")
+            raise Refused(out_of_resources(error)) from error
         finally:
             if spooled is not None:
                 spooled.discard()  # does nothing to a file that has been kept
 
-    def _store(self, spooled: SpooledFile) -> Outcome:
+    def _kept(self, spooled: SpooledFile) -> Arrived:
         header = self._header(spooled)
         if (header.sop_class_uid, header.sop_instance_uid) != self._announced:
-            return Outcome(Status.WRONG_CLASS, "the data set is not the instance announced")
-        blob = self._intake.blobs.keep(spooled)
-        arrived = Arrived(
+            comment = "the data set is not the instance announced"
+            raise Refused(Outcome(Status.WRONG_CLASS, comment))
+        blob = self._door.blobs.keep(spooled)
+        return Arrived(
             header=header,
             transfer_syntax_uid=self._syntax,
             sha256=blob.sha256,
             size=blob.size,
             sender=self._sender,
-            received_at=self._intake.clock(),
+            received_at=self._door.clock(),
         )
-        verdict = self._index(arrived)
-        reach("imaging.stored")
-        if verdict.is_quarantine:
-            _log.warning("instance in quarantine", code="imaging-quarantine", reason=verdict.value)
-            return Outcome(Status.COERCED, f"put in quarantine: {verdict.value}")
-        if verdict is Verdict.STORED:
-            self._intake.stored(header.sop_instance_uid)
-        return Outcome(Status.SUCCESS)
-
-    def _index(self, arrived: Arrived) -> Verdict:
-        for _ in range(_INDEX_ATTEMPTS - 1):
-            try:
-                return self._intake.database.write(lambda connection: add(connection, arrived))
-            except IntegrityError:
-                continue
-        return self._intake.database.write(lambda connection: add(connection, arrived))
 
     def _header(self, spooled: SpooledFile) -> Header:
         """The header, from memory, or from the file where it is longer than the prefix."""
@@ -171,3 +212,16 @@ class Arrival:
             if len(read) >= head + HEADER_LIMIT_BYTES:
                 break
         return read_header(bytes(read[head:]), self._syntax, len(read) < spooled.size)
+
+
+def outcome_of(verdict: Verdict) -> Outcome:
+    """What a sender is told of what became of its instance."""
+    if verdict.is_quarantine:
+        return Outcome(Status.COERCED, f"put in quarantine: {verdict.value}")
+    return Outcome(Status.SUCCESS)
+
+
+def out_of_resources(error: StorageError) -> Outcome:
+    """What a sender is told when the node cannot store."""
+    _log.error("instance not stored", code="imaging-storage", error=type(error).__name__)
+    return Outcome(Status.OUT_OF_RESOURCES, "no resources to store the instance")

@@ -26,21 +26,17 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
 from imaging_source.guard import AbortReason, ProtocolError
+from imaging_source.syntaxes import ALL_DEFLATED
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION = "1.2.840.10008.1.1"
 _EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
-# Transfer syntaxes whose data set is deflated (PS3.5 A.5, A.7 and their HTJ2K counterpart).
-_DEFLATED = frozenset(
-    {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
-)
-
 _CLASSES = frozenset(
     (VERIFICATION, *(str(context.abstract_syntax) for context in AllStoragePresentationContexts))
 )
 _SYNTAXES = sorted(
-    (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in _DEFLATED),
+    (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in ALL_DEFLATED),
     key=lambda uid: uid != _EXPLICIT_VR_LITTLE_ENDIAN,
 )
 

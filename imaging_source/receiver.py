@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ import structlog
 from imaging_source.association import Association
 from imaging_source.description.worker import Describer
 from imaging_source.guard import Doorman, Limits
+from imaging_source.handover import IndexDoor
 from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -151,6 +153,7 @@ def run(
     root: Path,
     listening: Listening,
     *,
+    handed_over: Path | None = None,
     publisher: Publisher | None = None,
     ready: Callable[[int], None] = lambda port: None,
     stop: threading.Event,
@@ -158,14 +161,16 @@ def run(
     """The work of the imaging source's process: receive, and publish, until ``stop`` is set.
 
     ``database`` is this process's own to write; its schema is brought up to date first.
-    ``root`` is the folder of the blob store, ``ready`` is told the port when connections are
+    ``root`` is the folder of the blob store, ``handed_over`` the one where other processes reach
+    the index (``imaging_source.handover``), ``ready`` is told the port when connections are
     accepted. Raises OSError when the address cannot be had and StorageError when the
     storage cannot be opened.
     """
     database.migrate(MIGRATIONS)
     blobs = BlobStore(root)
     describer = Describer(database, blobs)
-    receiver = Receiver(Intake(database, blobs, stored=describer.notice), listening)
+    intake = Intake(database, blobs, stored=describer.notice)
+    receiver = Receiver(intake, listening)
     tidying = threading.Thread(target=tidy, args=(database, blobs, stop), name="tidy")
     try:
         tidying.start()
@@ -173,8 +178,9 @@ def run(
         if publisher is not None:
             publisher.start()
         _log.info("listening", code="dicom-listening", port=receiver.port)
-        ready(receiver.port)
-        stop.wait()
+        with _door(intake, handed_over):
+            ready(receiver.port)
+            stop.wait()
     finally:
         stop.set()
         receiver.stop()
@@ -182,3 +188,8 @@ def run(
         tidying.join()
         if publisher is not None:
             publisher.stop()
+
+
+def _door(intake: Intake, folder: Path | None) -> AbstractContextManager[object]:
+    """The door for other processes, where there is to be one."""
+    return nullcontext() if folder is None else IndexDoor(intake, folder)

@@ -12,6 +12,10 @@ HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 HTJ2K_LOSSLESS_RPCL = "1.2.840.10008.1.2.4.202"
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
+# Data sets that are deflated (PS3.5 A.5, A.7 and their HTJ2K counterpart): a megabyte may become
+# a gigabyte for whoever reads it, so they are not taken in.
+ALL_DEFLATED = frozenset({DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+
 NATIVE = frozenset(
     {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, DEFLATED, EXPLICIT_VR_BIG_ENDIAN}
 )

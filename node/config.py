@@ -31,6 +31,9 @@ HTTP, ADMIN, MLLP, MLLPS, DICOM = range(5)
 # 11112 as registered for DICOM.
 STANDARD_PORTS = {HTTP: 8080, ADMIN: 8081, MLLP: 2575, MLLPS: 2576, DICOM: 11112}
 
+# Below the data folder: the ids of the processes, for operators, and how they reach each other.
+PID_FOLDER = "run"
+
 
 def zone_of(name: str) -> tzinfo:
     """The zone called ``name``. UTC needs no zone files. Raises ZoneInfoNotFoundError."""

@@ -16,7 +16,7 @@ from imaging_source.negotiation import Titles
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
 from node.codes_watch import CodesWatch
-from node.config import DICOM, Settings
+from node.config import DICOM, PID_FOLDER, Settings
 from node.endpoints import web_url
 from node.lifeline import Lifeline
 from node.migrate import open_database
@@ -52,6 +52,7 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
             database,
             section.files,
             listening(settings),
+            handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
             ready=lambda port: lifeline.ready({"dicom": port}),
             stop=stop,

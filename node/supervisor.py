@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import multiprocess
 
-from node.config import HTTP, Settings
+from node.config import HTTP, PID_FOLDER, Settings
 from node.endpoints import Endpoints
 from node.lifeline import Listeners
 
@@ -39,8 +39,6 @@ STOP_SECONDS = 25.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 # ... and begin anew for a process that has lived this long.
 SETTLED_SECONDS = 60.0
-# Where each process's id stands, below the data folder: for operators and their tools.
-PID_FOLDER = "run"
 # Connections that wait while a process restarts.
 BACKLOG = 1024
 

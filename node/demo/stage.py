@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metadata.datatypes import new_oid
-from node.config import Settings
+from node.config import PID_FOLDER, Settings
 from node.config_file import load
 from node.endpoints import Endpoints
 from node.init import NewNode, create
-from node.supervisor import PID_FOLDER
 from node.texts import tr
 
 # Ports of one node: HTTP to DICOM. Blocks are looked for below the ports that systems give out.
