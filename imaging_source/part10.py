@@ -21,8 +21,8 @@ META_LIMIT_BYTES = 64 * 1024
 
 _MAGIC_AT, _START = 128, 132
 _GROUP_LENGTH = 0x00020000
-_SOP_CLASS, _SOP_INSTANCE, _SYNTAX = 0x00020002, 0x00020003, 0x00020010
-_WANTED = frozenset({_GROUP_LENGTH, _SOP_CLASS, _SOP_INSTANCE, _SYNTAX})
+# Media Storage SOP Class UID, Media Storage SOP Instance UID, Transfer Syntax UID.
+_UIDS = (0x00020002, 0x00020003, 0x00020010)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,13 @@ def read_meta(data: bytes) -> Meta:
         raise Unreadable("the meta information is too long")
     if end > len(data):
         raise Truncated("the file ends inside its head")
-    found = Elements(data, Encoding.EXPLICIT, _START, end).find(_WANTED)
+    found = Elements(data, Encoding.EXPLICIT, _START, end).find(_UIDS)
     values = {tag: data[slice(*span)].strip(b"\0 ") for tag, span in found.items()}
-    uids = [values.get(tag, b"").decode("ascii", "replace") for tag in sorted(_WANTED)[1:]]
+    uids = [values.get(tag, b"").decode("ascii", "replace") for tag in _UIDS]
     if not all(map(is_uid, uids)):
         raise Unreadable("the meta information lacks a UID")
-    return Meta(*uids, end)
+    sop_class_uid, sop_instance_uid, transfer_syntax_uid = uids
+    return Meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid, end)
 
 
 class FileArrival:

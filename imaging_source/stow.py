@@ -33,6 +33,7 @@ from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
+_NATIVE = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 DICOM, JSON, XML = "application/dicom", "application/dicom+json", "application/dicom+xml"
 
 # Instances whose rows are committed together: more would only delay the first of them.
@@ -181,19 +182,22 @@ def _failure(result: _Result) -> dict[str, Any]:
 
 def native_model(data: dict[str, Any]) -> bytes:
     """The same as XML (PS3.19 A.1), for values that are texts, numbers and items."""
-    root = etree.Element("NativeDicomModel", nsmap={None: "http://dicom.nema.org/PS3.19/models/NativeDICOM"})  # fmt: skip
+    root = etree.fromstring(f'<NativeDicomModel xmlns="{_NATIVE}"/>')
     _fill(root, data)
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
 
 
 def _fill(parent: etree._Element, data: dict[str, Any]) -> None:
     for tag, element in data.items():
-        attribute = etree.SubElement(parent, "DicomAttribute", tag=tag, vr=element["vr"])
+        attribute = etree.SubElement(
+            parent, f"{{{_NATIVE}}}DicomAttribute", tag=tag, vr=element["vr"]
+        )
         for number, value in enumerate(element["Value"], 1):
             if isinstance(value, dict):
-                _fill(etree.SubElement(attribute, "Item", number=str(number)), value)
+                _fill(etree.SubElement(attribute, f"{{{_NATIVE}}}Item", number=str(number)), value)
             else:
-                etree.SubElement(attribute, "Value", number=str(number)).text = str(value)
+                place = etree.SubElement(attribute, f"{{{_NATIVE}}}Value", number=str(number))
+                place.text = str(value)
 
 
 class Stow:

@@ -14,6 +14,7 @@ import pytest
 import urllib3
 from lxml import etree
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from sqlalchemy import Table, select
 from urllib3.response import BaseHTTPResponse
 
@@ -194,7 +195,7 @@ def test_a_broken_file_fails_alone(
 
 def test_deflated_and_deeply_nested_files_are_survived(url: str, make_instance: Make) -> None:
     deflated = make_instance()
-    deflated.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    deflated.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
     deep = part10(make_instance())
     nest = bytes.fromhex("0800060053510000ffffffff") + bytes.fromhex("feff00e0ffffffff")
     start = deep.index(b"\x08\x00\x16\x00UI", 300)
