@@ -90,10 +90,12 @@ Response = TypeVar("Response", bound=_HasStatus)
 class Rooms:
     """What one web process serves: ASGI applications by path, the identity feed, its checks.
 
-    ``domain`` is what its registry judges by, where it has one.
+    ``mounts`` have all paths below theirs. ``domain`` is what its registry judges by, where it
+    has one.
     """
 
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    mounts: dict[str, Application] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
