@@ -10,6 +10,7 @@ disk is for a scrub to find.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from sqlalchemy import Connection, RowMapping, Select, select
 
 from imaging_source.schema import INSTANCE, SERIES
 from storage.blobs import BlobStore, FileContent
-from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
+from storage.spool import CHUNK_BYTES
 
 # Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
 _LOOKUP_SIZE = 1000
@@ -105,16 +107,36 @@ def preflight(blobs: BlobStore, rows: Iterable[RowMapping]) -> Preflight:
 
 
 def whole(part: Part) -> Iterator[bytes]:
-    """The bytes of a part; BlobCorrupt in place of an end that comes too soon or too late.
+    """All bytes of a part: see ``pieces``."""
+    return pieces(part, [(0, part.content.size)])
 
-    Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile. The answer must
-    then break off: what has been sent is no instance.
+
+def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """The bytes of a part in these ranges (start, length), one file open at a time.
+
+    Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile, and BlobCorrupt
+    where it ends too soon. The answer must then break off: what has been sent is no instance.
     """
-    left = part.content.size
-    for piece in part.content.chunks():
-        left -= len(piece)
-        if left < 0:
-            break
+    try:
+        descriptor = os.open(part.content.path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise BlobMissing(part.row["sha256"]) from error
+    except OSError as error:
+        raise from_os_error(error, "opening an instance") from error
+    try:
+        for start, length in ranges:
+            yield from _range(descriptor, start, length, part)
+    except OSError as error:
+        raise from_os_error(error, "reading an instance") from error
+    finally:
+        os.close(descriptor)
+
+
+def _range(descriptor: int, start: int, length: int, part: Part) -> Iterator[bytes]:
+    end = start + length
+    while start < end:
+        piece = os.pread(descriptor, min(CHUNK_BYTES, end - start), start)
+        if not piece:
+            raise BlobCorrupt(part.row["sha256"])
+        start += len(piece)
         yield piece
-    if left:
-        raise BlobCorrupt(part.row["sha256"])

@@ -287,6 +287,17 @@ class DocumentSection(Section):
     """OID of that institution."""
 
 
+class DicomWebSection(Section):
+    """DICOMweb of the imaging source at /dicomweb: QIDO-RS and WADO-RS."""
+
+    enabled: bool = True
+    """Whether what is stored can be queried and retrieved by DICOMweb."""
+    query_limit: Positive = 100
+    """Matches in the answer to a query that names no limit."""
+    query_most: Positive = 1000
+    """Matches in any answer to a query."""
+
+
 class ImagingSourceSection(Section):
     """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
 
@@ -327,6 +338,8 @@ class ImagingSourceSection(Section):
     """OIDs of further issuers of DICOM patient identifiers that are the domain's own."""
     document: DocumentSection = DocumentSection()
     """Codes of the manifests."""
+    dicomweb: DicomWebSection = DicomWebSection()
+    """The section imaging_source.dicomweb."""
 
 
 class MllpSection(Section):

@@ -250,14 +250,23 @@ class WebServer(uvicorn.Server):
 
 
 class Router:
-    """Gives each request to the application at its path; a trailing slash is ignored."""
+    """Gives each request to the application at its path; a trailing slash is ignored.
 
-    def __init__(self, routes: Mapping[str, Application]) -> None:
+    ``mounts`` are applications that have all paths below theirs, of one segment.
+    """
+
+    def __init__(
+        self, routes: Mapping[str, Application], mounts: Mapping[str, Application] | None = None
+    ) -> None:
         self._routes = {path.rstrip("/"): app for path, app in routes.items()}
+        self._mounts = dict(mounts or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        app = self._routes.get(scope["path"].rstrip("/"))
+        path: str = scope["path"]
+        app = self._routes.get(path.rstrip("/")) or self._mounts.get(
+            f"/{path[1:].partition('/')[0]}"
+        )
         if app is None:
             await respond(send, 404, b"nothing is served at this address")
         else:
