@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
@@ -30,9 +31,9 @@ SHOWN = INSTANCE.c.rejection.is_(None)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An instance whose file is there: ``row`` is its row of the index."""
+    """An instance whose file is there: ``row`` is that of the index, or what became of it."""
 
-    row: RowMapping
+    row: RowMapping | dict[str, Any]
     content: FileContent
 
 

@@ -30,10 +30,8 @@ from pydicom.pixels.processing import (
     convert_color_space,
 )
 
+from imaging_source.kinds import GIF, HTML, JPEG, PDF, PLAIN, PNG
 from imaging_source.pixels import Image, Pixels, UnreadablePixels
-
-JPEG, PNG, GIF = "image/jpeg", "image/png", "image/gif"
-HTML, PLAIN, PDF = "text/html", "text/plain", "application/pdf"
 
 # What viewers take for "no visible loss".
 QUALITY = 90
@@ -60,9 +58,11 @@ def render(source: str, syntax: str, kind: str, options: Options) -> bytes:
     """The Part 10 file ``source`` as ``kind``.
 
     ``options``: ``frame`` (from 1), ``rows`` and ``columns`` (what it is fitted into), ``region``
-    (left, top, right, bottom as parts of 1), ``window`` (centre, width, function), ``quality``
-    (1 to 100), ``annotation`` (``patient``, ``technique``), ``encoding`` of texts. Raises
-    UnreadablePixels for what is no such thing, NoSuchFrame.
+    (left, top, right, bottom as parts of 1) or ``source`` (x, y, width, height in pixels, None for
+    all; negative sizes mirror), ``presentation`` (the file of a presentation state), ``window``
+    (centre, width, function), ``quality`` (1 to 100), ``annotation`` (``patient``,
+    ``technique``), ``encoding`` of texts. Raises UnreadablePixels for what is no such thing,
+    NoSuchFrame.
     """
     path = Path(source)
     if kind in (HTML, PLAIN):
@@ -89,6 +89,8 @@ def _wanted_frames(image: Image, kind: str, options: Options) -> range:
 def _picture(image: Image, index: int, options: Options) -> Picture.Image:
     dataset = _with_functional_groups(image.dataset, index)
     pixels = image.frame(index)
+    if "presentation" in options:
+        dataset.update(_presented(dcmread(Path(options["presentation"]), force=True), dataset))
     if image.layout.samples == 1 and image.layout.photometric != "PALETTE COLOR":
         shown = _grey(pixels, dataset, image.layout.photometric, options.get("window"))
     else:
@@ -110,12 +112,26 @@ def _with_functional_groups(dataset: Dataset, index: int) -> Dataset:
     return flat
 
 
+def _presented(state: Dataset, dataset: Dataset) -> Dataset:
+    """What a Grayscale Softcopy Presentation State says of an image's greys (PS3.3 C.11.8)."""
+    said = Dataset()
+    uid = dataset.get("SOPInstanceUID")
+    for item in state.get("SoftcopyVOILUTSequence", []):
+        images = [one.ReferencedSOPInstanceUID for one in item.get("ReferencedImageSequence", [])]
+        if not images or uid in images:
+            said.update(item)
+    for keyword in ("PresentationLUTShape", "RescaleSlope", "RescaleIntercept"):
+        if keyword in state:
+            said[keyword] = state[keyword]
+    return said
+
+
 def _grey(pixels: Pixels, dataset: Dataset, photometric: str, window: Any) -> Pixels:
     values = apply_modality_lut(pixels, dataset)
     if window is not None:
         chosen = Dataset()
         chosen.PhotometricInterpretation = "MONOCHROME2"
-        chosen.BitsStored = 16
+        chosen.BitsStored, chosen.PixelRepresentation = 16, 0
         chosen.WindowCenter, chosen.WindowWidth, chosen.VOILUTFunction = window
         values = apply_windowing(values.astype(np.float32), chosen)
         low, high = 0.0, 65535.0
@@ -164,12 +180,12 @@ def _coloured(pixels: Pixels, dataset: Dataset, image: Image) -> Pixels:
 
 def _fitted(picture: Picture.Image, options: Options) -> Picture.Image:
     """The region asked for, as large as fits into the rows and columns asked for."""
-    region = options.get("region")
-    if region is not None:
+    if "region" in options:
         width, height = picture.size
-        left, top, right, bottom = region
-        box = (round(left * width), round(top * height), round(right * width))
-        picture = picture.crop((*box[:2], max(box[0] + 1, box[2]), max(1, round(bottom * height))))
+        left, top, right, bottom = options["region"]
+        picture = _cut(picture, left * width, top * height, right * width, bottom * height)
+    elif "source" in options:
+        picture = _sourced(picture, *options["source"])
     width, height = picture.size
     wide, high = options.get("columns"), options.get("rows")
     if wide is None and high is None:
@@ -177,6 +193,33 @@ def _fitted(picture: Picture.Image, options: Options) -> Picture.Image:
     factor = min((wide or MOST_EDGE) / width, (high or MOST_EDGE) / height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return picture.resize(size, Picture.Resampling.LANCZOS)
+
+
+def _sourced(
+    picture: Picture.Image,
+    x: float | None,
+    y: float | None,
+    width: float | None,
+    height: float | None,
+) -> Picture.Image:
+    """The source region of a viewport, in pixels (PS3.18 8.3.5.1.3)."""
+    left, top = x or 0.0, y or 0.0
+    wide = picture.width if width is None else width
+    high = picture.height if height is None else height
+    picture = _cut(picture, left, top, left + abs(wide), top + abs(high))
+    if wide < 0:
+        picture = picture.transpose(Picture.Transpose.FLIP_LEFT_RIGHT)
+    return picture.transpose(Picture.Transpose.FLIP_TOP_BOTTOM) if high < 0 else picture
+
+
+def _cut(
+    picture: Picture.Image, left: float, top: float, right: float, bottom: float
+) -> Picture.Image:
+    """A part of the picture: whole pixels inside it, one at least."""
+    x = min(max(0, round(left)), picture.width - 1)
+    y = min(max(0, round(top)), picture.height - 1)
+    wide, high = min(round(right), picture.width), min(round(bottom), picture.height)
+    return picture.crop((x, y, max(x + 1, wide), max(y + 1, high)))
 
 
 def _annotate(picture: Picture.Image, dataset: Dataset, wanted: Iterable[str]) -> None:

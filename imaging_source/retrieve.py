@@ -8,20 +8,18 @@ Instances are handed over as they are stored where that is asked for, else trans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import RowMapping
 
 from imaging_source.parts import Part, locate, look_up
-from imaging_source.variants import NoVariant, Variants
+from imaging_source.variants import Variants
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
 from metadata.identifiers import DICOM_MIME_TYPE
-from storage.blobs import BlobStore, FileContent
+from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import DatabaseBusy
 from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocumentSetResponse
@@ -35,6 +33,10 @@ class _Asked:
     document: DocumentRequest
     series_instance_uid: str
     study_instance_uid: str
+
+
+# What was found of an instance asked for: its part, or why there is none.
+_Found = tuple[_Asked, Part] | RegistryError
 
 
 class ImagingSource:
@@ -52,8 +54,6 @@ class ImagingSource:
         self._blobs = BlobStore(root)
         self._unique_id = unique_id
         self._variants = variants
-        # Transcoding is done by processes of its own: here several are only waited for.
-        self._waiting = ThreadPoolExecutor(os.cpu_count(), "transcoding")
 
     def retrieve(self, request: RetrieveImagingDocumentSetRequest) -> RetrieveDocumentSetResponse:
         """What can be handed over, and one error for each instance that cannot.
@@ -72,41 +72,35 @@ class ImagingSource:
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
-        syntaxes = request.transfer_syntaxes
-        stored = all(row["transfer_syntax_uid"] in syntaxes for row in known.values())
-        each = map if stored else self._waiting.map
-        found = list(each(lambda one: self._find(one, known, syntaxes), asked))
+        found = self._in_syntax([self._find(one, known) for one in asked], request)
         return RetrieveDocumentSetResponse.of(
             [one for one in found if isinstance(one, RegistryError)],
             [one for one in found if isinstance(one, RetrievedDocument)],
         )
 
-    def _find(
-        self, asked: _Asked, known: Mapping[str, RowMapping], syntaxes: tuple[str, ...]
-    ) -> RetrievedDocument | RegistryError:
+    def _find(self, asked: _Asked, known: Mapping[str, RowMapping]) -> _Found:
         row = known.get(asked.document.document_unique_id)
-        uid = asked.document.document_unique_id
         fault = self._fault(asked, row)
         if fault is None and row is not None:
-            try:
-                part = locate(self._blobs, row)
-                if part is not None:
-                    content = self._content(part, syntaxes)
-                    return RetrievedDocument(asked.document, DICOM_MIME_TYPE, content)
-            except NoVariant:
-                stored = row["transfer_syntax_uid"]
-                fault = Fault(rules.TRANSFER_SYNTAX_UNAVAILABLE, uid, value=stored)
+            part = locate(self._blobs, row)
+            if part is not None:
+                return asked, part
+        uid = asked.document.document_unique_id
         return (fault or Fault(rules.DOCUMENT_UNAVAILABLE, uid)).error("RAD-69")
 
-    def _content(self, part: Part, syntaxes: tuple[str, ...]) -> FileContent:
-        """The instance as it is stored, or in a syntax asked for. Raises NoVariant."""
-        stored = part.row["transfer_syntax_uid"]
-        if stored in syntaxes:
-            return part.content
-        if self._variants is None:
-            raise NoVariant(stored)
-        sha256 = part.row["sha256"]
-        return self._variants.variant(part.content.path, sha256, stored, syntaxes).content
+    def _in_syntax(
+        self, found: list[_Found], request: RetrieveImagingDocumentSetRequest
+    ) -> list[RetrievedDocument | RegistryError]:
+        """Every instance as it is stored, or in a syntax asked for, or why it cannot be had."""
+        syntaxes = request.transfer_syntaxes
+        parts = [one[1] for one in found if not isinstance(one, RegistryError)]
+        if self._variants is None or all(_syntax(part) in syntaxes for part in parts):
+            had = iter([part if _syntax(part) in syntaxes else None for part in parts])
+        else:
+            had = iter(self._variants.each(parts, syntaxes))
+        return [
+            one if isinstance(one, RegistryError) else _retrieved(*one, next(had)) for one in found
+        ]
 
     def _fault(self, asked: _Asked, row: RowMapping | None) -> Fault | None:
         """Why the instance cannot be handed over, as far as the index tells."""
@@ -120,3 +114,14 @@ class ImagingSource:
         if (row["series_instance_uid"], row["study_instance_uid"]) != (series, study):
             return Fault(rules.INSTANCE_ELSEWHERE, uid, series=series, study=study)
         return None
+
+
+def _syntax(part: Part) -> str:
+    return str(part.row["transfer_syntax_uid"])
+
+
+def _retrieved(asked: _Asked, stored: Part, had: Part | None) -> RetrievedDocument | RegistryError:
+    if had is not None:
+        return RetrievedDocument(asked.document, DICOM_MIME_TYPE, had.content)
+    uid = asked.document.document_unique_id
+    return Fault(rules.TRANSFER_SYNTAX_UNAVAILABLE, uid, value=_syntax(stored)).error("RAD-69")

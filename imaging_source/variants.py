@@ -7,17 +7,19 @@ only copy of anything: it is neither synced nor backed up. The work itself is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from imaging_source import syntaxes
+from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
 from storage.blobs import FileContent
 
@@ -31,14 +33,6 @@ class NoVariant(Exception):
     """The instance cannot be had in any of the syntaxes asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """An instance in another transfer syntax."""
-
-    syntax: str
-    content: FileContent
-
-
 class Variants:
     """Variants in a folder of at most ``limit`` bytes; safe for many threads and processes.
 
@@ -46,36 +40,69 @@ class Variants:
     """
 
     def __init__(self, folder: Path, workers: Workers, limit: int) -> None:
+        self.workers = workers
         self._folder = folder
-        self._workers = workers
         self._limit = limit
+        # Processes do the work: here it is only waited for.
+        self._waiting = ThreadPoolExecutor(os.cpu_count(), "transcoding")
 
-    def variant(self, source: Path, sha256: str, stored: str, wanted: Collection[str]) -> Variant:
+    def part(self, part: Part, wanted: Collection[str]) -> Part:
         """The instance in the first of the syntaxes made here that is ``wanted``.
 
-        Raises NoVariant.
+        Its row has that transfer syntax, and a ``sha256`` that is no address but tells it from
+        all others. Raises NoVariant.
         """
+        stored, sha256 = part.row["transfer_syntax_uid"], part.row["sha256"]
         if stored not in syntaxes.DECODED:
             raise NoVariant(stored)
         for syntax in syntaxes.MADE:
             if syntax in wanted:
                 with suppress(WorkFailed):
-                    return Variant(syntax, self._made(source, sha256, stored, syntax))
+                    name = f"{sha256}-{syntax}"
+                    content = self._made(name, "transcode", part, syntax)
+                    return Part(
+                        {**part.row, "transfer_syntax_uid": syntax, "sha256": name}, content
+                    )
         raise NoVariant(stored)
 
-    def _made(self, source: Path, sha256: str, stored: str, wanted: str) -> FileContent:
-        path = self._folder / f"{sha256}-{wanted}"
+    def each(self, parts: Iterable[Part], wanted: Collection[str]) -> list[Part | None]:
+        """Every part in a syntax ``wanted``, as stored where it is one; several at a time."""
+
+        def one(part: Part) -> Part | None:
+            if part.row["transfer_syntax_uid"] in wanted:
+                return part
+            try:
+                return self.part(part, wanted)
+            except NoVariant:
+                return None
+
+        return list(self._waiting.map(one, parts))
+
+    def anonymous(self, part: Part, key: str) -> Part:
+        """The instance without what names its patient, as ``imaging_source.anonymous`` has it.
+
+        ``key`` is a secret that new UIDs are made with. Raises NoVariant.
+        """
+        name = f"{part.row['sha256']}-{hashlib.sha256(key.encode()).hexdigest()}"
+        try:
+            return Part({**part.row, "sha256": name}, self._made(name, "anonymize", part, key))
+        except WorkFailed as failed:
+            raise NoVariant from failed
+
+    def _made(self, name: str, job: str, part: Part, argument: str) -> FileContent:
+        path = self._folder / name
         try:
             os.utime(path)
         except FileNotFoundError:
-            self._make(source, stored, wanted, path)
+            self._make(path, job, part, argument)
         return FileContent(path, path.stat().st_size)
 
-    def _make(self, source: Path, stored: str, wanted: str, path: Path) -> None:
+    def _make(self, path: Path, job: str, source: Part, argument: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self._folder / f"{secrets.token_hex(16)}.part"
+        stored = source.row["transfer_syntax_uid"]
         try:
-            self._workers.run("transcode", str(source), stored, wanted, str(part))
+            self.workers.run(job, str(source.content.path), stored, argument, str(part))
             self._make_room(part.stat().st_size)
             os.replace(part, path)
         finally:

@@ -79,7 +79,7 @@ class Workers:
         self._idle: list[_Worker] = []
 
     def run(self, job: str, *arguments: Any) -> bytes:
-        """What the job gives, ``transcode`` or ``render``. Raises WorkFailed."""
+        """What the job gives: see ``_jobs``. Raises WorkFailed."""
         with self._free:
             worker = self._take()
             try:
@@ -118,10 +118,11 @@ class Workers:
 
 
 def _jobs() -> dict[str, Callable[..., bytes | None]]:
+    from imaging_source.anonymous import anonymize
     from imaging_source.rendering import render
     from imaging_source.transcoding import transcode
 
-    return {"transcode": transcode, "render": render}
+    return {"transcode": transcode, "render": render, "anonymize": anonymize}
 
 
 def main() -> None:

@@ -288,10 +288,13 @@ class DocumentSection(Section):
 
 
 class DicomWebSection(Section):
-    """DICOMweb of the imaging source at /dicomweb: QIDO-RS and WADO-RS."""
+    """DICOMweb of the imaging source at /dicomweb: QIDO-RS, WADO-RS and STOW-RS; WADO-URI at
+    /wado."""
 
     enabled: bool = True
     """Whether what is stored can be queried and retrieved by DICOMweb."""
+    store: bool = True
+    """Whether images may come in by STOW-RS."""
     query_limit: Positive = 100
     """Matches in the answer to a query that names no limit."""
     query_most: Positive = 1000

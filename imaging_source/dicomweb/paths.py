@@ -44,12 +44,14 @@ class Search:
 class Retrieval:
     """What of a scope is wanted: ``""`` (instances), ``metadata``, ``bulkdata`` or ``frames``.
 
-    ``rest`` is the path of one element's bulk data, or the list of frames.
+    ``rest`` is the path of one element's bulk data, or the list of frames. ``view`` is
+    ``rendered`` or ``thumbnail`` where pictures of them are wanted.
     """
 
     scope: Scope
     what: str
     rest: str = ""
+    view: str = ""
 
 
 _UID = "[0-9][0-9.]{0,63}"
@@ -60,6 +62,7 @@ _SEARCH = re.compile(
 _RETRIEVAL = re.compile(
     rf"/studies/(?P<study>{_UID})(?:/series/(?P<series>{_UID})(?:/instances/(?P<instance>{_UID}))?)?"
     "(?:/(?P<what>metadata|bulkdata|frames)(?:/(?P<rest>[0-9A-Fa-f/,]+))?)?"
+    "(?:/(?P<view>rendered|thumbnail))?"
 )
 _UNDER = {Level.STUDY: 0, Level.SERIES: 1, Level.INSTANCE: 2}
 
@@ -72,10 +75,10 @@ def resource(path: str) -> Search | Retrieval:
         if _UNDER[level] >= (scope.study is not None) + (scope.series is not None):
             return Search(level, scope)
     if found := _RETRIEVAL.fullmatch(path):
-        what, rest = found["what"] or "", found["rest"] or ""
+        what, rest, view = found["what"] or "", found["rest"] or "", found["view"] or ""
         scope = Scope(found["study"], found["series"], found["instance"])
-        if _is_whole(what, rest, scope):
-            return Retrieval(scope, what, rest)
+        if _is_whole(what, rest, scope) and not (view and what not in ("", "frames")):
+            return Retrieval(scope, what, rest, view)
     raise Refusal(HTTPStatus.NOT_FOUND, "no such resource")
 
 

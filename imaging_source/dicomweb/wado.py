@@ -1,20 +1,25 @@
 """WADO-RS: instances, bulk data and frames, as they are stored (PS3.18 10.4; RAD-107).
 
 Everything is looked up and judged before the first byte. Instances, frames and bulk data are
-ranges of stored files: nothing is decoded. A client that names no transfer syntax gets the stored
-one, which the part's Content-Type names; one that names others is answered 406, or 206 where some
-of what it asked for could be had (Table 10.4.3-1). Rendered resources are not covered here.
+ranges of files. A client that names no transfer syntax gets the stored one, which the part's
+Content-Type names; one that names others gets instances and frames transcoded without loss
+(``imaging_source.variants``), else 406, or 206 where some of what it asked for could be had (Table
+10.4.3-1). A whole study, series or instance is a ZIP for whoever wants that first. Rendered
+resources are ``rendered``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from http import HTTPStatus
+from typing import Any
 
 from sqlalchemy import RowMapping
 
+from imaging_source.archive import Entry, archive, length
 from imaging_source.description.dataset import Range
-from imaging_source.description.describe import unpack_places
+from imaging_source.description.describe import describe, unpack_places
 from imaging_source.description.frames import Frame
 from imaging_source.description.worker import description_of
 from imaging_source.dicomweb.accept import Wish, not_acceptable, wishes
@@ -32,11 +37,15 @@ from imaging_source.dicomweb.multipart import Piece, multipart, single
 from imaging_source.dicomweb.paths import Retrieval, Scope
 from imaging_source.parts import Part, Preflight, locate, preflight, under
 from imaging_source.schema import DESCRIPTION
+from imaging_source.syntaxes import DEFLATED, MADE
+from imaging_source.variants import NoVariant, Variants
 from soap.asgi import Headers
 from storage.blobs import BlobStore
 from storage.database import Database
 
 _PIXEL_PATHS = frozenset({"7FE00010", "7FE00008", "7FE00009"})
+
+ZIP = "application/zip"
 
 # More than the largest objects have.
 _MOST_FRAMES = 10_000
@@ -47,9 +56,12 @@ Where = tuple[dict[str, list[Range]], tuple[Frame, ...]]
 class Retriever:
     """Finds and hands over what is stored; safe for many threads."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, variants: Variants | None = None
+    ) -> None:
         self._database = database
         self._blobs = blobs
+        self._variants = variants
 
     def retrieve(self, asked: Retrieval, request: Request) -> Answer:
         """The answer to a retrieval that is not of metadata. Raises Refusal and StorageError."""
@@ -71,7 +83,8 @@ class Retriever:
             raise Refusal(HTTPStatus.NOT_FOUND, "nothing of this UID is here")
         return rows
 
-    def _located(self, scope: Scope) -> Preflight:
+    def located(self, scope: Scope) -> Preflight:
+        """The files of a scope; Refusal where there are none."""
         found = preflight(self._blobs, self.rows(scope))
         if not found.parts:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the files are not available")
@@ -80,22 +93,30 @@ class Retriever:
     # -- instances
 
     def _instances(self, asked: Retrieval, request: Request) -> Answer:
-        found = self._located(asked.scope)
-        covering = [wish for wish in wishes(request.accept) if wish.covers(DICOM)]
+        found = self.located(asked.scope)
+        wanted = wishes(request.accept)
+        if wanted[:1] and wanted[0].media == ZIP:
+            return zipped(found)
+        covering = [wish for wish in wanted if wish.covers(DICOM)]
         if not covering:
-            raise not_acceptable(f"instances are {DICOM}")
-        pieces = [
-            _instance_piece(part, request.root)
-            for part in found.parts
-            if any(_takes(wish, part.row["transfer_syntax_uid"]) for wish in covering)
-        ]
+            raise not_acceptable(f"instances are {DICOM} or {ZIP}")
+        taken = self._in_syntax(found.parts, covering)
+        pieces = [_instance_piece(part, request.root) for part in taken if part is not None]
         if not pieces:
-            raise not_acceptable("not stored in a transfer syntax that is asked for")
+            raise not_acceptable("not to be had in a transfer syntax that is asked for")
         if asked.scope.instance is not None and _wants_single(covering[0], DICOM):
             return single(request, pieces[0])
         if all(_wants_single(wish, DICOM) for wish in covering):
             raise not_acceptable("a study or a series is multipart/related")
         return _with_absent(pieces, DICOM, len(found.parts) + len(found.missing))
+
+    def _in_syntax(self, parts: Sequence[Part], covering: Sequence[Wish]) -> list[Part | None]:
+        """The parts as the client takes them; None for one that cannot be had so."""
+        found = [part if _taken(part, covering) else None for part in parts]
+        if self._variants is None or all(found):
+            return found
+        wanted = {wish.syntax for wish in covering if wish.syntax}
+        return self._variants.each(parts, wanted)
 
     # -- bulk data
 
@@ -151,7 +172,45 @@ class Retriever:
             raise Refusal(HTTPStatus.NOT_FOUND, f"the instance has {len(frames)} frames")
         syntax, root = part.row["transfer_syntax_uid"], request.root
         pieces = [_frame_piece(part, number, frames[number - 1], root) for number in numbers]
-        return _chosen(request, pieces, syntax)
+        try:
+            return _chosen(request, pieces, syntax)
+        except Refusal as refusal:
+            return self._transcoded_frames(part, numbers, request, refusal)
+
+    def _transcoded_frames(
+        self, part: Part, numbers: list[int], request: Request, refusal: Refusal
+    ) -> Answer:
+        """Frames of the instance in a syntax asked for, else the refusal they had as stored."""
+        for wish in wishes(request.accept) if self._variants is not None else ():
+            made = [one for one in MADE if wish.syntax in (None, one)]
+            wanted = {one for one in made if wish.covers(frame_media(one))} - {DEFLATED}
+            with suppress(NoVariant):
+                assert self._variants is not None
+                other = self._variants.part(part, wanted)
+                frames = describe(other.content.path, other.row["transfer_syntax_uid"], {}).frames
+                pieces = [
+                    _frame_piece(other, number, frames[number - 1], request.root)
+                    for number in numbers
+                ]
+                return _chosen(request, pieces, other.row["transfer_syntax_uid"])
+        raise refusal
+
+
+def zipped(found: Preflight) -> Answer:
+    """All instances in a ZIP: a folder for each series, in its order."""
+    entries: list[Entry] = []
+    series: dict[str, int] = {}
+    for part in found.parts:
+        number = series.setdefault(part.row["series_instance_uid"], len(series) + 1)
+        name = f"SE{number:06}/IM{len(entries) + 1:06}.dcm"
+        entries.append(Entry(name, part.content, part.content.size, part.row["received_at"]))
+    answer = Answer(HTTPStatus.OK, ZIP, stream=archive(entries), length=length(entries))
+    answer.headers.append((b"content-disposition", b'attachment; filename="study.zip"'))
+    return answer
+
+
+def _taken(part: Part, covering: Sequence[Wish]) -> bool:
+    return any(_takes(wish, part.row["transfer_syntax_uid"]) for wish in covering)
 
 
 def _takes(wish: Wish, syntax: str) -> bool:
@@ -208,7 +267,7 @@ def _with_absent(pieces: Sequence[Piece], media: str, count: int) -> Answer:
     return answer
 
 
-def _scope(row: RowMapping) -> Scope:
+def _scope(row: RowMapping | dict[str, Any]) -> Scope:
     return Scope(row["study_instance_uid"], row["series_instance_uid"], row["sop_instance_uid"])
 
 

@@ -24,7 +24,9 @@ from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
 from imaging_source.dicomweb.application import QIDO, ROOT, WADO, DicomWeb
 from imaging_source.dicomweb.qido import Paging
+from imaging_source.dicomweb.wado_uri import URI, URI_ROOT, WadoUri
 from imaging_source.retrieve import ImagingSource
+from imaging_source.variants import Variants
 from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
@@ -36,7 +38,7 @@ from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.on_demand import on_demand
-from node.wiring.pictures import open_variants
+from node.wiring.pictures import open_variants, stow
 from node.wiring.subscriptions import open_broker
 from registry import Registry
 from registry.patients import Patients
@@ -249,22 +251,30 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
         Operation(RAD_69, _answering(RAD_69, source.retrieve)),
     )
     if section.dicomweb.enabled:
-        rooms.mounts[ROOT] = _dicomweb(doors, database)
+        rooms.mounts |= _dicomweb(doors, database, variants)
     rooms.checks["imaging_source"] = _readable(database)
 
 
-def _dicomweb(doors: _Doors, database: Database) -> DicomWeb:
-    section = doors.settings.imaging_source
+def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str, Application]:
+    settings, section = doors.settings, doors.settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
-    return DicomWeb(
-        database,
-        section.files,
-        doors.pool,
-        public_url=doors.settings.node.public_url,
-        paging=Paging(section.dicomweb.query_limit, section.dicomweb.query_most),
-        most_in_flight=doors.settings.limits.queue,
-        observe=metrics.observing({number: number for number in (QIDO, WADO)}),
-    )
+    shared: dict[str, Any] = {
+        "public_url": settings.node.public_url,
+        "most_in_flight": settings.limits.queue,
+        "observe": metrics.observing({number: number for number in (QIDO, WADO, URI)}),
+    }
+    return {
+        ROOT: DicomWeb(
+            database,
+            section.files,
+            doors.pool,
+            paging=Paging(section.dicomweb.query_limit, section.dicomweb.query_most),
+            variants=variants,
+            stow=stow(settings, doors.pool) if section.dicomweb.store else None,
+            **shared,
+        ),
+        URI_ROOT: WadoUri(database, section.files, doors.pool, variants, **shared),
+    }
 
 
 def _answering(

@@ -16,10 +16,12 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
 from imaging_source import syntaxes
+from imaging_source.parts import Part
 from imaging_source.pixels import Image, Pixels, UnreadablePixels
 from imaging_source.transcoding import transcode
 from imaging_source.variants import NoVariant, Variants
 from imaging_source.workers import Workers, WorkFailed
+from storage.blobs import FileContent
 
 EXPLICIT = syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
 PICTURES = [one for one in syntaxes.MADE if one != syntaxes.DEFLATED]
@@ -223,6 +225,12 @@ def test_a_worker_that_dies_is_followed_by_another(workers: Workers, tmp_path: P
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def stored(path: Path, address: str) -> Part:
+    """A part as the pre-flight of any door makes it."""
+    row = {"sha256": address, "transfer_syntax_uid": EXPLICIT}
+    return Part(row, FileContent(path, path.stat().st_size))
+
+
 def test_a_variant_is_made_once_and_the_oldest_goes_when_room_is_needed(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +240,7 @@ def test_a_variant_is_made_once_and_the_oldest_goes_when_room_is_needed(
 
     def made(address: str) -> Path:
         wanted = {syntaxes.IMPLICIT_VR_LITTLE_ENDIAN}
-        return variants.variant(tmp_path / "stored", address, EXPLICIT, wanted).content.path
+        return variants.part(stored(tmp_path / "stored", address), wanted).content.path
 
     first = made("a" * 64)
     inode = first.stat().st_ino
@@ -249,9 +257,9 @@ def test_what_is_in_use_is_not_removed_for_something_new(workers: Workers, tmp_p
     image(np.zeros((1, 64, 64, 1)), 8).save_as(tmp_path / "stored", enforce_file_format=True)
     variants = Variants(tmp_path / "cache", workers, limit=5000)
     wanted = {syntaxes.IMPLICIT_VR_LITTLE_ENDIAN}
-    variants.variant(tmp_path / "stored", "a" * 64, EXPLICIT, wanted)
+    variants.part(stored(tmp_path / "stored", "a" * 64), wanted)
 
     with pytest.raises(NoVariant):
-        variants.variant(tmp_path / "stored", "b" * 64, EXPLICIT, wanted)
+        variants.part(stored(tmp_path / "stored", "b" * 64), wanted)
 
     assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == ["a"]
