@@ -43,7 +43,7 @@ class Sending:
         Raises PeerGone, TimeoutError when the peer takes nothing, and what reading raises.
         """
         open_outlet = self._scope.get("extensions", {}).get(EXTENSION)
-        gone = asyncio.ensure_future(self._receive())
+        gone = asyncio.ensure_future(self._disconnected())
         try:
             if open_outlet is not None and length is not None:
                 await self._directly(open_outlet, chunks)
@@ -53,6 +53,11 @@ class Sending:
             raise PeerGone from error
         finally:
             gone.cancel()
+
+    async def _disconnected(self) -> None:
+        """Wait until the peer is gone; a request's body that nobody read is passed over."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _directly(self, open_outlet: OpenOutlet, chunks: Iterator[bytes]) -> None:
         """Let jobs in the pool write to the socket: see ``soap.outlet``."""
@@ -64,7 +69,7 @@ class Sending:
             outlet.close()
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _in_batches(self, chunks: Iterator[bytes], gone: asyncio.Future[Any]) -> None:
+    async def _in_batches(self, chunks: Iterator[bytes], gone: asyncio.Future[None]) -> None:
         """Send through the event loop, reading ahead by one batch."""
         batch = await asyncio.wrap_future(self._start(_batch, chunks))
         while batch:

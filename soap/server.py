@@ -81,7 +81,8 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Of this request, whatever is pipelined behind it; its task has not begun yet.
         cycle = cast(Any, self.cycle)
-        cycle.transport = _HeadWithBody(self.transport)
+        if cycle.scope["method"] != "HEAD":  # of which nothing follows the head
+            cycle.transport = _HeadWithBody(self.transport)
         if not self._tls:
             cycle.scope["extensions"] = {EXTENSION: partial(self.open_outlet, cycle)}
 

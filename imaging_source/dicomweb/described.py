@@ -25,5 +25,5 @@ def described(
         uids = [row["sop_instance_uid"] for row in page]
         with database.read() as connection:
             found = connection.execute(query.where(DESCRIPTION.c.sop_instance_uid.in_(uids)))
-            known: dict[str, bytes] = dict(found.tuples().all())
+            known: dict[str, bytes] = {row[0]: row[1] for row in found}
         yield [(row, known.get(row["sop_instance_uid"])) for row in page]
