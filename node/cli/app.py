@@ -14,6 +14,7 @@ from node.cli import (
     demo_verb,
     feed_verb,
     kit_verbs,
+    media_verbs,
     node_verbs,
     operation_verbs,
     summary_verb,
@@ -55,6 +56,8 @@ app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
+app.command(help=tr("Write studies to a medium with a DICOMDIR."))(media_verbs.export)
+app.command("import", help=tr("Take images of a medium in."))(media_verbs.import_)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(

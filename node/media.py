@@ -1,0 +1,104 @@
+"""Media of a node: studies out, images in, whether it serves or not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging_source import media
+from imaging_source.importing import Imported, Importer, Journal, sources
+from imaging_source.intake import Door, Intake
+from imaging_source.reconciliation import Identities, Identity, read_table
+from metadata.datatypes import CX
+from node.config import ImagingSourceSection, Settings
+from node.config_file import ConfigError, Problem
+from node.migrate import open_database, script_location
+from node.progress import Progress
+from node.supervisor import running
+from node.texts import tr
+from node.wiring.pictures import intake
+from storage.blobs import BlobStore
+
+# Below the data folder: files that could not be imported, and how far imports have come.
+QUARANTINE, JOURNALS = "quarantine", "imports"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    files: int
+    bytes: int
+
+
+def export(
+    settings: Settings, studies: Sequence[str], target: Path, progress: Progress
+) -> Exported:
+    """Write studies to ``target``, a ZIP if it is called so, else a folder.
+
+    Raises NothingToExport, ConfigError, StorageError and OSError.
+    """
+    with open_database(_source(settings), "imaging_source", read_only=True) as database:
+        files = media.entries(database, BlobStore(_files(settings)), studies)
+        write = media.write_zip if target.suffix.lower() == ".zip" else media.write_folder
+        with progress(tr("files"), len(files)) as step:
+            write(files, target, step)
+    return Exported(len(files), sum(one.size for one in files))
+
+
+def identities(settings: Settings, everyone: CX | None, table: Path | None) -> Identities:
+    """Whose imported images are. Raises ValueError naming a line of the table."""
+    if everyone is not None:
+        return Identities(everyone=Identity(everyone.id, everyone.assigning_authority.universal_id))
+    if table is not None:
+        oid = settings.affinity_domain.assigning_authority
+        return Identities(table=read_table(table, oid))
+    return Identities()
+
+
+def import_(settings: Settings, path: Path, whose: Identities, progress: Progress) -> Imported:
+    """Take in what is at ``path``. Raises TooLarge, ConfigError, StorageError and OSError."""
+    data = settings.node.data_dir
+    room = shutil.disk_usage(_files(settings).parent).free
+    with _door(settings) as door, sources(path, room) as files:
+        journal = Journal.of(path, data / JOURNALS)
+        importer = Importer(door, whose, data / QUARANTINE, journal)
+        complete = False
+        try:
+            with progress(tr("files"), len(files)) as step:
+                done = importer.run(files, step)
+            complete = not done.reasons
+        finally:
+            journal.close(complete=complete)
+    return done
+
+
+@contextmanager
+def _door(settings: Settings) -> Iterator[Door]:
+    """The index: by way of the process that writes it, or in this one while the node rests."""
+    if running(settings) is not None:
+        yield intake(settings)
+        return
+    with (
+        open_database(_source(settings), "imaging_source") as database,
+        script_location("imaging_source") as scripts,
+    ):
+        database.migrate(scripts)
+        yield Intake(database, BlobStore(_files(settings)))
+
+
+def _source(settings: Settings) -> ImagingSourceSection:
+    if not settings.imaging_source.enabled:
+        text = tr("this node is no imaging source")
+        raise ConfigError([Problem("imaging_source", "enabled", text)])
+    return settings.imaging_source
+
+
+def _files(settings: Settings) -> Path:
+    files = settings.imaging_source.files
+    assert files is not None  # filled in when the configuration was read
+    files.parent.mkdir(parents=True, exist_ok=True)
+    return files
