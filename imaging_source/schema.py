@@ -96,7 +96,7 @@ SERIES = Table(
     _text("description"),
     _text("body_part"),
 )
-Index("ix_series_study", SERIES.c.study_instance_uid)
+Index("ix_series_study", SERIES.c.study_instance_uid, SERIES.c.modality)
 Index("ix_series_modality", SERIES.c.modality, SERIES.c.series_instance_uid)
 
 # ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of

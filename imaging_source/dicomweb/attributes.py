@@ -7,7 +7,6 @@ modules of the level that is listed (PS3.3 C.7.1 to C.7.5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -111,19 +110,6 @@ REQUESTS: dict[str, ColumnElement[Any]] = {
     "00400275.00400009": SERIES_REQUEST.c.scheduled_step_id,
     "00400275.00401001": SERIES_REQUEST.c.requested_procedure_id,
 }
-
-
-def json_of(vr: str) -> Callable[[Any], dict[str, Any]]:
-    """How a column's value becomes an attribute of an answer."""
-    if vr == "PN":
-        return _name
-    return lambda value: {"vr": vr} if value in ("", None) else {"vr": vr, "Value": [value]}
-
-
-def _name(value: str) -> dict[str, Any]:
-    groups = zip(("Alphabetic", "Ideographic", "Phonetic"), value.split("="), strict=False)
-    found = {name: text for name, text in groups if text.strip()}
-    return {"vr": "PN", "Value": [found]} if found else {"vr": "PN"}
 
 
 def _tags(text: str) -> frozenset[str]:

@@ -1,18 +1,20 @@
 """How a value matches a column (PS3.4 C.2.2.2): single values, wildcards, ranges, lists of UIDs.
 
-Wildcards are GLOB on SQLite and LIKE on PostgreSQL: both compare case and let an index serve what
-is known by its beginning.
+A value becomes an operator and parameters; the operator alone shapes the statement, which is
+therefore made once for all values. Wildcards are GLOB on SQLite and LIKE on PostgreSQL: both
+compare case and let an index serve what is known by its beginning.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, bindparam
 
-from imaging_source.dicomweb.attributes import Attribute, Match
+from imaging_source.dicomweb.attributes import BY_TAG, Match
 from imaging_source.dicomweb.query import uids_of
 from imaging_source.names import folded
 
@@ -20,42 +22,66 @@ from imaging_source.names import folded
 _LAST_MOMENT = "235959.999999"
 
 
-class Matcher:
-    """Conditions for one engine (``sqlite`` or ``postgresql``)."""
+class Operator(Enum):
+    """How a column and parameters are compared."""
 
-    def __init__(self, backend: str) -> None:
-        self._wildcard = _glob if backend == "sqlite" else _like
-
-    def condition(self, attribute: Attribute, value: str) -> ColumnElement[bool]:
-        """Whether an attribute matches a value that ``query`` has accepted."""
-        searched = attribute.column if attribute.searched is None else attribute.searched
-        match attribute.match:
-            case Match.NAME:
-                return self.text(searched, _folded_pattern(value))
-            case Match.UID:
-                return searched.in_(uids_of(value))
-            case Match.NUMBER:
-                return searched == int(value)
-            case Match.DATE:
-                return _between(searched, value, _date, _date)
-            case Match.TIME:
-                return _between(searched, value, _time, _end_of_time)
-        return self.text(searched, value.strip())
-
-    def text(self, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-        """A single value or one with wildcards."""
-        if "*" in value or "?" in value:
-            return self._wildcard(column, value)
-        return column == value
+    EQUAL = auto()
+    GLOB = auto()
+    LIKE = auto()
+    ONE_OF = auto()
+    BETWEEN = auto()
+    FROM = auto()
+    UNTIL = auto()
 
 
-def _glob(column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
-    return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+Comparison = tuple[Operator, dict[str, Any]]
 
 
-def _like(column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
-    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
-    return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
+def comparison(path: str, value: str, backend: str) -> Comparison:
+    """The operator for a value that ``query`` has accepted, and its parameters by name."""
+    attribute = BY_TAG.get(path)
+    match attribute.match if attribute else Match.TEXT:
+        case Match.NAME:
+            return _text(path, _folded_pattern(value), backend)
+        case Match.UID:
+            return Operator.ONE_OF, {path: uids_of(value)}
+        case Match.NUMBER:
+            return Operator.EQUAL, {path: int(value)}
+        case Match.DATE:
+            return _between(path, value, _date, _date)
+        case Match.TIME:
+            return _between(path, value, _time, _end_of_time)
+    return _text(path, value.strip(), backend)
+
+
+def condition(column: ColumnElement[Any], operator: Operator, path: str) -> ColumnElement[bool]:
+    """The comparison in SQL; what is not known is in no range."""
+    value: ColumnElement[Any] = bindparam(path)
+    match operator:
+        case Operator.EQUAL:
+            return column == value
+        case Operator.GLOB:
+            return column.op("GLOB", is_comparison=True)(value)
+        case Operator.LIKE:
+            return column.like(value, escape="\\")
+        case Operator.ONE_OF:
+            return column.in_(bindparam(path, expanding=True))
+        case Operator.BETWEEN:
+            return (column >= value) & (column <= bindparam(f"{path}-end"))
+        case Operator.FROM:
+            return column >= value
+        case Operator.UNTIL:
+            return (column > "") & (column <= bindparam(f"{path}-end"))
+
+
+def _text(path: str, value: str, backend: str) -> Comparison:
+    """A single value or one with wildcards."""
+    if "*" not in value and "?" not in value:
+        return Operator.EQUAL, {path: value}
+    if backend == "sqlite":
+        return Operator.GLOB, {path: value.replace("[", "[[]")}
+    escaped = re.sub(r"([\\%_])", r"\\\1", value)
+    return Operator.LIKE, {path: escaped.replace("*", "%").replace("?", "_")}
 
 
 def _folded_pattern(value: str) -> str:
@@ -73,21 +99,15 @@ def _inner(part: str) -> str:
 
 
 def _between(
-    column: ColumnElement[Any],
-    value: str,
-    low_end: Callable[[str], str],
-    high_end: Callable[[str], str],
-) -> ColumnElement[bool]:
-    """A range with both ends in it, open where an end is empty; or one value as its own range.
-
-    What is not known is in no range.
-    """
+    path: str, value: str, low_end: Callable[[str], str], high_end: Callable[[str], str]
+) -> Comparison:
+    """A range with both ends in it, open where an end is empty; or one value as its own range."""
     low, dash, high = (part.strip() for part in value.partition("-"))
     high = high if dash else low
-    conditions = [column >= low_end(low) if low else column > ""]
-    if high:
-        conditions.append(column <= high_end(high))
-    return and_(*conditions)
+    if not high:
+        return Operator.FROM, {path: low_end(low)}
+    end = {f"{path}-end": high_end(high)}
+    return (Operator.BETWEEN, {path: low_end(low), **end}) if low else (Operator.UNTIL, end)
 
 
 def _date(text: str) -> str:

@@ -16,6 +16,7 @@ _INDEXES = (
     ("ix_study_patient", "study", ["patient_id"]),
     ("ix_study_accession", "study", ["accession_number"]),
     ("ix_study_study_id", "study", ["study_id"]),
+    ("ix_series_study", "series", ["study_instance_uid", "modality"]),
     ("ix_series_modality", "series", ["modality", "series_instance_uid"]),
     ("ix_instance_study", "instance", ["study_instance_uid", "series_instance_uid", "rejection"]),
     ("ix_study_name_patient", "study_name", ["patient_name"]),
@@ -60,6 +61,7 @@ def upgrade() -> None:
         sa.Column("requested_procedure_id", sa.Text, nullable=False),
     )
     op.drop_index("ix_instance_study", "instance")
+    op.drop_index("ix_series_study", "series")
     for name, table, columns in _INDEXES:
         op.create_index(name, table, columns)
     _fold_names(op.get_bind())
