@@ -35,10 +35,15 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_51 import ITI_51
+from transactions.query_catalogue import MULTI_PATIENT_QUERIES
 from transactions.registry_response import RegistryResponse
 from transactions.stored_query import get_documents
+from transactions.transaction import Transaction
 
 T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Session:
@@ -211,7 +216,7 @@ class Bench:
         request = submission
         if isinstance(request, Submission):
             request = SubmitObjectsRequest.of(request)
-        return self.wire.call(self.targets.endpoint("registry"), ITI_42, request)
+        return self.ask(ITI_42, request)
 
     def registered(self, submission: Submission) -> Submission:
         """The submission, once the registry has accepted it."""
@@ -225,8 +230,12 @@ class Bench:
         return entry
 
     def query(self, request: AdhocQueryRequest) -> Answer[AdhocQueryResponse]:
-        """ITI-18."""
-        return self.wire.call(self.targets.endpoint("registry"), ITI_18, request)
+        """ITI-18, or ITI-51 for the queries it has of its own."""
+        return self.ask(ITI_51 if request.query_id in MULTI_PATIENT_QUERIES else ITI_18, request)
+
+    def ask(self, exchange: Transaction[Request, Response], request: Request) -> Answer[Response]:
+        """Any transaction with the registry."""
+        return self.wire.call(self.targets.endpoint("registry"), exchange, request)
 
     def found(
         self, request: AdhocQueryRequest, *expected: str, labels: Mapping[str, str] | None = None

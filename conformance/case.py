@@ -30,6 +30,7 @@ class Actor(Enum):
     REPOSITORY = Text("Document Repository", "Entrepôt de documents")
     REGISTRY_SUBMIT = Text("Document Registry: submissions", "Registre : soumissions")
     REGISTRY_QUERY = Text("Document Registry: queries", "Registre : requêtes")
+    REGISTRY_ADMINISTRATION = Text("Document Registry: administration", "Registre : administration")
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     WEB_SERVICES = Text("Web services", "Services web")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
@@ -46,6 +47,13 @@ NEEDS = {
     "patients": Text(
         "--mllp HOST:PORT, or known patients (--patient ID, three times)",
         "--mllp HÔTE:PORT, ou des patients connus (--patient ID, trois fois)",
+    ),
+    "multi_patient": Text(
+        "ITI-51 at the registry (--multi-patient)", "ITI-51 au registre (--multi-patient)"
+    ),
+    "administration": Text(
+        "ITI-57, ITI-62 and ITI-92 at the registry, ITI-86 at the repository (--administration)",
+        "ITI-57, ITI-62 et ITI-92 au registre, ITI-86 à l'entrepôt (--administration)",
     ),
     "namespace": Text(
         "the namespace of the assigning authority (--namespace NAME)",

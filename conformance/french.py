@@ -15,6 +15,7 @@ PHRASES = {
     "CE for a merge with itself": "CE pour une fusion avec soi-même",
     "a later time": "une heure plus tardive",
     "both entries": "les deux fiches",
+    "both patients' documents": "les documents des deux patients",
     "both statuses": "les deux statuts",
     "bytes retrieved during ITI-42": "les octets récupérés pendant ITI-42",
     "complete objects": "des objets complets",

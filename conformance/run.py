@@ -17,6 +17,7 @@ from pathlib import Path
 from conformance.bench import Bench, Session
 from conformance.case import NEEDS, Case, select
 from conformance.cases import (
+    every_query,
     identity_v3,
     imaging,
     mllp_framing,
@@ -44,6 +45,7 @@ _MODULES = (
     registry_submit,
     registry_links,
     registry_query,
+    every_query,
     query_faults,
     repository,
     simulated,

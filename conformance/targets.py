@@ -64,6 +64,7 @@ class Targets:
     ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
     where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
     ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
+    ``multi_patient`` and ``administration`` tell which optional transactions are offered.
     ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
     ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
@@ -75,6 +76,8 @@ class Targets:
     imaging: str | None = None
     mllp: str | None = None
     identity_v3: str | None = None
+    multi_patient: bool = False
+    administration: bool = False
     assigning_authority: str = DEFAULT_AUTHORITY
     namespace: str | None = None
     patients: tuple[str, ...] = ()
@@ -94,7 +97,7 @@ class Targets:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""
         if need == "patients":
             return self.mllp is not None or len(self.patients) >= PATIENTS_NEEDED
-        return getattr(self, need) is not None
+        return getattr(self, need) not in (None, False)
 
     def endpoint(self, name: str) -> str:
         """The URL of an endpoint that the case has asked for among its needs."""

@@ -41,8 +41,13 @@ from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
+from transactions.iti_51 import ITI_51
+from transactions.iti_57 import ITI_57
+from transactions.iti_62 import ITI_62
+from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
+from transactions.transaction import Transaction
 
 AUTHORITY = "1.2.250.1.213.1.4.10"
 NAMESPACE = "KIT"
@@ -97,6 +102,10 @@ def store(intake: Intake) -> Study:
     return Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
 
 
+def _doing(exchange: Transaction[Any, Any], perform: Callable[[Any], Any]) -> Operation[Any, Any]:
+    return Operation(exchange, lambda request, context: perform(request))
+
+
 class System:
     """The actors, in process, behind their real doors."""
 
@@ -116,8 +125,12 @@ class System:
         apps = {
             "/registry": self._endpoint(
                 "DocumentRegistry",
-                Operation(ITI_18, lambda request, context: self.registry.query(request)),
-                Operation(ITI_42, lambda request, context: self.registry.register(request)),
+                _doing(ITI_18, self.registry.query),
+                _doing(ITI_51, self.registry.query_patients),
+                _doing(ITI_42, self.registry.register),
+                _doing(ITI_57, self.registry.update),
+                _doing(ITI_62, self.registry.remove),
+                _doing(ITI_92, self.registry.restricted_update),
             ),
             "/repository": self._repository("repository", self.registry.register),
             "/simulated": self._repository("simulated", self._to_simulator()),
@@ -143,8 +156,8 @@ class System:
         repository = Repository(database, self._blobs, new_oid(), register)
         return self._endpoint(
             "DocumentRepository",
-            Operation(ITI_41, lambda request, context: repository.provide_and_register(request)),
-            Operation(ITI_43, lambda request, context: repository.retrieve(request)),
+            _doing(ITI_41, repository.provide_and_register),
+            _doing(ITI_43, repository.retrieve),
         )
 
     def _to_simulator(self) -> Callable[[SubmitObjectsRequest], RegistryResponse]:
@@ -167,7 +180,7 @@ class System:
         source = ImagingSource(database, self._folder / "images", self.imaging_id)
         return self._endpoint(
             "ImagingDocumentSource",
-            Operation(RAD_69, lambda request, context: source.retrieve(request)),
+            _doing(RAD_69, source.retrieve),
         )
 
     def _identity_v3(self) -> Endpoint:
@@ -187,6 +200,8 @@ class System:
             "imaging": f"{self.url}/imaging",
             "mllp": f"127.0.0.1:{self.mllp}",
             "identity_v3": f"{self.url}/identity",
+            "multi_patient": True,
+            "administration": True,
             "namespace": NAMESPACE,
             "study": self.study,
             "crash": "true",

@@ -108,6 +108,8 @@ def wrong_session(run_mllp: RunMllp) -> Iterator[Callable[[Reply, str], Session]
                 identity_v3=url,
                 repository_facing_simulator=url,
                 mllp=f"127.0.0.1:{port}",
+                multi_patient=True,
+                administration=True,
                 namespace="KIT",
                 repository_unique_id="1.2.3",
                 imaging_unique_id="1.2.4",
