@@ -22,7 +22,7 @@ from conformance.text import Text
 from conformance.wire import Wire
 from hl7.client import MllpClient, MllpError
 from hl7.errors import InvalidMessage
-from hl7.message import FieldValue, Message, build
+from hl7.message import FieldValue, Message, Repetition, build
 from metadata.datatypes import CX
 from metadata.model import Association, DocumentEntry, Folder, Submission
 from soap.message import Content, InMemory
@@ -121,11 +121,18 @@ class Bench:
             "A40", self._pid(survivor), fields, [["MRG", self._identifier(subsumed)]]
         )
 
+    def link_change(self, new: str, previous: str, local: CX, **fields: FieldValue) -> bytes:
+        """An ADT^A43 message: ``local`` goes from one patient to another; ``fields`` as above."""
+        foreign = (local.id, "", "", ("", local.assigning_authority.universal_id, "ISO"))
+        pid = self._pid(new)
+        pid[3] = [self._identifier(new), foreign]
+        return self._message("A43", pid, fields, [["MRG", self._identifier(previous)]])
+
     def _pid(self, identifier: str) -> list[FieldValue]:
         name = ("TEST", "CONFORMANCE")
         return ["PID", "1", "", self._identifier(identifier), "", name, "", "19800101", "F"]
 
-    def _identifier(self, identifier: str) -> FieldValue:
+    def _identifier(self, identifier: str) -> Repetition:
         return (identifier, "", "", ("", self.targets.assigning_authority, "ISO"))
 
     def _message(
@@ -135,7 +142,7 @@ class Bench:
         fields: Mapping[str, FieldValue],
         more: list[list[FieldValue]],
     ) -> bytes:
-        structure = "ADT_A39" if event == "A40" else "ADT_A01"
+        structure = {"A40": "ADT_A39", "A43": "ADT_A43"}.get(event, "ADT_A01")
         time_stamp = now().strftime("%Y%m%d%H%M%S")
         header: list[FieldValue] = [
             *("MSH", "KIT", "KOSMOS", "SUT", "SUT", time_stamp, ""),

@@ -48,6 +48,10 @@ NEEDS = {
         "--mllp HOST:PORT, or known patients (--patient ID, three times)",
         "--mllp HÔTE:PORT, ou des patients connus (--patient ID, trois fois)",
     ),
+    "link_change": Text(
+        "the XAD-PID link change (ITI-64) at the feed (--link-change)",
+        "le changement de lien XAD-PID (ITI-64) au flux (--link-change)",
+    ),
     "multi_patient": Text(
         "ITI-51 at the registry (--multi-patient)", "ITI-51 au registre (--multi-patient)"
     ),

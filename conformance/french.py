@@ -11,6 +11,11 @@ from conformance.text import Language
 PHRASES = {
     "Action, mustUnderstand, RelatesTo": "Action, mustUnderstand, RelatesTo",
     "CA for both additions": "CA pour les deux ajouts",
+    "CA for the revision": "CA pour la révision",
+    "CE for a wrong message": "CE pour un message erroné",
+    "the id of the request": "l'identifiant de la requête",
+    "the document moved": "le document déplacé",
+    "the other document": "l'autre document",
     "CA for the merge": "CA pour la fusion",
     "CE for a merge with itself": "CE pour une fusion avec soi-même",
     "a later time": "une heure plus tardive",
@@ -38,6 +43,10 @@ PHRASES = {
     "one DICOM object": "un objet DICOM",
     "one Success": "un seul Success",
     "one empty RegistryObjectList": "une RegistryObjectList vide",
+    "patientId and sourcePatientId of what moved": (
+        "patientId et sourcePatientId de ce qui a bougé"
+    ),
+    "patientId of the document": "le patientId du document",
     "patientId of all": "le patientId de tous",
     "patientId of both": "le patientId des deux",
     "repositoryUniqueId replaced": "repositoryUniqueId remplacé",

@@ -64,7 +64,7 @@ class Targets:
     ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
     where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
     ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
-    ``multi_patient`` and ``administration`` tell which optional transactions are offered.
+    ``link_change``, ``multi_patient`` and ``administration`` tell which options are offered.
     ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
     ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
@@ -76,6 +76,7 @@ class Targets:
     imaging: str | None = None
     mllp: str | None = None
     identity_v3: str | None = None
+    link_change: bool = False
     multi_patient: bool = False
     administration: bool = False
     assigning_authority: str = DEFAULT_AUTHORITY

@@ -200,6 +200,7 @@ class System:
             "imaging": f"{self.url}/imaging",
             "mllp": f"127.0.0.1:{self.mllp}",
             "identity_v3": f"{self.url}/identity",
+            "link_change": True,
             "multi_patient": True,
             "administration": True,
             "namespace": NAMESPACE,
