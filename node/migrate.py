@@ -15,6 +15,7 @@ from node.config import ImagingSourceSection, RegistrySection, RepositorySection
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
 from storage.database import Database
+from storage.safety import Unsafe, unsafe_settings
 
 Actor = RegistrySection | RepositorySection | ImagingSourceSection
 
@@ -45,12 +46,43 @@ def migrate(settings: Settings) -> list[str]:
 def open_database(section: Actor, name: str, *, read_only: bool = False) -> Database:
     """The database of an actor; its folder is made where it is a file.
 
-    Raises ConfigError for a URL that is none, StorageError for a database that cannot be had.
+    Raises ConfigError for a URL that is none and for a database whose settings could lose what
+    was acknowledged, StorageError for a database that cannot be had.
     """
     url = database_url(section, name)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return Database.open(url, read_only=read_only)
+    database = Database.open(url, read_only=read_only)
+    try:
+        refuse_unsafe(database, name)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def refuse_unsafe(database: Database, name: str) -> None:
+    """Raise ConfigError naming every unsafe setting of the database, and its remedy."""
+    with database.read() as connection:
+        found = unsafe_settings(connection)
+    if found:
+        raise ConfigError([Problem(f"{name}.database", one.setting, _remedy(one)) for one in found])
+
+
+def _remedy(unsafe: Unsafe) -> str:
+    if unsafe.setting == "server_version":
+        return tr(
+            "PostgreSQL {value} is too old: {needed} or newer",
+            value=unsafe.value,
+            needed=unsafe.needed,
+        )
+    return tr(
+        "is {value}, so that a power cut loses what was acknowledged; "
+        "ALTER SYSTEM SET {setting} = {needed}, then pg_reload_conf()",
+        value=unsafe.value,
+        setting=unsafe.setting,
+        needed=unsafe.needed,
+    )
 
 
 def database_url(section: Actor, name: str) -> URL:

@@ -16,7 +16,8 @@ from itertools import islice
 import structlog
 
 from repository.documents import Document, Documents, Unconfirmed
-from storage.blobs import BlobStore
+from repository.removal import delete_bytes
+from storage.blobs import Blobs
 from storage.errors import BlobCorrupt, BlobMissing
 from transactions.registry_response import RegistryUnavailable
 
@@ -60,7 +61,7 @@ class Reconciliation:
 
 def reconcile(
     documents: Documents,
-    blobs: BlobStore,
+    blobs: Blobs,
     knows: Knows,
     *,
     grace_seconds: float = GRACE_SECONDS,
@@ -82,7 +83,10 @@ def reconcile(
         if sweep:
             report.swept += blobs.delete_if_older(address, grace_seconds)
     for document in documents.all():
-        _inspect(documents, blobs, document, scrub, report)
+        if document.removed:
+            delete_bytes(documents, blobs, document.unique_id)
+        else:
+            _inspect(documents, blobs, document, scrub, report)
     if report.alarm:
         _log.error(
             "repository.bytes_lost", missing=len(report.missing), damaged=len(report.damaged)
@@ -106,7 +110,7 @@ def _settle(
         report.removed.append(document.unique_id)
 
 
-def _unreferenced(documents: Documents, blobs: BlobStore, age: float) -> Iterator[str]:
+def _unreferenced(documents: Documents, blobs: Blobs, age: float) -> Iterator[str]:
     """Addresses of blobs at least ``age`` seconds old that no row names."""
     limit = time.time() - age
     old = (blob.sha256 for blob in blobs.inventory() if blob.kept_at <= limit)
@@ -116,17 +120,18 @@ def _unreferenced(documents: Documents, blobs: BlobStore, age: float) -> Iterato
 
 
 def _inspect(
-    documents: Documents, blobs: BlobStore, document: Document, scrub: bool, report: Reconciliation
+    documents: Documents, blobs: Blobs, document: Document, scrub: bool, report: Reconciliation
 ) -> None:
     try:
         blob = blobs.open(document.sha256)
         if blob.size != document.size:
             raise BlobCorrupt(document.sha256)
         if scrub:
-            blob.verified()
+            for _ in blob.chunks():
+                pass
     except BlobMissing:
         # Unless the row went, too, while we looked: a refused submission takes its own away.
-        if document.unique_id in documents.find([document.unique_id]):
+        if documents.here(document.unique_id):
             report.missing.append(document.unique_id)
     except BlobCorrupt:
         report.damaged.append(document.unique_id)
