@@ -25,15 +25,18 @@ Stimulus = Callable[["Bench"], Iterator["Seen"]]
 
 
 class Actor(Enum):
-    """Whose behaviour a case judges."""
+    """Whose behaviour a case judges; reports keep this order."""
 
-    REPOSITORY = Text("Document Repository", "Entrepôt de documents")
     REGISTRY_SUBMIT = Text("Document Registry: submissions", "Registre : soumissions")
     REGISTRY_QUERY = Text("Document Registry: queries", "Registre : requêtes")
     REGISTRY_ADMINISTRATION = Text("Document Registry: administration", "Registre : administration")
+    REPOSITORY = Text("Document Repository", "Entrepôt de documents")
+    REPOSITORY_ADMINISTRATION = Text(
+        "Document Repository: administration", "Entrepôt : administration"
+    )
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
-    WEB_SERVICES = Text("Web services", "Services web")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+    WEB_SERVICES = Text("Web services", "Services web")
 
 
 NEEDS = {
@@ -54,6 +57,14 @@ NEEDS = {
     ),
     "multi_patient": Text(
         "ITI-51 at the registry (--multi-patient)", "ITI-51 au registre (--multi-patient)"
+    ),
+    "on_demand": Text(
+        "On-Demand entries, ITI-61, at the registry (--on-demand)",
+        "les fiches On-Demand, ITI-61, au registre (--on-demand)",
+    ),
+    "on_demand_type": Text(
+        "documents the repository assembles when asked (--on-demand-type CODE^^SCHEME)",
+        "des documents que l'entrepôt assemble à la demande (--on-demand-type CODE^^NOMENCLATURE)",
     ),
     "administration": Text(
         "ITI-57, ITI-62 and ITI-92 at the registry, ITI-86 at the repository (--administration)",
@@ -99,7 +110,7 @@ class Case:
 
 
 class Cases:
-    """The cases of one module, in order; ``needs`` apply to all of them."""
+    """The cases of one actor in a module, in order; ``needs`` apply to all of them."""
 
     def __init__(self, actor: Actor, needs: str = "") -> None:
         self._actor = actor

@@ -88,7 +88,7 @@ class Refusal:
         matching = [error for error in _severe(answer) if error.code in self.codes]
         _check(self, seen, any(self._explains(error, answer) for error in matching))
         handed_over = _handed_over(answer)
-        _check(self, seen, bool(handed_over) == (self.status == PARTIAL_SUCCESS))
+        _check(self, seen, handed_over in (None, self.status == PARTIAL_SUCCESS))
 
     def _explains(self, error: RegistryError, answer: Answer[object]) -> bool:
         context = error.context.lower()
@@ -261,7 +261,8 @@ def _severe(answer: Answer[object]) -> list[RegistryError]:
     return [error for error in answer.errors if error.severity != WARNING]
 
 
-def _handed_over(answer: Answer[object]) -> int:
-    """How many objects or documents came with the answer."""
-    response = answer.response
-    return len(getattr(response, "fragments", ())) + len(getattr(response, "documents", ()))
+def _handed_over(answer: Answer[object]) -> bool | None:
+    """Whether objects or documents came with the answer; None where none ever do."""
+    carried = [getattr(answer.response, name, None) for name in ("fragments", "documents")]
+    found = [some for some in carried if some is not None]
+    return any(found) if found else None

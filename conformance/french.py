@@ -89,6 +89,16 @@ PHRASES = {
     "the new status": "le nouveau statut",
     "the old status": "l'ancien statut",
     "with the new patient alone": "chez le nouveau patient seul",
+    "Approved still": "toujours Approved",
+    "On-Demand ones alone": "seulement les On-Demand",
+    "Stable ones alone": "seulement les Stable",
+    "one NewDocumentUniqueId, another than asked for": (
+        "un NewDocumentUniqueId, autre que celui demandé"
+    ),
+    "one Stable snapshot of the entry": "un instantané Stable de la fiche",
+    "the action in the Content-Type": "l'action dans le Content-Type",
+    "the same bytes under the same uniqueId": "les mêmes octets sous le même uniqueId",
+    "type, and no creationTime, hash, size": "le type, et ni creationTime, ni hash, ni size",
     "exactly": "exactement",
     "in MTOM": "en MTOM",
     "naming": "en nommant",

@@ -12,10 +12,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 from conformance.bench import Bench, Session
-from conformance.case import NEEDS, Case, select
+from conformance.case import NEEDS, Actor, Case, select
 from conformance.cases import (
     every_query,
     identity_v3,
@@ -23,6 +24,7 @@ from conformance.cases import (
     link_change,
     metadata_levels,
     mllp_framing,
+    on_demand,
     patient_feed,
     query_faults,
     registry_links,
@@ -31,6 +33,7 @@ from conformance.cases import (
     registry_status,
     registry_submit,
     registry_update,
+    remove_documents,
     repository,
     restricted_update,
     simulated,
@@ -47,25 +50,29 @@ __all__ = ["all_cases", "run", "select"]
 
 log = logging.getLogger(__name__)
 
-_MODULES = (
-    registry_submit,
-    registry_links,
-    registry_query,
-    every_query,
-    query_faults,
-    registry_update,
-    registry_status,
-    registry_remove,
-    restricted_update,
-    metadata_levels,
-    repository,
-    simulated,
-    patient_feed,
-    link_change,
-    mllp_framing,
-    identity_v3,
-    web_services,
-    imaging,
+_COLLECTED = (
+    registry_submit.CASES,
+    registry_links.CASES,
+    on_demand.ENTRIES,
+    registry_query.CASES,
+    every_query.CASES,
+    query_faults.CASES,
+    metadata_levels.CASES,
+    on_demand.QUERIES,
+    registry_update.CASES,
+    registry_status.CASES,
+    registry_remove.CASES,
+    restricted_update.CASES,
+    repository.CASES,
+    simulated.CASES,
+    on_demand.ASSEMBLY,
+    remove_documents.CASES,
+    patient_feed.CASES,
+    link_change.CASES,
+    mllp_framing.CASES,
+    identity_v3.CASES,
+    web_services.CASES,
+    imaging.CASES,
 )
 
 _ENDPOINTS = (
@@ -80,7 +87,8 @@ _ENDPOINTS = (
 
 def all_cases() -> list[Case]:
     """Every case, by id within its actor."""
-    return [case for module in _MODULES for case in sorted(module.CASES, key=lambda one: one.id)]
+    actors = list(Actor)
+    return sorted(chain(*_COLLECTED), key=lambda one: (actors.index(one.actor), one.id))
 
 
 def run(

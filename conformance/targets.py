@@ -64,7 +64,8 @@ class Targets:
     ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
     where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
     ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
-    ``link_change``, ``multi_patient`` and ``administration`` tell which options are offered.
+    ``link_change``, ``multi_patient``, ``on_demand`` and ``administration`` tell which options
+    are offered; ``on_demand_type`` is a typeCode whose documents the repository assembles.
     ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
     ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
@@ -78,6 +79,8 @@ class Targets:
     identity_v3: str | None = None
     link_change: bool = False
     multi_patient: bool = False
+    on_demand: bool = False
+    on_demand_type: Code | None = None
     administration: bool = False
     assigning_authority: str = DEFAULT_AUTHORITY
     namespace: str | None = None

@@ -27,31 +27,37 @@ from imaging_source.intake import Intake
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import new_oid
+from metadata.model import DocumentEntry, Submission
 from registry.patients import Patients
 from registry.registry import Registry
+from repository.on_demand import Assembly, Source
 from repository.repository import Repository
+from repository.snapshots import Snapshots, Versions
 from soap.client import SoapClient
 from soap.endpoint import Endpoint, Operation
 from soap.faults import PeerError
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
-from transactions.iti_18 import ITI_18
+from transactions.iti_18 import ITI_18, AdhocQueryRequest
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
 from transactions.iti_57 import ITI_57
+from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62
+from transactions.iti_86 import ITI_86
 from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
+from transactions.stored_query import get_documents
 from transactions.transaction import Transaction
 
 AUTHORITY = "1.2.250.1.213.1.4.10"
 NAMESPACE = "KIT"
-HL7 = "urn:hl7-org:v3"
+ASSEMBLED = Targets().codes("typeCode")[1]
 
 
 @contextmanager
@@ -106,6 +112,16 @@ def _doing(exchange: Transaction[Any, Any], perform: Callable[[Any], Any]) -> Op
     return Operation(exchange, lambda request, context: perform(request))
 
 
+class Speaker:
+    """Assembles documents that tell what they are."""
+
+    def serves(self, entry: DocumentEntry) -> bool:
+        return entry.type_code == ASSEMBLED
+
+    def assemble(self, entry: DocumentEntry) -> Assembly:
+        return Assembly(b"news", lambda unique_id, moment: f"<kit id='{unique_id}'/>".encode())
+
+
 class System:
     """The actors, in process, behind their real doors."""
 
@@ -128,6 +144,7 @@ class System:
                 _doing(ITI_18, self.registry.query),
                 _doing(ITI_51, self.registry.query_patients),
                 _doing(ITI_42, self.registry.register),
+                _doing(ITI_61, self.registry.register_on_demand),
                 _doing(ITI_57, self.registry.update),
                 _doing(ITI_62, self.registry.remove),
                 _doing(ITI_92, self.registry.restricted_update),
@@ -153,11 +170,33 @@ class System:
         self, name: str, register: Callable[[SubmitObjectsRequest], RegistryResponse]
     ) -> Endpoint:
         database = open_database(self._stack, self._folder, name, repository_room.MIGRATIONS)
-        repository = Repository(database, self._blobs, new_oid(), register)
+        unique_id = new_oid()
+        repository = Repository(
+            database,
+            self._blobs,
+            unique_id,
+            register,
+            administration=True,
+            on_demand=self._on_demand(unique_id),
+        )
         return self._endpoint(
             "DocumentRepository",
             _doing(ITI_41, repository.provide_and_register),
             _doing(ITI_43, repository.retrieve),
+            _doing(ITI_86, repository.remove),
+        )
+
+    def _on_demand(self, unique_id: str) -> Source:
+        content_type = Targets().codes("contentTypeCode")[0]
+
+        def ask(request: AdhocQueryRequest) -> Submission:
+            return self.registry.query(request).objects()
+
+        return Source(
+            entries=lambda name: ask(get_documents(unique_id=[name])).documents,
+            providers=[Speaker()],
+            snapshots=Snapshots(self.registry.register, ask, unique_id, content_type, True),
+            versions=Versions(self.registry.update, unique_id, content_type),
         )
 
     def _to_simulator(self) -> Callable[[SubmitObjectsRequest], RegistryResponse]:
@@ -202,6 +241,8 @@ class System:
             "identity_v3": f"{self.url}/identity",
             "link_change": True,
             "multi_patient": True,
+            "on_demand": True,
+            "on_demand_type": ASSEMBLED,
             "administration": True,
             "namespace": NAMESPACE,
             "study": self.study,

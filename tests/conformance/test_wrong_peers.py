@@ -110,6 +110,8 @@ def wrong_session(run_mllp: RunMllp) -> Iterator[Callable[[Reply, str], Session]
                 mllp=f"127.0.0.1:{port}",
                 link_change=True,
                 multi_patient=True,
+                on_demand=True,
+                on_demand_type=Targets().codes("typeCode")[0],
                 administration=True,
                 namespace="KIT",
                 repository_unique_id="1.2.3",
