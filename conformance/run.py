@@ -36,6 +36,11 @@ from conformance.cases import (
     remove_documents,
     repository,
     restricted_update,
+    rules_administration,
+    rules_ebrim,
+    rules_query,
+    rules_registration,
+    rules_repository,
     simulated,
     web_services,
 )
@@ -73,6 +78,13 @@ _COLLECTED = (
     identity_v3.CASES,
     web_services.CASES,
     imaging.CASES,
+    rules_ebrim.CASES,
+    rules_registration.CASES,
+    rules_query.CASES,
+    rules_administration.CASES,
+    rules_repository.PROVIDE,
+    rules_repository.RETRIEVE,
+    rules_repository.IMAGING,
 )
 
 _ENDPOINTS = (

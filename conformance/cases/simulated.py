@@ -32,7 +32,7 @@ CRASH_SECONDS = 120
 ACCEPTED = RegistryResponse(SUCCESS)
 
 
-def _bench(bench: Bench) -> Bench:
+def facing_simulator(bench: Bench) -> Bench:
     """The bench, turned to the repository before the simulator; any patient will do."""
     url = bench.targets.repository_facing_simulator
     return bench.pointed_at(repository=url, mllp=None, patients=(bench.session.identifier(),))
@@ -46,7 +46,7 @@ def _bench(bench: Bench) -> Bench:
     expected=[Success(warning=EXTRA, mtom=True)],
 )
 def _relay_warning(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     warning = RegistryError(EXTRA, "the simulated registry dropped a slot", WARNING)
     answer = RegistryResponse(SUCCESS, (warning,))
     submission, entry = prepared(bench)
@@ -62,7 +62,7 @@ def _relay_warning(bench: Bench) -> Iterator[Seen]:
     expected=[failure("XDSRegistryNotAvailable")],
 )
 def _registry_down(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
 
@@ -75,7 +75,7 @@ def _registry_down(bench: Bench) -> Iterator[Seen]:
     expected=[Success(mtom=True), Same("bytes retrieved during ITI-42")],
 )
 def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     retrieved: list[bytes] = []
 
@@ -103,7 +103,7 @@ def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
     ],
 )
 def _crash_midway(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     documents = {entry.entry_uuid: material.TEXT}
     crash = _Crash(bench.targets.crash or "")

@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_file
 
 import registry as registry_room
 import repository as repository_room
+from conformance.material import SOURCE_ID
 from conformance.targets import Study, Targets
 from hl7.feed import answer
 from hl7.mllp import Handler, MllpServer
@@ -58,6 +59,21 @@ from transactions.transaction import Transaction
 AUTHORITY = "1.2.250.1.213.1.4.10"
 NAMESPACE = "KIT"
 ASSEMBLED = Targets().codes("typeCode")[1]
+
+
+def domain_of(*source_ids: str) -> AffinityDomain:
+    """A domain that leaves nothing open: each of its rules can be broken."""
+    codes = default_codes()
+    folders = {"2.25.99": ["A Admission", "B Follow-up"]}
+    return AffinityDomain.from_mapping(
+        {
+            **codes,
+            "assigning_authority": f"{NAMESPACE}&{AUTHORITY}&ISO",
+            "codes": {**codes["codes"], "codeList": folders},
+            "languages": ["fr-FR", "en"],
+            "source_ids": [SOURCE_ID, *source_ids],
+        }
+    )
 
 
 @contextmanager
@@ -126,9 +142,8 @@ class System:
     """The actors, in process, behind their real doors."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.domain = AffinityDomain.from_mapping(
-            {**default_codes(), "assigning_authority": f"{NAMESPACE}&{AUTHORITY}&ISO"}
-        )
+        self._repository_ids = {name: new_oid() for name in ("repository", "simulated")}
+        self.domain = domain_of(*self._repository_ids.values())
         self._stack = stack
         self._folder = folder
         self._pool = stack.enter_context(ThreadPoolExecutor(8))
@@ -170,7 +185,7 @@ class System:
         self, name: str, register: Callable[[SubmitObjectsRequest], RegistryResponse]
     ) -> Endpoint:
         database = open_database(self._stack, self._folder, name, repository_room.MIGRATIONS)
-        unique_id = new_oid()
+        unique_id = self._repository_ids[name]
         repository = Repository(
             database,
             self._blobs,
@@ -239,6 +254,7 @@ class System:
             "imaging": f"{self.url}/imaging",
             "mllp": f"127.0.0.1:{self.mllp}",
             "identity_v3": f"{self.url}/identity",
+            "domain": self.domain,
             "link_change": True,
             "multi_patient": True,
             "on_demand": True,
@@ -260,6 +276,11 @@ class System:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with ExitStack() as stack:
         yield System(tmp_path_factory.mktemp("system"), stack)
+
+
+@pytest.fixture(scope="session")
+def closed_domain() -> AffinityDomain:
+    return domain_of()
 
 
 @pytest.fixture(scope="session")
