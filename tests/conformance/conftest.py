@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -101,11 +104,11 @@ def free_port() -> int:
         return port
 
 
-def open_database(stack: ExitStack, folder: Path, name: str, migrations: Path) -> Database:
-    database = Database.open(f"sqlite:///{folder / name}.db")
-    stack.callback(database.close)
-    database.migrate(migrations)
-    return database
+def fresh_database(server: str, name: str) -> str:
+    """The URL of a new database on a PostgreSQL server."""
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return server.replace("/postgres?", f"/{name}?")
 
 
 def store(intake: Intake) -> Study:
@@ -141,14 +144,15 @@ class Speaker:
 class System:
     """The actors, in process, behind their real doors."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, server: str | None) -> None:
         self._repository_ids = {name: new_oid() for name in ("repository", "simulated")}
         self.domain = domain_of(*self._repository_ids.values())
         self._stack = stack
         self._folder = folder
+        self._server = server
         self._pool = stack.enter_context(ThreadPoolExecutor(8))
         self._blobs = BlobStore(folder / "blobs")
-        database = open_database(stack, folder, "registry", registry_room.MIGRATIONS)
+        database = self._database("registry", registry_room.MIGRATIONS)
         self.registry = Registry(database, self.domain)
         self.patients = Patients(database, self.domain)
         self.imaging_id = new_oid()
@@ -172,6 +176,17 @@ class System:
         self.url = stack.enter_context(running_server(Router(apps)))
         self.mllp = stack.enter_context(running_mllp(self._feed))
 
+    def _database(self, name: str, migrations: Path) -> Database:
+        """A database of its own: a file, or one on the PostgreSQL ``server``."""
+        if self._server is None:
+            url = f"sqlite:///{self._folder / name}.db"
+        else:
+            url = fresh_database(self._server, f"kit_{os.getpid()}_{name}")
+        database = Database.open(url)
+        self._stack.callback(database.close)
+        database.migrate(migrations)
+        return database
+
     def _endpoint(self, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         return Endpoint(
             operations,
@@ -184,7 +199,7 @@ class System:
     def _repository(
         self, name: str, register: Callable[[SubmitObjectsRequest], RegistryResponse]
     ) -> Endpoint:
-        database = open_database(self._stack, self._folder, name, repository_room.MIGRATIONS)
+        database = self._database(name, repository_room.MIGRATIONS)
         unique_id = self._repository_ids[name]
         repository = Repository(
             database,
@@ -229,7 +244,7 @@ class System:
 
     def _imaging(self) -> Endpoint:
         migrations = Path(__file__).parents[2] / "imaging_source" / "migrations"
-        database = open_database(self._stack, self._folder, "imaging", migrations)
+        database = self._database("imaging", migrations)
         self.study = store(Intake(database, BlobStore(self._folder / "images")))
         source = ImagingSource(database, self._folder / "images", self.imaging_id)
         return self._endpoint(
@@ -272,10 +287,15 @@ class System:
         return Targets(**{**given, **changes})
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """The actors, on each engine."""
+    on_server = request.param == "postgresql"
+    server: str | None = request.getfixturevalue("postgresql_url") if on_server else None
     with ExitStack() as stack:
-        yield System(tmp_path_factory.mktemp("system"), stack)
+        yield System(tmp_path_factory.mktemp("system"), stack, server)
 
 
 @pytest.fixture(scope="session")
