@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from sqlalchemy import Connection, insert
 
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
@@ -24,7 +24,7 @@ from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
-from registry.registration import Registration, prepare, updated_at
+from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rules import judge
 from registry.statement import Statement
 from registry.surroundings import Surroundings, look_around
@@ -48,7 +48,7 @@ class Registrar:
     """Registers submissions. Safe for use by many threads."""
 
     def __init__(
-        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+        self, database: Database, domain: DomainInForce, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._domain = domain
@@ -71,9 +71,13 @@ class Registrar:
 
     def _register(self, submission: Submission, transaction: str) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        faults = validate_submission(submission, self._domain, transaction)
+        domain = self._domain.current
+        faults = validate_submission(submission, domain, transaction)
         if any(not fault.rule.is_warning for fault in faults):
             return faults + self._judge(submission)
+        if domain.extra_metadata == "warn":
+            submission, warnings = without_extra_metadata(submission)
+            faults += warnings
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:
