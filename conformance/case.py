@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from conformance.text import Text
@@ -158,7 +159,7 @@ class Cases:
 
 
 def select(cases: Iterable[Case], ids: Iterable[str]) -> list[Case]:
-    """The cases with these ids; ``G04`` also selects ``G04-classCode`` and the like.
+    """The cases with these ids; ``G04`` also selects ``G04-classCode`` and the like, ``G`` all G.
 
     No ids select everything. Raises KeyError for an id that selects nothing.
     """
@@ -173,4 +174,10 @@ def select(cases: Iterable[Case], ids: Iterable[str]) -> list[Case]:
 
 
 def _is(case: Case, case_id: str) -> bool:
-    return case.id.lower() == case_id.lower() or case.id.lower().startswith(f"{case_id.lower()}-")
+    name, wanted = case.id.lower(), case_id.lower()
+    return name == wanted or name.startswith(f"{wanted}-") or _group(name) == wanted
+
+
+def _group(name: str) -> str:
+    """The letters an id begins with: ``q`` of ``q07-status``."""
+    return name[: len(name) - len(name.lstrip(ascii_lowercase))]

@@ -34,7 +34,8 @@ def _type_code(message: Incoming) -> str:
     return "" if found is None else found.get("code", "")
 
 
-def _exchange(number: str) -> Transaction[str, str]:
+def exchange_of(number: str) -> Transaction[str, str]:
+    """The transaction of an interaction; its answer is the acknowledgement's code."""
     return Transaction(
         number="ITI-44",
         name="Patient Identity Feed HL7 V3",
@@ -57,7 +58,7 @@ def _device(role: str, oid: str) -> str:
     )
 
 
-def _message(number: str, patient: CX, subsumed: CX | None) -> str:
+def message_of(number: str, patient: CX, subsumed: CX | None = None) -> str:
     """A PRPA_IN201301UV02 (add), PRPA_IN201302UV02 (revise) or PRPA_IN201304UV02 (merge)."""
     name = f"PRPA_IN{number}UV02"
     replaced = "" if subsumed is None else _replacement(subsumed)
@@ -107,12 +108,12 @@ def _replacement(subsumed: CX) -> str:
 
 def feed(bench: Bench, number: str, patient: CX, subsumed: CX | None = None) -> Answer[str]:
     """ITI-44: send an add, a revision or a merge."""
-    return send(bench, number, _message(number, patient, subsumed))
+    return send(bench, number, message_of(number, patient, subsumed))
 
 
 def send(bench: Bench, number: str, text: str) -> Answer[str]:
     """ITI-44: send any message as this interaction."""
-    exchange, url = _exchange(number), bench.targets.endpoint("identity_v3")
+    exchange, url = exchange_of(number), bench.targets.endpoint("identity_v3")
     pieces = envelope.write_request(
         [text.encode()], action=exchange.action, message_id=new_message_id(), to=url
     )
@@ -231,7 +232,7 @@ SPOILT: dict[str, tuple[str, str, Callable[[str], str]]] = {
 
 def _spoilt(spoil: Callable[[str], str], bench: Bench) -> Iterator[Seen]:
     patient = bench.unknown_patient()
-    answer = send(bench, ADD, spoil(_message(ADD, patient, None)))
+    answer = send(bench, ADD, spoil(message_of(ADD, patient)))
     yield Compared("acknowledgement", "CE", answer.response)
     yield submit(bench, patient)
 

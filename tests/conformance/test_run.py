@@ -129,6 +129,7 @@ def test_an_id_selects_itself_and_its_variants() -> None:
     cases = [case_of(case_id=name) for name in ("G1", "G1-a", "G10", "Q1")]
     assert [case.id for case in select(cases, ["g1"])] == ["G1", "G1-a"]
     assert [case.id for case in select(cases, ["Q1", "G1-a"])] == ["G1-a", "Q1"]
+    assert [case.id for case in select(cases, ["g"])] == ["G1", "G1-a", "G10"]
     assert select(cases, []) == cases
     with pytest.raises(KeyError):
         select(cases, ["Z9"])
