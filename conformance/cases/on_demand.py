@@ -19,7 +19,7 @@ from conformance.material import has_member, related
 from conformance.seen import Answer, Compared, Seen
 from conformance.targets import NotRun
 from conformance.text import Text
-from metadata.datatypes import CX, DTM, OID, CXi
+from metadata.datatypes import CX, DTM, OID, CXi, LocalizedString
 from metadata.identifiers import (
     EMPTY_SHA1,
     IS_SNAPSHOT_OF,
@@ -27,7 +27,7 @@ from metadata.identifiers import (
     ORDER_REFERENCE,
     STABLE,
 )
-from metadata.model import DocumentEntry, Submission
+from metadata.model import Code, DocumentEntry, Submission
 from transactions import stored_query as ask
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_42 import SubmitObjectsRequest
@@ -294,8 +294,10 @@ for _name in BY_TYPE:
 
 def _served(bench: Bench) -> dict[str, Any]:
     """What an entry needs so that the repository assembles its document."""
+    assembled = bench.targets.on_demand_type
+    assert assembled is not None
     return {
-        "type_code": bench.targets.on_demand_type,
+        "type_code": Code(assembled.code, assembled.scheme, LocalizedString(assembled.code)),
         "mime_type": ASSEMBLED_TYPE,
         "repository_unique_id": OID(bench.repository_unique_id()),
     }
