@@ -29,6 +29,7 @@ from conformance.expectation import (
 )
 from conformance.french import PHRASES
 from conformance.report import write_report
+from conformance.report.page import BEGINNING
 from conformance.results import Results, Verdict
 from conformance.run import all_cases, run, run_case
 from conformance.seen import Compared, Seen
@@ -328,6 +329,33 @@ def test_markup_in_what_a_peer_sent_stays_text(tmp_path: Path) -> None:
     page = html.fromstring((tmp_path / "index.html").read_bytes())
     assert not page.findall(".//script")
     assert attack in etree.tostring(page, method="text", encoding="unicode")
+
+
+def test_the_page_counts_the_verdicts_of_each_actor(results: Results, tmp_path: Path) -> None:
+    page = html.fromstring((tmp_path / "index.html").read_bytes())
+    [row] = page.xpath("//table//tr[td]")
+    cells = [etree.tostring(cell, method="text", encoding="unicode").strip() for cell in row]
+    assert [cell for cell in cells if cell] == ["Document Repository", "1", "1", "1"]
+    [link] = row.iterfind(".//a")
+    assert page.get_element_by_id(link.get("href").removeprefix("#")) is not None
+
+
+@pytest.mark.parametrize(("seen", "whole"), [(1, False), (2, True)])
+def test_a_long_message_stands_whole_in_the_page_of_a_failed_case_alone(
+    seen: int, whole: bool, tmp_path: Path
+) -> None:
+    side = Side("POST /", {}, "x" * (BEGINNING + 100), BEGINNING + 100)
+    long = Exchange("KIT-1 Test", "http://sut/", datetime.now(UTC), 0.01, side, side)
+
+    def stimulus(bench: Bench) -> Iterator[Seen]:
+        bench.record.add(long)
+        yield Compared("number", 1, seen)
+
+    write_report(run(Targets(), [make_case(stimulus)]), tmp_path)
+    text = (tmp_path / "index.html").read_text("utf-8")
+    assert (side.text in text) == whole
+    assert ("the rest is in the evidence" in text) != whole
+    assert side.text in (tmp_path / "evidence" / "T1.json").read_text("utf-8")
 
 
 def test_cases_of_a_table_are_collected_in_order() -> None:
