@@ -35,6 +35,7 @@ class Actor(Enum):
     REPOSITORY_ADMINISTRATION = Text(
         "Document Repository: administration", "Entrepôt : administration"
     )
+    BROKER = Text("Notification Broker", "Courtier de notifications")
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
     WEB_SERVICES = Text("Web services", "Services web")
@@ -70,6 +71,15 @@ NEEDS = {
     "administration": Text(
         "ITI-57, ITI-62 and ITI-92 at the registry, ITI-86 at the repository (--administration)",
         "ITI-57, ITI-62 et ITI-92 au registre, ITI-86 à l'entrepôt (--administration)",
+    ),
+    "subscriptions": Text("--subscriptions URL", "--subscriptions URL"),
+    "listener": Text(
+        "a place of this machine that the broker reaches (--listener HOST:PORT)",
+        "un lieu de cette machine que le courtier atteint (--listener HÔTE:PORT)",
+    ),
+    "broker_restart": Text(
+        "a command that kills and restarts the broker (--broker-restart COMMAND)",
+        "une commande qui tue et relance le courtier (--broker-restart COMMANDE)",
     ),
     "namespace": Text(
         "the namespace of the assigning authority (--namespace NAME)",

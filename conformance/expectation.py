@@ -7,6 +7,7 @@ the reader's language.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -144,6 +145,28 @@ class Fault:
 def fault(*codes: str, subcode: str = "", within: float = 0.0) -> Fault:
     """A SOAP fault with one of ``codes``."""
     return Fault(codes, subcode, within)
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationFault:
+    """A SOAP fault of WS-BaseNotification: ``name`` is its subcode or stands in its detail."""
+
+    name: str
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"{say('SOAP fault', language)} {self.name}"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.fault is not None)
+        assert isinstance(seen, Answer)
+        assert seen.fault is not None
+        subcode = (seen.fault.subcode or "").rpartition("}")[2]
+        # Elsewhere a detail is told by its element, whatever the prefix.
+        in_detail = re.search(rf"<([\w.-]+:)?{self.name}\b".encode(), seen.fault.detail)
+        _check(self, seen, subcode == self.name or in_detail is not None)
+        _check(self, seen, 400 <= seen.http_status < 600)
 
 
 @dataclass(frozen=True, slots=True)

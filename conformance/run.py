@@ -43,6 +43,8 @@ from conformance.cases import (
     rules_registration,
     rules_repository,
     simulated,
+    subscription_faults,
+    subscriptions,
     web_services,
 )
 from conformance.evidence import now
@@ -74,6 +76,8 @@ _COLLECTED = (
     simulated.CASES,
     on_demand.ASSEMBLY,
     remove_documents.CASES,
+    subscriptions.CASES,
+    subscription_faults.CASES,
     patient_feed.CASES,
     link_change.CASES,
     mllp_framing.CASES,
@@ -96,6 +100,7 @@ _ENDPOINTS = (
     "mllp",
     "imaging",
     "identity_v3",
+    "subscriptions",
     "repository_facing_simulator",
 )
 

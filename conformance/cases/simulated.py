@@ -16,7 +16,7 @@ from conformance.case import Actor, Cases
 from conformance.cases.repository import ERRORS, PROVIDE, contents, prepared
 from conformance.expectation import Mismatch, Same, Success, failure
 from conformance.seen import Compared, Seen
-from conformance.simulator import RegistrySimulator
+from conformance.simulator import simulated_registry
 from metadata.catalogue import RegistryError
 from metadata.identifiers import SUCCESS, WARNING
 from transactions.iti_42 import SubmitObjectsRequest
@@ -50,7 +50,7 @@ def _relay_warning(bench: Bench) -> Iterator[Seen]:
     warning = RegistryError(EXTRA, "the simulated registry dropped a slot", WARNING)
     answer = RegistryResponse(SUCCESS, (warning,))
     submission, entry = prepared(bench)
-    with RegistrySimulator(bench.targets.simulator_port, lambda request: answer):
+    with simulated_registry(bench.targets.simulator_port, lambda request: answer):
         yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
 
 
@@ -85,7 +85,7 @@ def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
         retrieved.extend(contents(bench.retrieve(wanted)))
         return ACCEPTED
 
-    with RegistrySimulator(bench.targets.simulator_port, register):
+    with simulated_registry(bench.targets.simulator_port, register):
         yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
     yield Compared("documents", [material.TEXT], retrieved)
 
@@ -107,7 +107,7 @@ def _crash_midway(bench: Bench) -> Iterator[Seen]:
     submission, entry = prepared(bench)
     documents = {entry.entry_uuid: material.TEXT}
     crash = _Crash(bench.targets.crash or "")
-    with RegistrySimulator(bench.targets.simulator_port, crash.register):
+    with simulated_registry(bench.targets.simulator_port, crash.register):
         first = bench.provide(submission, documents)
         if problem := crash.problem():
             raise Mismatch("a crash between storing and registering", problem)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydicom.data import get_testdata_file
 import registry as registry_room
 import repository as repository_room
 from conformance.material import SOURCE_ID
+from conformance.simulator import listening
 from conformance.targets import Study, Targets
 from hl7.feed import answer
 from hl7.mllp import Handler, MllpServer
@@ -34,6 +36,9 @@ from metadata.datatypes import new_oid
 from metadata.model import DocumentEntry, Submission
 from registry.patients import Patients
 from registry.registry import Registry
+from registry.subscriptions.broker import Broker
+from registry.subscriptions.consumers import Consumers
+from registry.subscriptions.notifier import Notifier
 from repository.on_demand import Assembly, Source
 from repository.repository import Repository
 from repository.snapshots import Snapshots, Versions
@@ -49,6 +54,9 @@ from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
+from transactions.iti_52 import ITI_52, ITI_52_UNSUBSCRIBE
+from transactions.iti_53 import ITI_53, Notify
+from transactions.iti_54 import ITI_54
 from transactions.iti_57 import ITI_57
 from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62
@@ -157,6 +165,7 @@ class System:
         self.patients = Patients(database, self.domain)
         self.imaging_id = new_oid()
         self.simulator_port = free_port()
+        self.listener_port = free_port()
         apps = {
             "/registry": self._endpoint(
                 "DocumentRegistry",
@@ -174,6 +183,7 @@ class System:
             "/identity": self._identity_v3(),
         }
         self.url = stack.enter_context(running_server(Router(apps)))
+        self.broker = self._broker(database)
         self.mllp = stack.enter_context(running_mllp(self._feed))
 
     def _database(self, name: str, migrations: Path) -> Database:
@@ -215,6 +225,29 @@ class System:
             _doing(ITI_43, repository.retrieve),
             _doing(ITI_86, repository.remove),
         )
+
+    def _broker(self, database: Database) -> str:
+        """A broker beside the registry, at an address that it knows beforehand."""
+        port, consumers = free_port(), Consumers(loopback=True)
+        address = f"http://127.0.0.1:{port}/subscriptions"
+        broker = Broker(database, address, consumers, longest=timedelta(days=1), most=1000)
+        endpoint = self._endpoint(
+            "NotificationBroker",
+            _doing(ITI_52, broker.subscribe),
+            _doing(ITI_52_UNSUBSCRIBE, broker.unsubscribe),
+            _doing(ITI_54, broker.publish),
+        )
+        self._stack.enter_context(listening(port, Router({"/subscriptions": endpoint})))
+        client = SoapClient()
+        self._stack.callback(client.close)
+
+        def send(consumer: str, request: Notify) -> None:
+            client.send(consumer, ITI_53, request)
+
+        notifier = Notifier(database, send, address, give_up_seconds=3600)
+        notifier.start()
+        self._stack.callback(notifier.stop)
+        return address
 
     def _on_demand(self, unique_id: str) -> Source:
         content_type = Targets().codes("contentTypeCode")[0]
@@ -270,6 +303,9 @@ class System:
             "mllp": f"127.0.0.1:{self.mllp}",
             "identity_v3": f"{self.url}/identity",
             "domain": self.domain,
+            "subscriptions": self.broker,
+            "listener": f"127.0.0.1:{self.listener_port}",
+            "broker_restart": "true",
             "link_change": True,
             "multi_patient": True,
             "on_demand": True,

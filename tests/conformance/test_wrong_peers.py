@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -104,10 +105,15 @@ def wrong_session(
         def make(reply: Reply, ack: str) -> Session:
             url = stack.enter_context(http_peer(reply))
             port = stack.enter_context(run_mllp(always(ack)))
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                free = probe.getsockname()[1]
             targets = Targets(
                 registry=url,
                 domain=closed_domain,
                 repository=url,
+                subscriptions=url,
+                listener=f"127.0.0.1:{free}",
+                broker_restart="true",
                 imaging=url,
                 identity_v3=url,
                 repository_facing_simulator=url,
