@@ -160,6 +160,8 @@ FRENCH: Final[dict[str, str]] = {
     "not installed": "non installé",
     "Only this case, or the cases whose ids begin so; may be repeated.": "Seulement ce cas, ou les cas dont l'identifiant commence ainsi ; peut être répété.",
     "{count} cases": "{count} cas",
+    "Where the broker may notify this kit.": "Où le courtier peut avertir ce kit.",
+    "Kills and restarts the broker.": "Tue et relance le courtier.",
     "expected": "attendu",
     "The feed takes link changes (ITI-64).": "Le flux prend les changements de lien (ITI-64).",
     "The registry answers ITI-51.": "Le registre répond à ITI-51.",

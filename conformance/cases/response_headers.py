@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from conformance import material
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
 from conformance.cases.identity_v3 import REVISE, exchange_of, message_of
+from conformance.cases.subscription_faults import RIGHT
 from conformance.cases.web_services import ADDRESSING, SERVICES
 from conformance.changes import Change
 from conformance.expectation import Same
@@ -22,6 +24,7 @@ from transactions.iti_41 import ITI_41, ProvideAndRegisterRequest
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import DocumentRequest
 from transactions.iti_51 import ITI_51
+from transactions.iti_52 import ITI_52, SubscribeRequest
 from transactions.iti_57 import ITI_57
 from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62, RemoveObjectsRequest
@@ -64,6 +67,12 @@ def _removal(bench: Bench) -> RemoveDocumentsRequest:
     return RemoveDocumentsRequest((DocumentRequest(new_oid(), new_oid()),))
 
 
+def _subscription(bench: Bench) -> SubscribeRequest:
+    """One that ends by itself, and soon."""
+    address = f"http://{bench.targets.listener}/notify/nobody"
+    return replace(RIGHT, consumer=address, termination="PT5S")
+
+
 ASKED = (
     Asked(ITI_42, "registry", _submission),
     Asked(ITI_41, "repository", _documents),
@@ -87,6 +96,7 @@ ASKED = (
         "administration",
     ),
     Asked(ITI_86, "repository", _removal, "administration"),
+    Asked(ITI_52, "subscriptions", _subscription, "listener"),
     Asked(
         exchange_of(REVISE),
         "identity_v3",

@@ -80,6 +80,7 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
     config = f"--config {stage.config}"
     lines = [
         ("registry", places.registry),
+        ("subscriptions", places.subscriptions),
         ("repository", places.repository),
         ("imaging", places.imaging),
         ("MLLP", places.mllp),
@@ -111,6 +112,9 @@ def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
         "imaging": places.imaging,
         "mllp": places.mllp,
         "identity-v3": places.registry,
+        "subscriptions": places.subscriptions,
+        "listener": f"127.0.0.1:{stage.listener_port}",
+        "broker-restart": f"sh {stage.restart}",
         "on-demand-type": f"{assembled.code}^^{assembled.scheme}",
         "assigning-authority": settings.affinity_domain.assigning_authority,
         "namespace": settings.affinity_domain.namespace,

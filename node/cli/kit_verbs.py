@@ -102,6 +102,15 @@ def run(
             metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML or codes.xml).")
         ),
     ] = None,
+    subscriptions: Url = None,
+    listener: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help=tr("Where the broker may notify this kit.")),
+    ] = None,
+    broker_restart: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help=tr("Kills and restarts the broker.")),
+    ] = None,
     repository_id: Oid = None,
     imaging_id: Oid = None,
     study: Annotated[
@@ -142,6 +151,9 @@ def run(
         "on_demand": on_demand or None,
         "on_demand_type": _code(on_demand_type),
         "administration": administration or None,
+        "subscriptions": subscriptions,
+        "listener": listener,
+        "broker_restart": broker_restart,
         "assigning_authority": assigning_authority,
         "namespace": namespace,
         "patients": tuple(patient or ()) or None,
@@ -193,6 +205,7 @@ def _of_node(config: Path | None) -> Targets:
         imaging=places.imaging,
         mllp=places.mllp,
         identity_v3=places.registry,
+        subscriptions=places.subscriptions,
         link_change=places.mllp is not None,
         multi_patient=places.registry is not None,
         on_demand=places.registry is not None,

@@ -1,7 +1,8 @@
 """The nodes of the demonstration: one with every actor, one small repository beside it.
 
 The small repository registers its documents at a port where nobody listens until the
-conformance kit does: some cases need a registry that answers what the kit wants.
+conformance kit does: some cases need a registry that answers what the kit wants. Notifications
+go to another such port.
 """
 
 from __future__ import annotations
@@ -73,14 +74,18 @@ class Stage:
     endpoints: Endpoints
     simulated_repository: str
     simulator_port: int
+    listener_port: int
+    """Where the kit may be notified."""
     crash: Path
     """A script that kills the small repository and returns when it is back."""
+    restart: Path
+    """The same for the node with every actor."""
 
 
 @contextlib.contextmanager
 def set_up(folder: Path) -> Iterator[Stage]:
     """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed."""
-    base, small_base, simulator = _free_ports()
+    base, small_base, simulator, listener = _free_ports()
     config = create(NewNode(folder / "node", plain=True, port_base=base))
     _adapt(config)
     settings = load(config)
@@ -109,7 +114,9 @@ def set_up(folder: Path) -> Iterator[Stage]:
             Endpoints.of(settings),
             f"http://127.0.0.1:{small_base}/repository",
             simulator,
+            listener,
             _crash_script(small),
+            _crash_script(config.parent),
         )
 
 
@@ -120,9 +127,9 @@ def _adapt(config: Path) -> None:
     config.write_text(text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"'))
 
 
-def _crash_script(small: Path) -> Path:
-    script = small / "crash.sh"
-    pid = small / "data" / PID_FOLDER / "web-0.pid"
+def _crash_script(node: Path) -> Path:
+    script = node / "crash.sh"
+    pid = node / "data" / PID_FOLDER / "web-0.pid"
     script.write_text(CRASH_SCRIPT.format(pid=pid))
     return script
 
@@ -165,15 +172,18 @@ def _serving(config: Path) -> Iterator[_Node]:
         process.communicate()
 
 
-def _free_ports() -> tuple[int, int, int]:
-    """A block of ports for each node and one for the simulator. Raises NodeFailed."""
-    width = 2 * BLOCK + 1
+def _free_ports() -> tuple[int, int, int, int]:
+    """A block of ports for each node, one for the simulator, one for the listener.
+
+    Raises NodeFailed.
+    """
+    width = 2 * BLOCK + 2
     starts = list(range(FIRST_PORT, LAST_PORT, width))
     # Two demonstrations that start together must not find the same ports free.
     first = secrets.randbelow(len(starts))
     for base in starts[first:] + starts[:first]:
         if all(_is_free(port) for port in range(base, base + width)):
-            return base, base + BLOCK, base + 2 * BLOCK
+            return base, base + BLOCK, base + 2 * BLOCK, base + 2 * BLOCK + 1
     raise NodeFailed(tr("no free ports between {a} and {b}", a=FIRST_PORT, b=LAST_PORT))
 
 
