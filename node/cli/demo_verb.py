@@ -120,6 +120,7 @@ def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
         "namespace": settings.affinity_domain.namespace,
         "repository-id": settings.repository.unique_id,
         "imaging-id": settings.imaging_source.unique_id,
+        "codes": stage.codes,
         "study": "/".join(uids),
         "repository-facing-simulator": stage.simulated_repository,
         "simulator-port": stage.simulator_port,

@@ -8,6 +8,7 @@ go to another such port.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.material import SOURCE_ID
 from metadata.datatypes import new_oid
 from node.config import Settings
 from node.config_file import load
@@ -52,6 +54,17 @@ enabled = false
 """
 
 
+# Languages and folder codes, which the sets that ship leave open, and who may submit.
+CLOSED_DOMAIN = """\
+languages = ["fr-FR", "en"]
+source_ids = {sources}
+
+{codes}
+[codes.codeList]
+"2.25.99" = ["IMAGING Imaging", "FOLLOWUP Follow-up"]
+"""
+
+
 # The supervisor writes the new process id once the new process accepts.
 CRASH_SCRIPT = """\
 old=$(cat '{pid}')
@@ -80,6 +93,8 @@ class Stage:
     """A script that kills the small repository and returns when it is back."""
     restart: Path
     """The same for the node with every actor."""
+    codes: Path
+    """The code sets of the domain."""
 
 
 @contextlib.contextmanager
@@ -87,7 +102,7 @@ def set_up(folder: Path) -> Iterator[Stage]:
     """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed."""
     base, small_base, simulator, listener = _free_ports()
     config = create(NewNode(folder / "node", plain=True, port_base=base))
-    _adapt(config)
+    codes = _adapt(config)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -117,14 +132,30 @@ def set_up(folder: Path) -> Iterator[Stage]:
             listener,
             _crash_script(small),
             _crash_script(config.parent),
+            codes,
         )
 
 
-def _adapt(config: Path) -> None:
-    """Publish soon, and have a namespace, which one case of the kit needs."""
+def _adapt(config: Path) -> Path:
+    """Publish soon, and have a domain that leaves nothing open; the file of its code sets.
+
+    What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
+    """
+    made = load(config)
     text = config.read_text()
     text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
     config.write_text(text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"'))
+    # The kit, the two sources of this node, and whoever submits a document by its verbs.
+    sources = (
+        SOURCE_ID,
+        made.repository.unique_id,
+        made.imaging_source.unique_id,
+        made.node.home_community_id,
+    )
+    codes = config.with_name("codes.toml")
+    closed = CLOSED_DOMAIN.format(codes=codes.read_text(), sources=json.dumps(sources))
+    codes.write_text(closed)
+    return codes
 
 
 def _crash_script(node: Path) -> Path:
