@@ -98,10 +98,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(folder: Path) -> Iterator[Stage]:
-    """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed."""
+def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
+    """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed.
+
+    ``database`` is the URL of an empty PostgreSQL database that stands in for files.
+    """
     base, small_base, simulator, listener = _free_ports()
-    config = create(NewNode(folder / "node", plain=True, port_base=base))
+    config = create(NewNode(folder / "node", plain=True, port_base=base, database=database))
     codes = _adapt(config)
     settings = load(config)
     small = folder / "repository"
