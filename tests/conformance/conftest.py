@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,13 @@ from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
-from transactions.iti_52 import ITI_52, ITI_52_UNSUBSCRIBE
+from transactions.iti_52 import (
+    ITI_52,
+    ITI_52_UNSUBSCRIBE,
+    SubscribeRequest,
+    UnsubscribeRequest,
+    UnsubscribeResponse,
+)
 from transactions.iti_53 import ITI_53, Notify
 from transactions.iti_54 import ITI_54
 from transactions.iti_57 import ITI_57
@@ -149,6 +156,15 @@ class Speaker:
         return Assembly(b"news", lambda unique_id, moment: f"<kit id='{unique_id}'/>".encode())
 
 
+@dataclass
+class Lies:
+    """What a wrong broker does in another way; a right one has none."""
+
+    hear: Callable[[SubscribeRequest], SubscribeRequest] = lambda request: request
+    leave: Callable[[Broker, UnsubscribeRequest], UnsubscribeResponse] = Broker.unsubscribe
+    tell: Callable[[Notify], list[Notify]] = lambda request: [request]
+
+
 class System:
     """The actors, in process, behind their real doors."""
 
@@ -164,6 +180,7 @@ class System:
         self.registry = Registry(database, self.domain)
         self.patients = Patients(database, self.domain)
         self.imaging_id = new_oid()
+        self.lies = Lies()
         self.simulator_port = free_port()
         self.listener_port = free_port()
         apps = {
@@ -233,8 +250,8 @@ class System:
         broker = Broker(database, address, consumers, longest=timedelta(days=1), most=1000)
         endpoint = self._endpoint(
             "NotificationBroker",
-            _doing(ITI_52, broker.subscribe),
-            _doing(ITI_52_UNSUBSCRIBE, broker.unsubscribe),
+            _doing(ITI_52, lambda request: broker.subscribe(self.lies.hear(request))),
+            _doing(ITI_52_UNSUBSCRIBE, lambda request: self.lies.leave(broker, request)),
             _doing(ITI_54, broker.publish),
         )
         self._stack.enter_context(listening(port, Router({"/subscriptions": endpoint})))
@@ -242,7 +259,8 @@ class System:
         self._stack.callback(client.close)
 
         def send(consumer: str, request: Notify) -> None:
-            client.send(consumer, ITI_53, request)
+            for one in self.lies.tell(request):
+                client.send(consumer, ITI_53, one)
 
         notifier = Notifier(database, send, address, give_up_seconds=3600)
         notifier.start()
