@@ -9,9 +9,9 @@ from typing import Any
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
-from conformance.cases.subscriptions import subscribe, unsubscribe
 from conformance.expectation import NotificationFault
 from conformance.seen import Seen
+from conformance.subscribing import subscribe, unsubscribe
 from metadata.datatypes import CX, new_uuid_urn
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_52 import SubscribeRequest, TopicExpression, address_of

@@ -1,45 +1,39 @@
-"""Document Metadata Notification Broker: who is told of what (D01, D03).
+"""Document Metadata Notification Broker: who is told of what (D01).
 
-The kit subscribes an address of its own and sees what comes there. That nothing comes is proven
-by what comes after it: notifications of one subscription arrive in order. Wrong subscriptions are
-in ``subscription_faults``.
+Wrong subscriptions are in ``subscription_faults``, delivery in trouble in
+``subscription_delivery``.
 """
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
-from conformance.expectation import HttpStatus, Mismatch, Same
-from conformance.seen import Answer, Compared, Seen
-from conformance.simulator import Inbox, Recipient, recipient
+from conformance.expectation import HttpStatus, Same
+from conformance.seen import Compared, Seen
+from conformance.subscribing import (
+    FULL,
+    QUIET_SECONDS,
+    contents,
+    entry_told,
+    listening,
+    of_patient,
+    subscribed,
+    told,
+    unsubscribe,
+)
 from conformance.targets import NotRun
 from conformance.text import Text
 from metadata import ebrim
-from metadata.datatypes import CX, XCN, CXi
-from metadata.datatypes import Recipient as IntendedRecipient
+from metadata.datatypes import XCN, CXi, Recipient
 from metadata.identifiers import ORDER_REFERENCE
-from metadata.model import Author, DocumentEntry, Submission
-from transactions.iti_52 import (
-    ITI_52,
-    ITI_52_UNSUBSCRIBE,
-    SubscribeRequest,
-    SubscribeResponse,
-    TopicExpression,
-    UnsubscribeRequest,
-    UnsubscribeResponse,
-    id_in,
-)
+from metadata.model import Author, Submission
 from transactions.iti_53 import Notification, Notify
 from transactions.iti_54 import ITI_54
 from transactions.query_catalogue import StoredQuery
-from transactions.stored_query import encode
 from transactions.subscription_filters import (
     ANY_PATIENT_DOCUMENT_FILTER,
     DOCUMENT_FILTER,
@@ -52,106 +46,6 @@ CASES = Cases(Actor.BROKER, "subscriptions registry patients listener")
 
 TOLD = "ITI TF-2 3.53.4.1"
 FILTERS = "ITI TF-2 3.52.5.2"
-DELIVERY = "ITI TF-2 3.53; WS-BaseNotification 1.3, 4.2"
-
-MOST_SECONDS = 30.0
-"""How long a notification may take: a broker that was refused may wait before it tries again."""
-
-QUIET_SECONDS = 1.0
-"""How long to wait for what must not come, once another has been told of the same."""
-
-RESTART_SECONDS = 120
-"""How long the restart command may take to have the broker back."""
-
-FULL = Topic.FULL_DOCUMENT_ENTRY
-OPTIONAL_FILTERS = (FOLDER_FILTER, ANY_PATIENT_DOCUMENT_FILTER)
-
-
-Content = dict[str, list[str]]
-
-
-# --- Words of the cases --------------------------------------------------------------------------
-
-
-@contextmanager
-def place(bench: Bench) -> Iterator[Recipient]:
-    """A recipient that does not listen yet."""
-    host, port = bench.targets.listener_address()
-    with recipient(host, port, bench.record) as made:
-        yield made
-
-
-@contextmanager
-def listening(bench: Bench) -> Iterator[Recipient]:
-    """A recipient that listens."""
-    with place(bench) as made, made.listening():
-        yield made
-
-
-def subscribe(bench: Bench, request: SubscribeRequest) -> Answer[SubscribeResponse]:
-    """ITI-52."""
-    return bench.wire.call(bench.targets.endpoint("subscriptions"), ITI_52, request)
-
-
-def unsubscribe(bench: Bench, subscription: str) -> Answer[UnsubscribeResponse]:
-    """ITI-52, to the address of a subscription."""
-    request = UnsubscribeRequest(id_in(subscription))
-    return bench.wire.call(subscription, ITI_52_UNSUBSCRIBE, request)
-
-
-def subscribed(
-    bench: Bench, inbox: Inbox, topic: Topic, known: StoredQuery, *, end: str = "", **by: Any
-) -> str:
-    """The address of a subscription, which must be made; ``by`` are the filter's values.
-
-    Raises NotRun where the broker refuses what is an option.
-    """
-    filter_ = encode(known, by)
-    request = SubscribeRequest(inbox.address, [TopicExpression(topic)], [filter_], end)
-    answer = subscribe(bench, request)
-    if answer.fault is not None and known in OPTIONAL_FILTERS:
-        raise NotRun(Text(f"not offered: {answer.describe()}", f"absent : {answer.describe()}"))
-    if answer.response is None or not answer.response.subscription:
-        raise Mismatch("a subscription with its address", answer.describe())
-    return answer.response.subscription
-
-
-def of_patient(bench: Bench, inbox: Inbox, patient: CX, **more: Any) -> str:
-    """A subscription to whole entries of a patient."""
-    return subscribed(bench, inbox, FULL, DOCUMENT_FILTER, patient_id=patient, **more)
-
-
-def told(bench: Bench, inbox: Inbox, count: int = 1) -> list[Notification]:
-    """The next notifications, as many as come in time."""
-    found: list[Notification] = []
-    while len(found) < count:
-        notification = inbox.next(min(MOST_SECONDS, bench.targets.timeout))
-        if notification is None:
-            break
-        found.append(notification)
-    return found
-
-
-def contents(notifications: list[Notification]) -> list[Content]:
-    """The content of each notification."""
-    return [content(one) for one in notifications]
-
-
-def content(notification: Notification) -> Content:
-    """The entryUUIDs of a notification, by the kind of object they are told as."""
-    objects = notification.objects()
-    kinds = {
-        "ExtrinsicObject": [one.entry_uuid for one in objects.documents],
-        "ObjectRef": objects.object_refs,
-        "SubmissionSet": [one.entry_uuid for one in objects.submission_sets],
-        "Folder": [one.entry_uuid for one in objects.folders],
-    }
-    return {kind: ids for kind, ids in kinds.items() if ids}
-
-
-def entry_told(entry: DocumentEntry) -> Content:
-    """What a subscription to whole entries is told of one."""
-    return {"ExtrinsicObject": [entry.entry_uuid]}
 
 
 # --- D01 Topics ----------------------------------------------------------------------------------
@@ -296,7 +190,7 @@ def _filtered_sets(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
     fitting: dict[str, Any] = {
         "author": [Author(person=XCN("^SUBSCRIBED^ANN"))],
-        "intended_recipient": [IntendedRecipient("|^READER^RAY")],
+        "intended_recipient": [Recipient("|^READER^RAY")],
     }
     with listening(bench) as here:
         inbox = here.inbox()
@@ -394,73 +288,3 @@ def _unsubscribed(bench: Bench) -> Iterator[Seen]:
         entry = bench.registered_entry(patient)
         seen = (contents(told(bench, staying)), leaving.next(QUIET_SECONDS))
     yield Compared("who stayed, who left", ([entry_told(entry)], None), seen)
-
-
-# --- D03 Time and trouble ------------------------------------------------------------------------
-
-
-@CASES.case(
-    "D03-expired",
-    "A subscription that has expired is told nothing; another is",
-    "Un abonnement expiré n'est averti de rien ; un autre l'est",
-    spec="ITI TF-2 3.52.4.1.2; WS-BaseNotification 1.3, 6.4",
-    expected=[Same("told alone who stayed")],
-)
-def _expired(bench: Bench) -> Iterator[Seen]:
-    patient = bench.patient()
-    with listening(bench) as here:
-        short, long = here.inbox(), here.inbox()
-        of_patient(bench, short, patient, end="PT1S")
-        of_patient(bench, long, patient)
-        bench.next_second()
-        entry = bench.registered_entry(patient)
-        seen = (contents(told(bench, long)), short.next(QUIET_SECONDS))
-    yield Compared("who stayed, who expired", ([entry_told(entry)], None), seen)
-
-
-@CASES.case(
-    "D03-down",
-    "A recipient that was down is told all of it, in order, once it is back",
-    "Un destinataire arrêté est averti de tout, dans l'ordre, à son retour",
-    spec=DELIVERY,
-    expected=[Same("everything missed, in order")],
-)
-def _recipient_down(bench: Bench) -> Iterator[Seen]:
-    patient = bench.patient()
-    with place(bench) as here:
-        inbox = here.inbox()
-        of_patient(bench, inbox, patient)
-        entries = [bench.registered_entry(patient) for _ in range(3)]
-        time.sleep(QUIET_SECONDS)  # the first attempt meets nobody
-        with here.listening():
-            seen = contents(told(bench, inbox, len(entries)))
-    yield Compared("notifications", [entry_told(entry) for entry in entries], seen)
-
-
-@CASES.case(
-    "D03-restart",
-    "The broker is killed and restarted: subscription and waiting notification are still there",
-    "Le courtier est tué et relancé : l'abonnement et la notification en attente sont là",
-    spec=DELIVERY,
-    needs="broker_restart",
-    expected=[Same("everything missed, in order")],
-)
-def _broker_restarted(bench: Bench) -> Iterator[Seen]:
-    patient = bench.patient()
-    with place(bench) as here:
-        inbox = here.inbox()
-        of_patient(bench, inbox, patient)
-        before = bench.registered_entry(patient)
-        _restart(bench.targets.broker_restart or "")
-        with here.listening():
-            after = bench.registered_entry(patient)
-            seen = contents(told(bench, inbox, 2))
-    yield Compared("notifications", [entry_told(before), entry_told(after)], seen)
-
-
-def _restart(command: str) -> None:
-    """Run the operator's own command; raises Mismatch when it fails."""
-    try:
-        subprocess.run(command, shell=True, check=True, timeout=RESTART_SECONDS)
-    except subprocess.SubprocessError as error:
-        raise Mismatch("a restart of the broker", str(error)) from None
