@@ -66,25 +66,30 @@ class Success:
 class Refusal:
     """An error with one of these codes, explained, and the right status.
 
-    ``names`` is what the codeContext must name, whichever of these words; the stimulus may
-    ask for more (``Answer.naming``). Nothing may be handed over with a Failure.
+    ``names`` are words of which the codeContext must have one. ``about`` tells people what it
+    must name of what the stimulus made up (``Answer.naming``), or be located at
+    (``Answer.located``). Nothing may be handed over with a Failure.
     """
 
     codes: tuple[str, ...]
     names: tuple[str, ...] = ()
     status: str = FAILURE
+    about: str = ""
 
     def describe(self, language: Language = "en") -> str:
         """In the standard's terms."""
         either = f" {say('or', language)} "
         text = f"{self.status.rpartition(':')[2]} {either.join(self.codes)}"
-        if self.names:
-            text += f", {say('naming', language)} {either.join(self.names)}"
+        named = [either.join(self.names), say(self.about, language) if self.about else ""]
+        if any(named):
+            and_ = f" {say('and', language)} "
+            text += f", {say('naming', language)} {and_.join(filter(None, named))}"
         return text
 
     def judge(self, seen: Seen) -> None:
         """Raises Mismatch."""
         answer = _answer(self, seen)
+        assert bool(self.about) == bool(answer.names or answer.location), "announced and asked for"
         _check(self, seen, answer.status == self.status)
         matching = [error for error in _severe(answer) if error.code in self.codes]
         _check(self, seen, any(self._explains(error, answer) for error in matching))
@@ -101,14 +106,14 @@ class Refusal:
         )
 
 
-def failure(*codes: str, names: str = "") -> Refusal:
+def failure(*codes: str, names: str = "", about: str = "") -> Refusal:
     """Failure with one of ``codes``; ``names`` are words of which one must be named."""
-    return Refusal(codes, tuple(names.split()))
+    return Refusal(codes, tuple(names.split()), about=about)
 
 
-def partial(*codes: str) -> Refusal:
+def partial(*codes: str, about: str = "") -> Refusal:
     """PartialSuccess with one of ``codes`` and something handed over."""
-    return Refusal(codes, (), PARTIAL_SUCCESS)
+    return Refusal(codes, (), PARTIAL_SUCCESS, about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
-from conformance.expectation import Expectation, Success, any_of, failure, fault
+from conformance.expectation import Expectation, any_of, failure, fault
 from conformance.seen import Answer, Seen
 from metadata.catalogue import Rule
 
@@ -41,17 +41,17 @@ class RuleCases(Cases):
         needs: str = "",
         transaction: str = "",
         also: str = "",
+        about: str = "what breaks the rule",
     ) -> None:
         """Add the case that breaks ``rule``.
 
-        ``also`` is a code that the standard allows as well, or ``fault`` for a SOAP fault.
+        ``also`` is a code that the standard allows as well, or ``fault`` for a SOAP fault;
+        ``about`` is empty where the error need not name anything.
         """
-        code = rule.code(transaction or self._transaction)
-        expected: Expectation = Success(warning=code) if rule.is_warning else failure(code)
+        codes = [rule.code(transaction or self._transaction), *([also] if also else ())]
+        expected: Expectation = failure(*(one for one in codes if one != "fault"), about=about)
         if also == "fault":
             expected = any_of(expected, fault("Sender"))
-        elif also:
-            expected = failure(code, also)
         self.add(
             f"{PREFIX}{rule.id}",
             en,

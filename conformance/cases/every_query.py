@@ -345,7 +345,7 @@ def _no_patient(bench: Bench) -> Iterator[Seen]:
     "Une requête d'ITI-18 par ITI-51, et une d'ITI-51 par ITI-18, est inconnue",
     spec="ITI TF-2 3.51.4.1.2, 3.18.4.1.2.4",
     needs="multi_patient",
-    expected=[failure("XDSUnknownStoredQuery")] * 2,
+    expected=[failure("XDSUnknownStoredQuery", about="the query")] * 2,
 )
 def _other_transaction(bench: Bench) -> Iterator[Seen]:
     one = graph(bench)

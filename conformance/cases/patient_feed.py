@@ -106,7 +106,7 @@ def _wrong_type(bench: Bench) -> Iterator[Seen]:
         Same("patientId of both"),
         any_of(Success(), failure(UNKNOWN)),
         Same("nothing under the merged id"),
-        failure(UNKNOWN),
+        failure(UNKNOWN, about="the patient"),
     ],
 )
 def _merge(bench: Bench) -> Iterator[Seen]:

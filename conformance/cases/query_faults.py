@@ -82,7 +82,7 @@ for _name, _request in SOMETHING.items():
             f"{_name} sans {_slot}",
             spec=REQUIRED_SPEC,
             needs=needs(_name),
-            expected=[failure("XDSStoredQueryMissingParam")],
+            expected=[failure("XDSStoredQueryMissingParam", about="the parameter")],
             stimulus=partial(_parameter_missing, _name, _slot),
         )
 
@@ -124,7 +124,7 @@ for _name, _query in QUERIES.items():
             f"{_name} avec deux valeurs pour chaque paramètre qui en prend une",
             spec="ITI TF-2 3.18.4.1.2.3.7",
             needs=needs(_name),
-            expected=[failure("XDSStoredQueryParamNumber")] * len(_several),
+            expected=[failure("XDSStoredQueryParamNumber", about="the parameter")] * len(_several),
             stimulus=partial(_two_values, _query),
         )
 
@@ -137,7 +137,7 @@ WITH_ALTERNATIVES = [query for query in QUERIES.values() if query.alternatives]
     "entryUUID and uniqueId together, in every query that takes either",
     "entryUUID et uniqueId ensemble, dans chaque requête qui prend l'un ou l'autre",
     spec="ITI TF-2 3.18.4.1.2.3.7",
-    expected=[failure("XDSStoredQueryParamNumber")] * len(WITH_ALTERNATIVES),
+    expected=[failure("XDSStoredQueryParamNumber", about="the parameter")] * len(WITH_ALTERNATIVES),
 )
 def _both_alternatives(bench: Bench) -> Iterator[Seen]:
     for query in WITH_ALTERNATIVES:
@@ -152,7 +152,7 @@ def _both_alternatives(bench: Bench) -> Iterator[Seen]:
     "A query nobody has defined",
     "Une requête que personne n'a définie",
     spec="ITI TF-2 3.18.4.1.3",
-    expected=[failure("XDSUnknownStoredQuery")],
+    expected=[failure("XDSUnknownStoredQuery", about="the query")],
 )
 def _unknown_query(bench: Bench) -> Iterator[Seen]:
     unknown = new_uuid_urn()

@@ -104,35 +104,35 @@ REFUSED: tuple[tuple[str, str, str, Choose, Refusal], ...] = (
         "A whole submission and an unknown object",
         "Tout un lot et un objet inconnu",
         _unknown,
-        failure(UNRESOLVED),
+        failure(UNRESOLVED, about="the object"),
     ),
     (
         "referenced",
         "A document that associations still name",
         "Un document que des associations nomment encore",
         _document,
-        failure(REFERENCED),
+        failure(REFERENCED, about="the object"),
     ),
     (
         "set",
         "A SubmissionSet whose members stay",
         "Un lot de soumission dont les membres restent",
         _set,
-        failure(REFERENCED),
+        failure(REFERENCED, about="the object"),
     ),
     (
         "orphan",
         "All but the document, which no submission would hold",
         "Tout sauf le document, que plus aucun lot ne contiendrait",
         _all_but_document,
-        failure(UNREFERENCED),
+        failure(UNREFERENCED, about="the object"),
     ),
     (
         "membership",
         "What makes a folder's membership part of a submission",
         "Ce qui rattache à un lot une appartenance à un classeur",
         _membership_of_membership,
-        failure(UNREFERENCED),
+        failure(UNREFERENCED, about="the object"),
     ),
 )
 
@@ -160,7 +160,7 @@ for _variant, _en, _fr, _choose, _refusal in REFUSED:
     "A document that another patient's submission holds by reference",
     "Un document que le lot d'un autre patient contient par référence",
     spec=SPEC,
-    expected=[failure(REFERENCED), Success()],
+    expected=[failure(REFERENCED, about="the object"), Success()],
 )
 def _referenced_elsewhere(bench: Bench) -> Iterator[Seen]:
     submission = whole(bench)

@@ -107,7 +107,7 @@ for _kind, _en, _fr, _make in (
         f"{_en} whose OriginalStatus is not the one it has",
         f"{_fr} dont l'OriginalStatus n'est pas le sien",
         spec=STATUSES,
-        expected=[failure(UPDATE_ERROR), Same("the old status")],
+        expected=[failure(UPDATE_ERROR, about="the association"), Same("the old status")],
         stimulus=partial(_original_wrong, _make),
     )
 
@@ -176,8 +176,8 @@ def _submit_associations(bench: Bench) -> Iterator[Seen]:
     "SubmitAssociation vers un document obsolète, puis vers un document inconnu",
     spec=LINKS,
     expected=[
-        failure(UPDATE_ERROR),
-        failure("UnresolvedReferenceException", UPDATE_ERROR),
+        failure(UPDATE_ERROR, about="the document"),
+        failure("UnresolvedReferenceException", UPDATE_ERROR, about="the document"),
     ],
 )
 def _submit_wrongly(bench: Bench) -> Iterator[Seen]:
@@ -278,7 +278,7 @@ def _move_and_repair(bench: Bench) -> Iterator[Seen]:
     "A document of the new patient linked to the folder of the old one",
     "Un document du nouveau patient relié au classeur de l'ancien",
     spec=PATIENTS,
-    expected=[failure(RECONCILIATION)],
+    expected=[failure(RECONCILIATION, about="the association")],
 )
 def _repair_wrongly(bench: Bench) -> Iterator[Seen]:
     one, other = bench.patients(2)
@@ -294,7 +294,7 @@ def _repair_wrongly(bench: Bench) -> Iterator[Seen]:
     "A document goes to a patient never announced",
     "Un document passe à un patient jamais annoncé",
     spec=PATIENTS,
-    expected=[failure(UNKNOWN)],
+    expected=[failure(UNKNOWN, about="the patient")],
 )
 def _move_to_nobody(bench: Bench) -> Iterator[Seen]:
     nobody = bench.unknown_patient()

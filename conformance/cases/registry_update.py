@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -181,7 +182,7 @@ def _deprecated_version(bench: Bench) -> Iterator[Seen]:
     "A version that follows one which is no longer the latest",
     "Une version qui suit une version qui n'est plus la dernière",
     spec="Metadata Update 3.57.4.1.3.3.1.3",
-    expected=[failure(VERSION_ERROR)],
+    expected=[failure(VERSION_ERROR, about="the new version")],
 )
 def _stale_version(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
@@ -215,44 +216,50 @@ def _version_race(bench: Bench) -> Iterator[Seen]:
 
 # --- M03 Illegal updates -------------------------------------------------------------------------
 
-Spoil = Callable[[Change, DocumentEntry], Any]
+Spoil = Callable[[Change, DocumentEntry], str]
+"""Asks for what is no right update; returns the entryUUID that its error must be located at."""
 
 
 def _with(**attributes: Any) -> Spoil:
     """A new version with something wrong about it."""
-    return lambda change, document: change.version(document, **attributes)
+    return lambda change, document: change.version(document, **attributes).entry_uuid
 
 
-def _twice(change: Change, document: DocumentEntry) -> None:
+def _first_version(change: Change, document: DocumentEntry) -> str:
+    name = new_uuid_urn()
+    return change.version(document, entry_uuid=name, logical_id=name).entry_uuid
+
+
+def _twice(change: Change, document: DocumentEntry) -> str:
     change.version(document)
-    change.version(document)
+    return change.version(document).entry_uuid
 
 
-def _no_member(change: Change, document: DocumentEntry) -> None:
+def _no_member(change: Change, document: DocumentEntry) -> str:
     change.version(document)
-    change.version(document, unique_id=new_oid())
+    other = change.version(document, unique_id=new_oid())
     change.submission.associations.pop()
+    return other.entry_uuid
 
 
-def _half_wrong(change: Change, document: DocumentEntry) -> None:
+def _half_wrong(change: Change, document: DocumentEntry) -> str:
     change.version(document)
-    change.deprecate(new_uuid_urn())
+    return change.deprecate(new_uuid_urn()).entry_uuid
 
 
-def _no_set(change: Change, document: DocumentEntry) -> None:
+def _no_set(change: Change, document: DocumentEntry) -> str:
     change.version(document)
     change.submission.submission_sets.clear()
+    return NOWHERE
 
 
-def _loose_link(change: Change, document: DocumentEntry) -> None:
+def _loose_link(change: Change, document: DocumentEntry) -> str:
     new = change.version(document)
-    change.link(APND, new.entry_uuid, document.entry_uuid)
+    return change.link(APND, new.entry_uuid, document.entry_uuid).entry_uuid
 
 
-def _first_version(change: Change, document: DocumentEntry) -> None:
-    name = new_uuid_urn()
-    change.version(document, entry_uuid=name, logical_id=name)
-
+NOWHERE = ""
+"""Of a fault of the whole message."""
 
 ILLEGAL: tuple[tuple[str, str, str, Spoil, Refusal], ...] = (
     (
@@ -354,19 +361,20 @@ def _illegal(spoil: Spoil, bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
     document = bench.registered_entry(patient)
     change = Change(bench, patient)
-    spoil(change, document)
-    yield update(bench, change)
+    location = spoil(change, document)
+    yield update(bench, change).located(location)
     everything = get_documents(logical_id=[document.entry_uuid], metadata_level=2)
     yield bench.found(everything, document.entry_uuid)
 
 
 for _variant, _en, _fr, _spoil, _refusal in ILLEGAL:
+    _about = "" if _spoil is _no_set else "the object"
     CASES.add(
         f"M03-{_variant}",
         f"{_en}: refused, and nothing changes",
         f"{_fr} : refus, et rien ne change",
         spec=OPERATIONS,
-        expected=[_refusal, Exactly("the first version alone")],
+        expected=[replace(_refusal, about=_about), Exactly("the first version alone")],
         stimulus=partial(_illegal, _spoil),
     )
 

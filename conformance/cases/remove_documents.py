@@ -40,7 +40,11 @@ def provided(bench: Bench, content: bytes = TEXT) -> DocumentRequest:
     "A document goes: it cannot be retrieved, nor removed again",
     "Un document disparaît : il n'est plus récupérable, ni supprimable",
     spec=SPEC,
-    expected=[Success(), failure(UNKNOWN_DOCUMENT), failure(UNKNOWN_DOCUMENT)],
+    expected=[
+        Success(),
+        failure(UNKNOWN_DOCUMENT, about="the uniqueId"),
+        failure(UNKNOWN_DOCUMENT, about="the uniqueId"),
+    ],
 )
 def _removed(bench: Bench) -> Iterator[Seen]:
     document = provided(bench)
@@ -54,7 +58,10 @@ def _removed(bench: Bench) -> Iterator[Seen]:
     "A document of another repository: refused, and still served",
     "Un document d'un autre entrepôt : refus, et il reste servi",
     spec=SPEC,
-    expected=[failure("XDSUnknownRepositoryId"), Same("the same bytes retrieved")],
+    expected=[
+        failure("XDSUnknownRepositoryId", about="the uniqueId"),
+        Same("the same bytes retrieved"),
+    ],
 )
 def _other_repository(bench: Bench) -> Iterator[Seen]:
     document = provided(bench)
@@ -68,7 +75,7 @@ def _other_repository(bench: Bench) -> Iterator[Seen]:
     "A document nobody has provided",
     "Un document que personne n'a déposé",
     spec=SPEC,
-    expected=[failure(UNKNOWN_DOCUMENT)],
+    expected=[failure(UNKNOWN_DOCUMENT, about="the uniqueId")],
 )
 def _unknown(bench: Bench) -> Iterator[Seen]:
     unknown = DocumentRequest(bench.repository_unique_id(), new_oid())
@@ -80,7 +87,10 @@ def _unknown(bench: Bench) -> Iterator[Seen]:
     "A known and an unknown document: the known one goes",
     "Un document connu et un inconnu : le connu disparaît",
     spec=SPEC,
-    expected=[expectation.partial(UNKNOWN_DOCUMENT), failure(UNKNOWN_DOCUMENT)],
+    expected=[
+        expectation.partial(UNKNOWN_DOCUMENT, about="the uniqueId"),
+        failure(UNKNOWN_DOCUMENT),
+    ],
 )
 def _mixed(bench: Bench) -> Iterator[Seen]:
     document, unknown = provided(bench), new_oid()

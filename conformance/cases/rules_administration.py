@@ -231,15 +231,15 @@ for _rule, _en, _fr, _make in UPDATES:
 
 
 def _frozen(bench: Bench) -> Answer[RegistryResponse]:
-    change, location = _version(bench, repository_unique_id=OID("2.25.404"))
-    return restricted_update(bench, change).naming("repositoryUniqueId").located(location)
+    change, _ = _version(bench, repository_unique_id=OID("2.25.404"))
+    return restricted_update(bench, change).naming("repositoryUniqueId")
 
 
 def _patient_changed(bench: Bench) -> Answer[RegistryResponse]:
     one, other = bench.patients(2)
     change = Change(bench, other)
-    new = change.version(bench.registered_entry(one))
-    return restricted_update(bench, change).naming(other.id).located(new.entry_uuid)
+    change.version(bench.registered_entry(one))
+    return restricted_update(bench, change).naming(other.id)
 
 
 CASES.breaking(

@@ -103,7 +103,7 @@ ATTRIBUTES: tuple[tuple[Rule, str, str, str, dict[str, Any]], ...] = (
         rules.LIMITED_METADATA,
         "A DocumentEntry marked as limited metadata",
         "Une fiche marquée comme métadonnées limitées",
-        "",
+        "limited",
         {"limited_metadata": True},
     ),
 )

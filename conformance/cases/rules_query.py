@@ -90,6 +90,9 @@ def _unreadable(bench: Bench) -> Response:
     return bench.wire.send(url, simple(pieces, ITI_18.action), ITI_18)
 
 
+NAMELESS = (rules.NOT_SINGLE_PATIENT, rules.BODY_UNREADABLE)
+"""Rules about the whole of an answer, or of a message."""
+
 for _rule, _en, _fr, _breach, _also in (
     (
         rules.UNKNOWN_STORED_QUERY,
@@ -169,4 +172,5 @@ for _rule, _en, _fr, _breach, _also in (
         "fault",
     ),
 ):
-    CASES.breaking(_rule, _en, _fr, _breach, also=_also)
+    _about = "" if _rule in NAMELESS else "what breaks the rule"
+    CASES.breaking(_rule, _en, _fr, _breach, also=_also, about=_about)

@@ -241,6 +241,7 @@ CASES.breaking(
     "ITI-61 avec un seul classeur",
     _no_entry,
     needs="on_demand",
+    about="",
 )
 CASES.breaking(
     rules.UNIQUE_ID_OF_OTHER_TYPE,

@@ -96,6 +96,7 @@ PROVIDE.breaking(
     "Le registre est arrêté",
     _registry_not_available,
     needs="repository_facing_simulator",
+    about="",
 )
 
 # --- Retrieve ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from conformance.expectation import (
     Exactly,
     Expectation,
     Mismatch,
+    Refusal,
     Same,
     Success,
     any_of,
@@ -87,12 +88,24 @@ def phrases(expectation: Expectation) -> Iterator[str]:
         yield from phrases(option)
     if isinstance(expectation, Same | Exactly):
         yield expectation.what
+    if isinstance(expectation, Refusal) and expectation.about:
+        yield expectation.about
 
 
 def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
     used = {phrase for case in all_cases() for one in case.expected for phrase in phrases(one)}
     assert used <= PHRASES.keys()
-    words = {"exactly", "in MTOM", "naming", "or", "with", "with warning", "within", "SOAP fault"}
+    words = {
+        "and",
+        "exactly",
+        "in MTOM",
+        "naming",
+        "or",
+        "with",
+        "with warning",
+        "within",
+        "SOAP fault",
+    }
     assert used == PHRASES.keys() - words
 
 
