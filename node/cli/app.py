@@ -59,7 +59,9 @@ app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(su
 app.command(help=tr("Write studies to a medium with a DICOMDIR."))(media_verbs.export)
 app.command("import", help=tr("Take images of a medium in."))(media_verbs.import_)
 app.add_typer(kit_app, name="conformance")
-kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
+kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
+    kit_verbs.list_cases
+)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
