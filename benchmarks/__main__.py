@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import dicomweb, feed, images, queries, submissions, transfers
+from benchmarks import dicomweb, feed, images, media, queries, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
 
 
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "transfer": Benchmark(transfers.measure, transfers.Scale(), transfers.QUICK),
     "study": Benchmark(images.measure_retrieval, images.Scale(), images.QUICK),
     "dicomweb": Benchmark(dicomweb.measure, dicomweb.Scale(), dicomweb.QUICK),
+    "media": Benchmark(media.measure, media.Scale(), media.QUICK),
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
 }

@@ -33,7 +33,7 @@ from imaging_source.intake import Intake
 from node.migrate import open_database
 from storage.blobs import BlobStore
 
-_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _STUDY_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _START_SECONDS = 20.0
 
@@ -67,8 +67,8 @@ def measure(scale: Scale) -> Iterator[Row]:
         small = _small_studies(place, files[0], scale.studies)
         server = stack.enter_context(place.serve("web"))
         yield from _beside_others(place, server, study, files, scale, stack)
-        if shutil.which("Orthanc") and _PLUGIN.exists():
-            url = stack.enter_context(_orthanc(place.folder / "orthanc", [*files, *small]))
+        if shutil.which("Orthanc") and PLUGIN.exists():
+            url = stack.enter_context(orthanc(place.folder / "orthanc", [*files, *small]))
             yield from _beside_orthanc(f"{server.url('')}/dicomweb", url, study, scale)
 
 
@@ -140,7 +140,7 @@ def _beside_orthanc(ours: str, theirs: str, study: Study, scale: Scale) -> Itera
 
 
 def _fetched(root: str, path: str, accept: str) -> float:
-    """How often a second an answer could be fetched, from one."""
+    """How often a second an answer could be _fetched, from one."""
     parts = urlsplit(root)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     started = time.perf_counter()
@@ -213,7 +213,7 @@ def _small(template: Path, number: int, file: Path) -> None:
 
 
 @contextmanager
-def _orthanc(folder: Path, files: Sequence[Path]) -> Iterator[str]:
+def orthanc(folder: Path, files: Sequence[Path]) -> Iterator[str]:
     """Orthanc with these files; the root of its DICOMweb."""
     folder.mkdir()
     port, dicom_port = _free_port(), _free_port()
@@ -226,7 +226,7 @@ def _orthanc(folder: Path, files: Sequence[Path]) -> Iterator[str]:
         "AuthenticationEnabled": False,
         "KeepAlive": True,
         "TcpNoDelay": True,
-        "Plugins": [str(_PLUGIN)],
+        "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))

@@ -23,7 +23,7 @@ from benchmarks import bare
 from hl7.mllp import MllpServer
 from imaging_source.receiver import Listening, run
 from node import logs
-from node.config import Settings
+from node.config import PID_FOLDER, Settings
 from node.config_file import load
 from node.migrate import open_database
 from node.wiring.common import affinity_domain
@@ -92,6 +92,7 @@ def dicom(settings: Settings) -> None:
             database,
             files,
             Listening(port=0),
+            handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,
         )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -38,6 +39,11 @@ DICOM, JSON, XML = "application/dicom", "application/dicom+json", "application/d
 
 # Instances whose rows are committed together: more would only delay the first of them.
 GROUP = 64
+
+# Files of one request that are synced while the next ones arrive: a disk takes several syncs in
+# the time of one, and more than four at a time only queue up there.
+AHEAD = 4
+_keepers = ThreadPoolExecutor(AHEAD, "keep")
 
 # Bodies in memory at once, over all requests: each holds up to three batches.
 MEMORY = 256 * MIB
@@ -71,6 +77,7 @@ class Storing:
     study: str
     sender: str
     results: list[_Result] = field(default_factory=list)
+    _syncing: deque[tuple[_Result, Future[Arrived]]] = field(default_factory=deque)
     _kept: list[tuple[_Result, Arrived]] = field(default_factory=list)
     _part: FileArrival | None = None
 
@@ -88,6 +95,11 @@ class Storing:
 
     def finish(self) -> None:
         """Commit what is not committed yet."""
+        while self._syncing:
+            self._settle(*self._syncing.popleft())
+        self._commit()
+
+    def _commit(self) -> None:
         kept, self._kept = self._kept, []
         if not kept:
             return
@@ -112,20 +124,26 @@ class Storing:
         self._part = FileArrival(self.door, self.sender)
 
     def _end(self, part: FileArrival) -> None:
-        try:
-            arrived = part.keep()
-        except Refused as refused:
-            self.results.append(_Result(part.meta, reason=refused.outcome.status))
-            return
-        study = arrived.header.study.study_instance_uid
-        result = _Result(part.meta, study)
+        result = _Result(part.meta)
         self.results.append(result)
-        if self.study and study != self.study:
+        self._syncing.append((result, _keepers.submit(part.keep)))
+        if len(self._syncing) > AHEAD:
+            self._settle(*self._syncing.popleft())
+
+    def _settle(self, result: _Result, keeping: Future[Arrived]) -> None:
+        """Wait until a file is durable, and note it for the next commit."""
+        try:
+            arrived = keeping.result()
+        except Refused as refused:
+            result.reason = refused.outcome.status
+            return
+        result.study = arrived.header.study.study_instance_uid
+        if self.study and result.study != self.study:
             result.reason = _OTHER_STUDY
             return
         self._kept.append((result, arrived))
         if len(self._kept) >= GROUP:
-            self.finish()
+            self._commit()
 
 
 class Unsupported(Exception):
