@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 from imaging_source.dicomweb.answer import Refusal
@@ -38,13 +39,14 @@ class Wish:
         return self.media in (ANY, media) or (sub == "*" and media.startswith(f"{main}/"))
 
 
-def wishes(accept: str) -> list[Wish]:
+@lru_cache(maxsize=256)  # clients send the same few over and over
+def wishes(accept: str) -> tuple[Wish, ...]:
     """The media ranges of an Accept header by falling preference; none means any.
 
     Raises Refusal (400) for what cannot be read.
     """
     found = [_wish(text) for text in _split(accept)] or [Wish(ANY, False, None, 1.0)]
-    return sorted((one for one in found if one.weight > 0), key=lambda one: -one.weight)
+    return tuple(sorted((one for one in found if one.weight > 0), key=lambda one: -one.weight))
 
 
 def not_acceptable(reason: str) -> Refusal:

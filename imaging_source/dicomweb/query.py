@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 
 from pydicom.datadict import tag_for_keyword
@@ -56,6 +57,7 @@ def read_query(request: Request) -> Query:
     return query
 
 
+@lru_cache(maxsize=1024)  # names that clients send over and over
 def path_of(name: str) -> str | None:
     """The path of tags of an attribute named by keyword or tag; None where it is none."""
     tags = []
