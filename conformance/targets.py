@@ -7,7 +7,7 @@ default that suits a node as ``kosmos init`` makes it.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from conformance.text import Text
 from metadata.affinity_domain import AffinityDomain, default_codes
@@ -115,10 +115,6 @@ class Targets:
         url = getattr(self, name)
         assert isinstance(url, str)
         return url
-
-    def with_repository(self, url: str) -> Targets:
-        """The same with another repository."""
-        return replace(self, repository=url)
 
     def mllp_address(self) -> tuple[str, int]:
         """Host and port of the patient feed; raises NotRun when they cannot be read."""
