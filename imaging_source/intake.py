@@ -20,10 +20,11 @@ from imaging_source.elements import Truncated, Unreadable
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
 from manifest.encoding import part10_head
-from storage.blobs import BlobStore, FileSpool, SpooledFile
+from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
 from storage.faultpoints import reach
+from storage.spool import FileSpool, SpooledFile
 
 _log = structlog.get_logger("kosmos.imaging_source")
 

@@ -16,16 +16,30 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from sqlalchemy import text
 
+from imaging_source import schema as imaging_source_schema
+from node import codes
 from node.config import Settings
 from node.config_file import ConfigError
-from node.migrate import Actor, actors, database_url
+from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
 from node.texts import tr
+from node.wiring.blobs import open_blobs
 from node.wiring.common import affinity_domain, client_tls, server_tls
+from registry import schema as registry_schema
+from repository import schema as repository_schema
 from security.tls import TlsError
 from storage.database import Database
 from storage.errors import StorageError
+from storage.migrations import SchemaVersion, metadata_differs, schema_version
+from storage.objects import ObjectStore
+from storage.safety import release
+
+# The tables that each actor's code expects.
+METADATA = {
+    "registry": registry_schema.METADATA,
+    "repository": repository_schema.METADATA,
+    "imaging_source": imaging_source_schema.METADATA,
+}
 
 CONNECT_SECONDS = 5.0
 # A certificate is renewed by people who need a month.
@@ -42,6 +56,10 @@ class Finding:
     peer: bool = False
 
 
+class SchemaDiffers(Exception):
+    """The tables of a database are not those that the code expects."""
+
+
 def check_all(settings: Settings) -> list[Finding]:
     """Try everything; the findings in the order of the configuration."""
     return [
@@ -52,6 +70,7 @@ def check_all(settings: Settings) -> list[Finding]:
             for name, actor in actors(settings).items()
         ),
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
+        *_object_store(settings),
         *_peers(settings),
     ]
 
@@ -59,7 +78,7 @@ def check_all(settings: Settings) -> list[Finding]:
 def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Finding:
     try:
         return Finding(subject, True, attempt(), peer)
-    except (ConfigError, StorageError, TlsError) as error:
+    except (ConfigError, StorageError, TlsError, SchemaDiffers) as error:
         return Finding(subject, False, str(error), peer)
     except (OSError, ssl.SSLError) as error:
         return Finding(subject, False, error.strerror or str(error), peer)
@@ -67,7 +86,12 @@ def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Fin
 
 def _codes(settings: Settings) -> str:
     sets = affinity_domain(settings).code_sets
-    return tr("{count} code sets", count=len(sets))
+    content = codes.read(settings.affinity_domain.codes)
+    ours, named = settings.affinity_domain.assigning_authority, content.assigning_authority
+    notes = list(content.notes)
+    if named and named != ours:
+        notes.append(tr("it names the authority {named}, this node {ours}", named=named, ours=ours))
+    return "; ".join([tr("{count} code sets", count=len(sets)), *notes])
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
@@ -101,16 +125,38 @@ def _database(name: str, actor: Actor) -> Callable[[], str]:
         url = database_url(actor, name)
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
             return tr("not there yet; `kosmos serve` makes it")
-        with Database.open(url, read_only=True) as database, database.read() as connection:
-            connection.execute(text("SELECT 1"))
-        return tr("answers ({backend})", backend=url.get_backend_name())
+        with Database.open(url, read_only=True) as database:
+            refuse_unsafe(database, name)
+            with script_location(name) as scripts:
+                version = schema_version(database, scripts, name)
+            if version.present is None:
+                return tr("not there yet; `kosmos serve` makes it")
+            _compare(database, name, version)
+            with database.read() as connection:
+                found = release(connection)
+        return tr("answers ({release}), its schema is up to date", release=found)
 
     return attempt
 
 
+def _compare(database: Database, name: str, version: SchemaVersion) -> None:
+    """Raise SchemaDiffers unless the tables are those that the code expects."""
+    if version.present != version.newest:
+        raise SchemaDiffers(
+            tr(
+                "its schema is at version {present} of {newest}: `kosmos migrate`",
+                present=version.present,
+                newest=version.newest,
+            )
+        )
+    if differences := metadata_differs(database, METADATA[name], shared=True):
+        words = tr("its tables are not those of its version: {first}", first=differences[0])
+        raise SchemaDiffers(words)
+
+
 def _folders(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield "node.data_dir", settings.node.data_dir
-    if settings.repository.enabled and settings.repository.blobs is not None:
+    if settings.repository.enabled and isinstance(settings.repository.blobs, Path):
         yield "repository.blobs", settings.repository.blobs
     if settings.imaging_source.enabled and settings.imaging_source.files is not None:
         yield "imaging_source.files", settings.imaging_source.files
@@ -125,6 +171,18 @@ def _folder(path: Path) -> Callable[[], str]:
         return str(path)
 
     return attempt
+
+
+def _object_store(settings: Settings) -> Iterator[Finding]:
+    if settings.repository.enabled and isinstance(settings.repository.blobs, str):
+        yield _try("repository.blobs", lambda: _stored_once(settings))
+
+
+def _stored_once(settings: Settings) -> str:
+    store = open_blobs(settings)
+    assert isinstance(store, ObjectStore)
+    store.prove()
+    return tr("takes bytes, and each object once")
 
 
 def _peers(settings: Settings) -> Iterator[Finding]:

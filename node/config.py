@@ -12,6 +12,7 @@ import ipaddress
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -62,6 +63,8 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+# A bucket's name as S3 allows it, and a prefix that every store takes.
+BucketUrl = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?$")]
 Oid = Annotated[str, BeforeValidator(_oid_of), Field(pattern=OID_PATTERN, max_length=64)]
 
 
@@ -114,13 +117,22 @@ class AffinityDomainSection(Section):
     namespace: str = ""
     """Its HL7 namespace, for feeds that send only that (PID-3.4.1)."""
     codes: Path | Literal["default-fr"] = "default-fr"
-    """File of the code sets, or default-fr for the French-flavoured set that ships."""
+    """File of the code sets (TOML, or the codes.xml of XDS toolkits), or default-fr for the
+    French-flavoured set that ships. A node takes over a changed file by itself."""
     unknown_patient: Literal["error", "empty"] = "error"
     """Answer to a query for a patient who was never announced: XDSUnknownPatientId, or nothing
     found (ITI TF-2 3.18.4.1.3 leaves the choice to the domain)."""
     foreign_patients: Literal["error", "ignore"] = "error"
     """Answer to an identity message without an identifier of the domain: refused (AE, code 204),
     or accepted without effect, for sources that send every domain's patients alike."""
+    merged_patient: Literal["error", "empty"] | None = None
+    """Answer to a query for a patient who was merged into another; without it, as for one who
+    was never announced (ITI TF-2 3.18.4.1.2.3.9)."""
+    extra_metadata: Literal["save", "warn"] = "save"
+    """Slots that XDS does not know: saved, or dropped with the warning XDSExtraMetadataNotSaved
+    (ITI TF-3 4.2.3.1.6)."""
+    source_ids: tuple[Oid, ...] = ()
+    """The sources (sourceId) that may submit; without any, those of the codes file, else all."""
 
 
 class RegistrySection(Section):
@@ -137,23 +149,6 @@ class RegistrySection(Section):
     """File that holds the password of the database user."""
 
 
-class RepositorySection(Section):
-    """Document Repository: ITI-41 and ITI-43."""
-
-    enabled: bool = True
-    """Whether this node is a Document Repository."""
-    unique_id: Oid = ""
-    """OID of the repository (repositoryUniqueId); required where it is enabled."""
-    database: str = ""
-    """SQLAlchemy URL; without one, repository.db in the data folder."""
-    database_password_file: Path | None = None
-    """File that holds the password of the database user."""
-    blobs: Path | None = None
-    """Folder of the documents; without one, documents in the data folder."""
-    registry: Literal["local"] | HttpUrl = "local"
-    """The registry to which documents are registered: that of this node, or its ITI-42 URL."""
-
-
 class CodeValue(Section):
     """A coded value."""
 
@@ -163,6 +158,73 @@ class CodeValue(Section):
     """The coding scheme, usually an OID."""
     display_name: Text
     """What a person reads."""
+
+
+LOINC = "2.16.840.1.113883.6.1"
+
+
+class OnDemandSection(Section):
+    """Documents assembled when asked for: a patient's imaging summary (`kosmos summary`)."""
+
+    enabled: bool = True
+    """Whether this repository assembles documents."""
+    persist: bool = True
+    """Whether what was assembled on demand is registered as a snapshot (ITI-42) before it is
+    handed over."""
+    replace_previous: bool = True
+    """Whether a snapshot replaces the one before (RPLC)."""
+    type_code: CodeValue = CodeValue(code="60591-5", scheme=LOINC, display_name="Synthèse médicale")
+    """typeCode by which entries of a summary are known."""
+    report_types: tuple[CodeValue, ...] = (
+        CodeValue(code="18748-4", scheme=LOINC, display_name="CR d'imagerie médicale"),
+    )
+    """typeCodes of the imaging reports that a summary lists, beside the imaging studies."""
+
+
+class RepositorySection(Section):
+    """Document Repository: ITI-41, ITI-43 and, for administrators, ITI-86."""
+
+    enabled: bool = True
+    """Whether this node is a Document Repository."""
+    unique_id: Oid = ""
+    """OID of the repository (repositoryUniqueId); required where it is enabled."""
+    database: str = ""
+    """SQLAlchemy URL; without one, repository.db in the data folder."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+    blobs: BucketUrl | Path | None = Field(default=None, union_mode="left_to_right")
+    """Folder of the documents, or s3://bucket/prefix; without one, documents in the data folder."""
+    registry: Literal["local"] | HttpUrl = "local"
+    """The registry to which documents are registered: that of this node, or its ITI-42 URL."""
+    administration: bool = False
+    """Whether documents may be removed by ITI-86; otherwise each is refused
+    (XDSRemoveDocumentsError)."""
+    on_demand: OnDemandSection = OnDemandSection()
+    """The section repository.on_demand."""
+
+
+class ObjectStoreSection(Section):
+    """The object store (S3 or compatible) of documents that lie at s3://bucket/prefix."""
+
+    endpoint: HttpUrl | None = None
+    """Its base URL; without one, that of AWS for the region. Without TLS only a loopback address
+    is accepted."""
+    region: Text = "us-east-1"
+    """Its region; stores that have none take the default."""
+    access_key_file: Path | None = None
+    """File that holds the access key."""
+    secret_key_file: Path | None = None
+    """File that holds the secret key."""
+    trust: Path | None = None
+    """Certificates of authorities that are trusted besides those of the system (PEM)."""
+    checksums: bool = True
+    """Whether the store judges the SHA-256 that is sent with the bytes; without it every
+    document is read again before it is acknowledged. `kosmos check` tries it."""
+
+    @property
+    def base_url(self) -> str:
+        """The endpoint that is meant."""
+        return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
 
 
 class DocumentSection(Section):
@@ -327,6 +389,7 @@ class Settings(BaseSettings):
     affinity_domain: AffinityDomainSection
     registry: RegistrySection = RegistrySection(enabled=False)
     repository: RepositorySection = RepositorySection(enabled=False)
+    object_store: ObjectStoreSection = ObjectStoreSection()
     imaging_source: ImagingSourceSection = ImagingSourceSection(enabled=False)
     mllp: MllpSection = MllpSection()
     tls: TlsSection = TlsSection()
@@ -381,6 +444,16 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _documents_are_reached_safely(self) -> Settings:
+        """Health data and keys go to an object store over TLS, or to this machine."""
+        if isinstance(self.repository.blobs, Path) and str(self.repository.blobs)[:3] == "s3:":
+            raise ValueError(tr("repository.blobs: write s3://bucket or s3://bucket/prefix"))
+        url = urlsplit(self.object_store.base_url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            raise ValueError(tr("object_store.endpoint: https, or http to a loopback address"))
         return self
 
     @model_validator(mode="after")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from node.config import ImagingSourceSection, RegistrySection, RepositorySection, Settings
 from node.config_file import ConfigError, Problem, read_secret
+from node.progress import Progress, silent
 from node.texts import tr
 from storage.database import Database
+from storage.migrations import VERSION_TABLE_SUFFIX
+from storage.safety import Unsafe, unsafe_settings
 
 Actor = RegistrySection | RepositorySection | ImagingSourceSection
 
@@ -29,28 +33,82 @@ def actors(settings: Settings) -> dict[str, Actor]:
     return {name: section for name, section in sections.items() if section.enabled}
 
 
-def migrate(settings: Settings) -> list[str]:
-    """Migrate the database of every actor; their names.
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """An actor and the version of its schema before and after; None where it had none."""
+
+    actor: str
+    before: str | None
+    after: str | None
+
+
+def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
+    """Migrate the database of every actor, and say how far that was.
 
     Raises ConfigError and StorageError.
     """
+    sections = actors(settings)
     migrated = []
-    for name, section in actors(settings).items():
-        with open_database(section, name) as database, script_location(name) as scripts:
-            database.migrate(scripts)
-        migrated.append(name)
+    with progress(tr("databases"), len(sections)) as step:
+        for name, section in sections.items():
+            with open_database(section, name) as database, script_location(name) as scripts:
+                before = schema_version(database, name)
+                database.migrate(scripts)
+                migrated.append(Migrated(name, before, schema_version(database, name)))
+            step()
     return migrated
+
+
+def schema_version(database: Database, actor: str) -> str | None:
+    """The version of an actor's schema in ``database``; None where it has none."""
+    table = f"{actor}{VERSION_TABLE_SUFFIX}"
+    with database.read() as connection:
+        if not inspect(connection).has_table(table):
+            return None
+        found: str = connection.execute(text(f"SELECT version_num FROM {table}")).scalar_one()
+        return found
 
 
 def open_database(section: Actor, name: str, *, read_only: bool = False) -> Database:
     """The database of an actor; its folder is made where it is a file.
 
-    Raises ConfigError for a URL that is none, StorageError for a database that cannot be had.
+    Raises ConfigError for a URL that is none and for a database whose settings could lose what
+    was acknowledged, StorageError for a database that cannot be had.
     """
     url = database_url(section, name)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return Database.open(url, read_only=read_only)
+    database = Database.open(url, read_only=read_only)
+    try:
+        refuse_unsafe(database, name)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def refuse_unsafe(database: Database, name: str) -> None:
+    """Raise ConfigError naming every unsafe setting of the database, and its remedy."""
+    with database.read() as connection:
+        found = unsafe_settings(connection)
+    if found:
+        raise ConfigError([Problem(f"{name}.database", one.setting, _remedy(one)) for one in found])
+
+
+def _remedy(unsafe: Unsafe) -> str:
+    if unsafe.setting == "server_version":
+        return tr(
+            "PostgreSQL {value} is too old: {needed} or newer",
+            value=unsafe.value,
+            needed=unsafe.needed,
+        )
+    return tr(
+        "is {value}, so that a power cut loses what was acknowledged; "
+        "ALTER SYSTEM SET {setting} = {needed}, then pg_reload_conf()",
+        value=unsafe.value,
+        setting=unsafe.setting,
+        needed=unsafe.needed,
+    )
 
 
 def database_url(section: Actor, name: str) -> URL:

@@ -1,20 +1,21 @@
-"""ITI-42: a submission is judged as a whole and registered as a whole, or not at all.
+"""ITI-42, ITI-61: a submission is judged as a whole and registered as a whole, or not at all.
 
-Covers ITI TF-2 3.42.4.1.3. First the message alone is judged (``metadata.validation``), then
-the message against the registry's state (``registry.rules``); every fault found by either is
-answered at once. What is free of faults is written, with its effects, in one transaction in
-which the state it was judged by holds still.
+Covers ITI TF-2 3.42.4.1.3 and 3.61.4.1.3. First the message alone is judged
+(``metadata.validation``), then the message against the registry's state (``registry.rules``);
+every fault found by either is answered at once. What is free of faults is written, with its
+effects, in one transaction in which the state it was judged by holds still.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 
 from sqlalchemy import Connection, insert
 
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
@@ -23,7 +24,7 @@ from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
-from registry.registration import Registration, prepare, updated_at
+from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rules import judge
 from registry.statement import Statement
 from registry.surroundings import Surroundings, look_around
@@ -32,8 +33,6 @@ from storage.database import Database
 from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
-
-_ITI_42 = "ITI-42"
 
 _INSERT_OBJECTS = Statement(insert(schema.object_))
 _INSERT_IDENTITIES = Statement(insert(schema.identity))
@@ -49,27 +48,36 @@ class Registrar:
     """Registers submissions. Safe for use by many threads."""
 
     def __init__(
-        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+        self, database: Database, domain: DomainInForce, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._domain = domain
         self._clock = clock
 
-    def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
+    def register(
+        self, request: SubmitObjectsRequest, transaction: str = "ITI-42"
+    ) -> RegistryResponse:
         """Register one submission; durable, and visible to queries, when this returns Success.
+
+        ``transaction`` is ITI-42 for Stable entries, ITI-61 for On-Demand ones.
 
         Failure means that nothing was stored, and lists every fault found, or that there was
         no room or no time for it. Raises RegistryUnavailable when the database failed and the
         outcome is unknown: the sender may repeat the same message.
         """
         submission = request.submission
-        return answer(_ITI_42, name_of(submission), lambda: self._register(submission))
+        perform = partial(self._register, submission, transaction)
+        return answer(transaction, name_of(submission), perform)
 
-    def _register(self, submission: Submission) -> list[Fault]:
+    def _register(self, submission: Submission, transaction: str) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        faults = validate_submission(submission, self._domain, _ITI_42)
+        domain = self._domain.current
+        faults = validate_submission(submission, domain, transaction)
         if any(not fault.rule.is_warning for fault in faults):
             return faults + self._judge(submission)
+        if domain.extra_metadata == "warn":
+            submission, warnings = without_extra_metadata(submission)
+            faults += warnings
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:

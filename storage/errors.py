@@ -6,7 +6,8 @@
      +- OutOfSpace            no room for more: refuse new work, reads go on
      +- BlobMissing           no blob has this address
      +- BlobCorrupt           the bytes on disk are not those of the address
-     +- BlobStoreUnavailable  the file system failed: nothing was kept
+     +- BlobStoreBusy         the object store does not answer or is overloaded: try again later
+ +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
      +- DatabaseBusy          try again later: queue full, lock or pool not had in time
      +- DatabaseUnavailable   the database cannot be reached, opened or trusted
          +- DatabaseLocked    another process is the one writer of this SQLite file
@@ -36,8 +37,12 @@ class BlobCorrupt(StorageError):
     """A blob's bytes no longer have the SHA-256 that is their address."""
 
 
+class BlobStoreBusy(StorageError):
+    """The store of blobs cannot be reached or asks for patience; try again later."""
+
+
 class BlobStoreUnavailable(StorageError):
-    """The file system failed or the store stopped writing; nothing was kept."""
+    """The store of blobs failed, refuses us or stopped writing; nothing was kept."""
 
 
 class DatabaseBusy(StorageError):

@@ -9,6 +9,7 @@ nothing and the next start begins again.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 
 if TYPE_CHECKING:
@@ -66,14 +68,35 @@ def _upgrade(connection: Connection, config: Config) -> None:
     command.upgrade(config, "head")
 
 
-def metadata_differs(database: Database, metadata: MetaData) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """The version a database has, None before its first migration, and the newest there is."""
+
+    present: str | None
+    newest: str | None
+
+
+def schema_version(database: Database, script_location: str | Path, actor: str) -> SchemaVersion:
+    """How far the migrations of ``actor`` have gone in ``database``."""
+    newest = ScriptDirectory.from_config(configuration(script_location)).get_current_head()
+    table = f"{actor}{VERSION_TABLE_SUFFIX}"
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": table})
+        return SchemaVersion(context.get_current_revision(), newest)
+
+
+def metadata_differs(database: Database, metadata: MetaData, *, shared: bool = False) -> list[str]:
     """Each difference between the tables in ``database`` and ``metadata``, in words.
 
-    Empty if the migrations and the models say the same: every actor has a test for it.
+    Empty if the migrations and the models say the same: every actor has a test for it. A
+    database that actors ``share`` has tables that are not those of ``metadata``.
     """
 
     def is_ours(item: Any, name: str | None, kind: str, *_: Any) -> bool:
-        return kind != "table" or not (name or "").endswith(VERSION_TABLE_SUFFIX)
+        if kind != "table":
+            return True
+        foreign = shared and name not in metadata.tables
+        return not (foreign or (name or "").endswith(VERSION_TABLE_SUFFIX))
 
     with database.read() as connection:
         context = MigrationContext.configure(

@@ -77,13 +77,17 @@ class PostgreSQLEngine:
         self._read_only = read_only
         self._writers = _pool(url, WRITERS, "READ COMMITTED", read_only)
         self._readers = _pool(url, READERS, "REPEATABLE READ", True)
-        with self.read():
-            pass  # a wrong URL or a server that is away shows when opening, not later
+        try:
+            with self.read():
+                pass  # a wrong URL or a server that is away shows when opening, not later
+        except DatabaseBusy as error:
+            self.close()
+            raise DatabaseUnavailable(str(error)) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """See ``Database.read``."""
-        with _translating(), self._readers.connect() as connection:
+        with _translating(), _connected(self._readers) as connection:
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -106,7 +110,11 @@ class PostgreSQLEngine:
         self._readers.dispose()
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
-        with _translating_all_but_collisions(), self._writers.begin() as connection:
+        with (
+            _translating_all_but_collisions(),
+            _connected(self._writers) as connection,
+            connection.begin(),
+        ):
             return work(connection)
 
 
@@ -134,11 +142,27 @@ def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
 
 
 @contextmanager
+def _connected(pool: Engine) -> Iterator[Connection]:
+    """A connection of the pool; where there is none nothing has been done, and it may come back.
+
+    A server that takes no connection gives no code by which its reasons could be told apart.
+    """
+    try:
+        connection = pool.connect()
+    except PoolTimeout as error:
+        raise DatabaseBusy("every connection to PostgreSQL is in use") from error
+    except DBAPIError as error:
+        raise DatabaseBusy(
+            f"PostgreSQL takes no connection: {type(error.orig).__name__}"
+        ) from error
+    with connection:
+        yield connection
+
+
+@contextmanager
 def _translating() -> Iterator[None]:
     try:
         yield
-    except PoolTimeout as error:
-        raise DatabaseBusy("every connection to PostgreSQL is in use") from error
     except DBAPIError as error:
         if translated := translate(error):
             raise translated from error

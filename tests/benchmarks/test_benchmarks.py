@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import images, queries, submissions, transfers
+from benchmarks import images, queries, sizing, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
 from benchmarks.load import http_answer, mllp_answer
 
@@ -35,6 +35,15 @@ def test_registrations_and_documents_are_accepted() -> None:
     rows = [*submissions.measure_registrations(few), *submissions.measure_documents(few)]
     assert [row.reach for row in rows] == [0.25, 0.15]
     assert all(row.ratio > 0 for row in rows)
+
+
+def test_what_an_entry_weighs_is_measured_by_table(postgresql_database_url: str) -> None:
+    for url in (None, postgresql_database_url):
+        weights = {weight.table: weight for weight in sizing.measure(120, url)}
+        assert weights["document_entry"].rows == weights["stored_document"].rows == 1
+        assert weights["object"].rows == 3
+        assert all(weight.bytes > 20 for weight in weights.values())
+        assert "| `patient` | 1.00 a patient |" in sizing.page(list(weights.values()))
 
 
 def test_a_large_document_comes_back_byte_for_byte() -> None:

@@ -356,10 +356,9 @@ def test_a_data_set_that_cannot_be_read_is_refused_and_nothing_is_stored(
         assert connection.execute(select(INSTANCE)).all() == []
 
 
-def test_a_full_disk_is_told_as_a_shortage_of_resources(
-    associated: Any, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blobs, "_read_only", True)  # what two failed syncs lead to
+def test_a_full_disk_is_told_as_a_shortage_of_resources(associated: Any, blobs: BlobStore) -> None:
+    for _ in range(2):  # from the second on the store takes no more bytes
+        blobs.sync_failed()
     associated.send(pdu(4, pdv(1, 3, store_request(b"1.2.3")) + pdv(1, 2, b"data")))
 
     kind, content = associated.read_pdu()

@@ -14,6 +14,7 @@ TRANSACTIONS = {
     "ITI-51",
     "ITI-57",
     "ITI-62",
+    "ITI-86",
     "ITI-92",
     "RAD-69",
 }
@@ -44,6 +45,8 @@ CODES_OF_THE_STANDARD = {
     "ITI-43": """XDSDocumentUniqueIdError XDSMissingHomeCommunityId XDSRepositoryBusy
         XDSRepositoryError XDSRepositoryOutOfResources XDSResultNotSinglePatient
         XDSTooManyResults XDSUnavailableCommunity XDSUnknownCommunity XDSUnknownRepositoryId""",
+    "ITI-86": """XDSDocumentUniqueIdError XDSRemoveDocumentsError XDSRepositoryError
+        XDSUnknownRepositoryId""",
     "RAD-69": "XDSDocumentUniqueIdError XDSRepositoryError XDSUnknownRepositoryId",
     "ITI-57": """XDSMetadataUpdateError XDSMetadataUpdateOperationError
         XDSPatientIDReconciliationError XDSMetadataVersionError""",
@@ -141,7 +144,7 @@ def test_an_object_without_an_id_is_still_named() -> None:
 
 
 def test_a_very_long_value_is_quoted_in_part() -> None:
-    fault = Fault(catalogue.MIME_TYPE_NOT_ALLOWED, "D", value="x" * 5000)
+    fault = Fault(catalogue.MIME_TYPE_NOT_ALLOWED, "D", value="x" * 5000, remedy="")
     assert len(fault.message()) < 600
 
 

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from conformance.targets import DEFAULT_AUTHORITY
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
+from tests.storage.object_server import ObjectServer
 
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
 # Nobody listens on the discard port of a machine of today.
@@ -38,6 +41,13 @@ def test_init_gives_a_secure_node_an_identity(tmp_path: Path) -> None:
     assert settings.tls.enabled
     assert settings.tls.key.stat().st_mode & 0o077 == 0
     assert settings.registry.database == "postgresql://db/kosmos"
+
+
+def test_only_a_plain_node_takes_administrative_transactions_unasked(tmp_path: Path) -> None:
+    plain = load(create(NewNode(tmp_path / "plain", plain=True)))
+    secure = load(create(NewNode(tmp_path / "secure")))
+    assert plain.repository.administration
+    assert not secure.repository.administration
 
 
 def test_init_never_overwrites_a_node(kosmos: Kosmos, plain_node: Path) -> None:
@@ -76,7 +86,7 @@ def test_config_show_tells_scripts_what_they_need(kosmos: Kosmos, plain_node: Pa
     shown = kosmos(
         *("config", "show", "--json", "--config", plain_node),
         KOSMOS__NODE__PORT_BASE="9200",
-        KOSMOS__REGISTRY__DATABASE="postgresql://me:secret@db/kosmos",
+        KOSMOS__REGISTRY__DATABASE="postgresql://me:hush@db/kosmos",
     )
     told = json.loads(shown.stdout)
     settings = load(plain_node)
@@ -88,7 +98,7 @@ def test_config_show_tells_scripts_what_they_need(kosmos: Kosmos, plain_node: Pa
     assert told["endpoints"]["registry"] == "http://127.0.0.1:9200/registry"
     assert told["endpoints"]["dicom"] == "127.0.0.1:9204"
     assert told["settings"]["registry"]["database"].startswith("postgresql://me:***@")
-    assert "secret" not in shown.stdout
+    assert "hush" not in shown.stdout
 
 
 def test_a_misspelt_key_ends_with_the_code_for_configuration(
@@ -114,6 +124,7 @@ def test_a_misspelt_key_ends_with_the_code_for_configuration(
         (("find", "1", "--registry", f"http://{NOBODY}/registry"), 4),
         (("feed", "--patient", "1", "--name", "A^B", "--mllp", NOBODY), 4),
         (("feed",), 2),
+        (("summary", "1"), 4),
         (("feed", "--patient", "1"), 2),
         (("publish", "/nowhere"), 2),
         (("conformance", "list"), 0),
@@ -164,6 +175,63 @@ def test_check_finds_what_would_keep_a_node_from_starting(kosmos: Kosmos, plain_
     assert [one["subject"] for one in json.loads(bad.stdout) if not one["ok"]] == [
         "affinity_domain.codes"
     ]
+
+
+def findings(run: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """What was found wrong: subject -> text."""
+    return {one["subject"]: one["text"] for one in json.loads(run.stdout) if not one["ok"]}
+
+
+def test_unsafe_settings_of_the_database_are_refused_and_their_remedy_told(
+    kosmos: Kosmos, plain_node: Path, postgresql_database_url: str
+) -> None:
+    plain = postgresql_database_url.replace("+psycopg", "")
+    with psycopg.connect(plain) as connection:
+        name = Identifier(connection.info.dbname)
+        connection.execute(SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+    checked = kosmos("check", "--config", plain_node, "--json", KOSMOS__REGISTRY__DATABASE=plain)
+    assert checked.returncode == 1
+    assert "SET synchronous_commit = on" in findings(checked)["registry.database"]
+    served = kosmos("serve", "--config", plain_node, KOSMOS__REGISTRY__DATABASE=plain)
+    assert served.returncode == 3
+    assert "registry.database: synchronous_commit: is off" in served.stderr
+
+
+def test_check_compares_the_tables_with_those_that_the_code_expects(
+    kosmos: Kosmos, plain_node: Path, postgresql_database_url: str
+) -> None:
+    """All actors in one database, as a region has them."""
+    plain = postgresql_database_url.replace("+psycopg", "")
+    actors = ("REGISTRY", "REPOSITORY", "IMAGING_SOURCE")
+    environment = {f"KOSMOS__{actor}__DATABASE": plain for actor in actors}
+    command = ("check", "--config", plain_node, "--json")
+    assert findings(kosmos(*command, **environment)) == {}
+    assert kosmos("migrate", "--config", plain_node, **environment).returncode == 0
+    assert findings(kosmos(*command, **environment)) == {}
+    with psycopg.connect(plain) as connection:
+        connection.execute("DROP INDEX ix_association_patient_source")
+        connection.execute("UPDATE repository_schema_version SET version_num = '0000'")
+    found = findings(kosmos(*command, **environment))
+    assert sorted(found) == ["registry.database", "repository.database"]
+    assert "ix_association_patient_source" in found["registry.database"]
+    assert "kosmos migrate" in found["repository.database"]
+
+
+def test_check_tries_the_object_store(
+    kosmos: Kosmos, plain_node: Path, object_server: ObjectServer
+) -> None:
+    for name in ("key", "secret"):
+        (plain_node.parent / name).write_text(name)
+    environment = {
+        "KOSMOS__REPOSITORY__BLOBS": "s3://kosmos/check",
+        "KOSMOS__OBJECT_STORE__ENDPOINT": f"http://127.0.0.1:{object_server.port}",
+        "KOSMOS__OBJECT_STORE__ACCESS_KEY_FILE": "key",
+        "KOSMOS__OBJECT_STORE__SECRET_KEY_FILE": "secret",
+    }
+    command = ("check", "--config", plain_node, "--json")
+    assert findings(kosmos(*command, **environment)) == {}
+    (plain_node.parent / "secret").write_text("another")
+    assert list(findings(kosmos(*command, **environment))) == ["repository.blobs"]
 
 
 def test_a_peer_that_is_away_is_a_finding_of_its_own(kosmos: Kosmos, plain_node: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from node.config import ADMIN, DICOM, HTTP, MLLP, MLLPS
 from node.config_file import ConfigError, load, read_secret
 from node.config_page import page
+from node.wiring.blobs import bucket
 
 Write = Callable[..., Path]
 
@@ -106,6 +107,12 @@ def test_all_faults_are_told_at_once(write_config: Write) -> None:
         ("[node]", '[node]\nhost = "0.0.0.0"', "node.host must be a loopback address"),
         ("[node]", "[node]\nweb_processes = 2", "needs PostgreSQL"),
         ("[node]", '[node]\ntime_zone = "Paris"', "Paris is no IANA time zone"),
+        ("[repository]", '[repository]\nblobs = "s3:/bucket"', "write s3://bucket"),
+        (
+            "[registry]",
+            '[object_store]\nendpoint = "http://10.0.0.1:9000"\n[registry]',
+            "https, or http to a loopback address",
+        ),
         ("[registry]", "[registry", "not TOML"),
         ("[imaging_source]", '[imaging_source]\nae_title = "SEVENTEEN_LETTERS"', "ae_title"),
     ],
@@ -121,6 +128,38 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 def test_an_oid_may_be_written_as_a_urn(write_config: Write) -> None:
     settings = load(write_config('"1.2.3.4"', '"urn:oid:1.2.3.4"'))
     assert settings.node.home_community_id == "1.2.3.4"
+
+
+def test_documents_may_lie_on_an_object_store_whose_keys_are_in_files(
+    write_config: Write, tmp_path: Path
+) -> None:
+    for name in ("access", "secret"):
+        (tmp_path / name).write_text(f"the {name} key\n")
+    section = """[object_store]
+endpoint = "https://objects.example.org"
+access_key_file = "access"
+secret_key_file = "secret"
+[repository]
+blobs = "s3://documents/region"
+"""
+    settings = load(write_config("[repository]\n", section))
+    place = settings.repository.blobs
+    assert place == "s3://documents/region"
+    found = bucket(settings, place)
+    assert (found.name, found.prefix) == ("documents", "region")
+    assert found.endpoint == "https://objects.example.org"
+    assert (found.access_key, found.secret_key) == ("the access key", "the secret key")
+
+
+def test_without_an_endpoint_that_of_the_region_is_meant(write_config: Write) -> None:
+    settings = load(write_config("[registry]", '[object_store]\nregion = "eu-west-3"\n[registry]'))
+    assert settings.object_store.base_url == "https://s3.eu-west-3.amazonaws.com"
+
+
+def test_an_object_store_without_keys_is_refused(write_config: Write) -> None:
+    settings = load(write_config("[repository]", '[repository]\nblobs = "s3://documents"'))
+    with pytest.raises(ConfigError, match=r"object_store\.access_key_file: is required"):
+        bucket(settings, "s3://documents")
 
 
 def test_a_secret_comes_from_its_file_and_an_error_never_quotes_it(tmp_path: Path) -> None:

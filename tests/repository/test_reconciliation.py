@@ -1,31 +1,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
 import pytest
 from sqlalchemy import delete, text
 
-from repository import MIGRATIONS
 from repository.documents import Document, Documents
 from repository.reconciliation import Knows, Reconciliation, reconcile
 from repository.schema import DOCUMENT
 from soap.message import InMemory
-from storage.blobs import BlobStore
+from storage.blobs import Blobs
 from storage.database import Database
-from storage.space import LowWaterMark
+from tests.storage.shelves import Shelf
 from transactions.registry_response import RegistryUnavailable
 
 DAY = 86_400.0
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database.open(database_url) as opened:
-        opened.migrate(MIGRATIONS)
-        yield opened
 
 
 @pytest.fixture
@@ -33,12 +23,7 @@ def documents(database: Database) -> Documents:
     return Documents(database)
 
 
-@pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs", LowWaterMark(minimum_free_bytes=0))
-
-
-def store(documents: Documents, blobs: BlobStore, *unique_ids: str) -> None:
+def store(documents: Documents, blobs: Blobs, *unique_ids: str) -> None:
     """Leave documents as a crash between storing and registering leaves them."""
     for unique_id in unique_ids:
         data = unique_id.encode()
@@ -47,8 +32,13 @@ def store(documents: Documents, blobs: BlobStore, *unique_ids: str) -> None:
         documents.claim([Document(unique_id, blob.sha256, sha1, blob.size, "text/plain")])
 
 
-def path_of(blobs: BlobStore, unique_id: str) -> Path:
-    return blobs.open(hashlib.sha256(unique_id.encode()).hexdigest()).path
+def address(unique_id: str) -> str:
+    return hashlib.sha256(unique_id.encode()).hexdigest()
+
+
+def grow_old(shelf: Shelf) -> None:
+    for blob in list(shelf.store.inventory()):
+        shelf.grow_old(blob.sha256)
 
 
 def nothing(_: str) -> bool:
@@ -57,7 +47,7 @@ def nothing(_: str) -> bool:
 
 def run(
     documents: Documents,
-    blobs: BlobStore,
+    blobs: Blobs,
     knows: Knows = nothing,
     *,
     grace: float = 0.0,
@@ -68,9 +58,10 @@ def run(
 
 
 def test_stored_documents_are_settled_by_what_the_registry_knows(
-    documents: Documents, blobs: BlobStore
+    documents: Documents, blobs: Blobs, shelf: Shelf
 ) -> None:
     store(documents, blobs, "1.1", "1.2")
+    grow_old(shelf)
     report = run(documents, blobs, lambda unique_id: unique_id == "1.1", sweep=True)
     assert (report.confirmed, report.removed) == (["1.1"], ["1.2"])
     assert (len(report.unreferenced), report.swept, report.alarm) == (1, 1, False)
@@ -79,20 +70,20 @@ def test_stored_documents_are_settled_by_what_the_registry_knows(
     assert run(documents, blobs) == Reconciliation()
 
 
-def test_a_registered_document_is_not_asked_about(documents: Documents, blobs: BlobStore) -> None:
+def test_a_registered_document_is_not_asked_about(documents: Documents, blobs: Blobs) -> None:
     store(documents, blobs, "1.1")
     documents.confirm(["1.1"])
     assert run(documents, blobs, sweep=True) == Reconciliation()
 
 
-def test_what_is_young_is_left_alone(documents: Documents, blobs: BlobStore) -> None:
+def test_what_is_young_is_left_alone(documents: Documents, blobs: Blobs) -> None:
     store(documents, blobs, "1.1")
     blobs.keep(InMemory(b"without a row"))
     assert run(documents, blobs, grace=DAY, sweep=True) == Reconciliation()
 
 
 def test_a_registry_that_is_away_leaves_everything_undecided(
-    documents: Documents, blobs: BlobStore
+    documents: Documents, blobs: Blobs
 ) -> None:
     def away(_: str) -> bool:
         raise RegistryUnavailable
@@ -103,7 +94,7 @@ def test_a_registry_that_is_away_leaves_everything_undecided(
 
 
 def test_a_document_claimed_while_the_registry_was_asked_stays(
-    documents: Documents, blobs: BlobStore, database: Database
+    documents: Documents, blobs: Blobs, database: Database
 ) -> None:
     store(documents, blobs, "1.1")
     later = text("UPDATE stored_document SET claimed_at = claimed_at + 1")
@@ -117,7 +108,7 @@ def test_a_document_claimed_while_the_registry_was_asked_stays(
 
 
 def test_bytes_without_a_row_are_reported_and_kept_unless_a_sweep_is_asked_for(
-    documents: Documents, blobs: BlobStore, database: Database
+    documents: Documents, blobs: Blobs, shelf: Shelf, database: Database
 ) -> None:
     store(documents, blobs, "1.1", "1.2")
     documents.confirm(["1.1", "1.2"])
@@ -126,41 +117,44 @@ def test_bytes_without_a_row_are_reported_and_kept_unless_a_sweep_is_asked_for(
     lost = hashlib.sha256(b"1.1").hexdigest()
     assert run(documents, blobs) == Reconciliation(unreferenced=[lost])
     assert len(list(blobs.inventory())) == 2
+    grow_old(shelf)
     assert run(documents, blobs, sweep=True) == Reconciliation(unreferenced=[lost], swept=1)
     assert run(documents, blobs) == Reconciliation()
 
 
 def test_a_row_without_its_bytes_is_an_alarm_and_nothing_else_is_reported(
-    documents: Documents, blobs: BlobStore
+    documents: Documents, blobs: Blobs
 ) -> None:
     store(documents, blobs, "1.1", "1.2")
     documents.confirm(["1.1", "1.2"])
-    path_of(blobs, "1.2").unlink()
+    blobs.delete(address("1.2"))
     report = run(documents, blobs)
     assert report == Reconciliation(missing=["1.2"])
     assert report.alarm
 
 
 def test_damage_of_the_same_size_is_found_by_scrubbing_only(
-    documents: Documents, blobs: BlobStore
+    documents: Documents, blobs: Blobs, shelf: Shelf
 ) -> None:
     store(documents, blobs, "1.1", "1.2")
     documents.confirm(["1.1", "1.2"])
-    path_of(blobs, "1.1").write_bytes(b"1.x")
+    shelf.write(address("1.1"), b"1.x")
     assert not run(documents, blobs).alarm
     report = run(documents, blobs, scrub=True)
     assert report == Reconciliation(damaged=["1.1"])
     assert report.alarm
 
 
-def test_a_cut_document_is_found_without_scrubbing(documents: Documents, blobs: BlobStore) -> None:
+def test_a_cut_document_is_found_without_scrubbing(
+    documents: Documents, blobs: Blobs, shelf: Shelf
+) -> None:
     store(documents, blobs, "1.1")
     documents.confirm(["1.1"])
-    os.truncate(path_of(blobs, "1.1"), 1)
+    shelf.write(address("1.1"), b"1")
     assert run(documents, blobs).damaged == ["1.1"]
 
 
-def test_abandoned_temporary_files_are_removed(documents: Documents, blobs: BlobStore) -> None:
+def test_abandoned_temporary_files_are_removed(documents: Documents, blobs: Blobs) -> None:
     spool = blobs.spool()
     spool.write(b"half a document")
     spool.finish()
@@ -169,7 +163,7 @@ def test_abandoned_temporary_files_are_removed(documents: Documents, blobs: Blob
 
 
 def test_more_rows_than_a_page_are_all_looked_at(
-    documents: Documents, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+    documents: Documents, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repository.documents._PAGE", 2)
     monkeypatch.setattr("repository.reconciliation._BATCH", 2)
@@ -179,5 +173,45 @@ def test_more_rows_than_a_page_are_all_looked_at(
     assert [document.unique_id for document in documents.all()] == names
     assert set(documents.find(names)) == set(names)
     for name in names:
-        path_of(blobs, name).unlink()
+        blobs.delete(address(name))
     assert run(documents, blobs).missing == names
+
+
+class Entries:
+    """What a registry has: uniqueIds, and whether their entries name this repository."""
+
+    def __init__(self, **here: bool) -> None:
+        self.here = {name.replace("_", "."): is_here for name, is_here in here.items()}
+
+    def pages(self) -> Iterator[list[str]]:
+        yield from ([unique_id] for unique_id in sorted(self.here))
+
+    def known(self, unique_ids: Collection[str]) -> set[str]:
+        return set(unique_ids) & self.here.keys()
+
+    def expected_here(self, unique_ids: Collection[str]) -> set[str]:
+        return {unique_id for unique_id in unique_ids if self.here[unique_id]}
+
+
+def test_rows_and_entries_are_compared_both_ways(documents: Documents, blobs: Blobs) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    documents.confirm(["1.1", "1.2"])
+    entries = Entries(**{"1_1": True, "1_3": True, "1_4": False})
+    steps: list[None] = []
+    report = reconcile(
+        documents, blobs, nothing, inventory=entries, step=lambda: steps.append(None)
+    )
+    assert (report.unheld, report.unregistered) == (["1.3"], ["1.2"])
+    assert report.compared
+    assert report.alarm
+    assert len(steps) == documents.count() == 2
+
+
+def test_a_document_that_only_the_registry_has_forgotten_is_no_alarm(
+    documents: Documents, blobs: Blobs
+) -> None:
+    store(documents, blobs, "1.1")
+    documents.confirm(["1.1"])
+    report = reconcile(documents, blobs, nothing, inventory=Entries())
+    assert report == Reconciliation(unregistered=["1.1"], compared=True)
+    assert not report.alarm

@@ -20,11 +20,20 @@ from repository import MIGRATIONS, Repository
 from repository import repository as repository_module
 from repository.documents import Documents
 from soap.message import Content, InMemory
-from storage.blobs import BlobStore
+from storage.blobs import Blobs
 from storage.database import Database
-from storage.errors import BlobCorrupt, DatabaseBusy, DatabaseUnavailable
+from storage.errors import (
+    BlobCorrupt,
+    BlobStoreBusy,
+    BlobStoreUnavailable,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    OutOfSpace,
+)
 from storage.faultpoints import InjectedFault
 from storage.space import LowWaterMark
+from tests.storage.object_server import ObjectServer
+from tests.storage.shelves import ObjectShelf, Shelf
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.iti_43 import (
@@ -35,7 +44,6 @@ from transactions.iti_43 import (
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
 
 OURS = "1.2.3.4"
-NO_LIMIT = LowWaterMark(minimum_free_bytes=0)
 REFUSED = RegistryError("XDSRegistryMetadataError", "classCode is not allowed")
 
 
@@ -64,28 +72,16 @@ def registry() -> FakeRegistry:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs", NO_LIMIT)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database.open(database_url) as opened:
-        opened.migrate(MIGRATIONS)
-        yield opened
-
-
-@pytest.fixture
 def small_database(tmp_path: Path) -> Iterator[Database]:
-    """The embedded engine only, for tests that are not about storing."""
+    """The embedded engine only, for a test that is about the object store."""
     with Database.open(f"sqlite:///{tmp_path / 'repository.db'}") as opened:
         opened.migrate(MIGRATIONS)
         yield opened
 
 
 @pytest.fixture
-def repository(small_database: Database, blobs: BlobStore, registry: FakeRegistry) -> Repository:
-    return Repository(small_database, blobs, OURS, registry.register)
+def repository(database: Database, blobs: Blobs, registry: FakeRegistry) -> Repository:
+    return Repository(database, blobs, OURS, registry.register)
 
 
 def request(
@@ -117,16 +113,16 @@ def bytes_of(response: RetrieveDocumentSetResponse) -> list[bytes]:
     return [b"".join(document.content.chunks()) for document in response.documents]
 
 
-def inventory(blobs: BlobStore) -> list[str]:
-    assert os.listdir(blobs.root / "tmp") == []
-    return [blob.sha256 for blob in blobs.inventory()]
+def inventory(shelf: Shelf) -> list[str]:
+    assert os.listdir(shelf.temporary) == []
+    return [blob.sha256 for blob in shelf.store.inventory()]
 
 
 # ITI-41: the way that goes well
 
 
 def test_a_document_provided_is_registered_and_served_as_it_came(
-    database: Database, blobs: BlobStore, registry: FakeRegistry
+    database: Database, blobs: Blobs, registry: FakeRegistry
 ) -> None:
     repository = Repository(database, blobs, OURS, registry.register)
     response = repository.provide_and_register(request(("1.1", b"\r\n\x00caf\xe9\n")))
@@ -216,33 +212,33 @@ def test_any_bytes_come_back_exactly(repository: Repository, data: bytes, mime_t
 def refuse(
     repository: Repository,
     registry: FakeRegistry,
-    blobs: BlobStore,
+    shelf: Shelf,
     provided: ProvideAndRegisterRequest,
 ) -> list[str]:
     response = repository.provide_and_register(provided)
     assert response.status == FAILURE
     assert registry.received == []
-    assert inventory(blobs) == []
+    assert inventory(shelf) == []
     assert all(error.context for error in response.errors)
     return codes(response)
 
 
 def test_an_entry_without_its_document_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
     provided = request(("1.1", b"abc"), ("1.2", b"def"))
     provided.documents = {"Document0": InMemory(b"abc")}
-    assert refuse(repository, registry, blobs, provided) == ["XDSMissingDocument"]
+    assert refuse(repository, registry, shelf, provided) == ["XDSMissingDocument"]
 
 
 def test_a_document_or_part_without_its_entry_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
     provided = request(("1.1", b"abc"))
     provided.documents = {**provided.documents, "Stranger": InMemory(b"?")}
     provided.unreferenced_parts = ["part@sender"]
     expected = ["XDSMissingDocumentMetadata"] * 2
-    assert refuse(repository, registry, blobs, provided) == expected
+    assert refuse(repository, registry, shelf, provided) == expected
 
 
 @pytest.mark.parametrize(
@@ -250,37 +246,37 @@ def test_a_document_or_part_without_its_entry_is_refused(
     [("hash", "0" * 40), ("hash", ""), ("size", "4"), ("size", "-3"), ("size", "three")],
 )
 def test_hash_or_size_of_other_bytes_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore, slot: str, value: str
+    repository: Repository, registry: FakeRegistry, shelf: Shelf, slot: str, value: str
 ) -> None:
     provided = request(("1.1", b"abc"))
     set_slot(provided.submit.registry_objects[1], slot, [value])
-    assert refuse(repository, registry, blobs, provided) == ["XDSRepositoryMetadataError"]
+    assert refuse(repository, registry, shelf, provided) == ["XDSRepositoryMetadataError"]
 
 
 def test_one_unique_id_for_two_documents_of_a_message_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
     provided = request(("1.1", b"abc"), ("1.1", b"abc"))
     expected = ["XDSRepositoryDuplicateUniqueIdInMessage"]
-    assert refuse(repository, registry, blobs, provided) == expected
+    assert refuse(repository, registry, shelf, provided) == expected
 
 
 @pytest.mark.parametrize("unique_id", ["", "1." * 128 + "1"])
 def test_a_unique_id_that_cannot_be_kept_under_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore, unique_id: str
+    repository: Repository, registry: FakeRegistry, shelf: Shelf, unique_id: str
 ) -> None:
     provided = request((unique_id, b"abc"))
-    assert refuse(repository, registry, blobs, provided) == ["XDSRepositoryMetadataError"]
+    assert refuse(repository, registry, shelf, provided) == ["XDSRepositoryMetadataError"]
 
 
 def test_a_document_without_bytes_is_refused(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
-    assert refuse(repository, registry, blobs, request(("1.1", b""))) == ["XDSMissingDocument"]
+    assert refuse(repository, registry, shelf, request(("1.1", b""))) == ["XDSMissingDocument"]
 
 
 def test_all_faults_are_reported_at_once(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
     provided = request(("1.1", b"abc"), ("1.1", b"def"), ("1.3", b"ghi"))
     set_slot(provided.submit.registry_objects[1], "hash", ["0" * 40])
@@ -288,7 +284,7 @@ def test_all_faults_are_reported_at_once(
     documents = dict(provided.documents)
     documents["Stranger"] = documents.pop("Document2")
     provided.documents = documents
-    assert refuse(repository, registry, blobs, provided) == [
+    assert refuse(repository, registry, shelf, provided) == [
         "XDSMissingDocument",
         "XDSMissingDocumentMetadata",
         "XDSRepositoryDuplicateUniqueIdInMessage",
@@ -309,12 +305,12 @@ def test_other_metadata_is_left_to_the_registry(
 
 
 def test_the_same_document_can_be_provided_again(
-    repository: Repository, registry: FakeRegistry, blobs: BlobStore
+    repository: Repository, registry: FakeRegistry, shelf: Shelf
 ) -> None:
     for _ in range(2):
         assert repository.provide_and_register(request(("1.1", b"abc"))).status == SUCCESS
     assert len(registry.received) == 2
-    assert len(inventory(blobs)) == 1
+    assert len(inventory(shelf)) == 1
 
 
 @pytest.mark.parametrize(
@@ -330,20 +326,20 @@ def test_other_bytes_under_a_known_unique_id_are_refused_and_the_old_ones_served
 
 
 def test_identical_documents_of_many_submissions_are_one_file_and_all_succeed(
-    database: Database, blobs: BlobStore, registry: FakeRegistry
+    database: Database, blobs: Blobs, shelf: Shelf, registry: FakeRegistry
 ) -> None:
     repository = Repository(database, blobs, OURS, registry.register)
     requests = [request(("1.1", b"the same"), ("1.2", b"the same")) for _ in range(16)]
     with ThreadPoolExecutor(16) as pool:
         responses = list(pool.map(repository.provide_and_register, requests))
     assert [response.status for response in responses] == [SUCCESS] * 16
-    assert len(inventory(blobs)) == 1
+    assert len(inventory(shelf)) == 1
     assert {document.unique_id for document in Documents(database).all()} == {"1.1", "1.2"}
 
 
 def test_of_different_documents_racing_for_one_unique_id_exactly_one_wins(
     database: Database,
-    blobs: BlobStore,
+    blobs: Blobs,
     registry: FakeRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -397,7 +393,7 @@ def test_a_refusal_does_not_take_away_a_document_registered_before(
 
 
 def test_a_refusal_does_not_take_away_a_document_being_registered_by_another(
-    database: Database, blobs: BlobStore
+    database: Database, blobs: Blobs
 ) -> None:
     refused = Repository(database, blobs, OURS, lambda _: RegistryResponse.of([REFUSED]))
 
@@ -445,7 +441,7 @@ def test_after_an_unknown_outcome_a_refused_retry_keeps_what_may_be_registered(
 
 @pytest.mark.parametrize("point", ["repository.kept", "repository.stored", "repository.registered"])
 def test_an_unforeseen_error_at_any_step_leaves_a_submission_that_can_be_sent_again(
-    repository: Repository, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, point: str
+    repository: Repository, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     def fail(name: str) -> None:
         if name == point:
@@ -457,15 +453,15 @@ def test_an_unforeseen_error_at_any_step_leaves_a_submission_that_can_be_sent_ag
             repository.provide_and_register(request(("1.1", b"abc")))
     assert repository.provide_and_register(request(("1.1", b"abc"))).status == SUCCESS
     assert bytes_of(fetch(repository, "1.1")) == [b"abc"]
-    assert len(inventory(blobs)) == 1
+    assert len(inventory(shelf)) == 1
 
 
 def test_a_full_disk_is_reported_and_documents_kept_before_are_served(
-    small_database: Database, repository: Repository, blobs: BlobStore, registry: FakeRegistry
+    database: Database, repository: Repository, shelf: Shelf, registry: FakeRegistry
 ) -> None:
     repository.provide_and_register(request(("1.1", b"abc")))
-    full = BlobStore(blobs.root, LowWaterMark(minimum_free_bytes=2**62))
-    crowded = Repository(small_database, full, OURS, registry.register)
+    full = shelf.again(LowWaterMark(minimum_free_bytes=2**62))
+    crowded = Repository(database, full, OURS, registry.register)
     response = crowded.provide_and_register(request(("1.2", b"def")))
     assert codes(response) == ["XDSRepositoryOutOfResources"]
     assert bytes_of(fetch(crowded, "1.1")) == [b"abc"]
@@ -499,6 +495,57 @@ def test_trouble_with_the_database_is_reported_without_details(
     assert served.status == FAILURE
     assert not any("secret" in item.context for item in (*provided.errors, *served.errors))
     assert registry.received == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BlobStoreBusy("away"), "XDSRepositoryBusy"),
+        (OutOfSpace("quota"), "XDSRepositoryOutOfResources"),
+        (BlobStoreUnavailable("/secret/path"), "XDSRepositoryError"),
+    ],
+)
+def test_trouble_with_the_bytes_is_reported_without_details(
+    repository: Repository,
+    blobs: Blobs,
+    registry: FakeRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    repository.provide_and_register(request(("1.1", b"abc")))
+    registry.received.clear()
+    with monkeypatch.context() as broken:
+        broken.setattr(type(blobs), "keep", fail)
+        provided = repository.provide_and_register(request(("1.2", b"def")))
+        broken.setattr(type(blobs), "open", fail)
+        served = fetch(repository, "1.1")
+    assert (codes(provided), codes(served)) == ([code], [code])
+    assert not any("secret" in item.context for item in (*provided.errors, *served.errors))
+    assert registry.received == []
+
+
+def test_an_object_store_that_is_away_makes_the_repository_busy_until_it_is_back(
+    small_database: Database,
+    object_server: ObjectServer,
+    object_shelf: ObjectShelf,
+    registry: FakeRegistry,
+) -> None:
+    repository = Repository(small_database, object_shelf.store, OURS, registry.register)
+    repository.provide_and_register(request(("1.1", b"abc")))
+    object_server.stop()
+    try:
+        response = repository.provide_and_register(request(("1.2", b"def")))
+        served = fetch(repository, "1.1")
+    finally:
+        object_server.start()
+    assert (codes(response), codes(served)) == (["XDSRepositoryBusy"], ["XDSRepositoryBusy"])
+    assert len(registry.received) == 1
+    assert repository.provide_and_register(request(("1.2", b"def"))).status == SUCCESS
+    assert bytes_of(fetch(repository, "1.1", "1.2")) == [b"abc", b"def"]
 
 
 @pytest.mark.parametrize("answer", [RegistryResponse.of(), RegistryResponse.of([REFUSED])])
@@ -563,29 +610,26 @@ def test_identifiers_are_echoed_as_they_were_asked(
     assert served.documents[0].request == wanted
 
 
-def damage(blobs: BlobStore) -> None:
-    (blob,) = blobs.inventory()
-    path = blobs.open(blob.sha256).path
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+def damage(shelf: Shelf) -> None:
+    (blob,) = shelf.store.inventory()
+    data = shelf.read(blob.sha256)
+    shelf.write(blob.sha256, data[:-1] + bytes([data[-1] ^ 1]))
 
 
-def test_a_damaged_document_is_an_error_of_its_own(
-    repository: Repository, blobs: BlobStore
-) -> None:
+def test_a_damaged_document_is_an_error_of_its_own(repository: Repository, shelf: Shelf) -> None:
     repository.provide_and_register(request(("1.1", b"precious")))
-    damage(blobs)
+    damage(shelf)
     served = fetch(repository, "1.1")
     assert (served.documents, codes(served)) == ((), ["XDSRepositoryError"])
     assert served.errors[0].location == "1.1"
 
 
 def test_a_damaged_large_document_is_broken_off_before_its_end(
-    repository: Repository, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repository_module, "VERIFIED_FIRST_BYTES", 10)
     repository.provide_and_register(request(("1.1", b"precious and large")))
-    damage(blobs)
+    damage(shelf)
     served = fetch(repository, "1.1")
     assert served.status == SUCCESS
     with pytest.raises(BlobCorrupt):
@@ -594,12 +638,12 @@ def test_a_damaged_large_document_is_broken_off_before_its_end(
 
 @pytest.mark.parametrize("what", ["cut", "delete"])
 def test_a_document_whose_bytes_are_gone_is_an_error_of_its_own(
-    repository: Repository, blobs: BlobStore, what: str
+    repository: Repository, shelf: Shelf, what: str
 ) -> None:
     repository.provide_and_register(request(("1.1", b"precious")))
-    (blob,) = blobs.inventory()
+    (blob,) = shelf.store.inventory()
     if what == "cut":
-        os.truncate(blobs.open(blob.sha256).path, 3)
+        shelf.write(blob.sha256, b"pre")
     else:
-        blobs.delete(blob.sha256)
+        shelf.store.delete(blob.sha256)
     assert codes(fetch(repository, "1.1")) == ["XDSRepositoryError"]

@@ -107,12 +107,13 @@ class Nodes:
             capture_output=True,
         )
 
-    def start(self, fault: str = "") -> RunningNode:
+    def start(self, fault: str = "", **overrides: str) -> RunningNode:
         """Serve; ``fault`` names a fault point and what happens there."""
         environment = {
             **os.environ,
             "KOSMOS_FAULT": fault,
             "KOSMOS__IMAGING_SOURCE__QUIET_SECONDS": "0.5",
+            **overrides,
         }
         process = subprocess.Popen(
             [*KOSMOS, "serve", "--config", str(self.config)],
@@ -124,7 +125,7 @@ class Nodes:
         node = RunningNode(self.config, process, {})
         threading.Thread(target=self._read, args=(node,), daemon=True).start()
         self.running.append(node)
-        line = await_(lambda: next((x for x in node.lines if x.startswith("ready ")), None))
+        line = await_(lambda: _ready(node))
         node.endpoints = dict(word.split("=", 1) for word in line.split()[1:])
         return node
 
@@ -139,6 +140,10 @@ class Nodes:
         for node in self.running:
             if node.process.poll() is None:
                 node.stop()
+
+
+def _ready(node: RunningNode) -> str | None:
+    return next((line for line in list(node.lines) if line.startswith("ready ")), None)
 
 
 @pytest.fixture

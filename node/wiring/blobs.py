@@ -1,0 +1,53 @@
+"""Where the documents of a node lie: a folder, or a bucket of an object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from node.config import Settings
+from node.config_file import ConfigError, Problem, read_secret
+from node.texts import tr
+from storage.blobs import Blobs, BlobStore
+from storage.bucket import Bucket
+from storage.objects import ObjectStore
+
+# Where attachments arrive that are not put among the documents by a rename.
+ARRIVING = "incoming"
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The store of the repository's documents; on a node without one, where attachments arrive.
+
+    Raises ConfigError and StorageError.
+    """
+    place = settings.repository.blobs
+    arriving = settings.node.data_dir / ARRIVING
+    if not settings.repository.enabled or place is None:
+        return BlobStore(arriving)
+    if isinstance(place, Path):
+        return BlobStore(place)
+    return ObjectStore(bucket(settings, place), arriving)
+
+
+def bucket(settings: Settings, url: str) -> Bucket:
+    """The bucket at ``url`` with the secrets of their files. Raises ConfigError."""
+    section = settings.object_store
+    name, prefix = Bucket.split(url)
+    return Bucket(
+        name,
+        prefix,
+        section.base_url,
+        section.region,
+        access_key=_secret("access_key_file", section.access_key_file),
+        secret_key=_secret("secret_key_file", section.secret_key_file),
+        trust=read_secret(section.trust),
+        checksums=section.checksums,
+    )
+
+
+def _secret(key: str, file: Path | None) -> str:
+    found = (read_secret(file) or "").strip()
+    if not found:
+        text = tr("is required where documents lie on an object store")
+        raise ConfigError([Problem(str(file or "object_store"), f"object_store.{key}", text)])
+    return found

@@ -1,0 +1,116 @@
+"""PostgreSQL that is paused, locked or out of connections: told as busy, then served again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import Connection, text
+
+from storage import postgresql
+from storage.database import Database
+from storage.errors import DatabaseBusy, DatabaseUnavailable
+
+COUNT = text("SELECT count(*) FROM note")
+ADD = text("INSERT INTO note (id) VALUES (:id)")
+
+
+@pytest.fixture
+def url(postgresql_database_url: str) -> str:
+    """A database with a table of numbers."""
+    with psycopg.connect(plain(postgresql_database_url)) as connection:
+        connection.execute("CREATE TABLE note (id integer PRIMARY KEY)")
+    return postgresql_database_url
+
+
+def plain(url: str) -> str:
+    return url.replace("+psycopg", "")
+
+
+def add(database: Database, number: int) -> None:
+    database.write(lambda connection: connection.execute(ADD, {"id": number}).close())
+
+
+def count(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(COUNT).scalar_one())
+
+
+def outcome(database: Database, number: int) -> str:
+    try:
+        add(database, number)
+    except DatabaseBusy:
+        return "busy"
+    return "kept"
+
+
+def test_many_works_behind_a_held_lock_are_busy_in_time_and_go_on_after_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "LOCK_TIMEOUT_MILLISECONDS", 300)
+    monkeypatch.setattr(postgresql, "POOL_TIMEOUT_SECONDS", 0.3)
+    numbers = range(3 * postgresql.WRITERS)
+    with Database.open(url) as database, ThreadPoolExecutor(len(numbers)) as pool:
+        with psycopg.connect(plain(url)) as holder:
+            holder.execute("LOCK TABLE note IN EXCLUSIVE MODE")
+            outcomes = list(pool.map(lambda number: outcome(database, number), numbers))
+            assert count(database) == 0  # who only reads is not in the way
+        assert outcomes == ["busy"] * len(numbers)
+        assert outcome(database, 1) == "kept"
+        assert count(database) == 1
+
+
+@contextmanager
+def paused(database: Database) -> Iterator[None]:
+    """The server's process behind the one connection that will write, stopped."""
+
+    def process(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    backend = database.write(process)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+def test_works_behind_a_paused_server_wait_in_a_bounded_queue_and_none_is_lost(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "WRITERS", 1)
+    monkeypatch.setattr(postgresql, "POOL_TIMEOUT_SECONDS", 0.3)
+    with Database.open(url) as database, ThreadPoolExecutor(8) as pool:
+        with paused(database):
+            stuck = pool.submit(outcome, database, 0)
+            # Who finds the only connection taken is told so; whoever has it waits.
+            while not stuck.running():
+                pass
+            refused = [pool.submit(outcome, database, number) for number in range(1, 8)]
+            answers = [future.result() for future in refused]
+        assert answers.count("busy") >= len(refused) - 1
+        assert [stuck.result(), *answers].count("kept") == 1
+        assert count(database) == 1
+
+
+def test_a_server_without_a_free_connection_is_busy_and_comes_back(url: str) -> None:
+    with psycopg.connect(plain(url), autocommit=True) as admin:
+        role = Identifier(f"limited_{admin.info.dbname}")
+        admin.execute(SQL("CREATE ROLE {} LOGIN CONNECTION LIMIT 1").format(role))
+        admin.execute(SQL("GRANT SELECT, INSERT ON note TO {}").format(role))
+        limited = url.replace("postgres@", f"limited_{admin.info.dbname}@")
+        with Database.open(limited) as database:  # its one reader has the only connection
+            assert count(database) == 0
+            assert outcome(database, 1) == "busy"
+            with pytest.raises(DatabaseUnavailable):  # a start is refused, not put off
+                Database.open(limited)
+            admin.execute(SQL("ALTER ROLE {} CONNECTION LIMIT -1").format(role))
+            assert outcome(database, 1) == "kept"
+        admin.execute(SQL("DROP OWNED BY {}").format(role))
+        admin.execute(SQL("DROP ROLE {}").format(role))
