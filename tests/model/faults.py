@@ -55,8 +55,9 @@ def _nothing_but_a_set(draft: Draft, world: World, other: str) -> None:
 
 @_in(REGISTRATIONS, UPDATES)
 def _set_with_a_registered_unique_id(draft: Draft, world: World, other: str) -> None:
-    for obj in world.described():
-        draft.submission.submission_sets[0].unique_id = obj.unique_id
+    for obj in list(world.described())[-1:]:
+        for one in draft.submission.submission_sets:
+            one.unique_id = obj.unique_id
 
 
 @_in(REGISTRATIONS, UPDATES)
@@ -66,7 +67,8 @@ def _set_with_a_registered_id(draft: Draft, world: World, other: str) -> None:
 
 @_in(REGISTRATIONS, UPDATES)
 def _link_with_a_registered_id(draft: Draft, world: World, other: str) -> None:
-    draft.submission.associations[-1].entry_uuid = other
+    for link in draft.submission.associations[-1:]:
+        link.entry_uuid = other
 
 
 def _take_id(draft: Draft, label: str, other: str) -> None:
@@ -163,9 +165,8 @@ def _a_folder_without_title(draft: Draft, world: World, other: str) -> None:
 
 @_in(REGISTRATIONS)
 def _a_document_of_the_other_type(draft: Draft, world: World, other: str) -> None:
-    document = draft.document(1)
-    stable = draft.submission.documents[0].object_type == xds.STABLE
-    document.object_type = xds.ON_DEMAND if stable else xds.STABLE
+    stable = draft.object_type == xds.STABLE
+    draft.document(1, object_type=xds.ON_DEMAND if stable else xds.STABLE)
 
 
 @_in(REGISTRATIONS)

@@ -67,6 +67,7 @@ class Histories(RuleBasedStateMachine):
 
     def _register(self, message: Registration) -> None:
         draft = self.play.draft(message.patient)
+        draft.object_type = xds.ON_DEMAND if message.on_demand else xds.STABLE
         if message.folder:
             draft.folder()
         for document in message.documents:
@@ -80,14 +81,15 @@ class Histories(RuleBasedStateMachine):
             draft.link(xds.SIGNS, self._document(draft).entry_uuid, draft.set)
         if message.wrong:
             faults.REGISTRATIONS[message.wrong](draft, self.play.world, message.other or "")
-        _told(self.play.register(draft.submission, message.symbolic), draft.submission)
+        codes = self.play.register(draft.submission, message.symbolic, draft.object_type)
+        _told(codes, draft.submission)
 
     def _add(self, draft: Draft, wanted: Document) -> None:
         document = self._document(draft)
         like = self.play.world.objects.get(wanted.like or "")
         if isinstance(like, DocumentEntry):
             document.unique_id = like.unique_id
-            if not wanted.other_content:
+            if not wanted.other_content and document.hash:
                 document.hash, document.size = like.hash, like.size
         if wanted.refers_to is not None:
             document.reference_id_list = [REFERENCES[wanted.refers_to]]

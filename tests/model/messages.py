@@ -37,6 +37,7 @@ class Draft:
     patient: CX
     label: Callable[[str], str]
     unique_id: Callable[[], str]
+    object_type: str = xds.STABLE
     submission: Submission = field(default_factory=Submission)
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class Draft:
             "unique_id": self.unique_id(),
             "patient_id": self.patient,
             "title": LocalizedString(label),
-            "object_type": xds.STABLE,
+            "object_type": self.object_type,
             "mime_type": "text/plain",
             "class_code": code("class"),
             "type_code": code("type"),
@@ -69,11 +70,10 @@ class Draft:
             "healthcare_facility_type_code": code("facility"),
             "practice_setting_code": code("practice"),
             "confidentiality_code": [code("N")],
-            "creation_time": DTM("2025"),
             "language_code": "fr-FR",
             "source_patient_id": CX("local^^^&1.2.3&ISO"),
             "repository_unique_id": OID("1.2.3.4"),
-            **content(number),
+            **(content(number) if self.object_type == xds.STABLE else {}),
             **attributes,
         }
         document = DocumentEntry(**given)
@@ -136,9 +136,9 @@ class Draft:
         return association
 
 
-def content(number: int) -> dict[str, str]:
-    """Hash and size of the document with this number."""
-    return {"hash": f"{number:040x}", "size": str(number)}
+def content(number: int) -> dict[str, Any]:
+    """What the document with this number says of its bytes; an On-Demand one has none."""
+    return {"creation_time": DTM("2025"), "hash": f"{number:040x}", "size": str(number)}
 
 
 def named(message: Submission, ids: Mapping[str, str]) -> Submission:

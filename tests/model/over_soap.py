@@ -1,4 +1,4 @@
-"""A registry as the outside sees it: ITI-42, ITI-57, ITI-62, ITI-44 and ITI-18 over SOAP.
+"""A registry as the outside sees it: ITI-42, ITI-61, ITI-57, ITI-62, ITI-44 and ITI-18 over SOAP.
 
 Every answer is the set of error codes, empty for a success.
 """
@@ -19,6 +19,7 @@ from transactions.iti_18 import ITI_18, AdhocQueryRequest
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_44 import ITI_44
 from transactions.iti_57 import ITI_57
+from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62, RemoveObjectsRequest
 from transactions.transaction import Transaction
 
@@ -44,6 +45,10 @@ class Registry:
     def register(self, message: Submission) -> set[str]:
         """Register Document Set-b."""
         return self._call(ITI_42, SubmitObjectsRequest.of(message))
+
+    def register_on_demand(self, message: Submission) -> set[str]:
+        """Register On-Demand Document Entry."""
+        return self._call(ITI_61, SubmitObjectsRequest.of(message))
 
     def update(self, message: Submission) -> set[str]:
         """Update Document Set."""

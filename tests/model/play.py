@@ -90,16 +90,20 @@ class Play:
 
     # --- Steps -------------------------------------------------------------------------------
 
-    def register(self, message: Submission, symbolic: bool) -> set[str]:
+    def register(
+        self, message: Submission, symbolic: bool, object_type: str = xds.STABLE
+    ) -> set[str]:
         """Register on both sides; the codes of both must agree."""
 
         def model(step: int) -> set[str]:
-            codes = registering.faults(self.world, message)
+            codes = registering.faults(self.world, message, object_type)
             if not codes:
                 registering.register(self.world, message, step)
             return codes
 
-        return self._both(message, symbolic, self.registry.register, model)
+        on_demand = object_type == xds.ON_DEMAND
+        real = self.registry.register_on_demand if on_demand else self.registry.register
+        return self._both(message, symbolic, real, model)
 
     def update(self, message: Submission, symbolic: bool) -> set[str]:
         """Update on both sides."""

@@ -160,22 +160,15 @@ def _same_content(world: World, document: DocumentEntry) -> Iterator[str]:
     if document.unique_id is None or document.unique_id not in world.unique_ids():
         return
     namesakes = world.namesakes(document.unique_id)
-    if any(one.object_type != document.object_type for one in namesakes):
-        yield from _other_type(document)
+    types = {one.object_type for one in namesakes} or {document.object_type}
+    if types != {document.object_type} or not (namesakes or document.hash):
+        yield METADATA  # Stable and On-Demand never share a uniqueId (3.61.4.1.3)
         return
     digest, size = content(namesakes[-1]) if namesakes else (None, None)
     if content(document)[0] != digest:
         yield HASH_DIFFERS
     if content(document)[1] != size:
         yield SIZE_DIFFERS
-
-
-def _other_type(document: DocumentEntry) -> Iterator[str]:
-    """Stable and On-Demand never share a uniqueId (3.61.4.1.3)."""
-    if document.object_type == xds.ON_DEMAND:
-        yield METADATA
-    else:
-        yield from (HASH_DIFFERS, SIZE_DIFFERS)
 
 
 class _Links:
@@ -208,6 +201,7 @@ class _Links:
             yield UNRESOLVED
         elif any(isinstance(self._registered(end), SubmissionSet) for end in _ends(link)):
             yield METADATA
+            yield from self._source(link)
         elif link.association_type == xds.HAS_MEMBER:
             yield from self._membership(link)
         elif link.association_type in xds.DOCUMENT_RELATIONSHIPS:
@@ -251,8 +245,7 @@ class _Links:
 
     def _relationship(self, link: Association) -> Iterator[str]:
         target = self._end(link.target)
-        if not isinstance(self.new.get(link.source), DocumentEntry):
-            yield UNRESOLVED
+        yield from self._source(link)
         if isinstance(target, SubmissionSet) and link.association_type == xds.SIGNS:
             return
         if not isinstance(target, DocumentEntry):
@@ -262,6 +255,12 @@ class _Links:
         else:
             yield from self._to_registered(link, target)
 
+    def _source(self, link: Association) -> Iterator[str]:
+        """The source of a relationship is a document of the message."""
+        is_new = isinstance(self.new.get(link.source), DocumentEntry)
+        if link.association_type in xds.DOCUMENT_RELATIONSHIPS and not is_new:
+            yield UNRESOLVED
+
     def _within_message(self, link: Association) -> Iterator[str]:
         if link.association_type in (*xds.REPLACEMENTS, xds.IS_SNAPSHOT_OF):
             yield UNRESOLVED
@@ -269,11 +268,13 @@ class _Links:
             yield METADATA
 
     def _to_registered(self, link: Association, target: DocumentEntry) -> Iterator[str]:
+        source = self._end(link.source)
         if self._is_deprecated(link.target):
             yield DEPRECATED
         if link.source in self.new and self._patient(link.source) != self._patient(link.target):
             yield PATIENT_DIFFERS
-        if link.association_type == xds.IS_SNAPSHOT_OF and target.object_type != xds.ON_DEMAND:
+        types = (getattr(source, "object_type", None), target.object_type)
+        if link.association_type == xds.IS_SNAPSHOT_OF and types != (xds.STABLE, xds.ON_DEMAND):
             yield METADATA
         if link.association_type == xds.APND and self._is_transformation(link.target):
             yield METADATA
@@ -309,10 +310,10 @@ def register(world: World, message: Submission, step: int) -> None:
         world.objects[obj.entry_uuid] = replace(
             obj, logical_id=obj.entry_uuid, version="1", availability_status=xds.APPROVED
         )
-    keep_links(world, message.associations, step)
-    world.touched |= {folder.entry_uuid: step for folder in message.folders}
     [submission_set] = message.submission_sets
     replace_documents(world, message.associations, submission_set.entry_uuid, step)
+    world.touched |= {folder.entry_uuid: step for folder in message.folders}
+    keep_links(world, message.associations, step)
 
 
 def keep_links(world: World, links: Iterable[Association], step: int) -> None:

@@ -78,10 +78,11 @@ class Document(Part):
 
 @dataclass(frozen=True, repr=False)
 class Registration(Part):
-    """A message of ITI-42; ``filed`` are registered documents put into registered folders."""
+    """A message of ITI-42, or of ITI-61 if ``on_demand``; ``filed`` are registered documents put into registered folders."""
 
     patient: str
     documents: tuple[Document, ...] = ()
+    on_demand: bool = False
     folder: bool = False
     filed: tuple[tuple[str, str], ...] = ()
     by_reference: str | None = None
@@ -217,7 +218,7 @@ class Drawing:
 
 @st.composite
 def registrations(draw: st.DrawFn) -> Registration:
-    """Messages of ITI-42."""
+    """Messages of ITI-42 and ITI-61."""
     drawing = Drawing(draw)
     patient = drawing.patient()
     documents = tuple(drawing.document(patient) for _ in range(drawing.one([1, 0, 2, 1])))
@@ -228,6 +229,7 @@ def registrations(draw: st.DrawFn) -> Registration:
     return Registration(
         patient,
         documents,
+        on_demand=drawing.sometimes(5),
         folder=drawing.sometimes(3),
         filed=filed,
         by_reference=drawing.near(patient, "d") if drawing.sometimes(5) else None,

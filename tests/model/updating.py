@@ -119,10 +119,10 @@ def _decode(message: Submission) -> tuple[Asked, set[str]]:
             if not isinstance(target, DocumentEntry | Folder):
                 codes.add(OPERATION)
         elif link.association_type == xds.UPDATE_AVAILABILITY_STATUS:
-            if own and link.original_status and link.new_status:
-                asked.statuses.append(link)
-            else:
+            if not (own and link.original_status and link.new_status):
                 codes.add(OPERATION)
+            if own:
+                asked.statuses.append(link)
         elif link.association_type == xds.SUBMIT_ASSOCIATION:
             if not own or not _is_submittable(target, sets):
                 codes.add(OPERATION)
@@ -185,6 +185,9 @@ class _Judge:
         self.asked = asked
         self.submission_set = message.submission_sets[0]
         self.new: dict[str, AnyObject] = {obj.entry_uuid: obj for obj in message.objects()}
+        self.replaced = Counter(
+            link.target for link in asked.links if link.association_type in xds.REPLACEMENTS
+        )
         self.settled = world.copy()
         _Change(self.settled, message, asked, 0).settle()
         self.followed = {
@@ -202,11 +205,6 @@ class _Judge:
         yield from self._propagation()
         for link in self.asked.links:
             yield from self._link(link)
-        targets = [
-            link.target for link in self.asked.links if link.association_type in xds.REPLACEMENTS
-        ]
-        if len(set(targets)) < len(targets):
-            yield UPDATE
 
     def _version(self, obj: Versioned) -> Iterator[str]:
         first = self.world.objects.get(obj.logical_id or "")
@@ -252,7 +250,7 @@ class _Judge:
             yield UPDATE
         elif isinstance(target, Association) and not self._has_changing_status(target):
             yield UPDATE
-        elif link.original_status != target.availability_status:
+        elif link.original_status not in (None, target.availability_status):
             yield UPDATE
 
     def _has_changing_status(self, link: Association) -> bool:
@@ -278,16 +276,18 @@ class _Judge:
         elif not isinstance(source, holder) or not isinstance(target, DocumentEntry):
             yield ATTRIBUTES
         else:
-            if self._ends_deprecated(link.source) or self._ends_deprecated(link.target):
+            own = link.association_type in xds.REPLACEMENTS
+            if self._ends_deprecated(link.source, 0) or self._ends_deprecated(link.target, own):
                 yield UPDATE
             yield from self._by_type(link, source, target)
 
     def _end(self, label: str) -> AnyObject | None:
         return self.new.get(label) or self.world.objects.get(label)
 
-    def _ends_deprecated(self, label: str) -> bool:
-        """Whether an end is Deprecated when all versions and statuses are in force."""
-        return label in self.settled.objects and not self.settled.is_approved(label)
+    def _ends_deprecated(self, label: str, replacements: int) -> bool:
+        """Whether an end is Deprecated when all is done, by more than its own replacement."""
+        deprecated = label in self.settled.objects and not self.settled.is_approved(label)
+        return deprecated or self.replaced[label] > replacements
 
     def _by_type(
         self, link: Association, source: AnyObject, target: DocumentEntry
@@ -381,8 +381,8 @@ class _Change:
 
     def _set_status(self, change: Association) -> None:
         target = self.world.latest(change.target) or self.world.objects.get(change.target)
-        if target is not None:
-            self.world.set_status(target.entry_uuid, change.new_status or "")
+        if target is not None and change.new_status:
+            self.world.set_status(target.entry_uuid, change.new_status)
 
     def _inherit(self, link: Association) -> None:
         """Lead a link of what was followed to what follows (AssociationPropagation)."""

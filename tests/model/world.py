@@ -10,6 +10,9 @@ Where the standard is silent, the model says what users would want:
   removal of the version that changed it, it stands for the former content again.
 - What is deprecated with a replaced document is found however deep, through documents that are
   deprecated already too, along Approved associations.
+- A replacement has its effects on what stood in the registry before the message: what the same
+  message appends to the replaced document, or files it in, is left alone.
+- The links that an update submits have Approved ends when all is done, but for what they replace.
 - The operations of one update are done in this order: new versions and statuses, then what new
   versions inherit, then submitted associations with the effects of replacements.
 - A replacement submitted by an update is of the patient of what it replaces, though that will be

@@ -116,7 +116,7 @@ def test_a_document_is_replaced_once(office: Any) -> None:
     change = office.change()
     for _ in range(2):
         change.submit(xds.RPLC, office.house.registered().entry_uuid, old.entry_uuid)
-    assert office.errors(change) == ["XDSMetadataUpdateError"]
+    assert office.errors(change) == ["XDSMetadataUpdateError"] * 2
 
 
 # --- One operation for each object -----------------------------------------------------------
