@@ -48,6 +48,50 @@ def test_a_document_replaced_later_is_deprecated_and_leaves_its_folders_to_its_h
     assert ("HasMember", folder.entry_uuid, new.entry_uuid) in office.pairs(folder.entry_uuid)
 
 
+def test_documents_do_not_replace_each_other(office: Any) -> None:
+    one, two = office.house.registered(), office.house.registered()
+    change = office.change()
+    change.submit(xds.RPLC, one.entry_uuid, two.entry_uuid)
+    change.submit(xds.RPLC, two.entry_uuid, one.entry_uuid)
+    assert office.errors(change) == ["XDSMetadataUpdateError"] * 2
+
+
+@pytest.mark.parametrize("replaced_first", [True, False])
+def test_nothing_is_linked_to_what_the_same_message_replaces(
+    office: Any, replaced_first: bool
+) -> None:
+    (old, folder), other = office.house.filed(), office.house.registered()
+    change = office.change()
+    links = [
+        (xds.RPLC, other.entry_uuid, old.entry_uuid),
+        (xds.HAS_MEMBER, folder.entry_uuid, old.entry_uuid),
+    ]
+    for link in links if replaced_first else links[::-1]:
+        change.submit(*link)
+    assert office.errors(change) == ["XDSMetadataUpdateError"]
+
+
+def test_a_new_version_goes_with_what_it_depends_on(office: Any) -> None:
+    addendum, document = related(office, xds.APND)
+    change = office.change()
+    change.version(addendum)
+    change.submit(xds.RPLC, office.house.registered().entry_uuid, document.entry_uuid)
+    office.accept(change)
+    assert office.latest(addendum.entry_uuid).availability_status == xds.DEPRECATED
+
+
+def test_a_new_version_of_a_folder_holds_the_heir_of_its_member(office: Any) -> None:
+    (old, folder), heir = office.house.filed(), office.house.registered()
+    office.house.clock.now += timedelta(hours=1)
+    change = office.change()
+    change.version(folder)
+    change.submit(xds.RPLC, heir.entry_uuid, old.entry_uuid)
+    office.accept(change)
+    latest = office.latest(folder.entry_uuid)
+    assert ("HasMember", latest.entry_uuid, heir.entry_uuid) in office.pairs(latest.entry_uuid)
+    assert office.stored(old.entry_uuid).availability_status == xds.DEPRECATED
+
+
 def test_a_new_version_can_be_linked_in_the_same_request(office: Any) -> None:
     document, (_, folder) = office.house.registered(), office.house.filed()
     change = office.change()
