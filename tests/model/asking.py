@@ -5,7 +5,7 @@ An answer is the labels of its objects, or the codes of what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from metadata import identifiers as xds
@@ -20,7 +20,19 @@ TYPES = (xds.STABLE, xds.ON_DEMAND)
 
 
 class Wrong(Exception):
-    """The query is refused with this code."""
+    """The query is refused with these codes."""
+
+    @property
+    def codes(self) -> set[str]:
+        return set(self.args)
+
+
+def answer_of(ask: Callable[[], set[str]]) -> tuple[set[str], set[str]]:
+    """The labels that an answer holds, and the codes with which it is refused."""
+    try:
+        return ask(), set()
+    except Wrong as wrong:
+        return set(), wrong.codes
 
 
 @dataclass
@@ -75,7 +87,7 @@ class Eye:
             if self.world.patient_of(label) == patient
         ]
 
-    # --- Queries by what is known already -----------------------------------------------------------
+    # --- Queries by what is known already ----------------------------------------------------
 
     def get_documents(self, named: Collection[str]) -> set[str]:
         """Documents, Stable and On-Demand."""
@@ -148,7 +160,7 @@ class Eye:
             raise Wrong(SEVERAL_PATIENTS)
         return labels
 
-    # --- What is shown (Metadata Update 3.18.4.1.2.3.5.1) -------------------------------------------
+    # --- What is shown (Metadata Update 3.18.4.1.2.3.5.1) ---------------------------------
 
     def _may_see(self, obj: AnyObject) -> bool:
         if isinstance(obj, DocumentEntry) and obj.object_type not in self.types:

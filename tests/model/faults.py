@@ -42,7 +42,7 @@ def _no_set(draft: Draft, world: World, other: str) -> None:
 @_in(REGISTRATIONS)
 def _two_sets(draft: Draft, world: World, other: str) -> None:
     [first] = draft.submission.submission_sets
-    second = replace(first, entry_uuid="second", unique_id=draft.unique_id())
+    second = replace(first, entry_uuid=draft.label("s"), unique_id=draft.unique_id())
     draft.submission.submission_sets.append(second)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from metadata import identifiers as xds
 from metadata.model import (
@@ -81,9 +82,9 @@ def attributes(obj: AnyObject) -> Iterator[str]:
         required += CONTENT
     if not all(getattr(obj, name) for name in required):
         yield METADATA
-    if isinstance(obj, DocumentEntry) and obj.object_type == xds.ON_DEMAND:
-        if any(getattr(obj, name) for name in CONTENT):
-            yield METADATA
+    on_demand = isinstance(obj, DocumentEntry) and obj.object_type == xds.ON_DEMAND
+    if on_demand and any(getattr(obj, name) for name in CONTENT):
+        yield METADATA
 
 
 def package(message: Submission) -> Iterator[str]:
@@ -139,7 +140,7 @@ def submitter(world: World, submission_set: SubmissionSet) -> Iterator[str]:
 
 
 def _unique_ids(world: World, message: Submission) -> Iterator[str]:
-    packages = (*message.submission_sets, *message.folders)
+    packages: list[SubmissionSet | Folder] = [*message.submission_sets, *message.folders]
     uses = Counter(obj.unique_id for obj in (*packages, *message.documents) if obj.unique_id)
     if any(count > 1 for count in uses.values()):
         yield REPEATED
@@ -178,9 +179,7 @@ class _Links:
         self.world = world
         self.message = message
         self.new: dict[str, AnyObject] = {obj.entry_uuid: obj for obj in message.objects()}
-        self.listed = {
-            link.target for link in message.associations if _is_listing(link, message)
-        }
+        self.listed = {link.target for link in message.associations if _is_listing(link, message)}
 
     def faults(self) -> Iterator[str]:
         replaced: Counter[str] = Counter()
@@ -306,7 +305,8 @@ def is_approved(link: Association) -> bool:
 
 def register(world: World, message: Submission, step: int) -> None:
     """Keep what is free of faults; ``step`` is the time."""
-    for obj in (*message.submission_sets, *message.documents, *message.folders):
+    described: list[Any] = [*message.submission_sets, *message.documents, *message.folders]
+    for obj in described:
         world.objects[obj.entry_uuid] = replace(
             obj, logical_id=obj.entry_uuid, version="1", availability_status=xds.APPROVED
         )

@@ -78,7 +78,10 @@ class Document(Part):
 
 @dataclass(frozen=True, repr=False)
 class Registration(Part):
-    """A message of ITI-42, or of ITI-61 if ``on_demand``; ``filed`` are registered documents put into registered folders."""
+    """A message of ITI-42, or of ITI-61 if ``on_demand``.
+
+    ``filed`` are registered documents with the registered folders that they are put into.
+    """
 
     patient: str
     documents: tuple[Document, ...] = ()

@@ -19,6 +19,9 @@ from metadata.model import (
     SubmissionSet,
 )
 from tests.model.registering import (
+    METADATA as ATTRIBUTES,
+)
+from tests.model.registering import (
     TRANSFORMATIONS,
     UNRESOLVED,
     attributes,
@@ -29,9 +32,6 @@ from tests.model.registering import (
     replace_documents,
     submitter,
     unused,
-)
-from tests.model.registering import (
-    METADATA as ATTRIBUTES,
 )
 from tests.model.world import Versioned, World
 
@@ -108,7 +108,8 @@ def _decode(message: Submission) -> tuple[Asked, set[str]]:
     objects: dict[str, AnyObject] = {obj.entry_uuid: obj for obj in message.objects()}
     if not sets:
         return asked, codes
-    for obj in (*message.documents, *message.folders):
+    versions: list[Versioned] = [*message.documents, *message.folders]
+    for obj in versions:
         codes |= _decode_version(obj, message, sets, asked)
     for link in message.associations:
         own = link.source in sets
@@ -135,9 +136,7 @@ def _decode(message: Submission) -> tuple[Asked, set[str]]:
     return asked, codes
 
 
-def _decode_version(
-    obj: Versioned, message: Submission, sets: set[str], asked: Asked
-) -> set[str]:
+def _decode_version(obj: Versioned, message: Submission, sets: set[str], asked: Asked) -> set[str]:
     holders = [
         link
         for link in message.associations
@@ -239,25 +238,26 @@ class _Judge:
     def _status(self, link: Association) -> Iterator[str]:
         new = self.new.get(link.target)
         is_version = isinstance(new, DocumentEntry | Folder)
-        label = new.logical_id or "" if isinstance(new, DocumentEntry | Folder) else link.target
-        target: AnyObject | None = self.world.objects.get(label)
+        target = self.world.objects.get(link.target)
         if isinstance(new, DocumentEntry | Folder):
-            target = self.world.latest(label)
+            target = self.world.latest(new.logical_id or "")
         if target is None:
             if not is_version:
                 yield UNRESOLVED
-        elif isinstance(target, SubmissionSet) or not self.world.is_latest(target):
-            yield UPDATE
-        elif isinstance(target, Association) and not self._has_changing_status(target):
-            yield UPDATE
-        elif link.original_status not in (None, target.availability_status):
+        elif not self._may_change(target) or link.original_status not in (
+            None,
+            target.availability_status,
+        ):
             yield UPDATE
 
-    def _has_changing_status(self, link: Association) -> bool:
-        filed = link.association_type == xds.HAS_MEMBER and isinstance(
-            self.world.objects[link.source], Folder
+    def _may_change(self, target: AnyObject) -> bool:
+        """Latest versions, memberships of Folders and relationships have a changing status."""
+        if not isinstance(target, Association):
+            return not isinstance(target, SubmissionSet) and self.world.is_latest(target)
+        filed = target.association_type == xds.HAS_MEMBER and isinstance(
+            self.world.objects[target.source], Folder
         )
-        return filed or link.association_type in xds.DOCUMENT_RELATIONSHIPS
+        return filed or target.association_type in xds.DOCUMENT_RELATIONSHIPS
 
     def _propagation(self) -> Iterator[str]:
         """Linked objects inherit together or not at all."""
@@ -296,9 +296,11 @@ class _Judge:
         if link.association_type == xds.IS_SNAPSHOT_OF and types != [xds.STABLE, xds.ON_DEMAND]:
             yield ATTRIBUTES
         made_of = self.world.links(
-            lambda one: one.source == link.target
-            and one.association_type in TRANSFORMATIONS
-            and is_approved(one)
+            lambda one: (
+                one.source == link.target
+                and one.association_type in TRANSFORMATIONS
+                and is_approved(one)
+            )
         )
         if link.association_type == xds.APND and made_of:
             yield ATTRIBUTES
@@ -307,8 +309,9 @@ class _Judge:
 def _inheritable(world: World) -> list[Association]:
     """The Approved memberships of Folders and relationships of documents."""
     return world.links(
-        lambda link: is_approved(link)
-        and isinstance(world.objects[link.source], DocumentEntry | Folder)
+        lambda link: (
+            is_approved(link) and isinstance(world.objects[link.source], DocumentEntry | Folder)
+        )
     )
 
 

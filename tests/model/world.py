@@ -130,10 +130,12 @@ class World:
     def folders_of(self, document: str) -> list[Association]:
         """The Approved memberships of a document in Folders."""
         return self.links(
-            lambda link: link.association_type == xds.HAS_MEMBER
-            and link.target == document
-            and isinstance(self.objects[link.source], Folder)
-            and link.availability_status == xds.APPROVED
+            lambda link: (
+                link.association_type == xds.HAS_MEMBER
+                and link.target == document
+                and isinstance(self.objects[link.source], Folder)
+                and link.availability_status == xds.APPROVED
+            )
         )
 
     def unique_ids(self) -> set[str | None]:
@@ -151,9 +153,7 @@ class World:
         return [
             obj
             for obj in self.objects.values()
-            if isinstance(obj, DocumentEntry)
-            and obj.unique_id == unique_id
-            and self.is_latest(obj)
+            if isinstance(obj, DocumentEntry) and obj.unique_id == unique_id and self.is_latest(obj)
         ]
 
 
