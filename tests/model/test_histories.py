@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from soap.client import SoapClient
+from storage.database import Database
 from tests.model.machine import Histories
 from tests.model.over_soap import Registry
 from tests.node.conftest import Node
+from tests.registry.invariants import broken
 
 # A history of 25 steps takes a second: some half a minute for each engine.
 EXAMPLES = int(os.environ.get("KOSMOS_MODEL_EXAMPLES", "20"))
@@ -55,7 +57,7 @@ def registry(database_url: str, tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.mark.timeout(0)
-def test_every_history_leaves_what_the_standard_says(registry: Registry) -> None:
+def test_every_history_leaves_what_the_standard_says(registry: Registry, database_url: str) -> None:
     class OverThisNode(Histories):
         """The histories, played on this node."""
 
@@ -70,3 +72,5 @@ def test_every_history_leaves_what_the_standard_says(registry: Registry) -> None
             report_multiple_bugs=False,
         ),
     )
+    with Database.open(database_url, read_only=True) as database, database.read() as connection:
+        assert broken(connection) == []
