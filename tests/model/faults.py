@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from metadata import identifiers as xds
 from metadata.model import DocumentEntry, SubmissionSet
-from tests.model.messages import Draft
+from tests.model.messages import Draft, content
 from tests.model.world import World
 
 NOWHERE = "nowhere"  # a symbolic id that nothing has
@@ -167,6 +167,11 @@ def _a_folder_without_title(draft: Draft, world: World, other: str) -> None:
 def _a_document_of_the_other_type(draft: Draft, world: World, other: str) -> None:
     stable = draft.object_type == xds.STABLE
     draft.document(1, object_type=xds.ON_DEMAND if stable else xds.STABLE)
+
+
+@_in(REGISTRATIONS)
+def _an_on_demand_document_with_content(draft: Draft, world: World, other: str) -> None:
+    draft.document(1, object_type=xds.ON_DEMAND, **content(1))
 
 
 @_in(REGISTRATIONS)

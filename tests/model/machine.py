@@ -17,12 +17,11 @@ from tests.model import faults
 from tests.model.asking import answer_of
 from tests.model.messages import REFERENCES, Draft, content
 from tests.model.over_soap import Registry
-from tests.model.play import Play
+from tests.model.play import PATIENTS, Play
 from tests.model.queries import expected, request
 from tests.model.removing import closure
 from tests.model.steps import (
     LINK_TYPES,
-    PATIENTS,
     STATUSES,
     Document,
     Query,
@@ -158,7 +157,9 @@ class Histories(RuleBasedStateMachine):
     # --- Removals, merges, queries -------------------------------------------------------------
 
     @rule(what=removals())
-    def remove(self, what: tuple[str, str]) -> None:
+    def remove(self, what: tuple[str, str] | None) -> None:
+        if what is None:
+            return
         start, extent = what
         labels = {start} if extent == "alone" else closure(self.play.world, start)
         if extent == "but one" and len(labels) > 1:

@@ -29,6 +29,9 @@ from transactions.stored_query import get_all
 _PREFIX = new_oid()[-12:]
 _plays = count(1)
 
+PATIENTS = ("P1", "P2", "P3")
+NOBODY = "P0"  # never announced
+
 EVERYTHING: dict[str, Any] = {
     "document_status": STATUSES,
     "submission_set_status": STATUSES,
@@ -57,9 +60,9 @@ class Play:
         self._numbers: Counter[str] = Counter()
         self._prefix = f"{_PREFIX}-{next(_plays)}"
         self.patients = {
-            name: CX.of(f"{self._prefix}-{name}", authority) for name in ("P0", "P1", "P2", "P3")
+            name: CX.of(f"{self._prefix}-{name}", authority) for name in (*PATIENTS, NOBODY)
         }
-        for name in ("P1", "P2", "P3"):
+        for name in PATIENTS:
             self.world.patients.add(self.patients[name])
             assert registry.announce(self.patients[name])
 
@@ -166,7 +169,7 @@ class Play:
 
     def compare(self) -> None:
         """The whole visible state is the same, at both levels."""
-        found = {name: self._look(name, 2) for name in sorted(self.patients)}
+        found = {name: self._look(name, 2) for name in PATIENTS}
         self._learn_new(found)
         for name, answer in found.items():
             self._agree(name, 2, answer)

@@ -105,35 +105,33 @@ def _decode(message: Submission) -> tuple[Asked, set[str]]:
     """Each object but the SubmissionSet and what it holds triggers exactly one operation."""
     asked, codes = Asked(), set[str]()
     sets = {one.entry_uuid for one in message.submission_sets}
-    objects: dict[str, AnyObject] = {obj.entry_uuid: obj for obj in message.objects()}
-    if not sets:
-        return asked, codes
-    versions: list[Versioned] = [*message.documents, *message.folders]
-    for obj in versions:
-        codes |= _decode_version(obj, message, sets, asked)
-    for link in message.associations:
-        own = link.source in sets
-        target = objects.get(link.target)
-        if link.source == link.target:
-            codes.add(ATTRIBUTES)  # whatever else it may be
-        elif link.association_type == xds.HAS_MEMBER and own:
-            if not isinstance(target, DocumentEntry | Folder):
-                codes.add(OPERATION)
-        elif link.association_type == xds.UPDATE_AVAILABILITY_STATUS:
-            if not (own and link.original_status and link.new_status):
-                codes.add(OPERATION)
-            if own:
-                asked.statuses.append(link)
-        elif link.association_type == xds.SUBMIT_ASSOCIATION:
-            if not own or not _is_submittable(target, sets):
-                codes.add(OPERATION)
-        elif not _is_submittable(link, sets):
-            codes.add(ATTRIBUTES)
-        elif _submissions(link, message, sets) != 1:
-            codes.add(OPERATION)
-        else:
-            asked.links.append(link)
+    if sets:
+        versions: list[Versioned] = [*message.documents, *message.folders]
+        for obj in versions:
+            codes |= _decode_version(obj, message, sets, asked)
+        for link in message.associations:
+            codes |= _decode_link(link, message, sets, asked)
     return asked, codes
+
+
+def _decode_link(link: Association, message: Submission, sets: set[str], asked: Asked) -> set[str]:
+    own = link.source in sets
+    target = next((obj for obj in message.objects() if obj.entry_uuid == link.target), None)
+    if link.source == link.target:
+        return {ATTRIBUTES}  # whatever else it may be
+    if link.association_type == xds.HAS_MEMBER and own:
+        return set() if isinstance(target, DocumentEntry | Folder) else {OPERATION}
+    if link.association_type == xds.UPDATE_AVAILABILITY_STATUS:
+        asked.statuses += [link] if own else []
+        return set() if own and link.original_status and link.new_status else {OPERATION}
+    if link.association_type == xds.SUBMIT_ASSOCIATION:
+        return set() if own and _is_submittable(target, sets) else {OPERATION}
+    if not _is_submittable(link, sets):
+        return {ATTRIBUTES}
+    if _submissions(link, message, sets) != 1:
+        return {OPERATION}
+    asked.links.append(link)
+    return set()
 
 
 def _decode_version(obj: Versioned, message: Submission, sets: set[str], asked: Asked) -> set[str]:
