@@ -343,3 +343,15 @@ def test_a_replaced_document_takes_its_new_version_along(office: Any) -> None:
     draft.link(xds.RPLC, draft.document().entry_uuid, new.entry_uuid)
     office.house.accept(draft)
     assert office.stored(addendum.entry_uuid).availability_status == xds.DEPRECATED
+
+
+def test_a_membership_said_to_be_approved_as_it_is_goes_on_with_a_new_version(office: Any) -> None:
+    document, folder = office.house.filed()
+    [membership] = office.links(folder.entry_uuid)
+    change = office.change()
+    change.version(folder)
+    change.status(membership.entry_uuid, xds.APPROVED, xds.APPROVED)
+    office.accept(change)
+    new = office.latest(folder.entry_uuid)
+    assert office.pairs(new.entry_uuid) == {("HasMember", new.entry_uuid, document.entry_uuid)}
+    assert not office.pairs(folder.entry_uuid)
