@@ -19,6 +19,8 @@ Where the standard is silent, the model says what users would want:
   Deprecated; the rule that links join objects of one patient is judged before replacements.
 - A document's new version stays in those Folders only that are Approved in the end. A membership
   that is not taken over stays as it is, and so does a relationship.
+- What is taken over was Approved before and is not deprecated by the message; what the message
+  restores stays where it is.
 - A membership that is taken over leaves a Deprecated one behind, and so does a relationship.
 - A version may be removed from between two others; the first may not while others stay, for their
   logicalID names it. The number of a removed latest version is given again.
