@@ -19,7 +19,7 @@ from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
-from metadata.model import Association, Submission
+from metadata.model import Association, Folder, Submission
 from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
@@ -27,6 +27,7 @@ from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rules import judge
 from registry.statement import Statement
+from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import Refused, answer, write
 from storage.database import Database
@@ -112,7 +113,9 @@ def _write(
     insert_objects(connection, registration, around.identities, now)
     insert_links(connection, registration.patient, added)
     links = [*registration.associations, *added]
-    connect(connection, registration.patient, links, {**around.located, **folders}, now)
+    existing = {**around.located, **folders}
+    touched = connect(connection, registration.patient, links, existing, now)
+    tell(connection, registration, touched, now)
     reach("registry.before_commit")
 
 
@@ -182,15 +185,17 @@ def connect(
     links: Sequence[Association],
     existing: Mapping[str, Located],
     now: DTM,
-) -> None:
-    """Make registered objects aware of the new links to them, those of ``patient``."""
+) -> list[Folder]:
+    """Make registered objects aware of the new links to them, which are kept under ``patient``.
+
+    Returns the Folders that have grown.
+    """
     grown = {
         link.source: existing[link.source]
         for link in links
         if link.association_type == HAS_MEMBER and link.source in existing
     }
-    if grown:
-        touch_folders(connection, grown.values(), now)
+    touched = touch_folders(connection, grown.values(), now) if grown else []
     foreign = {
         end
         for link in links
@@ -200,3 +205,14 @@ def connect(
     if foreign:
         reached = [{"entry_uuid": end, "patient": patient} for end in sorted(foreign)]
         ADD_REACH.run(connection, reached)
+    return touched
+
+
+def tell(
+    connection: Connection, registration: Registration, touched: list[Folder], now: DTM
+) -> None:
+    """Let those who have subscribed be told."""
+    submission_set = registration.submission_set
+    folders = [updated_at(folder, now) for folder in registration.folders] + touched
+    objects: list[Described] = [submission_set, *registration.documents, *folders]
+    announce(connection, registration.patient, objects, now, source_of(submission_set))
