@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from metadata import identifiers as xds
+from metadata.model import DocumentEntry
 from tests.model import faults
 from tests.model.play import NOBODY, PATIENTS, Play
 
@@ -186,11 +187,17 @@ class Drawing:
         if self.sometimes(3):
             given["refers_to"] = self.one([0, 1])
         if self.sometimes(2):
-            given["relation"] = self.one(RELATIONSHIPS[:5] * 3 + RELATIONSHIPS)
             given["to"] = self.near(patient, "d")
+            given["relation"] = self.one(self._fit(given["to"]))
         if self.sometimes(2):
             given["folder"] = self.one(["new", self.near(patient, "f")])
         return Document(**given)
+
+    def _fit(self, target: str) -> list[str]:
+        """Relationships that a document may have to ``target``, and all others."""
+        obj = self._play.world.objects.get(target)
+        on_demand = isinstance(obj, DocumentEntry) and obj.object_type == xds.ON_DEMAND
+        return (RELATIONSHIPS[-1:] if on_demand else RELATIONSHIPS[:-1]) * 3 + RELATIONSHIPS
 
     def operation(self, patient: str) -> Version | Status | Link:
         match self.one(["version", "version", "status", "file", "relate"]):

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from metadata import identifiers as xds
+from metadata.model import Submission
 from soap.client import SoapClient
 from storage.database import Database
 from tests.model.machine import Histories
@@ -56,8 +60,9 @@ def registry(database_url: str, tmp_path: Path) -> Iterator[Registry]:
     assert node.stop() == 0, node.log.read_text()
 
 
-@pytest.mark.timeout(0)
-def test_every_history_leaves_what_the_standard_says(registry: Registry, database_url: str) -> None:
+def play(registry: Registry, **how: Any) -> None:
+    """Play histories on a registry until one goes wrong."""
+
     class OverThisNode(Histories):
         """The histories, played on this node."""
 
@@ -65,12 +70,31 @@ def test_every_history_leaves_what_the_standard_says(registry: Registry, databas
     run_state_machine_as_test(
         OverThisNode,
         settings=settings(
-            max_examples=EXAMPLES,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
+            **how,
         ),
     )
+
+
+@pytest.mark.timeout(0)
+def test_every_history_leaves_what_the_standard_says(registry: Registry, database_url: str) -> None:
+    play(registry, max_examples=EXAMPLES)
     with Database.open(database_url, read_only=True) as database, database.read() as connection:
         assert broken(connection) == []
+
+
+class Forgetful(Registry):
+    """A registry to which no new document replaces another."""
+
+    def register(self, message: Submission) -> set[str]:
+        links = [one for one in message.associations if one.association_type != xds.RPLC]
+        return super().register(replace(message, associations=links))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_registry_that_forgets_replacements_is_found_out(registry: Registry) -> None:
+    with pytest.raises(AssertionError):
+        play(Forgetful(registry.url, registry.client), max_examples=100, phases=[Phase.generate])
