@@ -210,8 +210,8 @@ class Drawing:
                 return Status(of, self._other_status(of))
             case "file":
                 return Link("HasMember", self.near(patient, "f"), self.near(patient, "d"))
-        kind = self.one(RELATIONSHIPS)
-        return Link(kind, self.near(patient, "d"), self.near(patient, "d"))
+        target = self.near(patient, "d")
+        return Link(self.one(self._fit(target)), self.near(patient, "d"), target)
 
     def _other_status(self, label: str) -> str:
         objects = self._play.world.objects
