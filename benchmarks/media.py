@@ -68,8 +68,8 @@ def _stored(place: Place, server: Server, ours: str, theirs: str, scale: Scale) 
 
     mine, other = interleaved(scale.rounds, partial(rate, ours), partial(rate, theirs))
     work = f"STOW-RS of {scale.instances} x 512 KiB"
-    rates = [[one for one, _ in runs] for runs in (mine, other)]
-    yield per_second(f"{work}, beside Orthanc", *rates, 2.2)
+    rates, their_rates = ([one for one, _ in runs] for runs in (mine, other))
+    yield per_second(f"{work}, beside Orthanc", rates, their_rates, 2.2)
     yield growth(f"{work}: memory", [grown for _, grown in mine], 64)
 
 
