@@ -8,7 +8,7 @@ which the state it was judged by holds still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 
@@ -24,6 +24,7 @@ from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at
+from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement
 from registry.surroundings import Surroundings, look_around
@@ -35,14 +36,21 @@ from transactions.registry_response import RegistryResponse
 
 _ITI_42 = "ITI-42"
 
-_INSERT_OBJECTS = Statement(insert(schema.object_))
-_INSERT_IDENTITIES = Statement(insert(schema.identity))
-_INSERT_NAMESAKES = Statement(insert(schema.namesake))
-_INSERT_DOCUMENTS = Statement(insert(schema.document_entry))
-_INSERT_SUBMISSION_SET = Statement(insert(schema.submission_set))
-_INSERT_FOLDERS = Statement(insert(schema.folder))
-_INSERT_ASSOCIATIONS = Statement(insert(schema.association))
-_INSERT_VALUES = Statement(insert(schema.attribute_value))
+# In the order in which they are written: of two rivals for an identity one waits, neither
+# for the other.
+_INSERT = {
+    table.name: Statement(insert(table))
+    for table in (
+        schema.identity,
+        schema.namesake,
+        schema.object_,
+        schema.submission_set,
+        schema.document_entry,
+        schema.folder,
+        schema.association,
+        schema.attribute_value,
+    )
+}
 
 
 class Registrar:
@@ -73,7 +81,7 @@ class Registrar:
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:
-            _write(connection, submission, registration, DTM.of(self._clock()))
+            write_submission(connection, submission, registration, DTM.of(self._clock()))
 
         try:
             write(self._database, work)
@@ -92,7 +100,7 @@ def name_of(submission: Submission) -> str:
     return packages[0].entry_uuid if packages else "the submission"
 
 
-def _write(
+def write_submission(
     connection: Connection, submission: Submission, registration: Registration, now: DTM
 ) -> None:
     """Judge and write within one transaction; raises Refused with the faults."""
@@ -121,7 +129,7 @@ def _replace(
 def insert_objects(
     connection: Connection,
     registration: Registration,
-    added: list[Association],
+    added: Iterable[Association],
     known: Container[str | None],
     now: DTM,
 ) -> None:
@@ -129,34 +137,41 @@ def insert_objects(
 
     ``known`` are the uniqueIds that stand for something already.
     """
+    insert_rows(connection, new_rows(registration, added, known, now))
+
+
+def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Insert rows of tables of objects, by the name of the table."""
+    for name, statement in _INSERT.items():
+        if tables[name]:
+            statement.run(connection, tables[name])
+
+
+def new_rows(
+    registration: Registration,
+    added: Iterable[Association],
+    known: Container[str | None],
+    now: DTM,
+) -> dict[str, list[Row]]:
+    """The rows that ``insert_objects`` adds, by the name of their table."""
     patient = registration.patient
-    objects = [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)]
-    identities = [
-        rows.identity_row(obj, patient)
-        for obj in registration.described()
-        if obj.unique_id not in known
-    ]
-    namesakes = [
-        rows.namesake_row(obj, patient)
-        for obj in registration.described()
-        if obj.unique_id in known
-    ]
-    folders = [rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders]
-    values = [row for obj in registration.described() for row in rows.value_rows(obj, patient)]
-    links = registration.association_rows + [rows.association_row(link, patient) for link in added]
-    for statement, new_rows in (
-        # In the order of their keys: of two rivals one waits, neither for the other.
-        (_INSERT_IDENTITIES, sorted(identities, key=itemgetter("unique_id"))),
-        (_INSERT_NAMESAKES, namesakes),
-        (_INSERT_OBJECTS, objects),
-        (_INSERT_SUBMISSION_SET, [registration.submission_set_row]),
-        (_INSERT_DOCUMENTS, registration.document_rows),
-        (_INSERT_FOLDERS, folders),
-        (_INSERT_ASSOCIATIONS, links),
-        (_INSERT_VALUES, values),
-    ):
-        if new_rows:
-            statement.run(connection, new_rows)
+    described = list(registration.described())
+    named = [obj for obj in described if obj.unique_id not in known]
+    again = [obj for obj in described if obj.unique_id in known]
+    identities = [rows.identity_row(obj, patient) for obj in named]
+    return {
+        "identity": sorted(identities, key=itemgetter("unique_id")),
+        "namesake": [rows.namesake_row(obj, patient) for obj in again],
+        "object": [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)],
+        "submission_set": [registration.submission_set_row],
+        "document_entry": registration.document_rows,
+        "folder": [
+            rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders
+        ],
+        "association": registration.association_rows
+        + [rows.association_row(link, patient) for link in added],
+        "attribute_value": [row for obj in described for row in rows.value_rows(obj, patient)],
+    }
 
 
 def connect(
