@@ -209,4 +209,9 @@ FRENCH: Final[dict[str, str]] = {
     "{id} stands for itself again": "{id} vaut de nouveau pour lui-même",
     "this node has no registry": "ce nœud n'a pas de registre",
     "These associations still join the two patients:": "Ces associations joignent encore les deux patients :",
+    "Load many submissions at once, as from another registry.": "Charge de nombreuses soumissions d'un coup, comme d'un autre registre.",
+    "SubmitObjectsRequests: *.xml holds one, any other file one a line.": "SubmitObjectsRequest : *.xml en contient une, tout autre fichier une par ligne.",
+    "not every submission was accepted": "toutes les soumissions n'ont pas été acceptées",
+    "warning": "avertissement",
+    "count": "nombre",
 }

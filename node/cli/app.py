@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from node.cli import admin_verbs, client_verbs, demo_verb, feed_verb, kit_verbs, node_verbs
+from node.cli import (
+    admin_verbs,
+    client_verbs,
+    demo_verb,
+    feed_verb,
+    kit_verbs,
+    load_verb,
+    node_verbs,
+)
 from node.texts import tr
 
 
@@ -43,6 +51,7 @@ app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
+app.command(help=tr("Load many submissions at once, as from another registry."))(load_verb.load)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
