@@ -1,9 +1,8 @@
 """How each attribute of the model travels in ebRIM, and what is asked of it: one table a kind.
 
 Covers ITI TF-3 4.2.3.2 to 4.2.3.4 and the optionality of Table 4.3.1-3 for ITI-41 (Document
-Source) and ITI-42 (Document Registry). The reader, the writer and the validation all work
-from these tables, so an attribute is described once. On-Demand entries (ITI-61) have other
-optionality and are not covered.
+Source), ITI-42 (Document Registry) and ITI-61 (On-Demand Document Source). The reader, the
+writer and the validation all work from these tables, so an attribute is described once.
 """
 
 from __future__ import annotations
@@ -54,9 +53,14 @@ class Carrier(Enum):
 
 SOURCE = "ITI-41"
 REGISTRY = "ITI-42"
-BOTH = frozenset({SOURCE, REGISTRY})
-# What the repository fills in on the way (ITI TF-2 3.41.4.1.3.2).
+ON_DEMAND = "ITI-61"
+ALL = frozenset({SOURCE, REGISTRY, ON_DEMAND})
+# What only a document that exists can say of itself, and an On-Demand entry must not.
+STABLE_ONLY = frozenset({SOURCE, REGISTRY})
+NOT_ON_DEMAND = frozenset({ON_DEMAND})
+# What the repository fills in on the way (ITI TF-2 3.41.4.1.3.2): of the bytes, of itself.
 FROM_REPOSITORY = frozenset({REGISTRY})
+OF_REPOSITORY = frozenset({REGISTRY, ON_DEMAND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Attribute:
 
     ``name`` is the standard's, qualified by its object ("DocumentEntry.classCode"); ``key``
     the slot name, scheme UUID or XML attribute; ``type`` makes the model's value from text;
-    ``required`` holds the transactions that demand it; ``check`` says what is wrong with a
+    ``required`` holds the transactions that demand it, ``forbidden`` those that exclude it;
+    ``check`` says what is wrong with a
     text; ``limit`` is the greatest length in characters. ``split`` marks a single value that
     may come in numbered pieces ("1|http://www", "2|.org/x"), the historic form of URI.
     """
@@ -77,7 +82,7 @@ class Attribute:
     type: Callable[[str], Any] = str
     many: bool = False
     required: frozenset[str] = frozenset()
-    forbidden: bool = False
+    forbidden: frozenset[str] = frozenset()
     check: Check | None = None
     limit: int = LONG_NAME
     split: bool = False
@@ -182,28 +187,38 @@ def _slot(
     key: str = "",
     many: bool = False,
     required: frozenset[str] = frozenset(),
+    forbidden: frozenset[str] = frozenset(),
     check: Check | None = None,
     split: bool = False,
 ) -> Attribute:
     key = key or name.rpartition(".")[2]
     return Attribute(
-        field_name, name, Carrier.SLOT, key, kind, many, required, check=check, split=split
+        field_name,
+        name,
+        Carrier.SLOT,
+        key,
+        kind,
+        many,
+        required,
+        forbidden,
+        check=check,
+        split=split,
     )
 
 
 def _code(
     name: str, field_name: str, scheme: str, *, required: bool = False, many: bool = False
 ) -> Attribute:
-    demanded = BOTH if required else frozenset()
+    demanded = ALL if required else frozenset()
     return Attribute(field_name, name, Carrier.CODE, scheme, many=many, required=demanded)
 
 
 def _identifier(name: str, field_name: str, scheme: str, kind: type[str]) -> Attribute:
-    return Attribute(field_name, name, Carrier.IDENTIFIER, scheme, kind, required=BOTH)
+    return Attribute(field_name, name, Carrier.IDENTIFIER, scheme, kind, required=ALL)
 
 
 def _title(name: str, limit: int, *, required: bool = False) -> Attribute:
-    demanded = BOTH if required else frozenset()
+    demanded = ALL if required else frozenset()
     return Attribute(
         "title", name, Carrier.NAME, type=LocalizedString, required=demanded, limit=limit
     )
@@ -234,7 +249,6 @@ def _described(kind: str, limited_metadata: str) -> tuple[Attribute, ...]:
             f"{kind}.limitedMetadata",
             Carrier.NODE,
             limited_metadata,
-            forbidden=True,  # only XDR and XDM know it (ITI TF-3 Table 4.3.1-3)
         ),
     )
 
@@ -246,24 +260,36 @@ DOCUMENT_ENTRY = Kind(
     (
         *_described("DocumentEntry", ids.DE_LIMITED_METADATA),
         Attribute(
-            "object_type", "DocumentEntry.objectType", Carrier.XML, "objectType", required=BOTH
+            "object_type", "DocumentEntry.objectType", Carrier.XML, "objectType", required=ALL
         ),
         Attribute(
             "mime_type",
             "DocumentEntry.mimeType",
             Carrier.XML,
             "mimeType",
-            required=BOTH,
+            required=ALL,
             check=_check_mime_type,
         ),
-        _slot("DocumentEntry.creationTime", "creation_time", DTM, required=BOTH),
+        _slot(
+            "DocumentEntry.creationTime",
+            "creation_time",
+            DTM,
+            required=STABLE_ONLY,
+            forbidden=NOT_ON_DEMAND,
+        ),
         _slot(
             "DocumentEntry.documentAvailability",
             "document_availability",
             check=_check_availability,
         ),
-        _slot("DocumentEntry.hash", "hash", required=FROM_REPOSITORY, check=_check_hash),
-        _slot("DocumentEntry.languageCode", "language_code", required=BOTH, check=_check_language),
+        _slot(
+            "DocumentEntry.hash",
+            "hash",
+            required=FROM_REPOSITORY,
+            forbidden=NOT_ON_DEMAND,
+            check=_check_hash,
+        ),
+        _slot("DocumentEntry.languageCode", "language_code", required=ALL, check=_check_language),
         _slot("DocumentEntry.legalAuthenticator", "legal_authenticator", XCN),
         _slot(
             "DocumentEntry.referenceIdList",
@@ -276,12 +302,18 @@ DOCUMENT_ENTRY = Kind(
             "DocumentEntry.repositoryUniqueId",
             "repository_unique_id",
             OID,
-            required=FROM_REPOSITORY,
+            required=OF_REPOSITORY,
         ),
         _slot("DocumentEntry.serviceStartTime", "service_start_time", DTM),
         _slot("DocumentEntry.serviceStopTime", "service_stop_time", DTM),
-        _slot("DocumentEntry.size", "size", required=FROM_REPOSITORY, check=check_size),
-        _slot("DocumentEntry.sourcePatientId", "source_patient_id", CX, required=BOTH),
+        _slot(
+            "DocumentEntry.size",
+            "size",
+            required=FROM_REPOSITORY,
+            forbidden=NOT_ON_DEMAND,
+            check=check_size,
+        ),
+        _slot("DocumentEntry.sourcePatientId", "source_patient_id", CX, required=ALL),
         _slot("DocumentEntry.sourcePatientInfo", "source_patient_info", many=True),
         _slot("DocumentEntry.URI", "uri", split=True),
         # ITI TF-3 4.2.3.2.25: fewer than 128 characters.
@@ -322,7 +354,7 @@ SUBMISSION_SET = Kind(
     (
         *_described("SubmissionSet", ids.SS_LIMITED_METADATA),
         _slot("SubmissionSet.intendedRecipient", "intended_recipient", Recipient, many=True),
-        _slot("SubmissionSet.submissionTime", "submission_time", DTM, required=BOTH),
+        _slot("SubmissionSet.submissionTime", "submission_time", DTM, required=ALL),
         # ITI TF-3 4.2.3.3.11: fewer than 256 characters.
         _title("SubmissionSet.title", 255),
         Attribute("author", "SubmissionSet.author", Carrier.AUTHOR, ids.SS_AUTHOR, many=True),

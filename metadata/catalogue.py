@@ -1,10 +1,11 @@
 """The catalogue of rules: one place for rule -> message -> error code -> severity -> spec.
 
 Covers the codes of ITI TF-3 Table 4.2.4.1-2 for ITI-18, ITI-51, ITI-41, ITI-42, ITI-43, for
-RAD-69, and those of the administrators' ITI-57, ITI-62 and ITI-92. Stateless rules are applied by
-``metadata.ebrim`` and ``metadata.validation``, the others by the actor whose store decides. Every
-code a sender may receive is made here, those that an XDR recipient or a gateway sends to these
-transactions included; ``XDSReplaceFailed`` is deprecated by the standard and never sent.
+RAD-69, and those of the administrators' ITI-57, ITI-62, ITI-86 and ITI-92. Stateless rules are
+applied by ``metadata.ebrim`` and ``metadata.validation``, the others by the actor whose store
+decides. Every code a sender may receive is made here, those that an XDR recipient or a gateway
+sends to these transactions included; ``XDSReplaceFailed`` is deprecated by the standard and never
+sent.
 
 Messages help the sender mend the message: they name the object, the attribute, the value
 and what is expected. Deviations from the standard's letter are our choice where it names
@@ -26,6 +27,7 @@ RULES: Final[dict[str, Rule]] = {}
 _QUERY = ("ITI-18", "ITI-51")
 _SUBMIT = ("ITI-41", "ITI-42")
 _RETRIEVE = ("ITI-43", "RAD-69")
+_REMOVE = "ITI-86"
 # The prefix of a code tells the detecting actor: ITI-41 is judged by a repository.
 _METADATA = {"ITI-41": "XDSRepositoryMetadataError", "ITI-42": "XDSRegistryMetadataError"}
 
@@ -390,9 +392,29 @@ SNAPSHOT_TARGET = _metadata(
 )
 OBJECT_TYPE_NOT_ALLOWED = _metadata(
     "object-type-not-allowed",
-    "DocumentEntry {object} has objectType {value!r}; only Stable entries ({expected}) "
-    "may be registered by this transaction",
+    "DocumentEntry {object} has objectType {value!r}; this transaction registers entries of "
+    "type {expected} only: ITI-42 Stable ones, ITI-61 On-Demand ones",
     "ITI TF-2 3.42.4.1.2, 3.61.4.1.2",
+)
+
+# --- On-Demand entries and limited metadata ------------------------------------------------------
+
+NO_ON_DEMAND_ENTRY = _metadata(
+    "no-on-demand-entry",
+    "{object} holds no DocumentEntry; at least one, On-Demand, is required",
+    "ITI TF-2 3.61.4.1.2",
+)
+UNIQUE_ID_OF_OTHER_TYPE = _metadata(
+    "unique-id-of-other-type",
+    "DocumentEntry {object} has uniqueId {value}, which is registered for {known}; "
+    "choose another uniqueId",
+    "ITI TF-2 3.61.4.1.3, 3.42.4.1.3.3.1",
+)
+LIMITED_METADATA = _metadata(
+    "limited-metadata",
+    "{kind} {object} says that its metadata is limited, which only XDR and XDM know; "
+    "send all that is required, without that classification",
+    "ITI TF-3 4.2.3.2, 4.3.1, Table 4.3.1-3",
 )
 
 # --- Documents beside their metadata (repository) ----------------------------------------------
@@ -568,13 +590,13 @@ COMMUNITY_UNAVAILABLE = _rule(
 UNKNOWN_REPOSITORY = _rule(
     "unknown-repository",
     "document {object} was asked of repositoryUniqueId {value}, which is not served here",
-    _one("XDSUnknownRepositoryId", *_RETRIEVE),
+    _one("XDSUnknownRepositoryId", *_RETRIEVE, _REMOVE),
     "ITI TF-2 3.43.4.1.3; RAD TF-2 4.69.4.1.3",
 )
 UNKNOWN_DOCUMENT = _rule(
     "unknown-document",
     "document {object} is not known here",
-    _one("XDSDocumentUniqueIdError", *_RETRIEVE),
+    _one("XDSDocumentUniqueIdError", *_RETRIEVE, _REMOVE),
     "ITI TF-2 3.43.4.1.3; RAD TF-2 4.69.4.1.3",
 )
 DOCUMENT_UNAVAILABLE = _rule(
@@ -582,6 +604,12 @@ DOCUMENT_UNAVAILABLE = _rule(
     "document {object} is known but its bytes cannot be delivered",
     _one("XDSDocumentUniqueIdError", *_RETRIEVE),
     "ITI TF-3 4.2.4.1",
+)
+NOT_ASSEMBLED = _rule(
+    "not-assembled",
+    "document {object} is to be assembled when it is asked for, and could not be: {problem}",
+    _one("XDSRepositoryError", "ITI-43"),
+    "ITI TF-2 3.43.4.2.2; ITI TF-3 4.2.4.1",
 )
 INSTANCE_ELSEWHERE = _rule(
     "instance-elsewhere",
@@ -741,6 +769,19 @@ LEFT_UNREFERENCED = _rule(
     "Remove Metadata and Documents 3.62.4.1.3",
 )
 
+REMOVAL_NOT_ALLOWED = _rule(
+    "removal-not-allowed",
+    "document {object} cannot be removed: this repository takes no administrative transactions",
+    _one("XDSRemoveDocumentsError", _REMOVE),
+    "RMD 3.86.4.1.3",
+)
+REMOVAL_FAILED = _rule(
+    "removal-failed",
+    "document {object} cannot be removed at the moment; send the request again later",
+    _one("XDSRemoveDocumentsError", _REMOVE),
+    "RMD 3.86.4.1.3",
+)
+
 # --- The state of the actor itself ---------------------------------------------------------------
 
 _ALL = (*_QUERY, *_SUBMIT, *_RETRIEVE)
@@ -771,13 +812,13 @@ BODY_UNREADABLE = _rule(
     {
         **_METADATA,
         **_one("XDSRegistryError", *_QUERY, "ITI-62"),
-        **_one("XDSRepositoryError", *_RETRIEVE),
+        **_one("XDSRepositoryError", *_RETRIEVE, _REMOVE),
     },
     "ITI TF-2 3.18.4.1.2, 3.41.4.1.2, 3.42.4.1.2, 3.43.4.1.2; RAD TF-2 4.69.4.1.2",
 )
 INTERNAL = _rule(
     "internal",
     "{object}: the request failed for a reason inside this system; quote reference {reference}",
-    _by_actor("Error"),
+    {**_by_actor("Error"), _REMOVE: "XDSRepositoryError"},
     "ITI TF-3 4.2.4.1",
 )

@@ -14,16 +14,19 @@ from string import Formatter
 from metadata.identifiers import ERROR, WARNING
 
 # Transactions that use the codes of others wherever a rule gives them none of their own: RAD-68
-# is ITI-41 under a second name, updates and removals are judged as registrations are.
+# is ITI-41 under a second name, ITI-61 registers as ITI-42 does, updates and removals are judged
+# as registrations are.
 _ALIKE = {
     "RAD-68": ("ITI-41",),
+    "ITI-61": ("ITI-42",),
     "ITI-57": ("ITI-42",),
     "ITI-92": ("ITI-57", "ITI-42"),
     "ITI-62": ("ITI-42",),
 }
-# RegistryError/@location holds the DocumentUniqueId (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69), in
-# updates the entryUUID (Metadata Update 3.57.4.2.3).
-_LOCATED = frozenset({"ITI-43", "RAD-69", "ITI-57", "ITI-92"})
+# RegistryError/@location holds the DocumentUniqueId (ITI TF-2 3.43.4.2.3, RAD TF-2 4.69; of a
+# removal it tells in a word what its codeContext tells in a sentence), in updates the entryUUID
+# (Metadata Update 3.57.4.2.3).
+_LOCATED = frozenset({"ITI-43", "ITI-86", "RAD-69", "ITI-57", "ITI-92"})
 # Longest value quoted back to its sender: enough to recognise it, too little to flood a log.
 _QUOTED = 300
 

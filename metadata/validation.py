@@ -4,9 +4,10 @@ Covers ITI TF-2 3.42.4.1.3.3 and ITI TF-3 4.2, 4.3.1 as far as one message can s
 identifiers, required attributes and data types, code sets of the affinity domain, the
 SubmissionSet and what it contains, patient ids, unique ids, associations
 (``metadata.structure``). What a store must decide (known patients, registered ids,
-deprecated targets) belongs to the registry. On-Demand entries (ITI-61) are another transaction
-with other rules. The objects of an update (ITI-57, ITI-92) owe what those of a registration owe;
-what they owe each other is told by the operations they ask for (``registry.update``).
+deprecated targets) belongs to the registry. On-Demand entries (ITI-61, 3.61.4) obey the same
+rules but for what only a document that exists can say. The objects of an update (ITI-57, ITI-92)
+owe what those of a registration owe; what they owe each other is told by the operations they ask
+for (``registry.update``).
 
 The standard's *should* rules are not faults: which PID fields sourcePatientInfo holds, one
 confidentiality code of HL7, the presence of an author.
@@ -21,8 +22,8 @@ from typing import Any
 from metadata import catalogue as rules
 from metadata.affinity_domain import AffinityDomain
 from metadata.attributes import (
+    ALL,
     AUTHOR_SLOTS,
-    BOTH,
     FREE_FORM_TEXT,
     KINDS,
     LONG_NAME,
@@ -32,9 +33,10 @@ from metadata.attributes import (
     Check,
     Kind,
 )
+from metadata.attributes import ON_DEMAND as ON_DEMAND_TRANSACTION
 from metadata.catalogue import Fault
 from metadata.datatypes import LocalizedString
-from metadata.identifiers import STABLE
+from metadata.identifiers import ON_DEMAND, STABLE
 from metadata.model import AnyObject, Author, Code, DocumentEntry, Submission, SubmissionSet
 from metadata.structure import package_faults, structure_faults
 
@@ -47,9 +49,9 @@ def validate_submission(
 ) -> list[Fault]:
     """Every fault of the submission, those found while reading it included.
 
-    ``transaction`` is "ITI-42" for what a registry demands, "ITI-57" or "ITI-92" for what it
-    demands of an update, or "ITI-41" for what a document source must send. A list holding only
-    warnings (``Fault.rule.is_warning``) is a success.
+    ``transaction`` is "ITI-42" or "ITI-61" for what a registry demands of Stable or On-Demand
+    entries, "ITI-57" or "ITI-92" for what it demands of an update, or "ITI-41" for what a document
+    source must send. A list holding only warnings (``Fault.rule.is_warning``) is a success.
     """
     faults = list(submission.faults)
     for obj in submission.objects():
@@ -58,12 +60,21 @@ def validate_submission(
         package_faults(submission, faults)
     else:
         structure_faults(submission, faults)
+    if transaction == ON_DEMAND_TRANSACTION and not submission.documents:
+        faults.append(Fault(rules.NO_ON_DEMAND_ENTRY, _name(submission)))
     return faults
 
 
-def _column(transaction: str) -> str:
-    """Whose optionality objects must meet: an update sends whole ones, as a registration does."""
-    return REGISTRY if transaction in UPDATES else transaction
+def _name(submission: Submission) -> str:
+    return next((one.entry_uuid for one in submission.submission_sets), "the submission")
+
+
+def _column(transaction: str, obj: AnyObject) -> str:
+    """Whose optionality an object must meet: an update sends whole ones, as a registration does."""
+    if transaction not in UPDATES:
+        return transaction
+    on_demand = isinstance(obj, DocumentEntry) and obj.object_type == ON_DEMAND
+    return ON_DEMAND_TRANSACTION if on_demand else REGISTRY
 
 
 class _KindChecks:
@@ -73,9 +84,12 @@ class _KindChecks:
         self.kind = kind
         self.required = {
             transaction: [row for row in kind.attributes if transaction in row.required]
-            for transaction in BOTH
+            for transaction in ALL
         }
-        self.forbidden = [row for row in kind.attributes if row.forbidden]
+        self.forbidden = {
+            transaction: [row for row in kind.attributes if transaction in row.forbidden]
+            for transaction in ALL
+        }
         self.texts = _text_rows(kind.attributes)
         self.codes = kind.carried_by(Carrier.CODE)
         self.authors = kind.carried_by(Carrier.AUTHOR)
@@ -84,10 +98,11 @@ class _KindChecks:
         self, obj: AnyObject, domain: AffinityDomain, transaction: str, faults: list[Fault]
     ) -> None:
         owner = obj.entry_uuid
-        for row in self.required[_column(transaction)]:
+        column = _column(transaction, obj)
+        for row in self.required[column]:
             if not getattr(obj, row.field):
                 faults.append(Fault(rules.ATTRIBUTE_REQUIRED, owner, attribute=row.name))
-        for row in self.forbidden:
+        for row in self.forbidden[column]:
             if getattr(obj, row.field):
                 faults.append(Fault(rules.ATTRIBUTE_FORBIDDEN, owner, attribute=row.name))
         _check_texts(obj, self.texts, owner, faults)
@@ -101,7 +116,7 @@ class _KindChecks:
         if obj.extra_slots:
             _check_extra_slots(obj, faults)
         if isinstance(obj, DocumentEntry):
-            _check_document(obj, domain, faults)
+            _check_document(obj, domain, column, faults)
         elif isinstance(obj, SubmissionSet):
             _check_source(obj, domain, faults)
         self._check_ids(obj, domain, transaction, faults)
@@ -114,6 +129,8 @@ class _KindChecks:
             faults.append(Fault(rules.ID_MISSING, owner, kind=self.kind.name))
         if "lid" not in self.kind.xml:
             return  # an Association has neither versions nor a patient
+        if obj.limited_metadata:
+            faults.append(Fault(rules.LIMITED_METADATA, owner, kind=self.kind.name))
         versioned = transaction in UPDATES and not isinstance(obj, SubmissionSet)
         if obj.logical_id is not None and obj.logical_id != owner and not versioned:
             faults.append(Fault(rules.LOGICAL_ID, owner, kind=self.kind.name, value=obj.logical_id))
@@ -234,11 +251,14 @@ def _check_extra_slots(obj: AnyObject, faults: list[Fault]) -> None:
 # --- One DocumentEntry, one SubmissionSet ------------------------------------------------------
 
 
-def _check_document(entry: DocumentEntry, domain: AffinityDomain, faults: list[Fault]) -> None:
+def _check_document(
+    entry: DocumentEntry, domain: AffinityDomain, column: str, faults: list[Fault]
+) -> None:
     owner = entry.entry_uuid
     kind, mime_type, language = entry.object_type, entry.mime_type, entry.language_code
-    if kind and kind != STABLE:
-        faults.append(Fault(rules.OBJECT_TYPE_NOT_ALLOWED, owner, value=kind, expected=STABLE))
+    expected = ON_DEMAND if column == ON_DEMAND_TRANSACTION else STABLE
+    if kind and kind != expected:
+        faults.append(Fault(rules.OBJECT_TYPE_NOT_ALLOWED, owner, value=kind, expected=expected))
     if mime_type and not domain.allows_mime_type(mime_type):
         faults.append(Fault(rules.MIME_TYPE_NOT_ALLOWED, owner, value=mime_type))
     if language and not domain.allows_language(language):

@@ -140,8 +140,40 @@ class RegistrySection(Section):
     """File that holds the password of the database user."""
 
 
+class CodeValue(Section):
+    """A coded value."""
+
+    code: Text
+    """The code."""
+    scheme: Text
+    """The coding scheme, usually an OID."""
+    display_name: Text
+    """What a person reads."""
+
+
+LOINC = "2.16.840.1.113883.6.1"
+
+
+class OnDemandSection(Section):
+    """Documents assembled when asked for: a patient's imaging summary (`kosmos summary`)."""
+
+    enabled: bool = True
+    """Whether this repository assembles documents."""
+    persist: bool = True
+    """Whether what was assembled on demand is registered as a snapshot (ITI-42) before it is
+    handed over."""
+    replace_previous: bool = True
+    """Whether a snapshot replaces the one before (RPLC)."""
+    type_code: CodeValue = CodeValue(code="60591-5", scheme=LOINC, display_name="Synthèse médicale")
+    """typeCode by which entries of a summary are known."""
+    report_types: tuple[CodeValue, ...] = (
+        CodeValue(code="18748-4", scheme=LOINC, display_name="CR d'imagerie médicale"),
+    )
+    """typeCodes of the imaging reports that a summary lists, beside the imaging studies."""
+
+
 class RepositorySection(Section):
-    """Document Repository: ITI-41 and ITI-43."""
+    """Document Repository: ITI-41, ITI-43 and, for administrators, ITI-86."""
 
     enabled: bool = True
     """Whether this node is a Document Repository."""
@@ -155,6 +187,11 @@ class RepositorySection(Section):
     """Folder of the documents, or s3://bucket/prefix; without one, documents in the data folder."""
     registry: Literal["local"] | HttpUrl = "local"
     """The registry to which documents are registered: that of this node, or its ITI-42 URL."""
+    administration: bool = False
+    """Whether documents may be removed by ITI-86; otherwise each is refused
+    (XDSRemoveDocumentsError)."""
+    on_demand: OnDemandSection = OnDemandSection()
+    """The section repository.on_demand."""
 
 
 class ObjectStoreSection(Section):
@@ -179,17 +216,6 @@ class ObjectStoreSection(Section):
     def base_url(self) -> str:
         """The endpoint that is meant."""
         return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
-
-
-class CodeValue(Section):
-    """A coded value."""
-
-    code: Text
-    """The code."""
-    scheme: Text
-    """The coding scheme, usually an OID."""
-    display_name: Text
-    """What a person reads."""
 
 
 class DocumentSection(Section):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -53,16 +53,25 @@ def page() -> str:
 def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in model.model_fields.items():
         inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Section) and inner is not CodeValue:
+        if _is_section(inner):
             yield prefix + name, inner
             yield from _sections(inner, f"{prefix}{name}.")
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether a key holds a table that has a heading of its own."""
+    return (
+        isinstance(annotation, type)
+        and issubclass(annotation, Section)
+        and annotation is not CodeValue
+    )
 
 
 def _section(name: str, model: type[BaseModel]) -> str:
     rows = [
         f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {_sentence(field)} |\n"
         for key, field in model.model_fields.items()
-        if (name, key) != ("imaging_source", "document")
+        if not _is_section(field.annotation)
     ]
     heading = f"\n## `[{name}]`\n\n{(model.__doc__ or '').strip()}\n\n"
     return heading + "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
@@ -90,15 +99,18 @@ def _type(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.default
-    if value is PydanticUndefined:
-        return "required"
+    return "required" if field.default is PydanticUndefined else _shown(field.default)
+
+
+def _shown(value: Any) -> str:
     if isinstance(value, CodeValue):
         return f"`{value.code}` of `{value.scheme}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if value is None or value in ("", {}, (), []):
         return ""
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
     return f"`{value}`"
 
 

@@ -41,7 +41,7 @@ codes = "codes.toml"
 {administration}{database}
 [repository]
 unique_id = {repository}
-{database}
+{administration}{database}
 [imaging_source]
 unique_id = {source}
 ae_title = "KOSMOS"

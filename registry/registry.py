@@ -1,6 +1,6 @@
 """The Document Registry as the wiring sees it.
 
-ITI-42 in, ITI-18 and ITI-51 out; ITI-57, ITI-62 and ITI-92 for administrators.
+ITI-42 and ITI-61 in, ITI-18 and ITI-51 out; ITI-57, ITI-62 and ITI-92 for administrators.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Registry:
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Register Document Set-b, ITI-42: see ``registry.submit``."""
         return self._registrar.register(request)
+
+    def register_on_demand(self, request: SubmitObjectsRequest) -> RegistryResponse:
+        """Register On-Demand Document Entry, ITI-61: see ``registry.submit``."""
+        return self._registrar.register(request, "ITI-61")
 
     def update(self, request: SubmitObjectsRequest) -> RegistryResponse:
         """Update Document Set, ITI-57: see ``registry.update``."""

@@ -18,13 +18,22 @@ from metadata.identifiers import (
     DOCUMENT_RELATIONSHIPS,
     HAS_MEMBER,
     IS_SNAPSHOT_OF,
+    ON_DEMAND,
     REPLACEMENTS,
+    STABLE,
 )
-from metadata.model import AnyObject, Association, Folder, Submission, SubmissionSet
+from metadata.model import (
+    AnyObject,
+    Association,
+    DocumentEntry,
+    Folder,
+    Submission,
+    SubmissionSet,
+)
 from registry import schema
 from registry.lookup import Located
 from registry.rows import content_hash, content_size, kind_of
-from registry.surroundings import Surroundings
+from registry.surroundings import Identity, Surroundings
 
 KIND_NAMES = {
     schema.DOCUMENT: "DocumentEntry",
@@ -80,15 +89,40 @@ def unique_id_faults(
 
 
 def _document_unique_ids(submission: Submission, around: Surroundings) -> Iterator[Fault]:
-    """A uniqueId stands for one content: registering it again is no error (3.42.4.1.3.3.1)."""
+    """A uniqueId stands for one content: registering it again is no error (3.42.4.1.3.3.1).
+
+    Neither is a second On-Demand entry; but one uniqueId never stands for both (3.61.4.1.3).
+    """
     for document in submission.documents:
         known = around.identities.get(document.unique_id or "")
         if known is None:
+            continue
+        types = {_known_type(known), document.object_type}
+        if ON_DEMAND in types and len(types) > 1:
+            yield Fault(
+                rules.UNIQUE_ID_OF_OTHER_TYPE,
+                document.entry_uuid,
+                value=document.unique_id,
+                known=_known_as(known),
+            )
             continue
         if content_hash(document) != known.hash:
             yield Fault(rules.HASH_DIFFERS, document.entry_uuid, value=document.unique_id)
         if content_size(document) != known.size:
             yield Fault(rules.SIZE_DIFFERS, document.entry_uuid, value=document.unique_id)
+
+
+def _known_type(known: Identity) -> str:
+    """The objectType of a document that a uniqueId stands for; empty if it is no document's."""
+    if known.kind != schema.DOCUMENT:
+        return ""
+    return ON_DEMAND if known.hash is None else STABLE
+
+
+def _known_as(known: Identity) -> str:
+    """What a uniqueId stands for, in words."""
+    names = {ON_DEMAND: "an On-Demand document", STABLE: "a Stable document"}
+    return names.get(_known_type(known), f"a {KIND_NAMES[known.kind]}")
 
 
 class _Links:
@@ -163,12 +197,19 @@ class _Links:
         yield from self._approved(link)
         if link.source in self._new and self._patient(link.source) != target.survivor:
             yield Fault(rules.RELATED_PATIENT_DIFFERS, link.entry_uuid, value=target.survivor)
-        document = self._around.documents.get(link.target)  # none: it just went to another patient
-        on_demand = document is not None and document.object_type == schema.ON_DEMAND
-        if link.association_type == IS_SNAPSHOT_OF and not on_demand:
-            yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.target)
+        if link.association_type == IS_SNAPSHOT_OF:
+            yield from self._snapshot(link)
         if link.association_type == APND and link.target in self._around.transformations:
             yield Fault(rules.APPEND_TO_TRANSFORMATION, link.entry_uuid, value=link.target)
+
+    def _snapshot(self, link: Association) -> Iterator[Fault]:
+        """From a Stable entry, which is new, to a registered On-Demand one (TF-3 4.2.2.2.7)."""
+        document = self._around.documents.get(link.target)  # none: it just went to another patient
+        if document is None or document.object_type != schema.ON_DEMAND:
+            yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.target)
+        source = self._new.get(link.source)
+        if isinstance(source, DocumentEntry) and source.object_type == ON_DEMAND:
+            yield Fault(rules.SNAPSHOT_TARGET, link.entry_uuid, value=link.source)
 
     def _approved(self, link: Association) -> Iterator[Fault]:
         document = self._around.documents.get(link.target)

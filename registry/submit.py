@@ -1,15 +1,16 @@
-"""ITI-42: a submission is judged as a whole and registered as a whole, or not at all.
+"""ITI-42, ITI-61: a submission is judged as a whole and registered as a whole, or not at all.
 
-Covers ITI TF-2 3.42.4.1.3. First the message alone is judged (``metadata.validation``), then
-the message against the registry's state (``registry.rules``); every fault found by either is
-answered at once. What is free of faults is written, with its effects, in one transaction in
-which the state it was judged by holds still.
+Covers ITI TF-2 3.42.4.1.3 and 3.61.4.1.3. First the message alone is judged
+(``metadata.validation``), then the message against the registry's state (``registry.rules``);
+every fault found by either is answered at once. What is free of faults is written, with its
+effects, in one transaction in which the state it was judged by holds still.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 
 from sqlalchemy import Connection, insert
@@ -33,8 +34,6 @@ from storage.database import Database
 from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
-
-_ITI_42 = "ITI-42"
 
 # In the order in which they are written: of two rivals for an identity one waits, neither
 # for the other.
@@ -63,19 +62,24 @@ class Registrar:
         self._domain = domain
         self._clock = clock
 
-    def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
+    def register(
+        self, request: SubmitObjectsRequest, transaction: str = "ITI-42"
+    ) -> RegistryResponse:
         """Register one submission; durable, and visible to queries, when this returns Success.
+
+        ``transaction`` is ITI-42 for Stable entries, ITI-61 for On-Demand ones.
 
         Failure means that nothing was stored, and lists every fault found, or that there was
         no room or no time for it. Raises RegistryUnavailable when the database failed and the
         outcome is unknown: the sender may repeat the same message.
         """
         submission = request.submission
-        return answer(_ITI_42, name_of(submission), lambda: self._register(submission))
+        perform = partial(self._register, submission, transaction)
+        return answer(transaction, name_of(submission), perform)
 
-    def _register(self, submission: Submission) -> list[Fault]:
+    def _register(self, submission: Submission, transaction: str) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        faults = validate_submission(submission, self._domain, _ITI_42)
+        faults = validate_submission(submission, self._domain, transaction)
         if any(not fault.rule.is_warning for fault in faults):
             return faults + self._judge(submission)
         registration = prepare(submission)

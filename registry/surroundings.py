@@ -52,7 +52,7 @@ _PATIENTS = with_and_without_locks(
     shared=True,
 )
 _IDENTITIES = with_and_without_locks(
-    select(identity.c.unique_id, identity.c.hash, identity.c.size)
+    select(identity.c.unique_id, identity.c.kind, identity.c.hash, identity.c.size)
     .where(among(identity.c.unique_id, "ids"))
     .order_by(identity.c.unique_id),
     shared=True,
@@ -72,6 +72,7 @@ class Identity(NamedTuple):
     """What a uniqueId has stood for ever since it was first registered."""
 
     unique_id: str
+    kind: str
     hash: str | None
     size: int | None
 

@@ -1,4 +1,4 @@
-"""The rows of ``repository.schema``: claimed, confirmed, released, found.
+"""The rows of ``repository.schema``: claimed, confirmed, released, found, removed.
 
 Every method is one durable transaction or one snapshot, and correct for any number of
 repositories over one database: the uniqueness of a uniqueId is the table's own.
@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from repository.schema import DOCUMENT, REGISTERED, STORED, UNCONFIRMED
+from repository.schema import (
+    DOCUMENT,
+    GONE,
+    REGISTERED,
+    REMOVED,
+    REMOVING,
+    STORED,
+    UNCONFIRMED,
+)
 from storage.database import Database
 
 # Rows read, or identifiers asked for, in one statement: far below the 32,766 parameters
@@ -28,6 +36,8 @@ _COLUMNS = (
     _columns.sha1,
     _columns.size,
     _columns.mime_type,
+    _columns.state,
+    _columns.claimed_at,
 )
 _ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
 
@@ -35,22 +45,45 @@ _ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
 _OURS = _columns.unique_id == bindparam("ours")
 _FIND_ONE = select(*_COLUMNS).where(_OURS)
 _FIND = select(*_COLUMNS).where(_columns.unique_id.in_(bindparam("ids", expanding=True)))
-_CONFIRM = update(DOCUMENT).where(_OURS).values(state=REGISTERED, claims=_ONE_CLAIM_LESS)
+# Spelled out: an IN takes no list of rows to be executed for.
+_GONE = or_(*(_columns.state == state for state in GONE))
+_HERE = ~_GONE
+_CONFIRM = update(DOCUMENT).where(_OURS, _HERE).values(state=REGISTERED, claims=_ONE_CLAIM_LESS)
 _UNCLAIM = update(DOCUMENT).where(_OURS).values(claims=_ONE_CLAIM_LESS)
-_DELETE_UNCLAIMED = (
-    delete(DOCUMENT).where(_OURS).where((_columns.state == STORED) & (_columns.claims == 0))
+_UNCLAIMED = (_columns.state == STORED) & (_columns.claims == 0)
+# What had been removed before goes back to being removed.
+_REMOVED_BEFORE = _columns.removed_at.is_not(None)
+_REMOVE_UNCLAIMED = (
+    update(DOCUMENT).where(_OURS, _UNCLAIMED, _REMOVED_BEFORE).values(state=REMOVING)
 )
+_DELETE_UNCLAIMED = delete(DOCUMENT).where(_OURS, _UNCLAIMED)
+_REMOVE = (
+    update(DOCUMENT)
+    .where(_OURS, _HERE)
+    .values(state=REMOVING, claims=0, removed_at=bindparam("now"))
+)
+_FORGET_BYTES = update(DOCUMENT).where(_OURS, _columns.state == REMOVING).values(state=REMOVED)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a uniqueId stands for: ``sha256`` is the address of the bytes."""
+    """What a uniqueId stands for: ``sha256`` is the address of the bytes.
+
+    ``state`` and ``claimed_at`` are those of the schema.
+    """
 
     unique_id: str
     sha256: str
     sha1: str
     size: int
     mime_type: str
+    state: str = STORED
+    claimed_at: int = field(default=0, compare=False)
+
+    @property
+    def removed(self) -> bool:
+        """Whether only the memory of it is here."""
+        return self.state in GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +99,19 @@ class OtherBytes(Exception):
 
 
 def _claiming(insert: Any) -> Any:
-    """Insert a row, or count one claim more on a row with the same bytes; nothing otherwise."""
+    """Insert a row, or count one claim more on a row with the same bytes; nothing otherwise.
+
+    A removed document with these bytes is a document again.
+    """
     statement = insert(DOCUMENT)
+    revived = case((_GONE, statement.excluded.state), else_=_columns.state)
     return statement.on_conflict_do_update(
         index_elements=[_columns.unique_id],
-        set_={"claims": _columns.claims + 1, "claimed_at": statement.excluded.claimed_at},
+        set_={
+            "state": revived,
+            "claims": _columns.claims + statement.excluded.claims,
+            "claimed_at": statement.excluded.claimed_at,
+        },
         where=_columns.sha256 == statement.excluded.sha256,
     ).returning(_columns.unique_id)
 
@@ -112,12 +153,13 @@ class Documents:
 
         def work(connection: Connection) -> None:
             connection.execute(_UNCLAIM, ours)
+            connection.execute(_REMOVE_UNCLAIMED, ours)
             connection.execute(_DELETE_UNCLAIMED, ours)
 
         self._database.write(work)
 
     def find(self, unique_ids: Iterable[str]) -> dict[str, Document]:
-        """The documents among these that are here, registered or not, by uniqueId."""
+        """The documents among these that are here, or were removed, by uniqueId."""
         wanted = list(dict.fromkeys(unique_ids))
         found: dict[str, Document] = {}
         with self._database.read() as connection:
@@ -126,8 +168,16 @@ class Documents:
                     found[row.unique_id] = Document(*row)
         return found
 
+    def here(self, unique_id: str) -> Document | None:
+        """The document with this uniqueId, unless it was removed."""
+        document = self.find([unique_id]).get(unique_id)
+        return None if document is None or document.removed else document
+
     def all(self) -> Iterator[Document]:
-        """Every document in the order of uniqueIds, each page a snapshot of its own."""
+        """Every document, removed ones too, in the order of uniqueIds.
+
+        Each page is a snapshot of its own.
+        """
         after = ""
         while page := self._page(after):
             yield from page
@@ -148,16 +198,30 @@ class Documents:
             & (_columns.claimed_at == document.claimed_at)
         )
         if registered:
-            statement: Any = update(DOCUMENT).values(state=REGISTERED, claims=0)
-        else:
-            statement = delete(DOCUMENT)
+            confirm = update(DOCUMENT).values(state=REGISTERED, claims=0)
+            return self._changed(confirm.where(unchanged))
+        remove = update(DOCUMENT).values(state=REMOVING, claims=0)
+        return self._changed(remove.where(unchanged, _REMOVED_BEFORE)) or self._changed(
+            delete(DOCUMENT).where(unchanged)
+        )
+
+    def remove(self, unique_id: str) -> bool:
+        """From the commit on the document is not here, its memory is; whether it was here."""
+        return self._changed(_REMOVE, {"ours": unique_id, "now": _now()})
+
+    def forget_bytes(self, unique_id: str) -> None:
+        """Note that the bytes of a removed document are deleted, or belong to others."""
+        self._changed(_FORGET_BYTES, {"ours": unique_id})
+
+    def _changed(self, statement: Any, values: dict[str, object] | None = None) -> bool:
         return self._database.write(
-            lambda connection: bool(connection.execute(statement.where(unchanged)).rowcount)
+            lambda connection: bool(connection.execute(statement, values or {}).rowcount)
         )
 
     def addresses_in_use(self, addresses: Sequence[str]) -> set[str]:
-        """Those of the addresses that some document has."""
-        statement = select(_columns.sha256).where(_columns.sha256.in_(addresses)).distinct()
+        """Those of the addresses that some document has, removed ones not counted."""
+        having = select(_columns.sha256).where(_columns.sha256.in_(addresses), _HERE)
+        statement = having.distinct()
         with self._database.read() as connection:
             return set(connection.execute(statement).scalars())
 
@@ -185,7 +249,13 @@ def _row(document: Document) -> dict[str, object]:
         "sha1": document.sha1,
         "size": document.size,
         "mime_type": document.mime_type,
-        "state": STORED,
-        "claims": 1,
-        "claimed_at": time.time_ns() // 1_000_000,
+        "state": document.state,
+        # What no submission relies on has no claim that would ever end.
+        "claims": 1 if document.state == STORED else 0,
+        "claimed_at": _now(),
     }
+
+
+def _now() -> int:
+    """Milliseconds since the epoch, UTC."""
+    return time.time_ns() // 1_000_000

@@ -16,6 +16,7 @@ from itertools import islice
 import structlog
 
 from repository.documents import Document, Documents, Unconfirmed
+from repository.removal import delete_bytes
 from storage.blobs import Blobs
 from storage.errors import BlobCorrupt, BlobMissing
 from transactions.registry_response import RegistryUnavailable
@@ -82,7 +83,10 @@ def reconcile(
         if sweep:
             report.swept += blobs.delete_if_older(address, grace_seconds)
     for document in documents.all():
-        _inspect(documents, blobs, document, scrub, report)
+        if document.removed:
+            delete_bytes(documents, blobs, document.unique_id)
+        else:
+            _inspect(documents, blobs, document, scrub, report)
     if report.alarm:
         _log.error(
             "repository.bytes_lost", missing=len(report.missing), damaged=len(report.damaged)
@@ -127,7 +131,7 @@ def _inspect(
                 pass
     except BlobMissing:
         # Unless the row went, too, while we looked: a refused submission takes its own away.
-        if document.unique_id in documents.find([document.unique_id]):
+        if documents.here(document.unique_id):
             report.missing.append(document.unique_id)
     except BlobCorrupt:
         report.damaged.append(document.unique_id)

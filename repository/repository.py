@@ -1,4 +1,4 @@
-"""The Document Repository's two services: ITI-41 and ITI-43.
+"""The Document Repository's services: ITI-41 and ITI-43, and for administrators ITI-86.
 
 ITI-41 happens in the order of ITI TF-2 3.41.4.1.3.2: prove and complete the metadata, make
 the bytes durable and retrievable, register, answer. The registry therefore never knows a
@@ -20,11 +20,21 @@ from metadata.identifiers import SUCCESS
 from repository import deposit as deposits_of
 from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
+from repository.on_demand import Assembled, OnDemand, Source
 from repository.reconciliation import GRACE_SECONDS, Knows, Reconciliation, reconcile
+from repository.removal import Removal
+from repository.schema import DELAYED
 from soap.message import Content
 from storage.blobs import Blobs
 from storage.database import Database
-from storage.errors import BlobCorrupt, BlobStoreBusy, DatabaseBusy, OutOfSpace, StorageError
+from storage.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobStoreBusy,
+    DatabaseBusy,
+    OutOfSpace,
+    StorageError,
+)
 from storage.faultpoints import reach
 from storage.spool import SpooledFile
 from transactions.iti_41 import ProvideAndRegisterRequest
@@ -35,6 +45,7 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_86 import RemoveDocumentsRequest
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
 
 # Documents up to this size are hashed before their first byte leaves, so that a damaged
@@ -51,17 +62,30 @@ class Repository:
     """One Document Repository, known as ``unique_id`` (an OID).
 
     ``register`` sends ITI-42 and raises RegistryUnavailable when the registry cannot be
-    reached or what it did is not known. Any number of repositories, in any number of
+    reached or what it did is not known. ``administration`` says whether documents may be
+    removed (ITI-86), ``on_demand`` how documents are assembled when they are asked for, if any
+    are. Any number of repositories, in any number of
     processes, may stand on the same database and blob store.
     """
 
     def __init__(
-        self, database: Database, blobs: Blobs, unique_id: str, register: Register
+        self,
+        database: Database,
+        blobs: Blobs,
+        unique_id: str,
+        register: Register,
+        *,
+        administration: bool = False,
+        on_demand: Source | None = None,
     ) -> None:
         self._documents = Documents(database)
         self._blobs = blobs
         self._unique_id = unique_id
         self._register = register
+        self._on_demand = (
+            OnDemand(self._documents, blobs, unique_id, on_demand) if on_demand else None
+        )
+        self._removal = Removal(self._documents, blobs, unique_id, administration)
 
     def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
         """Keep the documents of a submission and register them (ITI TF-2 3.41.4.1.3.2).
@@ -107,6 +131,10 @@ class Repository:
             (item for item in outcomes if isinstance(item, RetrievedDocument)),
         )
 
+    def remove(self, request: RemoveDocumentsRequest) -> RegistryResponse:
+        """Remove documents for good, ITI-86: see ``repository.removal``."""
+        return self._removal.remove(request.documents)
+
     def reconcile(
         self,
         knows: Knows,
@@ -148,11 +176,18 @@ class Repository:
         while deposits:
             try:
                 self._documents.claim(deposit.document() for deposit in deposits)
-                break
+                return self._taken_away(deposits)
             except OtherBytes:  # another submission was faster since we looked,
                 if faults := list(self._conflicts(deposits)):  # unless it was refused meanwhile
                     return faults
         return []
+
+    def _taken_away(self, deposits: Sequence[Deposit]) -> list[Fault]:
+        """A fault if a removal of the same bytes came between keeping and claiming them."""
+        if all(self._blobs.holds(deposit.content.sha256) for deposit in deposits):
+            return []
+        self._documents.release([deposit.unique_id for deposit in deposits])
+        return [Fault(rules.BUSY, "the submission")]
 
     def _register_and_settle(
         self, submit: SubmitObjectsRequest, deposits: Iterable[Deposit]
@@ -187,13 +222,33 @@ class Repository:
         if request.repository_unique_id != self._unique_id:
             return Fault(rules.UNKNOWN_REPOSITORY, unique_id, value=request.repository_unique_id)
         document = known.get(unique_id)
-        if document is None:
-            return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
         try:
+            if document is None and self._on_demand is not None:
+                return self._assembled(request, self._on_demand.assemble(unique_id))
+            if document is None or document.removed:
+                return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
+            if document.state == DELAYED and self._on_demand is not None:
+                self._on_demand.tell(document)
             content = self._proved(document)
         except StorageError as error:
+            if isinstance(error, BlobMissing) and self._documents.here(unique_id) is None:
+                return Fault(rules.UNKNOWN_DOCUMENT, unique_id)  # removed since we looked
             return _own_fault(error, unique_id)
         return RetrievedDocument(request, document.mime_type, content)
+
+    def _assembled(
+        self, request: DocumentRequest, outcome: Assembled | Fault
+    ) -> RetrievedDocument | Fault:
+        if isinstance(outcome, Fault):
+            return outcome
+        document = outcome.document
+        return RetrievedDocument(
+            request,
+            document.mime_type,
+            self._proved(document),
+            new_repository_unique_id=self._unique_id if outcome.registered else None,
+            new_document_unique_id=document.unique_id if outcome.snapshot else None,
+        )
 
     def _proved(self, document: Document) -> Content:
         blob = self._blobs.open(document.sha256)

@@ -8,6 +8,10 @@ durable in the blob store, and it exists before the registry hears of the docume
 submission that is refused must not take away the row under another that is being
 registered. A crash or a lost answer leaves its claim behind, which keeps the row until
 ``repository.reconciliation`` has asked the registry.
+
+A document that was removed (ITI-86) leaves its row behind: the uniqueId, hash and size, and
+since when it is gone. So its uniqueId is never given to other bytes; the same bytes may be
+provided again, and then are a document again.
 """
 
 from __future__ import annotations
@@ -16,9 +20,17 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
 METADATA = MetaData()
 
-# The states of a row: bytes durable; and known to be in the registry.
+# The states of a row: bytes durable; and known to be in the registry; or assembled here, on
+# demand, with no registry to be asked about them; or assembled later than they were registered,
+# with a registry to be told.
 STORED = "stored"
 REGISTERED = "registered"
+ASSEMBLED = "assembled"
+DELAYED = "delayed"
+# Removed: the bytes are being deleted; and are deleted, as far as no other document has them.
+REMOVING = "removing"
+REMOVED = "removed"
+GONE = (REMOVING, REMOVED)
 
 # A literal, for a partial index serves only statements that repeat its condition.
 UNCONFIRMED = text(f"state = '{STORED}'")
@@ -35,6 +47,8 @@ DOCUMENT = Table(
     Column("claims", Integer, nullable=False),
     # When a submission last relied on the row: milliseconds since the epoch, UTC.
     Column("claimed_at", BigInteger, nullable=False),
+    # When the document was last removed, likewise; kept when its bytes were provided again.
+    Column("removed_at", BigInteger, nullable=True),
     # Few rows are ever unconfirmed: the index holds those only.
     Index(
         "ix_stored_document_unconfirmed",

@@ -24,6 +24,7 @@ _RIM, _RS, _LCM, _QUERY = (
 _XDS = "urn:ihe:iti:xds-b:2007"
 _XDSI = "urn:ihe:rad:xdsi-b:2009"
 _HL7 = "urn:hl7-org:v3"
+_RMD = "urn:ihe:iti:rmd:2017"
 SCHEMAS = {  # in an order where each imports only those before it
     _RIM: "rim.xsd",
     _RS: "rs.xsd",
@@ -32,6 +33,7 @@ SCHEMAS = {  # in an order where each imports only those before it
     _XDS: "xds.xsd",
     _XDSI: "xdsi.xsd",
     _HL7: "hl7v3.xsd",
+    _RMD: "rmd.xsd",
 }
 _RESPONSES = {
     f"{{{_QUERY}}}AdhocQueryRequest": f"{{{_QUERY}}}AdhocQueryResponse",
@@ -43,6 +45,7 @@ _RESPONSES = {
         f"{{{_HL7}}}PRPA_IN{number}UV02": f"{{{_HL7}}}MCCI_IN000002UV01"
         for number in ("201301", "201302", "201304")
     },
+    f"{{{_RMD}}}RemoveDocumentsRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_XDSI}}}RetrieveImagingDocumentSetRequest": f"{{{_XDS}}}RetrieveDocumentSetResponse",
 }
 _LOCATION = re.compile(r'schemaLocation="([^"]*)"')

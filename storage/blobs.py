@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,9 @@ class Blobs(Protocol):
     def open(self, sha256: str) -> KeptBlob:
         """The blob of this address; raises BlobMissing."""
 
+    def holds(self, sha256: str) -> bool:
+        """Whether the blob is there, out of reach of any removal that is under way."""
+
     def delete(self, sha256: str) -> None:
         """Remove a blob; does nothing if there is none."""
 
@@ -101,6 +104,12 @@ class Blobs(Protocol):
         """Remove a blob unless it was kept again in the last ``seconds``; whether it went.
 
         Bytes that someone keeps at this very moment are never lost.
+        """
+
+    def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
+        """Remove a blob unless it is ``needed``, asked once it is out of reach; whether it went.
+
+        Who first makes ``needed`` true and then sees that the store ``holds`` the blob has it.
         """
 
     def inventory(self) -> Iterator[StoredBlob]:
@@ -243,6 +252,10 @@ class BlobStore:
         except OSError as error:
             raise from_os_error(error, f"opening {sha256}") from error
 
+    def holds(self, sha256: str) -> bool:
+        """See ``Blobs``."""
+        return self._path(sha256).exists()
+
     def delete(self, sha256: str) -> None:
         """See ``Blobs``."""
         path = self._path(sha256)
@@ -250,21 +263,12 @@ class BlobStore:
         self._sync(path.parent)
 
     def delete_if_older(self, sha256: str, seconds: float) -> bool:
-        """See ``Blobs``.
+        """See ``Blobs``."""
+        return self._delete(sha256, lambda aside: time.time() - aside.stat().st_mtime < seconds)
 
-        The name is first moved aside and the file that moved is looked at: bytes that
-        someone keeps at this very moment are a new file and are never lost.
-        """
-        aside = self._temporary / f"{_REMOVING}{sha256}"
-        with suppress(FileNotFoundError):  # gone, or being removed or put back by another process
-            os.rename(self._path(sha256), aside)
-            if time.time() - aside.stat().st_mtime < seconds:
-                self._put_back(aside)
-                return False
-            aside.unlink()
-            self._sync(self._path(sha256).parent)
-            return True
-        return False
+    def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
+        """See ``Blobs``."""
+        return self._delete(sha256, lambda _aside: needed())
 
     def inventory(self) -> Iterator[StoredBlob]:
         """Every blob, in the order of addresses within each of the 256 folders."""
@@ -291,6 +295,25 @@ class BlobStore:
         except OSError as error:
             self.sync_failed()
             raise from_os_error(error, "syncing a folder of blobs") from error
+
+    def _delete(self, sha256: str, stays: Callable[[Path], bool]) -> bool:
+        """Remove a blob unless it ``stays``; whether it went.
+
+        The name is first moved aside and the file that moved is judged: bytes that someone
+        keeps at this very moment are a new file and are never lost.
+        """
+        aside = self._temporary / f"{_REMOVING}{sha256}"
+        with suppress(FileNotFoundError):  # gone, or being removed or put back by another process
+            os.rename(self._path(sha256), aside)
+            try:
+                if gone := not stays(aside):
+                    aside.unlink()
+                    self._sync(self._path(sha256).parent)
+            finally:
+                if aside.exists():
+                    self._put_back(aside)
+            return gone
+        return False
 
     def _make_folders(self) -> None:
         if self._temporary.is_dir():  # made last: all others exist

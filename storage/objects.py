@@ -1,14 +1,15 @@
 """Blobs on an object store that speaks S3: created once, proved, never renamed.
 
 Layout below the bucket's prefix: ``blobs/<sha256>``, and ``removing/<sha256>`` for the moment in
-which a blob is removed by age. Bytes arrive in a local folder, where they are hashed and synced,
-and are then put under their address if nothing is there (``If-None-Match: *``). The answer to the
-PUT is the store's promise that they are durable; their SHA-256 goes along, and a store that
-takes no checksums is read again before the promise is believed.
+which a blob is removed. Bytes arrive in a local folder, where they are hashed and synced, and
+are then put under their address if nothing is there (``If-None-Match: *``). The answer to the PUT
+is the store's promise that they are durable; their SHA-256 goes along, and a store that takes no
+checksums is read again before the promise is believed.
 
-An object store has no rename, so a removal by age and a keeper of the same bytes meet like this.
+An object store has no rename, so a removal and a keeper of the same bytes meet like this.
 The removal puts its mark (created once: one removal at a time), looks at the object's age, deletes
-it if it is old, and takes its mark away when the deletion is over. The keeper makes the object
+it if it is old, and takes its mark away when the deletion is over. A removal for good asks, behind
+the same mark, who needs the bytes in place of their age. The keeper makes the object
 exist and young, looks for a mark, and then for the object. Without a mark every removal that began
 earlier is over, and the object that stands is safe; one that begins later finds it young. Otherwise
 the keeper waits and begins again. Needs a store whose reads see every write before them.
@@ -192,23 +193,23 @@ class ObjectStore:
         """See ``Blobs``."""
         self._delete(self._store, _BLOBS + check_address(sha256))
 
-    def delete_if_older(self, sha256: str, seconds: float) -> bool:
-        """See ``Blobs``, and the module for how a keeper of the same bytes is met.
+    def holds(self, sha256: str) -> bool:
+        """See ``Blobs``."""
+        return self._safe(check_address(sha256)) is not None
 
-        If the outcome of the removal is unknown the mark stays, which keeps keepers waiting
-        until ``sweep_temporary`` takes it away.
-        """
-        mark, limit = _REMOVING + check_address(sha256), seconds + FRESH_SECONDS
-        began = time.monotonic()
-        if not self._create(mark, b""):
-            return False
-        found = self._head(_BLOBS + sha256)
-        old = found is not None and self._clock() - found.kept_at >= limit
-        if old and time.monotonic() - began < REMOVAL_SECONDS:
-            # Not tried again by itself: a second DELETE could come after somebody's new PUT.
-            self._delete(self._store_asked_once, _BLOBS + sha256)
-        self._delete(self._store, mark)
-        return old
+    def delete_if_older(self, sha256: str, seconds: float) -> bool:
+        """See ``Blobs``."""
+        limit = seconds + FRESH_SECONDS
+
+        def young() -> bool:
+            found = self._head(_BLOBS + sha256)
+            return found is None or self._clock() - found.kept_at < limit
+
+        return self._remove(sha256, young)
+
+    def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
+        """See ``Blobs``."""
+        return self._remove(sha256, lambda: self._head(_BLOBS + sha256) is None or needed())
 
     def inventory(self) -> Iterator[StoredBlob]:
         """See ``Blobs``."""
@@ -262,14 +263,40 @@ class ObjectStore:
             self._put(spooled, replace=True)
 
     def _stands(self, spooled: SpooledFile) -> bool:
-        """Whether no removal is under way and, asked after that, the object is there.
+        """Whether the object is there, whole and safe from removals under way."""
+        found = self._safe(spooled.sha256)
+        return found is not None and found.size == spooled.size
+
+    def _safe(self, sha256: str) -> StoredBlob | None:
+        """The object, if no removal is under way and, asked after that, it is there.
 
         In this order: between two looks it could be deleted and the mark taken away.
         """
-        if self._head(_REMOVING + spooled.sha256) is not None:
+        if self._head(_REMOVING + sha256) is not None:
+            return None
+        return self._head(_BLOBS + sha256)
+
+    def _remove(self, sha256: str, stays: Callable[[], bool]) -> bool:
+        """Remove an object unless it ``stays``, asked behind a mark; whether it went.
+
+        See the module for how a keeper of the same bytes is met. If the outcome of the removal
+        is unknown the mark stays, which keeps keepers waiting until ``sweep_temporary`` takes it
+        away.
+        """
+        mark = _REMOVING + check_address(sha256)
+        began = time.monotonic()
+        if not self._create(mark, b""):
             return False
-        found = self._head(_BLOBS + spooled.sha256)
-        return found is not None and found.size == spooled.size
+        try:
+            goes = not stays() and time.monotonic() - began < REMOVAL_SECONDS
+        except BaseException:
+            self._delete(self._store, mark)
+            raise
+        if goes:
+            # Not tried again by itself: a second DELETE could come after somebody's new PUT.
+            self._delete(self._store_asked_once, _BLOBS + sha256)
+        self._delete(self._store, mark)
+        return goes
 
     def _put(self, spooled: SpooledFile, *, replace: bool) -> bool:
         """Whether the object was put; False if there is one, unless it is to be replaced."""

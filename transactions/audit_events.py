@@ -1,8 +1,9 @@
 """What each kind of exchange leaves in the audit trail.
 
-Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41 to 3.44, 3.57, 3.62, 3.64 and 3.92 (3.n.5)
-and of RAD TF-2 4.68 and 4.69: which event, which action, who is source and who destination,
-which objects. The transactions' own ``audit`` functions call in here with what they know.
+Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41 to 3.44, 3.57, 3.61, 3.62, 3.64 and 3.92
+(3.n.5), of RMD 3.86 and of RAD TF-2 4.68 and 4.69: which event, which action, who is source and
+who destination, which objects. The transactions' own ``audit`` functions call in here with what
+they know.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ _ROLE_PATIENT, _ROLE_REPORT, _ROLE_JOB, _ROLE_QUERY = 1, 3, 20, 24
 # The home community's detail has one name in queries and another in retrievals.
 _HOME_IN_QUERY = "urn:ihe:iti:xca:2010:homeCommunityId"
 _HOME_IN_RETRIEVAL = "ihe:homeCommunityID"
+# And so has that of the repository.
+_REPOSITORY_IN_REMOVAL = "urn:ihe:iti:xds:2007:repositoryUniqueId"
 
 _OUTCOMES = {FAILURE: Outcome.SERIOUS_FAILURE, PARTIAL_SUCCESS: Outcome.MINOR_FAILURE}
 
@@ -153,6 +156,34 @@ def retrieval_events(
     )
 
 
+def removal_events(
+    transaction: AnyTransaction,
+    requests: Iterable[DocumentRequest],
+    response: RegistryResponse | None,
+    scene: Scene,
+) -> list[AuditEvent]:
+    """A removal: Patient Record, Delete, on both sides (RMD 3.86.5)."""
+    gone: list[ParticipantObject] = []
+    kept: list[ParticipantObject] = []
+    for request in requests:
+        failed = response is None or _failed(request, response)
+        details = [(_REPOSITORY_IN_REMOVAL, request.repository_unique_id)]
+        (kept if failed else gone).append(_document(request, tuple(details)))
+    kind = (PATIENT_RECORD, Action.DELETE)
+    return _outcome_classes(transaction, kind, [gone, kept], response, scene, server_sends=False)
+
+
+def _failed(request: DocumentRequest, response: RegistryResponse) -> bool:
+    """Whether an error is about this document; codeContext names it (RMD 3.86.4.1.3)."""
+    if response.status == FAILURE:
+        return True
+    unique_id = request.document_unique_id
+    return any(
+        unique_id == error.location or unique_id in error.context.split()
+        for error in response.errors
+    )
+
+
 def imaging_retrieval_events(
     transaction: AnyTransaction,
     studies: Iterable[tuple[str, Sequence[DocumentRequest]]],
@@ -231,10 +262,12 @@ def _outcome_classes(
     transaction: AnyTransaction,
     kind: Kind,
     objects: Sequence[Iterable[ParticipantObject]],
-    response: RetrieveDocumentSetResponse | None,
+    response: RetrieveDocumentSetResponse | RegistryResponse | None,
     scene: Scene,
+    *,
+    server_sends: bool = True,
 ) -> list[AuditEvent]:
-    """A partly successful retrieval leaves one record of success and one of failure."""
+    """A partly successful exchange leaves one record of success and one of failure."""
     failed = Outcome.MAJOR_FAILURE if response is None else Outcome.SERIOUS_FAILURE
     patients = _patients([scene.patient_id])
     events = []
@@ -247,7 +280,7 @@ def _outcome_classes(
                     outcome,
                     scene,
                     patients + some,
-                    server_sends=True,
+                    server_sends=server_sends,
                 )
             )
     return events
@@ -260,13 +293,15 @@ def _details(request: DocumentRequest) -> tuple[tuple[str, str], ...]:
     return tuple(details)
 
 
-def _document(request: DocumentRequest) -> ParticipantObject:
+def _document(
+    request: DocumentRequest, details: tuple[tuple[str, str], ...] | None = None
+) -> ParticipantObject:
     return ParticipantObject(
         request.document_unique_id,
         _SYSTEM_OBJECT,
         _ROLE_REPORT,
         _REPORT_NUMBER,
-        details=_details(request),
+        details=_details(request) if details is None else details,
     )
 
 

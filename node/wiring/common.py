@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metadata.affinity_domain import AffinityDomain, DomainError, default_codes
 from metadata.identifiers import SUCCESS
+from metadata.model import Submission
 from node.config import Settings
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
@@ -19,8 +20,10 @@ from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.iti_57 import ITI_57
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
 from transactions.stored_query import get_documents, get_submission_set_and_contents
+from transactions.transaction import Transaction
 
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
 Query = Callable[[AdhocQueryRequest], AdhocQueryResponse]
@@ -73,36 +76,52 @@ class Asked:
     """The registry as a repository or an imaging source sees it, in process or far away."""
 
     register: Register
+    update: Register
     query: Query
 
     @classmethod
     def remote(cls, url: str, client: SoapClient) -> Asked:
         """The registry at ``url``; what cannot be reached becomes RegistryUnavailable."""
 
-        def register(request: SubmitObjectsRequest) -> RegistryResponse:
-            try:
-                return client.call(url, ITI_42, request)
-            except (PeerError, SoapFault) as error:
-                raise RegistryUnavailable(type(error).__name__) from error
+        def submitting(
+            transaction: Transaction[SubmitObjectsRequest, RegistryResponse],
+        ) -> Register:
+            def submit(request: SubmitObjectsRequest) -> RegistryResponse:
+                try:
+                    return client.call(url, transaction, request)
+                except (PeerError, SoapFault) as error:
+                    raise RegistryUnavailable(type(error).__name__) from error
 
-        return cls(register, lambda request: client.call(url, ITI_18, request))
+            return submit
+
+        return cls(
+            register=submitting(ITI_42),
+            update=submitting(ITI_57),
+            query=lambda request: client.call(url, ITI_18, request),
+        )
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_documents(unique_id=unique_id, return_type=OBJECT_REF)))
+        return bool(
+            self._answer(get_documents(unique_id=unique_id, return_type=OBJECT_REF)).fragments
+        )
 
     def knows_submission(self, unique_id: str) -> bool:
         """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._found(get_submission_set_and_contents(unique_id=unique_id)))
+        return bool(self._answer(get_submission_set_and_contents(unique_id=unique_id)).fragments)
 
-    def _found(self, request: AdhocQueryRequest) -> Sequence[bytes]:
+    def ask(self, request: AdhocQueryRequest) -> Submission:
+        """The objects that answer a query; RegistryUnavailable when there is no full answer."""
+        return self._answer(request).objects()
+
+    def _answer(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         try:
             response = self.query(request)
         except (PeerError, SoapFault) as error:
             raise RegistryUnavailable(type(error).__name__) from error
         if response.status != SUCCESS:
             raise RegistryUnavailable(response.status)
-        return response.fragments
+        return response
 
 
 def _read_codes(file: Path) -> dict[str, Any]:

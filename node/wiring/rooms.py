@@ -30,6 +30,7 @@ from node.config import Settings
 from node.migrate import open_database
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.on_demand import on_demand
 from registry import Registry
 from registry.patients import Patients
 from repository import Repository
@@ -38,6 +39,7 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
+from storage.arrival import Arrival
 from storage.blobs import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
@@ -49,7 +51,9 @@ from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
 from transactions.iti_51 import ITI_51
 from transactions.iti_57 import ITI_57
+from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62
+from transactions.iti_86 import ITI_86
 from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
@@ -119,7 +123,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     stack.callback(client.close)
     blobs = open_blobs(settings)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
-    doors = _Doors(settings, pool, blobs.spool)
+    doors = _Doors(settings, pool, partial(Arrival, blobs))
     rooms = Rooms()
     registry = _open_registry(doors, rooms, stack) if settings.registry.enabled else None
     if settings.repository.enabled:
@@ -144,6 +148,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         # Across patients a query is long: never in the event loop.
         Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
+        Operation(ITI_61, _answering(ITI_61, registry.register_on_demand)),
         *(_administration(registry) if settings.registry.administration else ()),
         *(Operation(one, _answering(one, feed_v3)) for one in ITI_44.values()),
     )
@@ -168,12 +173,20 @@ def _open_repository(
 ) -> None:
     section = doors.settings.repository
     database = stack.enter_context(open_database(section, "repository"))
-    repository = Repository(database, blobs, section.unique_id, asked.register)
+    repository = Repository(
+        database,
+        blobs,
+        section.unique_id,
+        asked.register,
+        administration=section.administration,
+        on_demand=on_demand(doors.settings, asked),
+    )
     rooms.endpoints["/repository"] = doors.endpoint(
         "repository",
         "DocumentRepository",
         Operation(ITI_41, _answering(ITI_41, repository.provide_and_register)),
         Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
+        Operation(ITI_86, _answering(ITI_86, repository.remove)),
     )
     rooms.checks["repository"] = _readable(database)
     if isinstance(blobs, ObjectStore):
@@ -291,7 +304,7 @@ def _readable(database: Database) -> Check:
 def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
     """The registry of the repository: in this process, or far away."""
     if registry is not None and settings.repository.registry == "local":
-        return Asked(registry.register, registry.query)
+        return Asked(registry.register, registry.update, registry.query)
     return Asked.remote(settings.repository.registry, client)
 
 

@@ -14,6 +14,7 @@ TRANSACTIONS = {
     "ITI-51",
     "ITI-57",
     "ITI-62",
+    "ITI-86",
     "ITI-92",
     "RAD-69",
 }
@@ -44,6 +45,8 @@ CODES_OF_THE_STANDARD = {
     "ITI-43": """XDSDocumentUniqueIdError XDSMissingHomeCommunityId XDSRepositoryBusy
         XDSRepositoryError XDSRepositoryOutOfResources XDSResultNotSinglePatient
         XDSTooManyResults XDSUnavailableCommunity XDSUnknownCommunity XDSUnknownRepositoryId""",
+    "ITI-86": """XDSDocumentUniqueIdError XDSRemoveDocumentsError XDSRepositoryError
+        XDSUnknownRepositoryId""",
     "RAD-69": "XDSDocumentUniqueIdError XDSRepositoryError XDSUnknownRepositoryId",
     "ITI-57": """XDSMetadataUpdateError XDSMetadataUpdateOperationError
         XDSPatientIDReconciliationError XDSMetadataVersionError""",

@@ -102,7 +102,7 @@ MODEL_CASES: dict[Rule, Change] = {
     catalogue.ID_REPEATED: with_the_same_id,
     catalogue.LOGICAL_ID: setting("documents", "logical_id", OUTSIDE),
     catalogue.ATTRIBUTE_REQUIRED: setting("documents", "mime_type", None),
-    catalogue.ATTRIBUTE_FORBIDDEN: setting("documents", "limited_metadata", True),
+    catalogue.LIMITED_METADATA: setting("documents", "limited_metadata", True),
     catalogue.ATTRIBUTE_TYPE: setting("documents", "creation_time", DTM("20260230")),
     catalogue.ATTRIBUTE_LENGTH: setting("documents", "title", LocalizedString("x" * 128)),
     catalogue.AUTHOR_EMPTY: setting("documents", "author", [Author(role=["nurse"])]),
@@ -130,6 +130,13 @@ MODEL_CASES: dict[Rule, Change] = {
     catalogue.UNIQUE_ID_REPEATED: with_the_same_unique_id,
     catalogue.PATIENT_DIFFERS: setting("folders", "patient_id", OTHER_PATIENT),
     catalogue.PATIENT_AUTHORITY: setting("documents", "patient_id", FOREIGN_PATIENT),
+}
+
+# The same for a submission of On-Demand entries.
+ON_DEMAND_CASES: dict[Rule, Change] = {
+    catalogue.ATTRIBUTE_FORBIDDEN: setting("documents", "size", "12"),
+    catalogue.OBJECT_TYPE_NOT_ALLOWED: setting("documents", "object_type", ids.STABLE),
+    catalogue.NO_ON_DEMAND_ENTRY: lambda submission: submission.documents.clear(),
 }
 
 _CLASS_CODE = f'classificationScheme="{ids.DE_CLASS_CODE}" nodeRepresentation="31"'
@@ -214,7 +221,61 @@ def test_a_rule_broken_in_the_xml_is_reported(
 
 def test_every_stateless_rule_has_a_case_here() -> None:
     stateless = rules_used_by(ebrim_reader, validation, structure)
-    assert {rule.id for rule in (*MODEL_CASES, *XML_CASES)} == stateless
+    cases = (*MODEL_CASES, *XML_CASES, *ON_DEMAND_CASES)
+    assert {rule.id for rule in cases} == stateless
+
+
+def on_demand(submission: Submission) -> Submission:
+    """The same submission with an entry for a document that is assembled when asked for."""
+    for entry in submission.documents:
+        entry.object_type = ids.ON_DEMAND
+        entry.creation_time = entry.hash = entry.size = None
+    return submission
+
+
+def test_an_on_demand_entry_says_nothing_of_bytes(
+    with_folder: Submission, domain: AffinityDomain
+) -> None:
+    assert validate_submission(on_demand(with_folder), domain, "ITI-61") == []
+
+
+@pytest.mark.parametrize("rule", ON_DEMAND_CASES, ids=lambda rule: rule.id)
+def test_a_broken_rule_of_on_demand_entries_is_reported(
+    rule: Rule, with_folder: Submission, domain: AffinityDomain
+) -> None:
+    ON_DEMAND_CASES[rule](on_demand(with_folder))
+    faults = validate_submission(with_folder, domain, "ITI-61")
+    assert rule.id in rule_names(faults)
+    assert {fault.error("ITI-61").code for fault in faults} == {"XDSRegistryMetadataError"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("creation_time", DTM("2026")),
+        ("hash", "a" * 40),
+        ("size", "0"),
+        ("repository_unique_id", None),
+        ("class_code", None),
+    ],
+)
+def test_each_attribute_of_an_on_demand_entry_is_judged(
+    field: str, value: object, with_folder: Submission, domain: AffinityDomain
+) -> None:
+    setting("documents", field, value)(on_demand(with_folder))
+    assert len(validate_submission(with_folder, domain, "ITI-61")) == 1
+
+
+@pytest.mark.parametrize("kind", ["submission_sets", "documents", "folders"])
+@pytest.mark.parametrize("transaction", ["ITI-42", "ITI-61"])
+def test_a_registry_takes_no_limited_metadata(
+    kind: str, transaction: str, with_folder: Submission, domain: AffinityDomain
+) -> None:
+    submission = on_demand(with_folder) if transaction == "ITI-61" else with_folder
+    setting(kind, "limited_metadata", True)(submission)
+    faults = validate_submission(submission, domain, transaction)
+    assert rule_names(faults) == ["limited-metadata"]
+    assert faults[0].error(transaction).code == "XDSRegistryMetadataError"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -43,6 +43,13 @@ def test_init_gives_a_secure_node_an_identity(tmp_path: Path) -> None:
     assert settings.registry.database == "postgresql://db/kosmos"
 
 
+def test_only_a_plain_node_takes_administrative_transactions_unasked(tmp_path: Path) -> None:
+    plain = load(create(NewNode(tmp_path / "plain", plain=True)))
+    secure = load(create(NewNode(tmp_path / "secure")))
+    assert plain.repository.administration
+    assert not secure.repository.administration
+
+
 def test_init_never_overwrites_a_node(kosmos: Kosmos, plain_node: Path) -> None:
     before = plain_node.read_bytes()
     again = kosmos("init", plain_node.parent)
@@ -117,6 +124,7 @@ def test_a_misspelt_key_ends_with_the_code_for_configuration(
         (("find", "1", "--registry", f"http://{NOBODY}/registry"), 4),
         (("feed", "--patient", "1", "--name", "A^B", "--mllp", NOBODY), 4),
         (("feed",), 2),
+        (("summary", "1"), 4),
         (("feed", "--patient", "1"), 2),
         (("publish", "/nowhere"), 2),
         (("conformance", "list"), 0),

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from soap.message import InMemory, Received, Spool
 from storage.blobs import Blobs
-from storage.errors import BlobCorrupt, BlobMissing, OutOfSpace
+from storage.errors import BlobCorrupt, BlobMissing, DatabaseBusy, OutOfSpace
 from storage.space import LowWaterMark
 from storage.spool import CHUNK_BYTES, SpooledFile
 from tests.storage.shelves import Shelf
 
 DAY = 86_400.0
+DATA = b"bytes of a document"
+ADDRESS = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture
@@ -205,3 +207,37 @@ def test_only_an_old_blob_is_removed_by_age(shelf: Shelf) -> None:
     assert shelf.store.delete_if_older(blob.sha256, DAY)
     assert not shelf.store.delete_if_older(blob.sha256, DAY)
     assert list(shelf.store.inventory()) == []
+
+
+def test_a_blob_goes_unless_it_is_needed(shelf: Shelf) -> None:
+    shelf.store.keep(InMemory(DATA))
+    assert shelf.store.holds(ADDRESS)
+    assert not shelf.store.delete_unless(ADDRESS, lambda: True)
+    assert shelf.read(ADDRESS) == DATA
+    assert shelf.store.delete_unless(ADDRESS, lambda: False)
+    assert not shelf.store.holds(ADDRESS)
+    assert not shelf.store.delete_unless(ADDRESS, lambda: False)
+
+
+def test_a_blob_is_out_of_reach_while_it_is_asked_who_needs_it(shelf: Shelf) -> None:
+    shelf.store.keep(InMemory(DATA))
+    seen = []
+
+    def needed() -> bool:
+        seen.append(shelf.store.holds(ADDRESS))
+        return True
+
+    assert not shelf.store.delete_unless(ADDRESS, needed)
+    assert seen == [False]
+    assert shelf.store.holds(ADDRESS)
+
+
+def test_a_blob_stays_when_it_cannot_be_asked_who_needs_it(shelf: Shelf) -> None:
+    shelf.store.keep(InMemory(DATA))
+
+    def needed() -> bool:
+        raise DatabaseBusy("later")
+
+    with pytest.raises(DatabaseBusy):
+        shelf.store.delete_unless(ADDRESS, needed)
+    assert shelf.store.holds(ADDRESS)

@@ -12,6 +12,7 @@ import pytest
 PACKAGES = {
     "curl": "curl",
     "openssl": "openssl",
+    "pdftotext": "poppler-utils",
     "ps": "procps",
     "ss": "iproute2",
     "xmllint": "libxml2-utils",

@@ -12,6 +12,7 @@ from hl7.v3 import request
 from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.names import II
 from metadata.catalogue import RegistryError
+from metadata.identifiers import PARTIAL_SUCCESS
 from metadata.model import Submission
 from soap.message import InMemory
 from transactions import (
@@ -23,8 +24,10 @@ from transactions import (
     iti_44,
     iti_51,
     iti_57,
+    iti_61,
     iti_62,
     iti_64,
+    iti_86,
     iti_92,
     rad_68,
     rad_69,
@@ -50,6 +53,7 @@ from transactions.iti_43 import (
     RetrieveDocumentSetResponse,
 )
 from transactions.iti_62 import RemoveObjectsRequest
+from transactions.iti_86 import RemoveDocumentsRequest
 from transactions.rad_69 import (
     RetrieveImagingDocumentSetRequest,
     SeriesRequest,
@@ -68,6 +72,9 @@ LOCAL = "77^^^&1.2.9&ISO"
 ROLE = request.PatientRole([II("1.2.3.4", "MRN-1")], "DUPONT")
 MERGED = request.merge(ROLE, II("1.2.3.4", "OLD"), "1.2.5", "1.2.6")
 FAILED = RegistryResponse.of([RegistryError("XDSRegistryError", "x")])
+TWO_STAYS = RegistryResponse(
+    PARTIAL_SUCCESS, (RegistryError("XDSRemoveDocumentsError", "document 1.2.2 stays"),)
+)
 ONE, TWO, THREE = (DocumentRequest("1.2", f"1.2.{n}", "urn:oid:1.9") for n in (1, 2, 3))
 
 
@@ -106,6 +113,8 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *iti_51.audit(find_documents_for_multiple_patients(), AdhocQueryResponse.of(), scene),
         *iti_41.audit(provide, RegistryResponse.of(), scene),
         *iti_42.audit(submit, FAILED, scene),
+        *iti_61.audit(submit, RegistryResponse.of(), scene),
+        *iti_86.audit(RemoveDocumentsRequest((ONE, TWO)), TWO_STAYS, scene),
         *iti_43.audit(RetrieveDocumentSetRequest((ONE, TWO)), retrieved(ONE), scene),
         *iti_57.audit(submit, RegistryResponse.of(), scene),
         *iti_62.audit(RemoveObjectsRequest(["urn:uuid:1", "urn:uuid:2"]), FAILED, scene),
@@ -126,7 +135,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 18
+    assert len(events) == 21
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
@@ -162,6 +171,8 @@ def kind(event: AuditEvent) -> tuple[str, Action]:
         ("ITI-57", ("110106", Action.UPDATE), ("110107", Action.UPDATE)),
         ("ITI-62", ("110110", Action.DELETE), ("110110", Action.DELETE)),
         ("ITI-92", ("110106", Action.UPDATE), ("110107", Action.UPDATE)),
+        ("ITI-61", ("110106", Action.READ), ("110107", Action.CREATE)),
+        ("ITI-86", ("110110", Action.DELETE), ("110110", Action.DELETE)),
         ("RAD-68", ("110106", Action.READ), ("110107", Action.CREATE)),
         ("RAD-69", ("110103", Action.CREATE), ("110104", Action.READ)),
     ],
@@ -439,3 +450,23 @@ def test_a_link_change_updates_both_patients(scene: SeenFrom) -> None:
     assert [one.id for one in after.objects] == [PATIENT, LOCAL]
     assert {event.action for event in (before, after)} == {Action.UPDATE}
     assert before.objects[0].details == (("MSH-10", "MSG"),)
+
+
+def test_a_partial_removal_leaves_what_is_gone_and_what_is_not(scene: SeenFrom) -> None:
+    request = RemoveDocumentsRequest((ONE, TWO))
+    gone, kept = iti_86.audit(request, TWO_STAYS, scene(Side.SERVER))
+    assert (gone.outcome, [one.id for one in gone.objects]) == (Outcome.SUCCESS, ["1.2.1"])
+    assert (kept.outcome, [one.id for one in kept.objects]) == (
+        Outcome.SERIOUS_FAILURE,
+        ["1.2.2"],
+    )
+    assert gone.objects[0].details == (("urn:ihe:iti:xds:2007:repositoryUniqueId", "1.2"),)
+    located = RegistryResponse(PARTIAL_SUCCESS, (RegistryError("X", "told", location="1.2.1"),))
+    assert [
+        event.objects[0].id for event in iti_86.audit(request, located, scene(Side.CLIENT))
+    ] == [
+        "1.2.2",
+        "1.2.1",
+    ]
+    [lost] = iti_86.audit(request, None, scene(Side.CLIENT))
+    assert lost.outcome is Outcome.MAJOR_FAILURE

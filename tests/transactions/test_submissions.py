@@ -15,6 +15,7 @@ from metadata.model import Submission
 from soap.message import Content, Incoming, InMemory, Outgoing
 from transactions.iti_41 import ITI_41, ProvideAndRegisterRequest
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.iti_61 import ITI_61
 from transactions.rad_68 import RAD_68
 from transactions.registry_response import RegistryResponse
 from transactions.transaction import InvalidBody, Transaction
@@ -49,6 +50,18 @@ def test_a_registration_is_valid_and_read_as_it_was_written(
     read = ITI_42.read_request(carry(message)).submission
     assert ebrim.write_objects(read) == ebrim.write_objects(submission)
     assert read.faults == []
+
+
+def test_on_demand_entries_travel_under_actions_of_their_own(
+    submission: Submission, carry: Carry, assert_valid: Callable[[Outgoing], None]
+) -> None:
+    message = ITI_61.write_request(SubmitObjectsRequest.of(submission))
+    assert_valid(message)
+    assert len(ITI_61.read_request(carry(message)).submission.documents) == 1
+    assert ITI_61.action == "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry"
+    assert ITI_61.response_action == "urn:ihe:iti:2010:RegisterOnDemandDocumentResponse"
+    [error] = ITI_61.refuse("x").errors
+    assert error.code == "XDSRegistryMetadataError"
 
 
 def test_a_submission_edited_in_place_is_sent_as_edited(

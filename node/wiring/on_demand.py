@@ -1,0 +1,49 @@
+"""What the repository of a node assembles when it is asked for, and whom it tells."""
+
+from __future__ import annotations
+
+from metadata.datatypes import LocalizedString
+from metadata.model import Code
+from node.config import CodeValue, Settings, zone_of
+from node.wiring.common import Asked
+from repository.imaging_summary import ImagingSummary
+from repository.on_demand import Source
+from repository.snapshots import Snapshots, Versions
+from transactions.stored_query import find_documents, get_documents
+
+
+def on_demand(settings: Settings, asked: Asked) -> Source | None:
+    """The source of assembled documents; None where the section says so."""
+    section, document = settings.repository.on_demand, settings.imaging_source.document
+    if not section.enabled:
+        return None
+    source_id, content_type_code = settings.repository.unique_id, _code(document.content_type_code)
+    snapshots = Snapshots(
+        register=asked.register,
+        ask=asked.ask,
+        source_id=source_id,
+        content_type_code=content_type_code,
+        replace_previous=section.replace_previous,
+    )
+    return Source(
+        entries=lambda unique_id: asked.ask(get_documents(unique_id=[unique_id])).documents,
+        providers=[_imaging_summary(settings, asked)],
+        snapshots=snapshots if section.persist else None,
+        versions=Versions(asked.update, source_id, content_type_code),
+    )
+
+
+def _imaging_summary(settings: Settings, asked: Asked) -> ImagingSummary:
+    section, document = settings.repository.on_demand, settings.imaging_source.document
+    return ImagingSummary(
+        find=lambda patient_id: asked.ask(find_documents(patient_id)).documents,
+        type_code=_code(section.type_code),
+        report_types=frozenset(map(_code, section.report_types)),
+        institution=document.institution,
+        institution_oid=document.institution_oid or settings.node.home_community_id,
+        time_zone=zone_of(settings.node.time_zone),
+    )
+
+
+def _code(value: CodeValue) -> Code:
+    return Code(value.code, value.scheme, LocalizedString(value.display_name))
