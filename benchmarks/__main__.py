@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import feed, images, queries, submissions, transfers
+from benchmarks import feed, images, queries, scale, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
 
 
@@ -50,11 +50,16 @@ def main() -> int:
     """Run what the command line asks for; 1 if an answer was wrong, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="may be repeated")
+    parser.add_argument("--scale", choices=scale.SCALES, help="a region's registry instead")
+    parser.add_argument("--engine", action="append", choices=scale.ENGINES, help="with --scale")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
     try:
-        rows = list(run(given.only or list(BENCHMARKS), given.quick))
+        if given.scale:
+            rows = list(scale.measure(scale.SCALES[given.scale], given.engine or scale.ENGINES))
+        else:
+            rows = list(run(given.only or list(BENCHMARKS), given.quick))
     except WrongAnswer as wrong:
         print(f"wrong answer: {wrong}", file=sys.stderr)
         return 1

@@ -67,6 +67,16 @@ def mllp_answer(buffer: bytearray, filled: int) -> int:
     return buffer.find(b"\x1c\r", 0, filled) + 2 if buffer.endswith(b"\x1c\r", 0, filled) else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Requests that so many clients send, and how their answers are judged."""
+
+    requests: Iterable[bytes]
+    clients: int
+    check: Check
+    measure: Measure = http_answer
+
+
 def drive(
     address: tuple[str, int],
     requests: Iterable[bytes],
@@ -75,26 +85,35 @@ def drive(
     measure: Measure = http_answer,
 ) -> Figures:
     """Send every request through ``clients`` connections; WrongAnswer if one is not right."""
-    return uvloop.run(_drive(address, iter(requests), clients, check, measure))
+    [figures] = drive_together(address, [Stream(requests, clients, check, measure)])
+    return figures
 
 
-async def _drive(
-    address: tuple[str, int],
-    requests: Iterator[bytes],
-    clients: int,
-    check: Check,
-    measure: Measure,
-) -> Figures:
+def drive_together(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
+    """Drive several streams at once; the figures of each."""
+    return uvloop.run(_drive(address, streams))
+
+
+async def _drive(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
     loop = asyncio.get_running_loop()
-    connections = [_Connection(requests, check, measure) for _ in range(clients)]
-    for connection in connections:
+    driven = [_connections(stream) for stream in streams]
+    everybody = [connection for connections in driven for connection in connections]
+    for connection in everybody:
         await loop.create_connection(_giving(connection), *address)
     started = time.perf_counter()
-    for connection in connections:
+    for connection in everybody:
         connection.send_next()
-    await asyncio.gather(*(connection.done for connection in connections))
+    await asyncio.gather(*(connection.done for connection in everybody))
     seconds = time.perf_counter() - started
-    return _figures([one for connection in connections for one in connection.latencies], seconds)
+    return [
+        _figures([one for connection in connections for one in connection.latencies], seconds)
+        for connections in driven
+    ]
+
+
+def _connections(stream: Stream) -> list[_Connection]:
+    requests = iter(stream.requests)
+    return [_Connection(requests, stream.check, stream.measure) for _ in range(stream.clients)]
 
 
 def _giving(connection: _Connection) -> Callable[[], _Connection]:
