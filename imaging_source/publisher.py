@@ -85,7 +85,8 @@ class Publisher:
 
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
-    set with a given uniqueId (ITI-18).
+    set with a given uniqueId (ITI-18). ``policy`` may be replaced at any time: manifests made
+    from then on follow the new one.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Publisher:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._policy = policy
+        self.policy = policy
         self._place = place
         self._provide_and_register = provide_and_register
         self._already_registered = already_registered
@@ -179,7 +180,7 @@ class Publisher:
             created_at=now,
         )
         try:
-            submission = build_submission(manifest, self._policy, identifiers, due.replaces)
+            submission = build_submission(manifest, self.policy, identifiers, due.replaces)
             metadata = etree.tostring(SubmitObjectsRequest.of(submission).element)
             return replace(row, manifest=write_kos(manifest), metadata=metadata)
         except Exception as error:  # noqa: BLE001 - whatever an image can hold, the others go on
@@ -188,7 +189,7 @@ class Publisher:
             return replace(row, state=State.FAILED, error=reason)
 
     def _manifest(self, study: Study, series: tuple[ManifestSeries, ...]) -> Manifest:
-        zone = time_zone_of(study, self._policy.time_zone)
+        zone = time_zone_of(study, self.policy.time_zone)
         located = (
             replace(
                 one,

@@ -5,6 +5,8 @@ Pure: the node reads the TOML and hands over the parsed mapping, in this form::
 
     assigning_authority = "1.2.250.1.213.1.4.10"      # or "NAME&1.2.3&ISO"
     unknown_patient = "error"                         # or "empty", for queries
+    merged_patient = "error"                          # or "empty", for queries
+    extra_metadata = "save"                           # or "warn": slots unknown to XDS
     languages = ["fr-FR"]                             # or "open"
     mime_types = ["application/dicom"]                # or "open"
     source_ids = ["1.2.3"]                            # left out: any source may submit
@@ -22,13 +24,13 @@ of code sets are the standard's attribute names; a set that is left out is open,
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from metadata.datatypes import HD, OID, LanguageCode, LocalizedString
 from metadata.model import Code
@@ -48,11 +50,16 @@ CODE_SETS: Final = (
     "documentation",
 )
 OPEN: Final = "open"
-UnknownPatient = Literal["error", "empty"]
+Choice = TypeVar("Choice", bound=str)
+PatientPolicy = Literal["error", "empty"]
+ExtraMetadata = Literal["save", "warn"]
 
 # Objects in one answer; more is refused, so that one peer cannot use up the node. At some
 # 5 KB an object this is 50 MB of answer.
 MAX_RESULTS = 10_000
+
+# Codes that a refusal lists: a sender who sees so many knows where to look for the others.
+SHOWN_CODES = 8
 
 
 class DomainError(ValueError):
@@ -82,23 +89,37 @@ class CodeSet:
                 return Code(candidate, scheme, LocalizedString(name or candidate))
         return None
 
+    def remedy(self, code: Code) -> str:
+        """What to send instead of ``code``, which is not in the set: for a sender to read."""
+        schemes = [scheme for scheme, candidate in self.names if candidate == code.code]
+        if schemes:
+            return f"it has this code in scheme {' or '.join(schemes)}"
+        ours = [candidate for scheme, candidate in self.names if scheme == code.scheme]
+        if ours:
+            return f"of that scheme it has {_listed(ours)}"
+        return f"its schemes are {_listed(dict.fromkeys(scheme for scheme, _ in self.names))}"
+
 
 @dataclass(frozen=True, slots=True)
 class AffinityDomain:
     """What a registry checks submissions against; None stands for "open", anything goes.
 
     ``assigning_authority`` issues the patient ids (the XAD-PID domain); ``mime_types`` and
-    ``languages`` are in lower case. ``unknown_patient``
-    says whether a query for a patient nobody announced is an error or finds nothing
-    (ITI TF-2 3.18.4.1.3). ``source_ids`` are the sources allowed to submit; ``max_results``
-    is the greatest number of objects in one query answer.
+    ``languages`` are in lower case. ``unknown_patient`` says whether a query for a patient
+    nobody announced is an error or finds nothing (ITI TF-2 3.18.4.1.3), ``merged_patient`` the
+    same of one who was merged into another (3.18.4.1.2.3.9). ``extra_metadata`` says whether
+    slots that XDS does not know are saved, or dropped with a warning (ITI TF-3 4.2.3.1.6).
+    ``source_ids`` are the sources allowed to submit; ``max_results`` is the greatest number of
+    objects in one query answer.
     """
 
     assigning_authority: HD
     code_sets: Mapping[str, CodeSet | None] = field(default_factory=dict)
     mime_types: frozenset[str] | None = None
     languages: frozenset[str] | None = None
-    unknown_patient: UnknownPatient = "error"
+    unknown_patient: PatientPolicy = "error"
+    merged_patient: PatientPolicy = "error"
+    extra_metadata: ExtraMetadata = "save"
     source_ids: frozenset[str] | None = None
     max_results: int = MAX_RESULTS
 
@@ -112,13 +133,26 @@ class AffinityDomain:
         codes = self.code_sets.get(name)
         return codes is None or code in codes
 
+    def code_remedy(self, name: str, code: Code) -> str:
+        """What to send for the attribute ``name`` instead of ``code``, which is not allowed."""
+        codes = self.code_sets.get(name)
+        return codes.remedy(code) if codes else "it has no code for this attribute"
+
     def allows_mime_type(self, mime_type: str) -> bool:
         """Whether documents of this type may be registered (types compare without case)."""
         return self.mime_types is None or mime_type.lower() in self.mime_types
 
+    def mime_type_remedy(self) -> str:
+        """The document types that may be registered."""
+        return f"it has {_listed(sorted(self.mime_types or ()))}"
+
     def allows_language(self, language: str) -> bool:
         """Whether documents in this language may be registered (tags compare without case)."""
         return self.languages is None or language.lower() in self.languages
+
+    def language_remedy(self) -> str:
+        """The languages that documents may be in."""
+        return f"it has {_listed(sorted(self.languages or ()))}"
 
     def allows_source(self, source_id: str) -> bool:
         """Whether this source may submit."""
@@ -138,18 +172,40 @@ class AffinityDomain:
             code_sets=_code_sets(settings.get("codes", {})),
             mime_types=_texts(settings, "mime_types", lower=True),
             languages=_languages(settings),
-            unknown_patient=_unknown_patient(settings),
+            unknown_patient=_choice(settings, "unknown_patient", _PATIENT_POLICIES),
+            merged_patient=_choice(settings, "merged_patient", _PATIENT_POLICIES),
+            extra_metadata=_choice(settings, "extra_metadata", _EXTRA_METADATA),
             source_ids=_source_ids(settings),
             max_results=_limit(settings, "max_results", MAX_RESULTS),
         )
 
 
+class DomainInForce:
+    """The affinity domain of a running registry, which may be given another one at any time.
+
+    Who judges a message takes ``current`` once, so that one message meets one set of rules.
+    """
+
+    def __init__(self, domain: AffinityDomain) -> None:
+        self.current = domain
+
+    @classmethod
+    def of(cls, domain: AffinityDomain | DomainInForce) -> DomainInForce:
+        """``domain`` itself, or a domain that nobody else will replace."""
+        return domain if isinstance(domain, DomainInForce) else cls(domain)
+
+
+# The values of each policy, the default first.
+_PATIENT_POLICIES: Final[tuple[PatientPolicy, ...]] = ("error", "empty")
+_EXTRA_METADATA: Final[tuple[ExtraMetadata, ...]] = ("save", "warn")
 _SETTINGS = (
     "assigning_authority",
     "codes",
     "mime_types",
     "languages",
     "unknown_patient",
+    "merged_patient",
+    "extra_metadata",
     "source_ids",
     "max_results",
 )
@@ -211,14 +267,13 @@ def _source_ids(settings: Mapping[str, Any]) -> frozenset[str] | None:
     return source_ids
 
 
-def _unknown_patient(settings: Mapping[str, Any]) -> UnknownPatient:
-    match settings.get("unknown_patient", "error"):
-        case "error":
-            return "error"
-        case "empty":
-            return "empty"
-        case value:
-            raise DomainError(f'unknown_patient is {value!r}: write "error" or "empty"')
+def _choice(settings: Mapping[str, Any], key: str, values: tuple[Choice, ...]) -> Choice:
+    given = settings.get(key, values[0])
+    for value in values:
+        if given == value:
+            return value
+    choices = " or ".join(f'"{value}"' for value in values)
+    raise DomainError(f"{key} is {given!r}: write {choices}")
 
 
 def _limit(settings: Mapping[str, Any], key: str, default: int) -> int:
@@ -248,6 +303,12 @@ def _code_set(name: str, value: object) -> CodeSet | None:
             code, display_name = _code_line(line, f'codes.{name}."{scheme}"')
             names[scheme, code] = display_name
     return CodeSet(MappingProxyType(names))
+
+
+def _listed(words: Iterable[str]) -> str:
+    shown = list(words)
+    rest = len(shown) - SHOWN_CODES
+    return ", ".join(shown[:SHOWN_CODES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _code_line(line: object, where: str) -> tuple[str, str]:

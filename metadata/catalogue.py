@@ -192,22 +192,25 @@ SLOT_NAME = _metadata(
 CODE_NOT_ALLOWED = _metadata(
     "code-not-allowed",
     "{attribute} of {object} is code {value!r} of scheme {scheme}, "
-    "which this affinity domain does not use",
+    "which this affinity domain does not use: {remedy}",
     "ITI TF-2 3.42.4.1.3.3; ITI TF-3 4.2.3.1.2",
 )
 MIME_TYPE_NOT_ALLOWED = _metadata(
     "mime-type-not-allowed",
-    "DocumentEntry {object} has mimeType {value!r}, which this affinity domain does not use",
+    "DocumentEntry {object} has mimeType {value!r}, which this affinity domain does not use: "
+    "{remedy}",
     "ITI TF-3 4.2.3.2.13",
 )
 LANGUAGE_NOT_ALLOWED = _metadata(
     "language-not-allowed",
-    "DocumentEntry {object} has languageCode {value!r}, which this affinity domain does not use",
+    "DocumentEntry {object} has languageCode {value!r}, which this affinity domain does not use: "
+    "{remedy}",
     "ITI TF-3 4.2.3.2.10",
 )
 SOURCE_NOT_PERMITTED = _rule(
     "source-not-permitted",
-    "SubmissionSet {object} comes from sourceId {value}, which may not submit here",
+    "SubmissionSet {object} comes from sourceId {value}, which may not submit here: "
+    "ask the affinity domain to permit it",
     {**_METADATA, "ITI-92": "LocalPolicyRestrictionError"},
     "ITI TF-3 4.2.3.3.9; ITI TF-2 3.41.4.1.3",
 )

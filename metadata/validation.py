@@ -212,6 +212,7 @@ def _check_codes(
                     attribute=row.name,
                     value=code.code,
                     scheme=code.scheme,
+                    remedy=domain.code_remedy(row.vocabulary, code),
                 )
             )
 
@@ -260,9 +261,11 @@ def _check_document(
     if kind and kind != expected:
         faults.append(Fault(rules.OBJECT_TYPE_NOT_ALLOWED, owner, value=kind, expected=expected))
     if mime_type and not domain.allows_mime_type(mime_type):
-        faults.append(Fault(rules.MIME_TYPE_NOT_ALLOWED, owner, value=mime_type))
+        remedy = domain.mime_type_remedy()
+        faults.append(Fault(rules.MIME_TYPE_NOT_ALLOWED, owner, value=mime_type, remedy=remedy))
     if language and not domain.allows_language(language):
-        faults.append(Fault(rules.LANGUAGE_NOT_ALLOWED, owner, value=language))
+        remedy = domain.language_remedy()
+        faults.append(Fault(rules.LANGUAGE_NOT_ALLOWED, owner, value=language, remedy=remedy))
     start, stop = entry.service_start_time, entry.service_stop_time
     if start and stop and not start.problem() and not stop.problem():
         common = min(start.precision, stop.precision)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from imaging_source import schema as imaging_source_schema
+from node import codes
 from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
@@ -85,7 +86,12 @@ def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Fin
 
 def _codes(settings: Settings) -> str:
     sets = affinity_domain(settings).code_sets
-    return tr("{count} code sets", count=len(sets))
+    content = codes.read(settings.affinity_domain.codes)
+    ours, named = settings.affinity_domain.assigning_authority, content.assigning_authority
+    notes = list(content.notes)
+    if named and named != ours:
+        notes.append(tr("it names the authority {named}, this node {ours}", named=named, ours=ours))
+    return "; ".join([tr("{count} code sets", count=len(sets)), *notes])
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:

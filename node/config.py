@@ -117,13 +117,22 @@ class AffinityDomainSection(Section):
     namespace: str = ""
     """Its HL7 namespace, for feeds that send only that (PID-3.4.1)."""
     codes: Path | Literal["default-fr"] = "default-fr"
-    """File of the code sets, or default-fr for the French-flavoured set that ships."""
+    """File of the code sets (TOML, or the codes.xml of XDS toolkits), or default-fr for the
+    French-flavoured set that ships. A node takes over a changed file by itself."""
     unknown_patient: Literal["error", "empty"] = "error"
     """Answer to a query for a patient who was never announced: XDSUnknownPatientId, or nothing
     found (ITI TF-2 3.18.4.1.3 leaves the choice to the domain)."""
     foreign_patients: Literal["error", "ignore"] = "error"
     """Answer to an identity message without an identifier of the domain: refused (AE, code 204),
     or accepted without effect, for sources that send every domain's patients alike."""
+    merged_patient: Literal["error", "empty"] | None = None
+    """Answer to a query for a patient who was merged into another; without it, as for one who
+    was never announced (ITI TF-2 3.18.4.1.2.3.9)."""
+    extra_metadata: Literal["save", "warn"] = "save"
+    """Slots that XDS does not know: saved, or dropped with the warning XDSExtraMetadataNotSaved
+    (ITI TF-3 4.2.3.1.6)."""
+    source_ids: tuple[Oid, ...] = ()
+    """The sources (sourceId) that may submit; without any, those of the codes file, else all."""
 
 
 class RegistrySection(Section):

@@ -1,8 +1,8 @@
 """The process ``dicom``: takes images in and publishes their manifests.
 
 The only writer of the imaging source's database. Publishes through the SOAP endpoints of
-this node (or of others, by configuration), like any other source would. Stops on SIGTERM, or
-when the supervisor is gone.
+this node (or of others, by configuration), like any other source would. Takes over a changed
+file of code sets by itself and on SIGHUP. Stops on SIGTERM, or when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from contextlib import ExitStack
 
 from imaging_source.negotiation import Titles
+from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
+from node.codes_watch import CodesWatch
 from node.config import DICOM, Settings
 from node.endpoints import web_url
 from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.wiring.common import server_tls, soap_client
-from node.wiring.source import publisher
+from node.wiring.source import publication_policy, publisher
 
 
 def listening(settings: Settings) -> Listening:
@@ -42,16 +45,30 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     assert section.files is not None  # filled in when the configuration was read
     client = soap_client(settings)
     web = web_url(settings, given.http_port)
-    with open_database(section, "imaging_source") as database:
+    with open_database(section, "imaging_source") as database, ExitStack() as stack:
+        publishing = publisher(settings, database, web, client)
+        stack.callback(_watch_codes(settings, publishing).stop)
         run(
             database,
             section.files,
             listening(settings),
-            publisher=publisher(settings, database, web, client),
+            publisher=publishing,
             ready=lambda port: lifeline.ready({"dicom": port}),
             stop=stop,
         )
     client.close()
+
+
+def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
+    """Keep what manifests say equal to the code sets; SIGHUP makes it look at once."""
+
+    def take_over() -> None:
+        publishing.policy = publication_policy(settings)
+
+    watch = CodesWatch(settings.affinity_domain.codes, take_over)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: watch.tell())
+    watch.start()
+    return watch
 
 
 def main() -> None:

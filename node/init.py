@@ -1,6 +1,7 @@
 """``kosmos init``: a folder with everything a node needs to start.
 
-Writes ``kosmos.toml``, ``codes.toml`` and, unless the node is plain, a test PKI in ``pki/``.
+Writes ``kosmos.toml``, the code sets (``codes.toml``, or ``codes.xml`` where that was given)
+and, unless the node is plain, a test PKI in ``pki/``.
 Nothing that exists is overwritten: a node's identifiers must never change under its documents.
 """
 
@@ -13,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from metadata.datatypes import new_oid
+from node import codes
 from node.texts import tr
 
 # The French code sets that ship; metadata.affinity_domain says how to write others.
@@ -21,7 +23,6 @@ DEFAULT_CODES = resources.files("metadata").joinpath("codes_fr.toml")
 # of the national health identifier, which the conformance kit takes for granted too.
 TEST_AUTHORITY = "1.2.250.1.213.1.4.10"
 CONFIG_FILE = "kosmos.toml"
-CODES_FILE = "codes.toml"
 
 TEMPLATE = """\
 # A Kosmos node. Every key is explained in docs/configuration.md; what is left out has a default.
@@ -35,7 +36,7 @@ host = {host}
 
 [affinity_domain]
 assigning_authority = {authority}
-codes = "codes.toml"
+codes = {codes}
 
 [registry]
 {administration}{database}
@@ -57,7 +58,10 @@ class NodeExists(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewNode:
-    """What the caller may choose; the rest is made up."""
+    """What the caller may choose; the rest is made up.
+
+    Without an ``assigning_authority`` it is the one that the file ``codes`` names.
+    """
 
     folder: Path
     plain: bool = False
@@ -70,23 +74,27 @@ class NewNode:
 def create(node: NewNode) -> Path:
     """Write the folder of ``node``; the path of its ``kosmos.toml``.
 
-    Raises NodeExists, and OSError where the folder cannot be written.
+    Raises NodeExists, ConfigError naming what is wrong with the code sets, and OSError where
+    the folder cannot be written.
     """
     file = node.folder / CONFIG_FILE
     if file.exists():
         raise NodeExists(tr("{file} exists already; nothing was changed", file=file))
+    content = node.codes.read_bytes() if node.codes else DEFAULT_CODES.read_bytes()
+    name = "codes.xml" if codes.is_xml(content) else "codes.toml"
+    config = _config(node, name)
     node.folder.mkdir(parents=True, exist_ok=True)
-    codes = node.codes.read_bytes() if node.codes else DEFAULT_CODES.read_bytes()
-    (node.folder / CODES_FILE).write_bytes(codes)
+    (node.folder / name).write_bytes(content)
     if not node.plain:
         _create_pki(node.folder / "pki")
     # Written last: a folder with this file is complete.
-    file.write_text(_config(node))
+    file.write_text(config)
     return file
 
 
-def _config(node: NewNode) -> str:
-    authority = TEST_AUTHORITY if node.plain else new_oid()
+def _config(node: NewNode, codes_name: str) -> str:
+    named = codes.read(node.codes).assigning_authority if node.codes else None
+    authority = named or (TEST_AUTHORITY if node.plain else new_oid())
     base = "" if node.port_base is None else f"port_base = {node.port_base}\n"
     database = "" if node.database is None else f"database = {_quoted(node.database)}\n"
     return TEMPLATE.format(
@@ -98,6 +106,7 @@ def _config(node: NewNode) -> str:
         authority=_quoted(node.assigning_authority or authority),
         # A plain node is a test bed; on any other an administrator decides.
         administration="administration = true\n" if node.plain else "",
+        codes=_quoted(codes_name),
         database=database,
         repository=_quoted(new_oid()),
         source=_quoted(new_oid()),

@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import structlog
 from structlog.contextvars import get_contextvars
@@ -66,6 +66,16 @@ def configure(process: str, style: str, level: str, stream: TextIO = sys.stderr)
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def hush() -> None:
+    """Write nothing: a command tells its outcome itself, and its output is for scripts to read."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_logger: WrappedLogger, _method: str, _event: EventDict) -> NoReturn:
+    raise structlog.DropEvent
 
 
 def event_of(record: logging.LogRecord, process: str) -> dict[str, Any]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from node.config import ImagingSourceSection, RegistrySection, RepositorySection, Settings
 from node.config_file import ConfigError, Problem, read_secret
+from node.progress import Progress, silent
 from node.texts import tr
 from storage.database import Database
+from storage.migrations import VERSION_TABLE_SUFFIX
 from storage.safety import Unsafe, unsafe_settings
 
 Actor = RegistrySection | RepositorySection | ImagingSourceSection
@@ -30,17 +33,40 @@ def actors(settings: Settings) -> dict[str, Actor]:
     return {name: section for name, section in sections.items() if section.enabled}
 
 
-def migrate(settings: Settings) -> list[str]:
-    """Migrate the database of every actor; their names.
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """An actor and the version of its schema before and after; None where it had none."""
+
+    actor: str
+    before: str | None
+    after: str | None
+
+
+def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
+    """Migrate the database of every actor, and say how far that was.
 
     Raises ConfigError and StorageError.
     """
+    sections = actors(settings)
     migrated = []
-    for name, section in actors(settings).items():
-        with open_database(section, name) as database, script_location(name) as scripts:
-            database.migrate(scripts)
-        migrated.append(name)
+    with progress(tr("databases"), len(sections)) as step:
+        for name, section in sections.items():
+            with open_database(section, name) as database, script_location(name) as scripts:
+                before = schema_version(database, name)
+                database.migrate(scripts)
+                migrated.append(Migrated(name, before, schema_version(database, name)))
+            step()
     return migrated
+
+
+def schema_version(database: Database, actor: str) -> str | None:
+    """The version of an actor's schema in ``database``; None where it has none."""
+    table = f"{actor}{VERSION_TABLE_SUFFIX}"
+    with database.read() as connection:
+        if not inspect(connection).has_table(table):
+            return None
+        found: str = connection.execute(text(f"SELECT version_num FROM {table}")).scalar_one()
+        return found
 
 
 def open_database(section: Actor, name: str, *, read_only: bool = False) -> Database:

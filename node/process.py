@@ -35,6 +35,8 @@ def run_process(name: str, arguments: argparse.ArgumentParser, work: Work) -> No
     given = arguments.parse_args()
     # Ctrl-C goes to every process of the terminal; the supervisor says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Reloads what can be: for who has nothing to reload, and until that is known, nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = load(given.config)
     except ConfigError as error:

@@ -3,13 +3,15 @@
 The supervisor opens no database and serves nobody. It brings the schemas up to date, binds the
 HTTP port (so that restarts never refuse a connection), starts ``web`` and ``dicom``
 (docs/architecture.md), prints one line ``ready`` when every listener accepts, restarts what
-dies, ever more slowly while it keeps dying, and ends everything on SIGTERM or SIGINT.
+dies, ever more slowly while it keeps dying, passes SIGHUP on, and ends everything on SIGTERM or
+SIGINT.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -17,7 +19,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -41,6 +43,24 @@ SETTLED_SECONDS = 60.0
 PID_FOLDER = "run"
 # Connections that wait while a process restarts.
 BACKLOG = 1024
+
+
+def _presence_file(settings: Settings) -> Path:
+    """The file that holds the supervisor's process id, locked while it lives."""
+    return settings.node.data_dir / PID_FOLDER / "supervisor.pid"
+
+
+def running(settings: Settings) -> int | None:
+    """The process id of the supervisor that serves this node; None when nobody does."""
+    try:
+        with _presence_file(settings).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        number = _presence_file(settings).read_text().strip()
+        return int(number) if number else None  # locked, and not yet written
+    except FileNotFoundError:
+        return None
+    return None
 
 
 class StartFailed(Exception):
@@ -72,6 +92,7 @@ class Child:
 
     async def start(self) -> None:
         """Start it and wait until its listeners accept. Raises StartFailed."""
+        self.listeners = {}
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
@@ -92,6 +113,12 @@ class Child:
             code = await self.stop()
             raise StartFailed(self.name, code or 1)
         self.listeners = json.loads(line)
+
+    def reload(self) -> None:
+        """Tell it to read again what may change; one that is starting is reading anyway."""
+        if self.listeners and self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGHUP)
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
@@ -133,7 +160,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with self._http_socket() as http, tempfile.TemporaryDirectory("-kosmos-metrics") as metrics:
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        with (
+            self._http_socket() as http,
+            self._presence(),
+            tempfile.TemporaryDirectory("-kosmos-metrics") as metrics,
+        ):
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
             try:
                 await self._until_stopped(self._start_all(http))
@@ -142,6 +174,25 @@ class Supervisor:
                     await self._until_stopped(self._watch_all())
             finally:
                 await asyncio.gather(*(child.stop() for child in self._children))
+
+    def _reload(self) -> None:
+        log.info("reload", code="NODE-RELOAD")
+        for child in self._children:
+            child.reload()
+
+    @contextlib.contextmanager
+    def _presence(self) -> Iterator[None]:
+        """Our process id for operators, under a lock that tells a running node from a memory."""
+        path = _presence_file(self._settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            # Another node on this folder keeps the lock; who writes what is settled elsewhere.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.truncate(0)
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+            yield
 
     async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Run ``work`` to its end, or until a signal comes."""

@@ -2,7 +2,8 @@
 
 Started by the supervisor, which hands over the bound HTTP socket; on PostgreSQL several such
 processes share it. The first, ``--primary``, alone has the admin port, the feed and the daily
-reconciliation. Stops on SIGTERM, or when the supervisor is gone.
+reconciliation. Takes over a changed file of code sets by itself and on SIGHUP. Stops on SIGTERM,
+or when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import structlog
 import uvloop
 
 from hl7.mllp import MllpLimits, MllpServer
+from metadata.affinity_domain import DomainInForce
 from node import metrics
 from node.admin import Admin
+from node.codes_watch import CodesWatch
 from node.config import ADMIN, MLLP, MLLPS, Settings
 from node.endpoints import mllp_host
 from node.home import Home
 from node.lifeline import Lifeline, Listeners
 from node.process import run_process
 from node.version import kosmos_version
-from node.wiring.common import server_tls
+from node.wiring.common import affinity_domain, server_tls
 from node.wiring.rooms import Rooms, open_rooms
 from soap.server import Deadlines, Router, WebServer, listen
 from storage.errors import StorageError
@@ -128,6 +131,8 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
             lifeline.ready(ports)
             if primary:
                 _keep_house(rooms, stack)
+            if rooms.domain is not None:
+                _watch_codes(settings, rooms.domain, loop, stack)
             await stopping.wait()
         finally:
             await web.stop()
@@ -149,6 +154,20 @@ def _keep_house(rooms: Rooms, stack: ExitStack) -> None:
             stopping.wait(DAY_SECONDS)
 
     threading.Thread(target=work, name="daily work", daemon=True).start()
+
+
+def _watch_codes(
+    settings: Settings, domain: DomainInForce, loop: asyncio.AbstractEventLoop, stack: ExitStack
+) -> None:
+    """Keep ``domain`` equal to its file; SIGHUP makes it look at once."""
+
+    def take_over() -> None:
+        domain.current = affinity_domain(settings)
+
+    watch = CodesWatch(settings.affinity_domain.codes, take_over)
+    loop.add_signal_handler(signal.SIGHUP, watch.tell)
+    watch.start()
+    stack.callback(watch.stop)
 
 
 def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:

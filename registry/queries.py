@@ -66,7 +66,11 @@ class Querier:
     def __init__(self, database: Database, domain: AffinityDomain) -> None:
         self._database = database
         self._limit = domain.max_results
-        self._unknown_patient_is_error = domain.unknown_patient == "error"
+        policies = {
+            rules.UNKNOWN_PATIENT: domain.unknown_patient,
+            rules.MERGED_PATIENT: domain.merged_patient,
+        }
+        self._refused = [rule for rule, policy in policies.items() if policy == "error"]
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Answer a query of ITI-18."""
@@ -108,18 +112,19 @@ class Querier:
         One that has something is known; only of several each must be looked up.
         """
         given = asked.decoded.texts("patient_id")
-        if not self._unknown_patient_is_error or not given or (len(given) == 1 and hits):
+        if not self._refused or not given or (len(given) == 1 and hits):
             return []
         patient_ids = list(dict.fromkeys(normalised(given)))
         survivors = dict(_SURVIVORS.rows(asked.connection, {"ids": patient_ids}))
-        return [
-            Fault(
-                rules.MERGED_PATIENT if patient_id in survivors else rules.UNKNOWN_PATIENT,
-                asked.decoded.query.name,
-                value=patient_id,
-            )
+        unfit = {
+            patient_id: rules.MERGED_PATIENT if patient_id in survivors else rules.UNKNOWN_PATIENT
             for patient_id in patient_ids
             if survivors.get(patient_id) != patient_id
+        }
+        return [
+            Fault(rule, asked.decoded.query.name, value=patient_id)
+            for patient_id, rule in unfit.items()
+            if rule in self._refused
         ]
 
 

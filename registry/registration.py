@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from metadata import catalogue as rules
+from metadata.catalogue import Fault
 from metadata.datatypes import CX, DTM, is_uuid_urn, new_uuid_urn
 from metadata.identifiers import APPROVED, HAS_MEMBER
 from metadata.model import (
@@ -88,6 +90,28 @@ def rendered(
         document_rows=[rows.document_row(document, patient) for document in documents],
         association_rows=[rows.association_row(link, patient) for link in associations],
     )
+
+
+def without_extra_metadata(submission: Submission) -> tuple[Submission, list[Fault]]:
+    """``submission`` without the slots that XDS does not know, and a warning for each of them.
+
+    For domains that do not save such slots (ITI TF-3 4.2.3.1.6, XDSExtraMetadataNotSaved).
+    """
+    warnings = [
+        Fault(rules.EXTRA_METADATA_NOT_SAVED, obj.entry_uuid, what=f"Slot {name}")
+        for obj in submission.objects()
+        for name in obj.extra_slots
+    ]
+    if not warnings:
+        return submission, []
+    kept = replace(
+        submission,
+        submission_sets=[replace(obj, extra_slots={}) for obj in submission.submission_sets],
+        documents=[replace(obj, extra_slots={}) for obj in submission.documents],
+        folders=[replace(obj, extra_slots={}) for obj in submission.folders],
+        associations=[replace(obj, extra_slots={}) for obj in submission.associations],
+    )
+    return kept, warnings
 
 
 def has_member(source: str, target: str) -> Association:

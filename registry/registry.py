@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
+from registry.inventory import Inventory
 from registry.queries import Querier
 from registry.remove import Remover
 from registry.submit import Registrar
@@ -24,18 +25,22 @@ class Registry:
     """A Document Registry over one database. Safe for use by many threads.
 
     The database must have been brought up to date with ``registry.MIGRATIONS``. ``clock``
-    gives the time of a commit, with its zone.
+    gives the time of a commit, with its zone. A domain in force may be replaced while the
+    registry serves: its code sets and permitted sources hold from the next submission on, its
+    policies on queries from the next registry on.
     """
 
     def __init__(
         self,
         database: Database,
-        domain: AffinityDomain,
+        domain: AffinityDomain | DomainInForce,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._registrar = Registrar(database, domain, clock)
-        self._querier = Querier(database, domain)
-        self._updater = Updater(database, domain, clock)
+        in_force = DomainInForce.of(domain)
+        self._database = database
+        self._registrar = Registrar(database, in_force, clock)
+        self._querier = Querier(database, in_force.current)
+        self._updater = Updater(database, in_force, clock)
         self._remover = Remover(database)
 
     def register(self, request: SubmitObjectsRequest) -> RegistryResponse:
@@ -57,6 +62,10 @@ class Registry:
     def remove(self, request: RemoveObjectsRequest) -> RegistryResponse:
         """Remove Metadata, ITI-62: see ``registry.remove``."""
         return self._remover.remove(request)
+
+    def inventory(self, repository_unique_id: str) -> Inventory:
+        """Its documents, for a comparison with that repository: see ``registry.inventory``."""
+        return Inventory(self._database, repository_unique_id)
 
     def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""

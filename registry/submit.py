@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from sqlalchemy import Connection, insert
 
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
@@ -24,7 +24,7 @@ from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
-from registry.registration import Registration, prepare, updated_at
+from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement
@@ -56,7 +56,7 @@ class Registrar:
     """Registers submissions. Safe for use by many threads."""
 
     def __init__(
-        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+        self, database: Database, domain: DomainInForce, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._domain = domain
@@ -79,8 +79,8 @@ class Registrar:
 
     def _register(self, submission: Submission, transaction: str) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        faults = validate_submission(submission, self._domain, transaction)
-        if any(not fault.rule.is_warning for fault in faults):
+        submission, faults = judge_alone(submission, self._domain.current, transaction)
+        if has_errors(faults):
             return faults + self._judge(submission)
         registration = prepare(submission)
 
@@ -96,6 +96,22 @@ class Registrar:
     def _judge(self, submission: Submission) -> list[Fault]:
         with self._database.read() as connection:
             return judge(submission, look_around(connection, submission, lock=False))
+
+
+def judge_alone(
+    submission: Submission, domain: AffinityDomain, transaction: str = "ITI-42"
+) -> tuple[Submission, list[Fault]]:
+    """The submission as it may be registered, and what is wrong with the message by itself."""
+    faults = validate_submission(submission, domain, transaction)
+    if domain.extra_metadata == "warn" and not has_errors(faults):
+        submission, warnings = without_extra_metadata(submission)
+        faults += warnings
+    return submission, faults
+
+
+def has_errors(faults: Iterable[Fault]) -> bool:
+    """Whether there is more than warnings."""
+    return any(not fault.rule.is_warning for fault in faults)
 
 
 def name_of(submission: Submission) -> str:

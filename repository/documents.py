@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from repository.schema import (
@@ -183,6 +183,24 @@ class Documents:
             yield from page
             after = page[-1].unique_id
 
+    def registered(self) -> Iterator[str]:
+        """The uniqueIds that the registry is known to have had, in order, page by page."""
+        after = ""
+        statement = select(_columns.unique_id).where(_columns.state == REGISTERED)
+        while True:
+            page = statement.where(_columns.unique_id > after).order_by(_columns.unique_id)
+            with self._database.read() as connection:
+                found = list(connection.execute(page.limit(_PAGE)).scalars())
+            if not found:
+                return
+            yield from found
+            after = found[-1]
+
+    def count(self) -> int:
+        """How many documents there are."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(DOCUMENT)).scalar_one()
+
     def unconfirmed(self, claimed_before: float) -> list[Unconfirmed]:
         """The stored documents not claimed since that time (seconds since the epoch)."""
         old = _columns.claimed_at <= int(claimed_before * 1000)
@@ -217,6 +235,12 @@ class Documents:
         return self._database.write(
             lambda connection: bool(connection.execute(statement, values or {}).rowcount)
         )
+
+    def removing(self) -> list[str]:
+        """The removed documents whose bytes may still be here: few, those of a crash."""
+        statement = select(_columns.unique_id).where(_columns.state == REMOVING)
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
 
     def addresses_in_use(self, addresses: Sequence[str]) -> set[str]:
         """Those of the addresses that some document has, removed ones not counted."""

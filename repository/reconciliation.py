@@ -3,15 +3,17 @@
 The order of ITI-41 leaves only harmless remains: documents stored but perhaps not
 registered, bytes without a row, temporary files. This module settles the first with the
 registry's help, and sweeps the others when told to. What it can not mend it reports: a row
-whose bytes are missing or damaged is an alarm, for the registry may promise that document.
+whose bytes are missing or damaged is an alarm, for the registry may promise that document, and
+so is a document that the registry promises and no row is there for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol, TypedDict
 
 import structlog
 
@@ -34,6 +36,36 @@ _log = structlog.get_logger(__name__)
 Knows = Callable[[str], bool]
 
 
+class Inventory(Protocol):
+    """What a registry at hand says of its documents: see ``registry.inventory``."""
+
+    def pages(self) -> Iterable[list[str]]:
+        """The uniqueIds of all documents."""
+
+    def known(self, unique_ids: Collection[str]) -> set[str]:
+        """Those that some document has."""
+
+    def expected_here(self, unique_ids: Collection[str]) -> set[str]:
+        """Those that some DocumentEntry says are in this repository."""
+
+
+Step = Callable[[], object]
+
+
+def _nothing() -> None:
+    """The step of who shows no progress."""
+
+
+class Options(TypedDict, total=False):
+    """What may be chosen for ``reconcile``."""
+
+    grace_seconds: float
+    sweep: bool
+    scrub: bool
+    inventory: Inventory | None
+    step: Step
+
+
 @dataclass(slots=True)
 class Reconciliation:
     """What was found and done; the lists hold uniqueIds, ``unreferenced`` addresses.
@@ -41,7 +73,10 @@ class Reconciliation:
     ``confirmed``: stored documents that the registry knows. ``removed``: those it does not
     know. ``undecided``: it could not say, or a new submission came. ``unreferenced``: bytes
     without a row, ``swept`` of them removed. ``temporary``: abandoned temporary files
-    removed. ``missing`` and ``damaged``: documents that cannot be served.
+    removed. ``missing`` and ``damaged``: documents whose bytes are gone or are not what they
+    were. ``unheld``: documents that the registry says are here and no row is there for.
+    ``unregistered``: documents that it had and knows no more, as after ITI-62. The last two
+    are found only with the registry's database at hand (``compared``).
     """
 
     confirmed: list[str] = field(default_factory=list)
@@ -49,14 +84,17 @@ class Reconciliation:
     undecided: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    unheld: list[str] = field(default_factory=list)
+    unregistered: list[str] = field(default_factory=list)
     unreferenced: list[str] = field(default_factory=list)
     swept: int = 0
     temporary: int = 0
+    compared: bool = False
 
     @property
     def alarm(self) -> bool:
         """Whether a document that was accepted cannot be served: a person must act."""
-        return bool(self.missing or self.damaged)
+        return bool(self.missing or self.damaged or self.unheld)
 
 
 def reconcile(
@@ -67,12 +105,16 @@ def reconcile(
     grace_seconds: float = GRACE_SECONDS,
     sweep: bool = False,
     scrub: bool = False,
+    inventory: Inventory | None = None,
+    step: Step = _nothing,
 ) -> Reconciliation:
     """Settle what is older than ``grace_seconds``; safe while submissions go on.
 
     ``sweep`` removes bytes without a row: leave it off after a database was restored from
     a backup, for the bytes of newer documents have no row then and are their only copy.
     ``scrub`` hashes the bytes of every document again, at the cost of reading them all.
+    ``inventory`` is what the registry has, where it is at hand; ``step`` is called after each
+    document that was looked at.
     """
     report = Reconciliation()
     for unconfirmed in documents.unconfirmed(time.time() - grace_seconds):
@@ -82,16 +124,50 @@ def reconcile(
         report.unreferenced.append(address)
         if sweep:
             report.swept += blobs.delete_if_older(address, grace_seconds)
+    for unique_id in documents.removing():
+        delete_bytes(documents, blobs, unique_id)
+    inspect(documents, blobs, report, scrub=scrub, inventory=inventory, step=step)
+    return report
+
+
+def inspect(
+    documents: Documents,
+    blobs: Blobs,
+    report: Reconciliation,
+    *,
+    scrub: bool = False,
+    inventory: Inventory | None = None,
+    step: Step = _nothing,
+) -> None:
+    """Only look, and add to ``report`` what cannot be served: see ``reconcile``."""
     for document in documents.all():
-        if document.removed:
-            delete_bytes(documents, blobs, document.unique_id)
-        else:
+        if not document.removed:
             _inspect(documents, blobs, document, scrub, report)
+        step()
+    if inventory is not None:
+        _compare(documents, inventory, report)
     if report.alarm:
         _log.error(
-            "repository.bytes_lost", missing=len(report.missing), damaged=len(report.damaged)
+            "repository.bytes_lost",
+            missing=len(report.missing),
+            damaged=len(report.damaged),
+            unheld=len(report.unheld),
         )
-    return report
+
+
+def _compare(documents: Documents, inventory: Inventory, report: Reconciliation) -> None:
+    """Rows against DocumentEntries, both ways.
+
+    Whoever is second is asked second: what was registered meanwhile has its row before.
+    """
+    report.compared = True
+    for page in inventory.pages():
+        without_row = set(page) - documents.find(page).keys()
+        if without_row:
+            report.unheld += sorted(inventory.expected_here(without_row))
+    registered = documents.registered()
+    while batch := list(islice(registered, _BATCH)):
+        report.unregistered += sorted(set(batch) - inventory.known(batch))
 
 
 def _settle(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Unpack
 
 import structlog
 
@@ -21,7 +22,15 @@ from repository import deposit as deposits_of
 from repository.deposit import Deposit
 from repository.documents import Document, Documents, OtherBytes
 from repository.on_demand import Assembled, OnDemand, Source
-from repository.reconciliation import GRACE_SECONDS, Knows, Reconciliation, reconcile
+from repository.reconciliation import (
+    Inventory,
+    Knows,
+    Options,
+    Reconciliation,
+    Step,
+    inspect,
+    reconcile,
+)
 from repository.removal import Removal
 from repository.schema import DELAYED
 from soap.message import Content
@@ -135,23 +144,19 @@ class Repository:
         """Remove documents for good, ITI-86: see ``repository.removal``."""
         return self._removal.remove(request.documents)
 
-    def reconcile(
-        self,
-        knows: Knows,
-        *,
-        grace_seconds: float = GRACE_SECONDS,
-        sweep: bool = False,
-        scrub: bool = False,
-    ) -> Reconciliation:
+    def reconcile(self, knows: Knows, **options: Unpack[Options]) -> Reconciliation:
         """Settle what crashes and lost answers left open: see ``reconciliation.reconcile``."""
-        return reconcile(
-            self._documents,
-            self._blobs,
-            knows,
-            grace_seconds=grace_seconds,
-            sweep=sweep,
-            scrub=scrub,
-        )
+        return reconcile(self._documents, self._blobs, knows, **options)
+
+    def inspect(self, inventory: Inventory | None, step: Step) -> Reconciliation:
+        """Only look what cannot be served: see ``reconciliation.inspect``."""
+        report = Reconciliation()
+        inspect(self._documents, self._blobs, report, inventory=inventory, step=step)
+        return report
+
+    def count(self) -> int:
+        """How many documents it holds, registered or not."""
+        return self._documents.count()
 
     def _prove(
         self, request: ProvideAndRegisterRequest, received: Mapping[str, SpooledFile]

@@ -7,12 +7,12 @@ line and an exit code (``node.cli.exits``), the unknown one too unless KOSMOS_TR
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from node.cli.exits import CommandError, Exit
+from node.logs import hush
 from node.texts import requested, tr, use
 
 # What a shell reports for a program ended by Ctrl-C.
@@ -23,8 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     use(requested(given, os.environ))
-    # What libraries log is for `kosmos serve`, which sends it where logs go.
-    logging.getLogger().addHandler(logging.NullHandler())
+    hush()  # what rooms and libraries log is for `kosmos serve`, which sends it where logs go
     sys.exit(_run(_without_language(given)))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from node.cli import (
+    admin_codes,
     admin_verbs,
     client_verbs,
     demo_verb,
@@ -14,6 +15,7 @@ from node.cli import (
     kit_verbs,
     load_verb,
     node_verbs,
+    operation_verbs,
     summary_verb,
 )
 from node.texts import tr
@@ -59,9 +61,16 @@ kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
-app.command(help=tr("Bring the databases up to date."))(node_verbs.migrate)
-app.command(help=tr("Settle what a crash left between repository and registry."))(
-    node_verbs.reconcile
-)
 app.add_typer(admin_verbs.admin, name="admin")
+admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
+app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
+app.command(help=tr("Settle what a crash left between repository and registry."))(
+    operation_verbs.reconcile
+)
+app.command(help=tr("Copy a node, serving or not, into a folder of backups."))(
+    operation_verbs.backup
+)
+app.command(help=tr("Make a node from a backup, and prove that everything is there."))(
+    operation_verbs.restore
+)
 app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

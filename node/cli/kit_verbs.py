@@ -65,7 +65,9 @@ def run(
     ] = None,
     codes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML).")),
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML or codes.xml).")
+        ),
     ] = None,
     repository_id: Oid = None,
     imaging_id: Oid = None,
@@ -162,16 +164,14 @@ def _of_node(config: Path | None) -> Targets:
     )
 
 
-def _domain(codes: Path, authority: str) -> Any:
-    import tomllib
-
-    from metadata.affinity_domain import AffinityDomain, DomainError
+def _domain(file: Path, authority: str) -> Any:
+    from node import codes
+    from node.config_file import ConfigError
 
     try:
-        mapping = tomllib.loads(codes.read_text("utf-8"))
-        return AffinityDomain.from_mapping({**mapping, "assigning_authority": authority})
-    except (tomllib.TOMLDecodeError, DomainError) as error:
-        raise UsageError(f"{codes}: {error}") from None
+        return codes.domain(file, {"assigning_authority": authority})
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
 
 
 def _study(text: str | None) -> Any:

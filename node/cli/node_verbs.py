@@ -1,4 +1,4 @@
-"""Verbs of the person who runs a node: init, serve, config, check, migrate, reconcile, version."""
+"""Verbs of the person who sets a node up: init, serve, config, check, version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from node.cli import output
-from node.cli.exits import CommandError, Exit, UsageError
+from node.cli.exits import Exit, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
 from node.texts import tr, use
 
@@ -35,7 +35,9 @@ def init(
     ] = None,
     codes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML).")),
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML or codes.xml).")
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -44,17 +46,19 @@ def init(
     from node.init import NewNode, create
     from node.wiring.common import affinity_domain
 
-    file = create(NewNode(folder, plain, port_base, assigning_authority, database, codes))
+    made = None
     try:
-        affinity_domain(load(file))
+        made = create(NewNode(folder, plain, port_base, assigning_authority, database, codes))
+        affinity_domain(load(made))
     except ConfigError as error:
-        file.unlink()
+        if made is not None:
+            made.unlink()
         raise UsageError(str(error)) from None
     if json:
-        output.show_json({"config": str(file)})
+        output.show_json({"config": str(made)})
         return
     output.console().print(tr("A node in {folder}. Next:", folder=folder))
-    output.console().print(f"  kosmos serve --config {file}")
+    output.console().print(f"  kosmos serve --config {made}")
 
 
 def serve(config: Config = DEFAULT_CONFIG) -> None:
@@ -107,45 +111,6 @@ def check(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     if failed:
         unreachable = all(finding.peer for finding in failed)
         raise typer.Exit(Exit.UNREACHABLE if unreachable else Exit.FAILED)
-
-
-def migrate(config: Config = DEFAULT_CONFIG) -> None:
-    """Bring the databases up to date; `serve` does so too."""
-    from node import migrate as migration
-    from node.config_file import load
-
-    for actor in migration.migrate(load(config)):
-        output.console().print(tr("{actor}: up to date", actor=actor))
-
-
-def reconcile(
-    config: Config = DEFAULT_CONFIG,
-    grace_hours: Annotated[
-        float, typer.Option(min=0, help=tr("Leave alone what is younger than this."))
-    ] = 24.0,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help=tr("Remove bytes that no document refers to."))
-    ] = False,
-    scrub: Annotated[
-        bool, typer.Option("--scrub", help=tr("Read every document and compare its hash."))
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Settle what a crash left between repository and registry."""
-    from node.config_file import load
-    from node.wiring.rooms import reconcile as run
-
-    found = run(load(config), grace_seconds=grace_hours * 3600, sweep=sweep, scrub=scrub)
-    data = asdict(found)
-    if json:
-        output.show_json(data)
-    else:
-        rows = [(name, len(v) if isinstance(v, list) else v) for name, v in data.items()]
-        output.console().print(output.table([tr("outcome"), tr("documents")], rows))
-    if found.alarm:
-        raise CommandError(
-            tr("documents that were accepted cannot be served: see missing, damaged")
-        )
 
 
 def version(json: Json = False) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ssl
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from metadata.affinity_domain import AffinityDomain, DomainError, default_codes
+from metadata.affinity_domain import AffinityDomain
 from metadata.identifiers import SUCCESS
 from metadata.model import Submission
+from node import codes
 from node.config import Settings
-from node.config_file import ConfigError, Problem, read_secret
-from node.texts import tr
+from node.config_file import read_secret
+from repository.reconciliation import Inventory
 from security.tls import client_context, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
@@ -35,18 +34,16 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     authority = section.assigning_authority
     if section.namespace:
         authority = f"{section.namespace}&{authority}&ISO"
-    try:
-        codes = default_codes() if section.codes == "default-fr" else _read_codes(section.codes)
-        return AffinityDomain.from_mapping(
-            {
-                **codes,
-                "assigning_authority": authority,
-                "unknown_patient": section.unknown_patient,
-                "max_results": settings.limits.query_results,
-            }
-        )
-    except DomainError as error:
-        raise ConfigError([Problem(str(section.codes), "", str(error))]) from None
+    agreed: dict[str, Any] = {
+        "assigning_authority": authority,
+        "unknown_patient": section.unknown_patient,
+        "merged_patient": section.merged_patient or section.unknown_patient,
+        "extra_metadata": section.extra_metadata,
+        "max_results": settings.limits.query_results,
+    }
+    if section.source_ids:
+        agreed["source_ids"] = list(section.source_ids)
+    return codes.domain(section.codes, agreed)
 
 
 def server_tls(settings: Settings) -> ssl.SSLContext | None:
@@ -78,6 +75,8 @@ class Asked:
     register: Register
     update: Register
     query: Query
+    inventory: Inventory | None = None
+    """What the registry has, where its database is at hand."""
 
     @classmethod
     def remote(cls, url: str, client: SoapClient) -> Asked:
@@ -122,14 +121,3 @@ class Asked:
         if response.status != SUCCESS:
             raise RegistryUnavailable(response.status)
         return response
-
-
-def _read_codes(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([Problem(str(file), "", error.strerror or "")]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            [Problem(str(file), "", tr("not TOML: {reason}", reason=error))]
-        ) from None

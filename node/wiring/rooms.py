@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 import structlog
 from sqlalchemy import text
@@ -23,18 +23,20 @@ from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
 from imaging_source.retrieve import ImagingSource
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
 from node.config import Settings
 from node.migrate import open_database
+from node.progress import Progress
+from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.on_demand import on_demand
 from registry import Registry
 from registry.patients import Patients
 from repository import Repository
-from repository.reconciliation import Reconciliation
+from repository.reconciliation import Options, Reconciliation
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
@@ -80,12 +82,16 @@ Response = TypeVar("Response", bound=_HasStatus)
 
 @dataclass(slots=True)
 class Rooms:
-    """What one web process serves: ASGI applications by path, the identity feed, its checks."""
+    """What one web process serves: ASGI applications by path, the identity feed, its checks.
+
+    ``domain`` is what its registry judges by, where it has one.
+    """
 
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
+    domain: DomainInForce | None = None
 
 
 @dataclass(slots=True)
@@ -138,7 +144,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
-    registry, patients = Registry(database, domain), Patients(database, domain)
+    rooms.domain = DomainInForce(domain)
+    registry, patients = Registry(database, rooms.domain), Patients(database, domain)
     feed_v3 = _feed_v3(patients, domain, settings)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
@@ -195,9 +202,15 @@ def _open_repository(
 
 
 def _reconcile(repository: Repository, asked: Asked) -> None:
-    found = repository.reconcile(asked.knows)
+    found = repository.reconcile(asked.knows, inventory=asked.inventory)
     level = log.error if found.alarm else log.info
-    level("reconciled", code="NODE-RECONCILED", missing=len(found.missing))
+    level(
+        "reconciled",
+        code="NODE-RECONCILED",
+        missing=len(found.missing),
+        damaged=len(found.damaged),
+        unheld=len(found.unheld),
+    )
 
 
 def _forget_messages(patients: Patients) -> None:
@@ -304,26 +317,42 @@ def _readable(database: Database) -> Check:
 def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
     """The registry of the repository: in this process, or far away."""
     if registry is not None and settings.repository.registry == "local":
-        return Asked(registry.register, registry.update, registry.query)
+        inventory = registry.inventory(settings.repository.unique_id)
+        return Asked(registry.register, registry.update, registry.query, inventory)
     return Asked.remote(settings.repository.registry, client)
 
 
-def reconcile(settings: Settings, **options: Any) -> Reconciliation:
+def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]) -> Reconciliation:
     """Settle what a crash left between repository and registry (``Repository.reconcile``).
 
     A running node does so every day; on embedded databases this needs the node stopped.
-    Raises ConfigError and StorageError.
+    ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
-        client = soap_client(settings)
-        stack.callback(client.close)
-        registry = None
-        if settings.registry.enabled:
-            database = stack.enter_context(open_database(settings.registry, "registry"))
-            registry = Registry(database, affinity_domain(settings))
-        asked = _asked(settings, registry, client)
-        section = settings.repository
-        database = stack.enter_context(open_database(section, "repository"))
-        blobs = open_blobs(settings)
-        repository = Repository(database, blobs, section.unique_id, asked.register)
-        return repository.reconcile(asked.knows, **options)
+        repository, asked = _repository(settings, stack)
+        options["inventory"] = asked.inventory
+        with progress(tr("documents"), repository.count()) as options["step"]:
+            return repository.reconcile(asked.knows, **options)
+
+
+def cross_check(settings: Settings, progress: Progress) -> Reconciliation:
+    """Only look: what ``reconcile`` would find of documents that cannot be served."""
+    with ExitStack() as stack:
+        repository, asked = _repository(settings, stack)
+        with progress(tr("cross check"), repository.count()) as step:
+            return repository.inspect(asked.inventory, step)
+
+
+def _repository(settings: Settings, stack: ExitStack) -> tuple[Repository, Asked]:
+    """The repository of a node that does not serve, and its registry."""
+    client = soap_client(settings)
+    stack.callback(client.close)
+    registry = None
+    if settings.registry.enabled:
+        database = stack.enter_context(open_database(settings.registry, "registry"))
+        registry = Registry(database, affinity_domain(settings))
+    asked = _asked(settings, registry, client)
+    section = settings.repository
+    database = stack.enter_context(open_database(section, "repository"))
+    blobs = open_blobs(settings)
+    return Repository(database, blobs, section.unique_id, asked.register), asked

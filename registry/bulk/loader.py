@@ -35,7 +35,6 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import RegistryError
 from metadata.datatypes import DTM
 from metadata.identifiers import SUCCESS
-from metadata.validation import validate_submission
 from registry import schema
 from registry.bulk.preparation import Prepared, Source, Unreadable, prepare_all, read
 from registry.lookup import Located, locate, rows_at
@@ -44,7 +43,7 @@ from registry.registration import prepare
 from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement, copy_rows
-from registry.submit import insert_rows, write_submission
+from registry.submit import has_errors, insert_rows, judge_alone, write_submission
 from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
@@ -250,12 +249,11 @@ class _Batch:
     def _register(self, source: Source) -> None:
         """The way of ITI-42, in a savepoint."""
         try:
-            submission = read(source.text)
+            submission, faults = judge_alone(read(source.text), self._domain)
         except Unreadable as unreadable:
             self._loaded.take(source.name, unreadable.answer, 0)
             return
-        faults = validate_submission(submission, self._domain)
-        if any(not fault.rule.is_warning for fault in faults):
+        if has_errors(faults):
             faults += judge(submission, look_around(self._connection, submission, lock=False))
         else:
             registration = prepare(submission)

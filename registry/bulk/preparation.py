@@ -20,11 +20,10 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import RegistryError
 from metadata.datatypes import DTM
 from metadata.model import Submission
-from metadata.validation import validate_submission
 from registry.effects import replacements
 from registry.registration import prepare
 from registry.rows import Row
-from registry.submit import new_rows
+from registry.submit import has_errors, judge_alone, new_rows
 from soap.xml import XMLRefused, parse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
@@ -90,11 +89,10 @@ def read(text: bytes) -> Submission:
 
 def _prepare(text: bytes, domain: AffinityDomain, now: DTM) -> Prepared | None:
     try:
-        submission = read(text)
+        submission, faults = judge_alone(read(text), domain)
     except Unreadable:
         return None
-    faults = validate_submission(submission, domain)
-    if any(not fault.rule.is_warning for fault in faults) or _reaches_out(submission):
+    if has_errors(faults) or _reaches_out(submission):
         return None
     registration = prepare(submission)
     if replacements(registration):

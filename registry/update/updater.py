@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, update
 
 from metadata import ebrim
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.model import Association, DocumentEntry
@@ -23,6 +23,7 @@ from metadata.validation import validate_submission
 from registry import schema
 from registry.effects import deprecate, inherit_folders
 from registry.lookup import Located
+from registry.registration import without_extra_metadata
 from registry.rows import STATUSES, content_hash, content_size
 from registry.schema import association, document_entry, folder, identity, revision
 from registry.statement import Statement
@@ -64,7 +65,7 @@ class Updater:
     """Updates metadata. Safe for use by many threads."""
 
     def __init__(
-        self, database: Database, domain: AffinityDomain, clock: Callable[[], datetime]
+        self, database: Database, domain: DomainInForce, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._domain = domain
@@ -88,8 +89,12 @@ class Updater:
     def _update(self, transaction: str, request: SubmitObjectsRequest) -> list[Fault]:
         """The faults and warnings of a message, which is done if none is an error."""
         restricted = transaction == _ITI_92
-        faults = validate_submission(request.submission, self._domain, transaction)
-        asked, undecodable = decode(request.submission, restricted)
+        domain, submission = self._domain.current, request.submission
+        faults = validate_submission(submission, domain, transaction)
+        if domain.extra_metadata == "warn":
+            submission, warnings = without_extra_metadata(submission)
+            faults += warnings
+        asked, undecodable = decode(submission, restricted)
         faults += undecodable
         if any(not fault.rule.is_warning for fault in faults):
             with self._database.read() as connection:

@@ -9,6 +9,7 @@ from metadata.affinity_domain import (
     MAX_RESULTS,
     AffinityDomain,
     DomainError,
+    DomainInForce,
     default_codes,
 )
 from metadata.attributes import KINDS, Carrier
@@ -129,3 +130,37 @@ def test_no_code_that_comes_along_is_written_twice() -> None:
         for lines in schemes.values():
             codes = [line.split(" ")[0] for line in lines]
             assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (Code("31", "9.9"), "it has this code in scheme 1.2"),
+        (Code("99", "1.2"), "of that scheme it has 31, 32, 33, 34, 35, 36, 37, 38 and 2 more"),
+        (Code("99", "9.9"), "its schemes are 1.2, 1.3"),
+    ],
+)
+def test_a_code_that_is_not_allowed_comes_with_a_remedy(code: Code, remedy: str) -> None:
+    lines = {"1.2": [f"{number} x" for number in range(31, 41)], "1.3": ["1 y"]}
+    some = domain(codes={"classCode": lines})
+    assert some.code_remedy("classCode", code) == remedy
+
+
+def test_types_and_languages_that_are_not_allowed_come_with_those_that_are() -> None:
+    some = domain(mime_types=["text/xml", "image/png"], languages=["fr-FR"])
+    assert some.mime_type_remedy() == "it has image/png, text/xml"
+    assert some.language_remedy() == "it has fr-fr"
+
+
+def test_each_policy_is_chosen_by_name() -> None:
+    some = domain(unknown_patient="empty", merged_patient="empty", extra_metadata="warn")
+    assert (some.unknown_patient, some.merged_patient) == ("empty", "empty")
+    assert some.extra_metadata == "warn"
+    with pytest.raises(DomainError, match="extra_metadata is 'drop': write"):
+        domain(extra_metadata="drop")
+
+
+def test_a_domain_in_force_stays_the_one_that_others_may_replace() -> None:
+    in_force = DomainInForce(domain())
+    assert DomainInForce.of(in_force) is in_force
+    assert DomainInForce.of(in_force.current).current is in_force.current

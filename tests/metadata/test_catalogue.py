@@ -144,7 +144,7 @@ def test_an_object_without_an_id_is_still_named() -> None:
 
 
 def test_a_very_long_value_is_quoted_in_part() -> None:
-    fault = Fault(catalogue.MIME_TYPE_NOT_ALLOWED, "D", value="x" * 5000)
+    fault = Fault(catalogue.MIME_TYPE_NOT_ALLOWED, "D", value="x" * 5000, remedy="")
     assert len(fault.message()) < 600
 
 

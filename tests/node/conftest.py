@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import structlog
 import urllib3
 
 from node import cli, texts
@@ -164,3 +165,4 @@ def kosmos(
 
     yield run
     texts.use("en")
+    structlog.reset_defaults()

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from metadata.affinity_domain import CodeSet, default_codes
 from node.cli.app import app
@@ -54,6 +56,44 @@ def test_every_verb_that_the_readme_shows_exists() -> None:
     )
     assert shown
     assert shown <= verbs
+
+
+def verbs_of(group: typer.Typer, prefix: str = "") -> set[str]:
+    """Every verb as it is typed, groups by their name and each of their verbs."""
+    found = {
+        prefix + (command.name or str(getattr(command.callback, "__name__", "")))
+        for command in group.registered_commands
+    }
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        found |= {f"{prefix}{inner.name}"} | verbs_of(
+            inner.typer_instance, f"{prefix}{inner.name} "
+        )
+    return found
+
+
+def test_every_verb_and_option_that_the_operations_page_names_exists() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    verbs, words = verbs_of(app), re.findall(r"(?:`|^ *)kosmos ([^`\n]*)", page, re.MULTILINE)
+    assert len(words) > 10
+    for line in words:
+        typed = line.split()
+        depth = next((n for n in (3, 2, 1) if " ".join(typed[:n]) in verbs), 0)
+        assert depth, f"kosmos {line}"
+        shown = CliRunner().invoke(app, [*typed[:depth], "--help"], env={"COLUMNS": "300"})
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in shown.output, f"kosmos {line}: {option}"
+    needed = {"serve", "backup", "restore", "reconcile", "migrate", "check", "admin codes reload"}
+    assert needed <= {" ".join(line.split()[:n]) for line in words for n in (1, 2, 3)}
+
+
+def test_every_log_code_and_metric_that_the_operations_page_names_exists() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"`((?:NODE-[A-Z-]+)|(?:kosmos_[a-z_]+))`", page))
+    rooms = ("node", "imaging_source", "repository", "registry")
+    code = "".join(x.read_text() for room in rooms for x in (ROOT / room).rglob("*.py"))
+    assert named
+    assert [one for one in sorted(named) if one.removesuffix("_total") not in code] == []
 
 
 def test_every_target_that_the_readme_shows_exists() -> None:

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -242,6 +243,16 @@ def test_what_is_not_kept_is_told_though_it_is_registered(house: House, loader: 
     [told] = report.told
     assert (told.refused, report.registered) == (False, 1)
     assert [error.code for error in told.errors] == ["XDSExtraMetadataNotSaved"]
+
+
+def test_slots_that_the_domain_does_not_save_are_told(house: House, pool: Executor) -> None:
+    domain = replace(house.domain, extra_metadata="warn")
+    draft = house.draft()
+    document = draft.document(extra_slots={"urn:example:extra": ["kept?"]})
+    report = load(Loader(house.database, domain, pool), source(draft))
+    [told] = report.told
+    assert (told.refused, report.registered) == (False, 1)
+    assert house.document(document.unique_id).extra_slots == {}
 
 
 class Stopped(Exception):

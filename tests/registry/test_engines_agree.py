@@ -134,7 +134,7 @@ def registries(
     name = f"agree_{os.getpid()}"
     with psycopg.connect(postgresql_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-    domain = AffinityDomain(HD.of(AUTHORITY), unknown_patient="empty")
+    domain = AffinityDomain(HD.of(AUTHORITY), unknown_patient="empty", merged_patient="empty")
     with (
         Database.open(f"sqlite:///{folder / 'registry.db'}") as one,
         Database.open(postgresql_url.replace("/postgres?", f"/{name}?")) as other,

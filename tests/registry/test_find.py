@@ -248,6 +248,20 @@ def test_an_unknown_patient_is_an_error_or_finds_nothing_by_policy(house: Any) -
     assert (response.status, list(response.fragments)) == (xds.SUCCESS, [])
 
 
+def test_a_merged_patient_is_an_error_or_finds_nothing_by_a_policy_of_its_own(house: Any) -> None:
+    house.feed("A40", "P2", subsumed="P1")
+    merged, nobody = find_documents(house.cx("P1")), find_documents(house.cx("nobody"))
+    assert house.query_errors(merged) == ["XDSUnknownPatientId"]
+    lenient = AffinityDomain(house.domain.assigning_authority, merged_patient="empty")
+    registry = Registry(house.database, lenient)
+    assert registry.query(merged).status == xds.SUCCESS
+    assert registry.query(nobody).status == xds.FAILURE
+    other = AffinityDomain(house.domain.assigning_authority, unknown_patient="empty")
+    registry = Registry(house.database, other)
+    assert registry.query(merged).status == xds.FAILURE
+    assert registry.query(nobody).status == xds.SUCCESS
+
+
 def test_the_survivor_of_a_chain_of_merges_finds_everything_under_its_own_id(house: Any) -> None:
     house.feed("A01", "P3")
     for identifier in ("P1", "P2", "P3"):

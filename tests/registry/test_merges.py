@@ -77,7 +77,9 @@ def test_of_three_the_first_and_the_second_are_gone(house: Any, admin: Administr
 
 def test_a_domain_may_answer_nothing_for_who_is_gone(house: Any, admin: Administration) -> None:
     documents = merged_three(house)
-    house.registry = Registry(house.database, replace(house.domain, unknown_patient="empty"))
+    house.registry = Registry(
+        house.database, replace(house.domain, unknown_patient="empty", merged_patient="empty")
+    )
     assert (found(house, "P1"), found(house, "P2")) == ({}, {})
     assert found(house, "P3").keys() == set(documents)
     admin.unmerge(house.cx("P2"), "root", "wrong")

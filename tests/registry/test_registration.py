@@ -9,7 +9,7 @@ import pytest
 from lxml import etree
 
 from metadata import identifiers as xds
-from metadata.affinity_domain import AffinityDomain
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from metadata.datatypes import (
     CX,
     DTM,
@@ -318,6 +318,43 @@ def test_a_class_code_outside_the_domain_is_refused_and_a_display_name_is_free(
     draft.document(class_code=house.code("unheard"))
     [error] = registry.register(draft.request()).errors
     assert error.code == "XDSRegistryMetadataError"
+    for told in ("DocumentEntry.classCode", "unheard", house.code("class").scheme, "it has class"):
+        assert told in error.context
+
+
+def test_a_new_domain_is_in_force_from_the_next_submission_on(database: Any, house: Any) -> None:
+    authority = house.domain.assigning_authority.universal_id
+    scheme = house.code("class").scheme
+
+    def allowing(code: str) -> AffinityDomain:
+        settings = {"codes": {"classCode": {scheme: [code]}}, "assigning_authority": authority}
+        return AffinityDomain.from_mapping(settings)
+
+    in_force = DomainInForce(allowing("other"))
+    registry = Registry(database, in_force)
+    draft = house.draft()
+    draft.document()
+    assert registry.register(draft.request()).status == xds.FAILURE
+    in_force.current = allowing("class")
+    assert registry.register(draft.request()).status == xds.SUCCESS
+
+
+def test_extra_slots_are_saved_or_dropped_with_a_warning_by_policy(
+    database: Any, house: Any
+) -> None:
+    slot = {"urn:oid:1.2.3:extra": ["value"]}
+    kept = house.registered(extra_slots=slot)
+    [found] = house.answer(get_documents(entry_uuid=[kept.entry_uuid])).documents
+    assert found.extra_slots == slot
+    warning = AffinityDomain(house.domain.assigning_authority, extra_metadata="warn")
+    draft = house.draft()
+    document = draft.document(entry_uuid=new_uuid_urn(), extra_slots=slot)
+    response = Registry(database, warning).register(draft.request())
+    assert response.status == xds.SUCCESS
+    assert [error.code for error in response.errors] == ["XDSExtraMetadataNotSaved"]
+    assert "urn:oid:1.2.3:extra" in response.errors[0].context
+    [found] = house.answer(get_documents(entry_uuid=[document.entry_uuid])).documents
+    assert found.extra_slots == {}
 
 
 def test_an_extra_classification_is_a_warning_and_the_submission_a_success(house: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
 
 import pytest
 from sqlalchemy import delete, text
@@ -174,3 +175,43 @@ def test_more_rows_than_a_page_are_all_looked_at(
     for name in names:
         blobs.delete(address(name))
     assert run(documents, blobs).missing == names
+
+
+class Entries:
+    """What a registry has: uniqueIds, and whether their entries name this repository."""
+
+    def __init__(self, **here: bool) -> None:
+        self.here = {name.replace("_", "."): is_here for name, is_here in here.items()}
+
+    def pages(self) -> Iterator[list[str]]:
+        yield from ([unique_id] for unique_id in sorted(self.here))
+
+    def known(self, unique_ids: Collection[str]) -> set[str]:
+        return set(unique_ids) & self.here.keys()
+
+    def expected_here(self, unique_ids: Collection[str]) -> set[str]:
+        return {unique_id for unique_id in unique_ids if self.here[unique_id]}
+
+
+def test_rows_and_entries_are_compared_both_ways(documents: Documents, blobs: Blobs) -> None:
+    store(documents, blobs, "1.1", "1.2")
+    documents.confirm(["1.1", "1.2"])
+    entries = Entries(**{"1_1": True, "1_3": True, "1_4": False})
+    steps: list[None] = []
+    report = reconcile(
+        documents, blobs, nothing, inventory=entries, step=lambda: steps.append(None)
+    )
+    assert (report.unheld, report.unregistered) == (["1.3"], ["1.2"])
+    assert report.compared
+    assert report.alarm
+    assert len(steps) == documents.count() == 2
+
+
+def test_a_document_that_only_the_registry_has_forgotten_is_no_alarm(
+    documents: Documents, blobs: Blobs
+) -> None:
+    store(documents, blobs, "1.1")
+    documents.confirm(["1.1"])
+    report = reconcile(documents, blobs, nothing, inventory=Entries())
+    assert report == Reconciliation(unregistered=["1.1"], compared=True)
+    assert not report.alarm

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from metadata import identifiers as xds
+from metadata.affinity_domain import DomainInForce
 from metadata.datatypes import LocalizedString, new_oid, new_uuid_urn
-from registry import schema
+from registry import Registry, schema
 from transactions.stored_query import find_documents
 
 TITLE = LocalizedString("Corrected")
@@ -317,3 +319,29 @@ def test_a_further_version_is_not_registered_by_itself(office: Any) -> None:
     draft = office.house.draft()
     draft.document(logical_id=old.entry_uuid)
     assert office.house.errors(draft) == ["XDSRegistryMetadataError"]
+
+
+def test_updates_are_judged_by_the_affinity_domain_in_force(office: Any) -> None:
+    old = office.house.registered()
+    in_force = DomainInForce(office.house.domain)
+    office.house.registry = Registry(office.house.database, in_force)
+    in_force.current = replace(office.house.domain, languages=frozenset({"xx-xx"}))
+    change = office.change()
+    change.version(old, title=TITLE)
+    assert office.errors(change) == ["XDSRegistryMetadataError"]
+    in_force.current = office.house.domain
+    assert office.updated(old).version == "2"
+
+
+def test_slots_that_a_domain_does_not_save_are_dropped_from_updates_too(office: Any) -> None:
+    old = office.house.registered()
+    domain = replace(office.house.domain, extra_metadata="warn")
+    office.house.registry = Registry(office.house.database, domain)
+    change = office.change()
+    change.version(old, extra_slots={"urn:mine": ["x"]})
+    response = office.update(change)
+    assert (response.status, [error.code for error in response.errors]) == (
+        xds.SUCCESS,
+        ["XDSExtraMetadataNotSaved"],
+    )
+    assert office.latest(old.entry_uuid).extra_slots == {}
