@@ -125,7 +125,7 @@ def test_objects_are_compressed_by_lz4_on_postgresql(postgresql_database_url: st
     with Database.open(postgresql_database_url) as database:
         database.migrate(MIGRATIONS)
         with database.read() as connection:
-            found = dict(connection.execute(columns))
+            found = {str(name): str(method) for name, method in connection.execute(columns)}
     assert found == dict.fromkeys(
         ("association", "document_entry", "folder", "submission_set"), "l"
     )
