@@ -45,9 +45,10 @@ async def web(settings: Settings) -> None:
     """Serve until standard input ends."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     with ExitStack() as stack:
-        rooms = open_rooms(settings, stack)
+        listener = listen("127.0.0.1", 0)
+        rooms = open_rooms(settings, stack, listener.getsockname()[1])
         routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
-        server, listener = WebServer(Router(routes)), listen("127.0.0.1", 0)
+        server = WebServer(Router(routes))
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(server.ready.wait, _START_SECONDS)
         feed = await _feed(rooms)

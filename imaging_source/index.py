@@ -84,7 +84,7 @@ _LIST = (
         SERIES.c.body_part,
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
-    .where(INSTANCE.c.study_instance_uid == bindparam("study"))
+    .where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
     .order_by(
         SERIES.c.series_number,
         INSTANCE.c.series_instance_uid,

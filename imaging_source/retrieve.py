@@ -94,7 +94,7 @@ class ImagingSource:
         place = asked.document.repository_unique_id
         if place != self._unique_id:
             return Fault(rules.UNKNOWN_REPOSITORY, uid, value=place)
-        if row is None:
+        if row is None or row["rejection"] is not None:
             return Fault(rules.UNKNOWN_DOCUMENT, uid)
         series, study = asked.series_instance_uid, asked.study_instance_uid
         if (row["series_instance_uid"], row["study_instance_uid"]) != (series, study):

@@ -78,7 +78,9 @@ SERIES = Table(
 )
 Index("ix_series_study", SERIES.c.study_instance_uid)
 
-# ``sha256`` is the address of the Part 10 file in the blob store.
+# ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of
+# the rejection note (IOCM) that names the instance: no door shows it and no manifest lists it any
+# more.
 INSTANCE = Table(
     "instance",
     METADATA,
@@ -92,6 +94,7 @@ INSTANCE = Table(
     Column("instance_number", Integer),
     Column("number_of_frames", Integer, nullable=False),
     Column("received_at", Float, nullable=False),
+    Column("rejection", Text),
 )
 Index("ix_instance_study", INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
 Index("ix_instance_sha256", INSTANCE.c.sha256)

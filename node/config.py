@@ -227,6 +227,24 @@ class ObjectStoreSection(Section):
         return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
 
 
+class SubscriptionsSection(Section):
+    """Document Metadata Notification Broker (DSUB): ITI-52 and ITI-54 in, ITI-53 out."""
+
+    enabled: bool = True
+    """Whether the registry of this node takes subscriptions."""
+    consumers: tuple[HttpUrl, ...] = ()
+    """URLs below which notifications may be sent; a subscriber that names another address is
+    refused. A node without TLS may notify this machine too."""
+    longest_days: Positive = 366
+    """Days a subscription lasts that does not say when it ends, and may last at most."""
+    most: Positive = 10_000
+    """Subscriptions that there may be at once."""
+    send_seconds: Seconds = 10.0
+    """Time for a consumer to accept a notification."""
+    give_up_hours: Positive = 72
+    """Hours after which a notification that was not accepted becomes a dead letter."""
+
+
 class DocumentSection(Section):
     """What the manifests of this source say of themselves (DocumentEntry of RAD-68)."""
 
@@ -388,6 +406,7 @@ class Settings(BaseSettings):
     node: NodeSection
     affinity_domain: AffinityDomainSection
     registry: RegistrySection = RegistrySection(enabled=False)
+    subscriptions: SubscriptionsSection = SubscriptionsSection()
     repository: RepositorySection = RepositorySection(enabled=False)
     object_store: ObjectStoreSection = ObjectStoreSection()
     imaging_source: ImagingSourceSection = ImagingSourceSection(enabled=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ class Endpoints:
     """The places of one node; None for what it does not offer."""
 
     registry: str | None
+    subscriptions: str | None
     repository: str | None
     imaging: str | None
     admin: str
@@ -36,6 +38,7 @@ class Endpoints:
         feed = mllp.enabled and settings.registry.enabled
         return cls(
             registry=f"{base}/registry" if settings.registry.enabled else None,
+            subscriptions=f"{base}/subscriptions" if takes_subscriptions(settings) else None,
             repository=f"{base}/repository" if settings.repository.enabled else None,
             imaging=f"{base}/imaging" if source.enabled else None,
             admin=f"http://{authority(settings.node.admin_host, port['admin'])}",
@@ -53,6 +56,7 @@ class Endpoints:
         """One line for people and scripts: ``ready registry=... repository=... dicom=...``."""
         named = {
             "registry": self.registry,
+            "subscriptions": self.subscriptions,
             "repository": self.repository,
             "imaging": self.imaging,
             "admin": self.admin,
@@ -61,6 +65,26 @@ class Endpoints:
             "dicom": self.dicom and f"{self.ae_title}@{self.dicom}",
         }
         return " ".join(["ready", *(f"{name}={where}" for name, where in named.items() if where)])
+
+
+def takes_subscriptions(settings: Settings) -> bool:
+    """Whether the registry of this node takes subscriptions."""
+    return settings.registry.enabled and settings.subscriptions.enabled
+
+
+def broker_address(settings: Settings, port: int) -> str:
+    """The address of the broker, as subscribers anywhere reach it.
+
+    Where the node listens on every address and no ``public_url`` is set, by its host's name.
+    """
+    host = settings.node.host
+    named = web_url(settings, port) if host not in WILDCARDS else _named_url(settings, port)
+    return f"{(settings.node.public_url or named).rstrip('/')}/subscriptions"
+
+
+def _named_url(settings: Settings, port: int) -> str:
+    scheme = "https" if settings.tls.enabled else "http"
+    return f"{scheme}://{socket.gethostname()}:{port}"
 
 
 def web_url(settings: Settings, port: int) -> str:

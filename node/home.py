@@ -9,7 +9,8 @@ from soap.asgi import Receive, Scope, Send, header, respond
 from soap.page import HEADERS, choose_language
 
 TITLES = {
-    "/registry": "Document Registry (ITI-18, ITI-42, ITI-51)",
+    "/registry": "Document Registry (ITI-18, ITI-42, ITI-51, ITI-57, ITI-61, ITI-62, ITI-92)",
+    "/subscriptions": "Document Metadata Notification Broker (ITI-52, ITI-54)",
     "/repository": "Document Repository (ITI-41, ITI-43)",
     "/imaging": "Imaging Document Source (RAD-69)",
 }

@@ -40,6 +40,16 @@ RESPONSES = Counter(
 HL7_MESSAGES = Counter(
     "kosmos_hl7_messages_total", "HL7 messages answered, by acknowledgement code.", ["ack"]
 )
+NOTIFICATIONS = Counter(
+    "kosmos_notifications_total",
+    "Attempts to notify subscribers (ITI-53), by outcome: sent, failed; dead when given up.",
+    ["outcome"],
+)
+WAITING = Gauge(
+    "kosmos_notifications_waiting",
+    "Notifications in the outbox.",
+    multiprocess_mode="mostrecent",
+)
 BUILD = Gauge(
     "kosmos_build_info",
     "1, labelled with the version.",

@@ -1,9 +1,9 @@
 """The process ``web``: SOAP endpoints and pages, the identity feed, the admin port.
 
 Started by the supervisor, which hands over the bound HTTP socket; on PostgreSQL several such
-processes share it. The first, ``--primary``, alone has the admin port, the feed and the daily
-reconciliation. Takes over a changed file of code sets by itself and on SIGHUP. Stops on SIGTERM,
-or when the supervisor is gone.
+processes share it. The first, ``--primary``, alone has the admin port, the feed, the daily
+reconciliation and the delivery of notifications. Takes over a changed file of code sets by itself
+and on SIGHUP. Stops on SIGTERM, or when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     lifeline.when_cut(lambda: loop.call_soon_threadsafe(stopping.set))
     with ExitStack() as stack:
-        rooms = open_rooms(settings, stack)
+        rooms = open_rooms(settings, stack, http.getsockname()[1])
         web = Web(settings, rooms, http, primary)
         try:
             ports = await web.start()
@@ -131,6 +131,7 @@ async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: 
             lifeline.ready(ports)
             if primary:
                 _keep_house(rooms, stack)
+                _notify(rooms, stack)
             if rooms.domain is not None:
                 _watch_codes(settings, rooms.domain, loop, stack)
             await stopping.wait()
@@ -168,6 +169,13 @@ def _watch_codes(
     loop.add_signal_handler(signal.SIGHUP, watch.tell)
     watch.start()
     stack.callback(watch.stop)
+
+
+def _notify(rooms: Rooms, stack: ExitStack) -> None:
+    """Deliver notifications until the end."""
+    if rooms.notifier is not None:
+        stack.callback(rooms.notifier.stop)
+        rooms.notifier.start()
 
 
 def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:

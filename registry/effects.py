@@ -105,8 +105,9 @@ def inherit_folders(
     return memberships + listed, folders
 
 
-def touch_folders(connection: Connection, folders: Collection[Located], now: DTM) -> None:
-    """Give ``folders`` the time of the commit as lastUpdateTime."""
+def touch_folders(connection: Connection, folders: Collection[Located], now: DTM) -> list[Folder]:
+    """Give ``folders`` the time of the commit as lastUpdateTime; the Folders as they are now."""
+    found = []
     for patient, entry_uuid, fragment in rows_at(connection, _APPROVED_FOLDERS, folders):
         touched = updated_at(cast(Folder, ebrim.read_fragment(fragment)), now)
         parameters = {
@@ -116,6 +117,8 @@ def touch_folders(connection: Connection, folders: Collection[Located], now: DTM
             "rendered": ebrim.write_object(touched),
         }
         _TOUCH.run(connection, [parameters])
+        found.append(touched)
+    return found
 
 
 def _deprecate_rows(connection: Connection, documents: Collection[Located]) -> None:

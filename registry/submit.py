@@ -19,7 +19,7 @@ from metadata.affinity_domain import AffinityDomain, DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
-from metadata.model import Association, Submission
+from metadata.model import Association, Folder, Submission
 from metadata.validation import validate_submission
 from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
@@ -28,6 +28,7 @@ from registry.registration import Registration, prepare, updated_at, without_ext
 from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement
+from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import Refused, answer, write
 from storage.database import Database
@@ -130,7 +131,8 @@ def write_submission(
         raise Refused(faults)
     added, folders = _replace(connection, registration, around)
     insert_objects(connection, registration, added, around.identities, now)
-    connect(connection, registration, added, {**around.located, **folders}, now)
+    touched = connect(connection, registration, added, {**around.located, **folders}, now)
+    tell(connection, registration, touched, now)
     reach("registry.before_commit")
 
 
@@ -200,16 +202,15 @@ def connect(
     added: Iterable[Association],
     existing: Mapping[str, Located],
     now: DTM,
-) -> None:
-    """Make registered objects aware of the new links to them."""
+) -> list[Folder]:
+    """Make registered objects aware of the new links to them; the Folders that have grown."""
     links = [*registration.associations, *added]
     grown = {
         link.source: existing[link.source]
         for link in links
         if link.association_type == HAS_MEMBER and link.source in existing
     }
-    if grown:
-        touch_folders(connection, grown.values(), now)
+    touched = touch_folders(connection, grown.values(), now) if grown else []
     foreign = {
         end
         for link in links
@@ -219,3 +220,14 @@ def connect(
     if foreign:
         reached = [{"entry_uuid": end, "patient": registration.patient} for end in sorted(foreign)]
         ADD_REACH.run(connection, reached)
+    return touched
+
+
+def tell(
+    connection: Connection, registration: Registration, touched: list[Folder], now: DTM
+) -> None:
+    """Let those who have subscribed be told."""
+    submission_set = registration.submission_set
+    folders = [updated_at(folder, now) for folder in registration.folders] + touched
+    objects: list[Described] = [submission_set, *registration.documents, *folders]
+    announce(connection, registration.patient, objects, now, source_of(submission_set))

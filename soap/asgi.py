@@ -29,11 +29,9 @@ async def respond(
     content_type: str = "text/plain; charset=utf-8",
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send one complete response."""
-    start: Headers = [
-        (b"content-type", content_type.encode("latin-1", "replace")),
-        (b"content-length", str(len(body)).encode("ascii")),
-        *headers,
-    ]
+    """Send one complete response; without a content type for one that has no body."""
+    start: Headers = [(b"content-length", str(len(body)).encode("ascii")), *headers]
+    if content_type:
+        start.insert(0, (b"content-type", content_type.encode("latin-1", "replace")))
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})

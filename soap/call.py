@@ -183,6 +183,7 @@ class Call:
             attachments=attachments,
             spool=self._ledger.spool,
             peer=self._peer(),
+            sent_to=(envelope.to or "", _target(self._scope)),
         )
         return operation, incoming
 
@@ -195,6 +196,8 @@ class Call:
             response = exchange.refuse(str(error))
         else:
             response = operation.handler(request, self._context())
+        if not exchange.response_action:  # one-way: accepted, and nothing to say
+            return Reply(202, "")
         return self._render(exchange.write_response(response), exchange.response_action)
 
     def _context(self) -> CallContext:
@@ -377,6 +380,11 @@ def _wrap(status: int, stream: Package) -> Reply:
     if stream.length is None or stream.length > BATCH:
         return Reply(status, stream.content_type, stream=stream)
     return Reply(status, stream.content_type, b"".join(stream.chunks()))
+
+
+def _target(scope: Scope) -> str:
+    """Path and query of the request."""
+    return f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
 
 
 def _soap_type(action: str) -> str:

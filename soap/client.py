@@ -145,6 +145,25 @@ class SoapClient:
                 incoming = self._read(answer, url, message_id, ledger)
             return exchange.read_response(incoming)
 
+    def send(self, url: str, exchange: Exchange[Request, None], request: Request) -> None:
+        """Send ``request`` of a one-way exchange; the peer has accepted it when this returns.
+
+        Any status of success will do, whatever the body. Raises PeerFault, PeerUnreachable,
+        PeerTimeout and PeerProtocolError; a redirection is the last of these, never followed.
+        """
+        message_id = f"urn:uuid:{uuid.uuid4()}"
+        outgoing = exchange.write_request(request)
+        content_type, length, body = _encode(outgoing, exchange, message_id, url)
+        headers = {"Content-Type": content_type, "Content-Length": str(length)}
+        with _mapped(url):
+            answer = self._post(url, body, headers | {"Accept-Encoding": "identity"})
+            with _connection_of(answer):
+                if 200 <= answer.status < 300:
+                    b"".join(self._pieces(answer, SMALL))  # read, so that the connection lives on
+                else:
+                    self._read(answer, url, message_id, Ledger(MemorySpool))
+                    raise PeerProtocolError(f"{_place(url)} answered HTTP {answer.status}")
+
     def _post(
         self, url: str, body: bytes | Iterator[bytes], headers: dict[str, str]
     ) -> urllib3.BaseHTTPResponse:

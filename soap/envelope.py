@@ -33,6 +33,7 @@ _ENVELOPE = f"{{{SOAP12}}}Envelope"
 _HEADER = f"{{{SOAP12}}}Header"
 _BODY = f"{{{SOAP12}}}Body"
 _FAULT = f"{{{SOAP12}}}Fault"
+_DETAIL = f"{{{SOAP12}}}Detail/*"
 _MUST_UNDERSTAND = f"{{{SOAP12}}}mustUnderstand"
 _ROLE = f"{{{SOAP12}}}role"
 _OUR_ROLES = {None, "", f"{SOAP12}/role/next", f"{SOAP12}/role/ultimateReceiver"}
@@ -63,6 +64,7 @@ class Envelope:
     action: str = ""
     message_id: str | None = None
     relates_to: str | None = None
+    to: str | None = None
     reply_to: str | None = None
     fault_to: str | None = None
     repeated: Sequence[str] = ()
@@ -91,6 +93,7 @@ def read_envelope(root: etree._Element) -> Envelope:
         action=properties.get("Action", ""),
         message_id=properties.get("MessageID") or None,
         relates_to=properties.get("RelatesTo") or None,
+        to=properties.get("To") or None,
         reply_to=properties.get("ReplyTo"),
         fault_to=properties.get("FaultTo"),
         repeated=repeated,
@@ -179,10 +182,11 @@ def write_fault(fault: SoapFault, *, relates_to: str | None) -> Iterable[bytes]:
     body = (
         f"<soap:Fault><soap:Code><soap:Value>soap:{fault.code}</soap:Value>{subcode}</soap:Code>"
         f'<soap:Reason><soap:Text xml:lang="en">{escape(fault.reason)}</soap:Text></soap:Reason>'
-        "</soap:Fault>"
     )
+    detail = b"<soap:Detail>%s</soap:Detail>" % fault.detail if fault.detail else b""
+    pieces = [body.encode(), detail, b"</soap:Fault>"]
     return write_response(
-        [body.encode()], action=fault.action, relates_to=relates_to, headers=_fault_headers(fault)
+        pieces, action=fault.action, relates_to=relates_to, headers=_fault_headers(fault)
     )
 
 
@@ -213,10 +217,12 @@ def read_fault(body: etree._Element) -> PeerFault | None:
     code = body.find(f"{{{SOAP12}}}Code/{{{SOAP12}}}Value")
     subcode = body.find(f"{{{SOAP12}}}Code/{{{SOAP12}}}Subcode/{{{SOAP12}}}Value")
     reason = body.findtext(f"{{{SOAP12}}}Reason/{{{SOAP12}}}Text") or ""
+    detail = (etree.tostring(one, with_tail=False) for one in body.iterfind(_DETAIL))
     return PeerFault(
         "" if code is None else _resolve(code).rpartition("}")[2],
         reason.strip(),
         subcode=None if subcode is None else _resolve(subcode),
+        detail=b"".join(detail),
     )
 
 

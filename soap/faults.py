@@ -51,7 +51,8 @@ class SoapFault(Exception):
     ``code`` is the local name of the SOAP code, ``subcode`` a QName in Clark notation,
     ``status`` the HTTP status it travels with; ``not_understood`` the QNames of the header
     blocks that a MustUnderstand fault is about; ``relates_to`` the faulty request's MessageID
-    where it is known.
+    where it is known; ``detail`` what the standard of the operation says of it, as XML elements;
+    ``action`` the WS-Addressing action that this standard gives it.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class SoapFault(Exception):
         status: int | None = None,
         not_understood: Iterable[str] = (),
         relates_to: str | None = None,
+        detail: bytes = b"",
+        action: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.code = code
@@ -71,6 +74,8 @@ class SoapFault(Exception):
         self.status = status or _STATUS.get(code, 500)
         self.not_understood = tuple(not_understood)
         self.relates_to = relates_to
+        self.detail = detail
+        self._action = action
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}"
@@ -78,6 +83,8 @@ class SoapFault(Exception):
     @property
     def action(self) -> str:
         """The WS-Addressing action of the message that carries the fault."""
+        if self._action is not None:
+            return self._action
         about_addressing = (self.subcode or "").startswith(f"{{{WSA}}}")
         return f"{WSA}/fault" if about_addressing else f"{WSA}/soap/fault"
 

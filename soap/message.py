@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
@@ -117,7 +117,8 @@ class Incoming:
     """A message as it arrived: parsed body, headers we act on, spooled attachments.
 
     ``attachments`` maps Content-IDs without angle brackets; ``peer`` is the sender's
-    network address for logs and audit.
+    network address for logs and audit; ``sent_to`` tells where it was sent, by wsa:To and by
+    the target of the HTTP request, where a service has an address for each of its resources.
     """
 
     body: etree._Element
@@ -127,6 +128,7 @@ class Incoming:
     attachments: Mapping[str, Received] = field(default_factory=dict)
     spool: Callable[[], Spool] = MemorySpool
     peer: str = ""
+    sent_to: Sequence[str] = ()
     _used: set[str] = field(default_factory=set)
 
     def content(self, element: etree._Element) -> Received:

@@ -29,7 +29,8 @@ class Exchange(Protocol[Request, Response]):
 
     @property
     def response_action(self) -> str:
-        """WS-Addressing action of the response."""
+        """WS-Addressing action of the response; empty for a one-way exchange, which is answered
+        by HTTP 202 alone."""
 
     @property
     def root(self) -> str:
@@ -57,7 +58,8 @@ class Exchange(Protocol[Request, Response]):
 
     @property
     def refuse(self) -> Callable[[str], Response]:
-        """Makes the response to a body that could not be read (ITI TF-3 4.2.4)."""
+        """Makes the response to a body that could not be read (ITI TF-3 4.2.4); raises SoapFault
+        where the standard wants a fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
+from soap.faults import WSA
 from soap.operation import Exchange
 
 _RIM, _RS, _LCM, _QUERY = (
@@ -25,6 +26,7 @@ _XDS = "urn:ihe:iti:xds-b:2007"
 _XDSI = "urn:ihe:rad:xdsi-b:2009"
 _HL7 = "urn:hl7-org:v3"
 _RMD = "urn:ihe:iti:rmd:2017"
+_WSN = "http://docs.oasis-open.org/wsn/b-2"
 SCHEMAS = {  # in an order where each imports only those before it
     _RIM: "rim.xsd",
     _RS: "rs.xsd",
@@ -34,8 +36,10 @@ SCHEMAS = {  # in an order where each imports only those before it
     _XDSI: "xdsi.xsd",
     _HL7: "hl7v3.xsd",
     _RMD: "rmd.xsd",
+    WSA: "addressing.xsd",
+    _WSN: "wsn.xsd",
 }
-_RESPONSES = {
+_RESPONSES = {  # nothing answers a one-way message
     f"{{{_QUERY}}}AdhocQueryRequest": f"{{{_QUERY}}}AdhocQueryResponse",
     f"{{{_LCM}}}SubmitObjectsRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_LCM}}}RemoveObjectsRequest": f"{{{_RS}}}RegistryResponse",
@@ -47,7 +51,11 @@ _RESPONSES = {
     },
     f"{{{_RMD}}}RemoveDocumentsRequest": f"{{{_RS}}}RegistryResponse",
     f"{{{_XDSI}}}RetrieveImagingDocumentSetRequest": f"{{{_XDS}}}RetrieveDocumentSetResponse",
+    f"{{{_WSN}}}Subscribe": f"{{{_WSN}}}SubscribeResponse",
+    f"{{{_WSN}}}Unsubscribe": f"{{{_WSN}}}UnsubscribeResponse",
+    f"{{{_WSN}}}Notify": None,
 }
+_LAST_WORD = re.compile("[^:/]+$")
 _LOCATION = re.compile(r'schemaLocation="([^"]*)"')
 _DEFINITIONS = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -70,7 +78,7 @@ def write_wsdl(
 ) -> bytes:
     """The description of ``service`` at ``address``; ``single`` includes the schemas."""
     known = describable(exchanges)
-    names = [f"{service}_{exchange.action.rpartition(':')[2]}" for exchange in known]
+    names = [f"{service}_{_LAST_WORD.findall(exchange.action)[0]}" for exchange in known]
     pairs = list(zip(names, known, strict=True))
     port_type, binding = f"{service}_PortType", f"{service}_Binding_Soap12"
     lines = [
@@ -120,9 +128,9 @@ def _inline(name: str) -> str:
 
 
 def _messages(name: str, exchange: Exchange[Any, Any]) -> str:
-    return _message(f"{name}_Message", exchange.root) + _message(
-        f"{name}Response_Message", _RESPONSES[exchange.root]
-    )
+    response = _RESPONSES[exchange.root]
+    answer = _message(f"{name}Response_Message", response) if response else ""
+    return _message(f"{name}_Message", exchange.root) + answer
 
 
 def _message(name: str, element: str) -> str:
@@ -134,11 +142,12 @@ def _message(name: str, element: str) -> str:
 
 
 def _abstract(name: str, exchange: Exchange[Any, Any]) -> str:
+    answer = exchange.response_action
+    output = f'<wsdl:output message="tns:{name}Response_Message" {_actions(answer)}/>'
     return (
         f'<wsdl:operation name="{name}">'
         f'<wsdl:input message="tns:{name}_Message" {_actions(exchange.action)}/>'
-        f'<wsdl:output message="tns:{name}Response_Message" {_actions(exchange.response_action)}/>'
-        "</wsdl:operation>"
+        f"{output if answer else ''}</wsdl:operation>"
     )
 
 
@@ -148,9 +157,10 @@ def _actions(action: str) -> str:
 
 
 def _concrete(name: str, exchange: Exchange[Any, Any]) -> str:
+    output = '<wsdl:output><soap12:body use="literal"/></wsdl:output>'
     return (
         f'<wsdl:operation name="{name}">'
         f'<soap12:operation soapAction={quoteattr(exchange.action)} soapActionRequired="false"/>'
         '<wsdl:input><soap12:body use="literal"/></wsdl:input>'
-        '<wsdl:output><soap12:body use="literal"/></wsdl:output></wsdl:operation>'
+        f"{output if exchange.response_action else ''}</wsdl:operation>"
     )

@@ -1,18 +1,25 @@
 """What each kind of exchange leaves in the audit trail.
 
 Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41 to 3.44, 3.57, 3.61, 3.62, 3.64 and 3.92
-(3.n.5), of RMD 3.86 and of RAD TF-2 4.68 and 4.69: which event, which action, who is source and
-who destination, which objects. The transactions' own ``audit`` functions call in here with what
-they know.
+(3.n.5), 3.52 to 3.54 (3.n.6), of RMD 3.86 and of RAD TF-2 4.68 and 4.69: which event, which
+action, who is source and who destination, which objects. The transactions' own ``audit``
+functions call in here with what they know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, REGISTRY_OBJECT, SS_NODE
-from metadata.model import Submission
+from metadata.identifiers import (
+    FAILURE,
+    FD_NODE,
+    PARTIAL_SUCCESS,
+    REGISTRY_OBJECT,
+    SS_NODE,
+    STABLE,
+)
+from metadata.model import DocumentEntry, Folder, Submission, SubmissionSet
 from transactions.audit import (
     DESTINATION,
     SOURCE,
@@ -45,6 +52,13 @@ _STUDY_UID = Coded("110180", "DCM", "Study Instance UID")
 _SUBMISSION_SET = Coded(SS_NODE, "IHE XDS Metadata", "submission set classificationNode")
 # A removal names objects of any kind without saying which.
 _REGISTRY_OBJECT = Coded(REGISTRY_OBJECT, "IHE XDS Metadata", "registry object")
+
+# The kinds of object that a notification tells of; a bare reference is one to a DocumentEntry.
+_KINDS_TOLD: Mapping[type, Coded] = {
+    DocumentEntry: Coded(STABLE, "IHE XDS Metadata", "document entry object type"),
+    SubmissionSet: _SUBMISSION_SET,
+    Folder: Coded(FD_NODE, "IHE XDS Metadata", "folder classificationNode"),
+}
 
 # ParticipantObjectTypeCode and ...TypeCodeRole (PS3.15 A.5.1).
 _PERSON, _SYSTEM_OBJECT = 1, 2
@@ -203,6 +217,38 @@ def imaging_retrieval_events(
     asking = scene.side is Side.CLIENT
     kind = (INSTANCES_ACCESSED, Action.CREATE) if asking else (INSTANCES_TRANSFERRED, Action.READ)
     return _outcome_classes(transaction, kind, [got, lost], response, scene)
+
+
+def subscription_event(
+    transaction: AnyTransaction, action: Action, identifier: str, done: bool, scene: Scene
+) -> AuditEvent:
+    """A subscription made or ended: same event on both sides (ITI TF-2 3.52.6)."""
+    subscription = ParticipantObject(identifier, _SYSTEM_OBJECT, _ROLE_JOB, event_type(transaction))
+    objects = (*_patients([scene.patient_id]), subscription)
+    outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
+    return _event(event_type(transaction), (QUERY, action), outcome, scene, objects)
+
+
+def notification_event(
+    transaction: AnyTransaction, told: Submission, accepted: bool, scene: Scene
+) -> AuditEvent:
+    """A notification: Export for who tells, Import for who is told (3.53.6, 3.54.6)."""
+    described = (*told.submission_sets, *told.documents, *told.folders)
+    patients = dict.fromkeys([scene.patient_id, *(one.patient_id for one in described)])
+    entries = [(one.entry_uuid, _KINDS_TOLD[type(one)]) for one in described]
+    entries += [(reference, _KINDS_TOLD[DocumentEntry]) for reference in told.object_refs]
+    objects = tuple(
+        ParticipantObject(identifier, _SYSTEM_OBJECT, _ROLE_REPORT, kind)
+        for identifier, kind in entries
+    )
+    sending = scene.side is Side.CLIENT
+    return _event(
+        event_type(transaction),
+        (EXPORT, Action.READ) if sending else (IMPORT, Action.CREATE),
+        Outcome.SUCCESS if accepted else Outcome.MAJOR_FAILURE,
+        scene,
+        _patients(patients) + objects,
+    )
 
 
 def identity_event(

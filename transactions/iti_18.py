@@ -111,7 +111,7 @@ def read_request(message: Incoming) -> AdhocQueryRequest:
     return AdhocQueryRequest(
         query_id=attribute(query, "id"),
         return_type=option.get("returnType", _DEFAULT_RETURN_TYPE).strip(SPACE),
-        parameters=[_read_slot(slot) for slot in query.iterchildren(_SLOT)],
+        parameters=[read_slot(slot) for slot in query.iterchildren(_SLOT)],
         home=query.get("home", "").strip(SPACE) or None,
     )
 
@@ -119,7 +119,7 @@ def read_request(message: Incoming) -> AdhocQueryRequest:
 def write_request(request: AdhocQueryRequest) -> Outgoing:
     """The message that asks a query."""
     home = f' home="{escape_attribute(request.home)}"' if request.home else ""
-    slots = "".join(_write_slot(name, values) for name, values in request.parameters)
+    slots = "".join(write_slot(name, values) for name, values in request.parameters)
     return Outgoing(
         [
             f'<query:AdhocQueryRequest xmlns:query="{QUERY}" xmlns:rim="{RIM}">'
@@ -208,12 +208,14 @@ def _patient_id(request: AdhocQueryRequest) -> str | None:
     return None
 
 
-def _read_slot(slot: etree._Element) -> tuple[str, list[str]]:
+def read_slot(slot: etree._Element) -> tuple[str, list[str]]:
+    """Name and values of one rim:Slot, as a parameter; InvalidBody when it has no name."""
     values = child(slot, _VALUE_LIST).iterchildren(_VALUE)
     return attribute(slot, "name"), [(value.text or "").strip(SPACE) for value in values]
 
 
-def _write_slot(name: str, values: Sequence[str]) -> str:
+def write_slot(name: str, values: Sequence[str]) -> str:
+    """The rim:Slot of one parameter."""
     rendered = "".join(f"<rim:Value>{escape_text(value)}</rim:Value>" for value in values)
     return (
         f'<rim:Slot name="{escape_attribute(name)}">'

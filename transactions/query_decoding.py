@@ -88,6 +88,11 @@ def decode(
     query = queries.get(request.query_id.lower())
     if query is None:
         return [Fault(rules.UNKNOWN_STORED_QUERY, request.query_id)]
+    return decode_as(query, request)
+
+
+def decode_as(query: StoredQuery, request: AdhocQueryRequest) -> DecodedQuery | list[Fault]:
+    """What the request means when it asks ``query``, or everything that is wrong with it."""
     decoder = _Decoder(query)
     decoder.check_return_type(request.return_type)
     sent: dict[str, list[Sequence[str]]] = {}

@@ -24,10 +24,11 @@ class Transaction(Generic[Request, Response]):
     """One IHE transaction on the SOAP wire.
 
     ``number`` and ``name`` are those of the Technical Framework ("ITI-18", "Registry
-    Stored Query"); ``action`` and ``response_action`` the WS-Addressing actions; ``root``
-    the request's root element in Clark notation; ``mtom`` whether both directions travel
-    as MTOM/XOP. ``refuse`` makes the response for a body that could not be read, from the
-    exception's text (ITI TF-3 4.2.4: such a body gets a Failure, not a SOAP fault).
+    Stored Query"); ``action`` and ``response_action`` the WS-Addressing actions, the latter
+    empty for a one-way transaction; ``root`` the request's root element in Clark notation;
+    ``mtom`` whether both directions travel as MTOM/XOP. ``refuse`` makes the response for a
+    body that could not be read, from the exception's text (ITI TF-3 4.2.4: such a body gets a
+    Failure, not a SOAP fault), or raises the fault of a transaction that has faults instead.
     """
 
     number: str

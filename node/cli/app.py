@@ -8,6 +8,7 @@ import typer
 
 from node.cli import (
     admin_codes,
+    admin_subscriptions,
     admin_verbs,
     client_verbs,
     demo_verb,
@@ -63,6 +64,7 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
 )
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
+admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")
 app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     operation_verbs.reconcile

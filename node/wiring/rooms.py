@@ -27,14 +27,17 @@ from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
 from node.config import Settings
+from node.endpoints import takes_subscriptions
 from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.on_demand import on_demand
+from node.wiring.subscriptions import open_broker
 from registry import Registry
 from registry.patients import Patients
+from registry.subscriptions.notifier import Notifier
 from repository import Repository
 from repository.reconciliation import Options, Reconciliation
 from soap.client import SoapClient
@@ -92,6 +95,7 @@ class Rooms:
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
     domain: DomainInForce | None = None
+    notifier: Notifier | None = None
 
 
 @dataclass(slots=True)
@@ -120,9 +124,10 @@ class _Doors:
         )
 
 
-def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
+def open_rooms(settings: Settings, stack: ExitStack, port: int) -> Rooms:
     """Build the actors of a web process; what they hold is given back by ``stack``.
 
+    ``port`` is the one of the SOAP endpoints, which subscriptions are told.
     Raises ConfigError, StorageError and TlsError.
     """
     client = soap_client(settings)
@@ -131,7 +136,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
     doors = _Doors(settings, pool, partial(Arrival, blobs))
     rooms = Rooms()
-    registry = _open_registry(doors, rooms, stack) if settings.registry.enabled else None
+    registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)
         _open_repository(doors, rooms, stack, blobs, asked)
@@ -140,7 +145,7 @@ def open_rooms(settings: Settings, stack: ExitStack) -> Rooms:
     return rooms
 
 
-def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
+def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
     database = stack.enter_context(open_database(settings.registry, "registry"))
@@ -160,6 +165,13 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack) -> Registry:
         *(Operation(one, _answering(one, feed_v3)) for one in ITI_44.values()),
     )
     rooms.checks["registry"] = _readable(database)
+    if takes_subscriptions(settings):
+        broker = open_broker(settings, database, stack, port)
+        rooms.endpoints["/subscriptions"] = doors.endpoint(
+            "subscriptions", "NotificationBroker", *broker.operations
+        )
+        rooms.notifier = broker.notifier
+        rooms.daily.append(broker.tidy)
     if settings.mllp.enabled:
         rooms.feed = _feed(patients, domain, settings)
     rooms.daily.append(partial(_forget_messages, patients))

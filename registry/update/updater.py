@@ -27,7 +27,7 @@ from registry.registration import without_extra_metadata
 from registry.rows import STATUSES, content_hash, content_size
 from registry.schema import association, document_entry, folder, identity, revision
 from registry.statement import Statement
-from registry.submit import connect, insert_objects, name_of
+from registry.submit import connect, insert_objects, name_of, tell
 from registry.update.operations import Operations, decode
 from registry.update.plan import Change, Plan, make_plan, patient_faults
 from registry.update.rules import judge, version_conflicts
@@ -132,7 +132,8 @@ def _write(connection: Connection, asked: Operations, restricted: bool, now: DTM
     added, folders = _replace(connection, plan, state)
     insert_objects(connection, plan.registration, added, state.identities, now)
     _INSERT_REVISIONS.run(connection, plan.revisions)
-    connect(connection, plan.registration, added, {**state.located, **folders}, now)
+    touched = connect(connection, plan.registration, added, {**state.located, **folders}, now)
+    tell(connection, plan.registration, touched, now)
     reach("update.before_commit")
 
 

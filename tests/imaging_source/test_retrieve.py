@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from imaging_source.index import describe
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import INSTANCE
 from metadata.identifiers import ERROR, FAILURE, PARTIAL_SUCCESS, SUCCESS
@@ -102,6 +103,22 @@ def test_an_unknown_instance_is_named_and_the_others_are_handed_over(
     assert response.status == PARTIAL_SUCCESS
     assert codes(response) == [("XDSDocumentUniqueIdError", unknown.SOPInstanceUID)]
     assert len(response.documents) == 1
+
+
+def test_a_rejected_instance_is_unknown(
+    source: ImagingSource, store: Store, make_instance: Make, database: Database
+) -> None:
+    rejected = make_instance()
+    store(rejected)
+    uid = rejected.SOPInstanceUID
+    statement = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == uid)
+    database.write(lambda connection: connection.execute(statement.values(rejection="113001")))
+
+    response = source.retrieve(asking(rejected))
+
+    assert codes(response) == [("XDSDocumentUniqueIdError", uid)]
+    with database.read() as connection:
+        assert describe(connection, rejected.StudyInstanceUID)[1] == ()
 
 
 def test_nothing_found_is_a_failure(source: ImagingSource, make_instance: Make) -> None:

@@ -56,7 +56,7 @@ def announced(config: Path) -> list[str]:
     settings = load(config)
     authority = settings.affinity_domain.assigning_authority
     with ExitStack() as stack:
-        feed = open_rooms(settings, stack).feed
+        feed = open_rooms(settings, stack, 0).feed
         assert feed is not None
         for name in "ABC":
             assert b"\rMSA|AA|" in feed(announce(Person(name, "DUPONT"), authority), "")
@@ -172,7 +172,7 @@ def test_a_link_change_comes_through_the_feed(config: Path, announced: list[str]
     settings = load(config)
     authority = settings.affinity_domain.assigning_authority
     with ExitStack() as stack:
-        feed = open_rooms(settings, stack).feed
+        feed = open_rooms(settings, stack, 0).feed
         assert feed is not None
         codes = [
             Message.read(feed(link_change(authority, current, previous), ""))["MSA-1"]
@@ -194,7 +194,7 @@ def test_a_busy_database_is_told_as_a_locked_record(
     settings = load(config)
     message = announce(Person("A", "DUPONT"), settings.affinity_domain.assigning_authority)
     with ExitStack() as stack:
-        feed = open_rooms(settings, stack).feed
+        feed = open_rooms(settings, stack, 0).feed
         assert feed is not None
         monkeypatch.setattr(Database, "write", busy)
         acknowledgement = Message.read(feed(message, ""))
@@ -209,7 +209,7 @@ def test_a_domain_says_what_becomes_of_foreign_patients(
 ) -> None:
     monkeypatch.setenv("KOSMOS__AFFINITY_DOMAIN__FOREIGN_PATIENTS", policy)
     with ExitStack() as stack:
-        feed = open_rooms(load(config), stack).feed
+        feed = open_rooms(load(config), stack, 0).feed
         assert feed is not None
         answer = Message.read(feed(announce(Person("A", "DUPONT"), "1.9.9"), ""))
     assert answer["MSA-1"] == code

@@ -40,7 +40,9 @@ def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
 def test_the_ready_line_names_every_endpoint_and_all_of_them_answer(running: Any) -> None:
     assert running.ready_line.startswith("ready ")
     places = running.endpoints
-    assert set(places) == {"registry", "repository", "imaging", "admin", "mllp", "dicom"}
+    assert set(places) == {
+        *("registry", "subscriptions", "repository", "imaging", "admin", "mllp", "dicom")
+    }
     for name in ("registry", "repository", "imaging"):
         status, page = running.get(places[name])
         assert (status, page[:15]) == (200, "<!DOCTYPE html>")

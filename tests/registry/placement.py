@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Select, Table
+from sqlalchemy import Table
 from sqlalchemy.sql import Insert, operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClause, TextClause
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
 
 _EQUAL = (operators.eq, operators.in_op)
 
@@ -76,7 +77,7 @@ def _reached(
 def _compared(right: Any) -> Any:
     """What a column is compared with: of a subquery, the one column that it selects."""
     select = getattr(right, "element", right)
-    return next(iter(select.selected_columns)) if isinstance(select, Select) else right
+    return next(iter(select.selected_columns)) if isinstance(select, SelectBase) else right
 
 
 def _constant(right: Any) -> bool:
@@ -86,4 +87,5 @@ def _constant(right: Any) -> bool:
 
 
 def _place(column: Any) -> Place:
-    return (column.table.name, column.name)
+    table = getattr(column.table, "element", column.table)  # by any other name
+    return (table.name, column.name)

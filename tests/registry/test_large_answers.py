@@ -78,6 +78,7 @@ def ask(registry: Registry, request: AdhocQueryRequest) -> Received:
         "type": "http",
         "method": "POST",
         "path": "/registry",
+        "query_string": b"",
         "headers": [(b"content-type", b"application/soap+xml")],
     }
     started = time.process_time()

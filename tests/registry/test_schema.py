@@ -21,6 +21,7 @@ GLOBAL = {
     "link_change",
     "link_change_object",
     "namesake",
+    "notification",
     "object",
     "patient",
     "patient_merge",
@@ -28,8 +29,10 @@ GLOBAL = {
     "reach",
     "revision",
 }
-# What the queries across patients (ITI-51) need, which name no patient.
+# What the queries across patients (ITI-51) need, which name no patient, and Unsubscribe
+# (ITI-52), which names the subscription.
 ACROSS_PATIENTS = {
+    "ix_subscription_id",
     "ix_attribute_value_code",
     "ix_document_entry_class_code_creation_time",
     "ix_document_entry_healthcare_facility_type_code_creation_time",
