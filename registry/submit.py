@@ -86,7 +86,10 @@ class Registrar:
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:
-            write_submission(connection, submission, registration, DTM.of(self._clock()))
+            now = DTM.of(self._clock())
+            touched = write_submission(connection, submission, registration, now)
+            tell(connection, registration, touched, now)
+            reach("registry.before_commit")
 
         try:
             write(self._database, work)
@@ -123,17 +126,18 @@ def name_of(submission: Submission) -> str:
 
 def write_submission(
     connection: Connection, submission: Submission, registration: Registration, now: DTM
-) -> None:
-    """Judge and write within one transaction; raises Refused with the faults."""
+) -> list[Folder]:
+    """Judge and write within one transaction; the Folders that have grown.
+
+    Raises Refused with the faults.
+    """
     around = look_around(connection, submission, lock=True)
     faults = judge(submission, around)
     if faults:
         raise Refused(faults)
     added, folders = _replace(connection, registration, around)
     insert_objects(connection, registration, added, around.identities, now)
-    touched = connect(connection, registration, added, {**around.located, **folders}, now)
-    tell(connection, registration, touched, now)
-    reach("registry.before_commit")
+    return connect(connection, registration, added, {**around.located, **folders}, now)
 
 
 def _replace(

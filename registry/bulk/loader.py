@@ -28,7 +28,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from metadata import ebrim
 from metadata.affinity_domain import AffinityDomain
@@ -65,6 +65,10 @@ _TABLES = (
     schema.association,
     schema.attribute_value,
 )
+# So many rows at once change what PostgreSQL's planner should know, and it would find out only
+# in a minute. SQLite plans without statistics.
+_ANALYZE = text(f"ANALYZE {', '.join(table.name for table in (schema.patient, *_TABLES))}")
+
 _SETS = Statement(
     select(schema.submission_set.c.entry_uuid, schema.submission_set.c.ebrim).where(
         among(schema.submission_set.c.patient, "patients"),
@@ -141,6 +145,8 @@ class Loader:
         """
         for some, prepared in self._prepared(iter(sources), batch):
             yield write(self._database, partial(self._load, some, prepared))
+        if self._database.backend == "postgresql":
+            self._database.write(lambda connection: connection.execute(_ANALYZE).close())
 
     def _load(
         self,

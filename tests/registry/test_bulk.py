@@ -21,6 +21,7 @@ from registry.schema import METADATA
 from storage.database import Database
 from tests.registry.conftest import Draft, House
 from tests.registry.test_rivals import at_once
+from tests.registry.test_subscriptions import DOCUMENT_FILTER, FULL, Desk
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.stored_query import find_submission_sets
 
@@ -253,6 +254,19 @@ def test_slots_that_the_domain_does_not_save_are_told(house: House, pool: Execut
     [told] = report.told
     assert (told.refused, report.registered) == (False, 1)
     assert house.document(document.unique_id).extra_slots == {}
+
+
+def test_nobody_is_told_of_what_is_loaded(house: House, loader: Loader) -> None:
+    desk = Desk(house)
+    desk.subscribe(FULL, DOCUMENT_FILTER, patient_id=house.patient)
+    first, second = house.draft(), house.draft()
+    name = new_uuid_urn()
+    first.document(name)
+    second.link(xds.APND, second.document().entry_uuid, name)
+    assert load(loader, source(first), source(second)).registered == 2
+    assert desk.told() == []
+    house.registered()
+    assert len(desk.told()) == 1
 
 
 class Stopped(Exception):
