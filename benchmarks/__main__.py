@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import feed, images, queries, scale, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
+from benchmarks.scale import ENGINES
 
 
 class Benchmark(NamedTuple):
@@ -51,13 +52,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="may be repeated")
     parser.add_argument("--scale", choices=scale.SCALES, help="a region's registry instead")
-    parser.add_argument("--engine", action="append", choices=scale.ENGINES, help="with --scale")
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="with --scale")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
     try:
         if given.scale:
-            rows = list(scale.measure(scale.SCALES[given.scale], given.engine or scale.ENGINES))
+            rows = list(_told(scale.measure(scale.SCALES[given.scale], given.engine or ENGINES)))
         else:
             rows = list(run(given.only or list(BENCHMARKS), given.quick))
     except WrongAnswer as wrong:
@@ -67,6 +68,13 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps(_report(rows, given.quick), indent=2) + "\n")
     return 0
+
+
+def _told(rows: Iterator[Row]) -> Iterator[Row]:
+    """``rows``, each told as soon as it is known: all of them take an hour."""
+    for row in rows:
+        print(*row.cells(), sep=" | ", file=sys.stderr, flush=True)
+        yield row
 
 
 def _report(rows: list[Row], quick: bool) -> dict[str, object]:

@@ -21,9 +21,10 @@ from registry.schema import METADATA
 from storage.database import Database
 from tests.registry.conftest import Draft, House
 from tests.registry.test_rivals import at_once
-from tests.registry.test_subscriptions import DOCUMENT_FILTER, FULL, Desk
+from tests.registry.test_subscriptions import FULL, Desk
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.stored_query import find_submission_sets
+from transactions.subscription_filters import DOCUMENT_FILTER
 
 Tables = dict[str, list[tuple[Any, ...]]]
 
