@@ -9,7 +9,8 @@ to the driver. PostgreSQL answers in its binary form: in the other, an object of
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, cast
 
@@ -71,6 +72,23 @@ class Statement:
             prepare = _OnSQLite if name == "sqlite" else _OnPostgreSQL
             self._prepared[name] = prepare(_compiled(self.clause, connection))
         return self._prepared[name]
+
+
+@contextmanager
+def one_exchange(connection: Connection) -> Iterator[None]:
+    """What is run within waits for no answer but the last one: one way to PostgreSQL and back.
+
+    For statements of which none needs another's result or count. Raises what SQLAlchemy raises,
+    at the end at the latest.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    try:
+        with _psycopg(connection).pipeline():
+            yield
+    except psycopg.Error as error:
+        raise _failed("several statements", connection, error) from error
 
 
 # PostgreSQL's names for the types of our columns.

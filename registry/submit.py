@@ -27,7 +27,7 @@ from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rows import Row
 from registry.rules import judge
-from registry.statement import Statement
+from registry.statement import Statement, one_exchange
 from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import Refused, answer, write
@@ -168,9 +168,10 @@ def insert_objects(
 
 def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> None:
     """Insert rows of tables of objects, by the name of the table."""
-    for name, statement in _INSERT.items():
-        if tables[name]:
-            statement.run(connection, tables[name])
+    with one_exchange(connection):
+        for name, statement in _INSERT.items():
+            if tables[name]:
+                statement.run(connection, tables[name])
 
 
 def new_rows(
