@@ -21,25 +21,26 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text
 
 from metadata import ebrim
 from metadata.affinity_domain import AffinityDomain
-from metadata.catalogue import RegistryError
+from metadata.catalogue import Fault, RegistryError
 from metadata.datatypes import DTM
 from metadata.identifiers import SUCCESS
+from metadata.model import Submission, changed
 from registry import schema
 from registry.bulk.preparation import Prepared, Source, Unreadable, prepare_all, read
 from registry.lookup import Located, locate, rows_at
 from registry.operators import among
-from registry.registration import prepare
+from registry.registration import Registration, prepare
 from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement, copy_rows
@@ -70,7 +71,7 @@ _TABLES = (
 _ANALYZE = text(f"ANALYZE {', '.join(table.name for table in (schema.patient, *_TABLES))}")
 
 _SETS = Statement(
-    select(schema.submission_set.c.entry_uuid, schema.submission_set.c.ebrim).where(
+    select(schema.submission_set.c.ebrim).where(
         among(schema.submission_set.c.patient, "patients"),
         among(schema.submission_set.c.entry_uuid, "ids"),
     )
@@ -207,12 +208,9 @@ class _Batch:
     def _load(self, source: Source, one: Prepared | None) -> None:
         if one is not None and self._is_new(one):
             self._gather(source, one)
-            return
-        self._write()
-        if one is not None and self._is_present(one):
-            self._loaded.present += 1
-            return
-        self._register(source)
+        else:
+            self._write()
+            self._register(source)
 
     def _is_new(self, one: Prepared) -> bool:
         """Whether nothing of it is known but its patient, who is active."""
@@ -237,23 +235,8 @@ class _Batch:
             insert_rows(self._connection, self._gathered)
         self._gathered = {table.name: [] for table in _TABLES}
 
-    def _is_present(self, one: Prepared) -> bool:
-        """Whether every uniqueId is registered, and the SubmissionSet as it would be now."""
-        found = dict(_IDENTITIES.rows(self._connection, {"ids": one.unique_ids}))
-        [new] = one.tables["submission_set"]
-        [unique_id] = [
-            row["unique_id"]
-            for row in one.tables["identity"]
-            if row["entry_uuid"] == new["entry_uuid"]
-        ]
-        if len(found) < len(one.unique_ids):
-            return False
-        place = Located(found[unique_id], schema.SUBMISSION_SET, one.patient, one.patient)
-        stored = rows_at(self._connection, _SETS, [place])
-        return any(_renamed(fragment, new["entry_uuid"]) == new["ebrim"] for _, fragment in stored)
-
     def _register(self, source: Source) -> None:
-        """The way of ITI-42, in a savepoint."""
+        """The way of ITI-42, in a savepoint, unless it went that way before."""
         try:
             submission, faults = judge_alone(read(source.text), self._domain)
         except Unreadable as unreadable:
@@ -263,18 +246,31 @@ class _Batch:
             faults += judge(submission, look_around(self._connection, submission, lock=False))
         else:
             registration = prepare(submission)
-            self._known |= {obj.entry_uuid for obj in registration.objects()}
-            self._known |= {obj.unique_id for obj in registration.described() if obj.unique_id}
-            try:
-                with self._connection.begin_nested():
-                    write_submission(self._connection, submission, registration, self._now)
-            except Refused as refused:
-                faults += refused.faults
+            if self._is_present(registration):
+                self._loaded.present += 1
+                return
+            faults += self._write_alone(submission, registration)
         answer = RegistryResponse.of(fault.error("ITI-42") for fault in faults)
         self._loaded.take(source.name, answer, len(submission.documents))
 
+    def _is_present(self, one: Registration) -> bool:
+        """Whether every uniqueId is registered, and the SubmissionSet as it would be now."""
+        unique_ids = {obj.unique_id for obj in one.described()}
+        found = dict(_IDENTITIES.rows(self._connection, {"ids": sorted(map(str, unique_ids))}))
+        if len(found) < len(unique_ids):
+            return False
+        entry_uuid = found[one.submission_set.unique_id]
+        place = Located(entry_uuid, schema.SUBMISSION_SET, one.patient, one.patient)
+        renamed = changed(one.submission_set, entry_uuid=entry_uuid, logical_id=entry_uuid)
+        return [(ebrim.write_object(renamed),)] == rows_at(self._connection, _SETS, [place])
 
-def _renamed(fragment: bytes, entry_uuid: str) -> bytes:
-    """A SubmissionSet as it would have been rendered under another entryUUID."""
-    stored = cast(Any, ebrim.read_fragment(fragment))
-    return ebrim.write_object(replace(stored, entry_uuid=entry_uuid, logical_id=entry_uuid))
+    def _write_alone(self, submission: Submission, registration: Registration) -> list[Fault]:
+        """The faults for which ITI-42 refuses what is written now if there are none."""
+        self._known |= {obj.entry_uuid for obj in registration.objects()}
+        self._known |= {obj.unique_id for obj in registration.described() if obj.unique_id}
+        try:
+            with self._connection.begin_nested():
+                write_submission(self._connection, submission, registration, self._now)
+        except Refused as refused:
+            return refused.faults
+        return []

@@ -187,6 +187,18 @@ def test_what_is_there_already_is_left_alone(house: House, loader: Loader) -> No
     assert (rest.present, rest.registered) == (3, 2)
 
 
+def test_what_goes_the_way_of_a_registration_is_not_done_twice(
+    house: House, loader: Loader
+) -> None:
+    sources = Play(house, seed=1).sources(30)
+    first = load(loader, *sources)
+    before = stored(house.database, sources)
+    again = load(loader, *sources)
+    assert (again.present, again.registered) == (first.registered, 0)
+    assert again.refused == first.refused
+    assert stored(house.database, sources) == before
+
+
 def test_another_submission_set_of_the_same_id_is_refused(house: House, loader: Loader) -> None:
     first, second = house.draft(), house.draft()
     first.document()
