@@ -150,10 +150,14 @@ def _refuse_closed(driver: psycopg.Connection[Any], record: Any, proxy: Any) -> 
     that it ends it (or that a setting was changed: a new connection does no harm then), so there
     is no need to ask it, which takes as long as a short query.
     """
+    if driver.closed or _has_something_to_read(driver):
+        raise DisconnectionError("PostgreSQL has ended the connection")
+
+
+def _has_something_to_read(driver: psycopg.Connection[Any]) -> bool:
     socket = select.poll()
     socket.register(driver.fileno(), select.POLLIN)
-    if socket.poll(0):
-        raise DisconnectionError("PostgreSQL has ended the connection")
+    return bool(socket.poll(0))
 
 
 @contextmanager
