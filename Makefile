@@ -2,7 +2,7 @@
 #   make demo            the whole main job on this machine, then keeps serving
 #   make test            everything that must hold before a change is shared
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
-#            SCALE=small|1m|10m (make bench: a region's registry, an hour for 1m)
+#            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -81,6 +81,7 @@ SCALES = {
         seconds=1.0,
         rounds=1,
     ),
+    "100k": Scale(entries=100_000, fewer=10_000, large=50_000),
     "1m": Scale(entries=1_000_000, fewer=10_000, large=50_000),
     "10m": Scale(entries=10_000_000, fewer=10_000, large=50_000),
 }
