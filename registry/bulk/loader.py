@@ -71,7 +71,7 @@ _TABLES = (
 _ANALYZE = text(f"ANALYZE {', '.join(table.name for table in (schema.patient, *_TABLES))}")
 
 _SETS = Statement(
-    select(schema.submission_set.c.ebrim).where(
+    select(schema.submission_set.c.entry_uuid, schema.submission_set.c.ebrim).where(
         among(schema.submission_set.c.patient, "patients"),
         among(schema.submission_set.c.entry_uuid, "ids"),
     )
@@ -194,20 +194,32 @@ class _Batch:
 
     def load(self, sources: Sequence[Source], prepared: Sequence[Prepared | None]) -> Loaded:
         """Judge and write ``sources``, as ``prepared``."""
-        ready = [one for one in prepared if one is not None]
-        self._survivors = survivors_of(self._connection, {o.patient for o in ready}, lock=True)
-        self._known |= locate(self._connection, [i for o in ready for i in o.entry_uuids]).keys()
-        ids = [unique_id for one in ready for unique_id in one.unique_ids]
-        self._known |= identities_of(self._connection, ids, lock=True).keys()
+        self._look_around([one for one in prepared if one is not None])
         for source, one in zip(sources, prepared, strict=True):
             self._load(source, one)
         self._write()
         reach("bulk.before_commit")
         return self._loaded
 
+    def _look_around(self, ready: Sequence[Prepared]) -> None:
+        """What the registry holds of all that is prepared: one statement for each kind."""
+        self._survivors = survivors_of(self._connection, {o.patient for o in ready}, lock=True)
+        self._known |= locate(self._connection, [i for o in ready for i in o.entry_uuids]).keys()
+        ids = [unique_id for one in ready for unique_id in one.unique_ids]
+        self._known |= identities_of(self._connection, ids, lock=True).keys()
+        sets = [row for one in ready for row in one.tables["submission_set"]]
+        places = [
+            Located(row["entry_uuid"], schema.SUBMISSION_SET, row["patient"], row["patient"])
+            for row in sets
+            if row["entry_uuid"] in self._known
+        ]
+        self._sets = dict(rows_at(self._connection, _SETS, places))
+
     def _load(self, source: Source, one: Prepared | None) -> None:
         if one is not None and self._is_new(one):
             self._gather(source, one)
+        elif one is not None and self._is_stored(one):
+            self._loaded.present += 1
         else:
             self._write()
             self._register(source)
@@ -216,6 +228,12 @@ class _Batch:
         """Whether nothing of it is known but its patient, who is active."""
         active = self._survivors.get(one.patient) == one.patient
         return active and self._known.isdisjoint((*one.entry_uuids, *one.unique_ids))
+
+    def _is_stored(self, one: Prepared) -> bool:
+        """Whether it was loaded before: told without reading it again, if its ids are UUIDs."""
+        [package] = one.tables["submission_set"]
+        stored = self._sets.get(package["entry_uuid"])
+        return stored == package["ebrim"] and self._known.issuperset(one.unique_ids)
 
     def _gather(self, source: Source, one: Prepared) -> None:
         for name, rows in one.tables.items():
@@ -262,7 +280,8 @@ class _Batch:
         entry_uuid = found[one.submission_set.unique_id]
         place = Located(entry_uuid, schema.SUBMISSION_SET, one.patient, one.patient)
         renamed = changed(one.submission_set, entry_uuid=entry_uuid, logical_id=entry_uuid)
-        return [(ebrim.write_object(renamed),)] == rows_at(self._connection, _SETS, [place])
+        stored = rows_at(self._connection, _SETS, [place])
+        return stored == [(entry_uuid, ebrim.write_object(renamed))]
 
     def _write_alone(self, submission: Submission, registration: Registration) -> list[Fault]:
         """The faults for which ITI-42 refuses what is written now if there are none."""

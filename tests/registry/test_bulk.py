@@ -172,12 +172,20 @@ def test_processes_prepare_what_is_loaded(house: House, database: Database) -> N
         assert house.document(document.unique_id).title == document.title
 
 
-def test_what_is_there_already_is_left_alone(house: House, loader: Loader) -> None:
+def with_uuid(one: Source) -> Source:
+    """The same submission with a registered id for its SubmissionSet."""
+    return one._replace(text=one.text.replace(b'"set"', f'"{new_uuid_urn()}"'.encode()))
+
+
+@pytest.mark.parametrize("named", [lambda one: one, with_uuid], ids=["symbolic", "uuid"])
+def test_what_is_there_already_is_left_alone(
+    house: House, loader: Loader, named: Callable[[Source], Source]
+) -> None:
     drafts = [house.draft() for _ in range(5)]
     for draft in drafts:
         draft.document()
         draft.folder()
-    sources = [*map(source, drafts)]
+    sources = [named(source(draft)) for draft in drafts]
     assert load(loader, *sources[:3]).registered == 3
     before = stored(house.database, sources)
     again = load(loader, *sources[:3])
@@ -197,6 +205,20 @@ def test_what_goes_the_way_of_a_registration_is_not_done_twice(
     assert (again.present, again.registered) == (first.registered, 0)
     assert again.refused == first.refused
     assert stored(house.database, sources) == before
+
+
+def test_another_submission_set_of_the_same_uuid_is_refused(house: House, loader: Loader) -> None:
+    first, second = house.draft(), house.draft()
+    first.document()
+    second.document()
+    one = with_uuid(source(first))
+    uuid = _UUID.findall(one.text.decode())[0].encode()
+    other = source(second, "other")
+    other = other._replace(text=other.text.replace(b'"set"', b'"%s"' % uuid))
+    report = load(loader, one, other)
+    again = load(loader, one, other)
+    assert (report.registered, report.refused) == (1, 1)
+    assert (again.present, again.refused) == (1, 1)
 
 
 def test_another_submission_set_of_the_same_id_is_refused(house: House, loader: Loader) -> None:
