@@ -94,6 +94,45 @@ def drive_together(address: tuple[str, int], streams: Sequence[Stream]) -> list[
     return uvloop.run(_drive(address, streams))
 
 
+def alternate(turns: Sequence[tuple[tuple[str, int], Sequence[bytes], Check]]) -> list[Figures]:
+    """One client that asks several servers in turn, a request each: whatever else the machine
+    does falls on all of them alike. WrongAnswer if an answer is not right.
+    """
+    clients = [_Client(address, check) for address, _, check in turns]
+    for requests in zip(*(requests for _, requests, _ in turns), strict=True):
+        for client, request in zip(clients, requests, strict=True):
+            client.ask(request)
+    for client in clients:
+        client.close()
+    return [_figures(client.latencies, sum(client.latencies)) for client in clients]
+
+
+class _Client:
+    """A connection that waits for each answer."""
+
+    def __init__(self, address: tuple[str, int], check: Check) -> None:
+        self._connection = socket.create_connection(address)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._check = check
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self.latencies: list[float] = []
+        self.close = self._connection.close
+
+    def ask(self, request: bytes) -> None:
+        """Send a request and take its time."""
+        started = time.perf_counter()
+        self._connection.sendall(request)
+        filled = length = 0
+        while not length or filled < length:
+            filled += self._connection.recv_into(self._view[filled:])
+            length = length or http_answer(self._buffer, filled)
+        self.latencies.append(time.perf_counter() - started)
+        answer = bytes(self._view[:length])
+        if not self._check(answer):
+            raise WrongAnswer(answer[:2000].decode("utf-8", "replace"))
+
+
 async def _drive(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
     loop = asyncio.get_running_loop()
     driven = [_connections(stream) for stream in streams]

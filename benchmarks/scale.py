@@ -19,7 +19,7 @@ from statistics import median
 
 from benchmarks import region
 from benchmarks.figures import MIB, Row, WrongAnswer, growth, interleaved, per_second
-from benchmarks.load import Figures, Stream, address_of, drive, drive_together
+from benchmarks.load import Figures, Stream, address_of, alternate, drive, drive_together
 from benchmarks.material import query, registration
 from benchmarks.place import Place, Server, fresh
 from benchmarks.postgresql import Cluster, cluster
@@ -209,13 +209,12 @@ def _asked(question: Question, of: Served, count: int, bare: bool = False) -> li
 
 def _growth(scale: Scale, question: Question, large: Served, small: Served, count: str) -> Row:
     questions = scale.questions // (10 if question.count == OBJECTS else 1)
-    many, few = (_asked(question, one, questions) for one in (large, small))
-    ours, before = interleaved(
-        scale.rounds,
-        lambda: large.drive(many, 1, question.is_right),
-        lambda: small.drive(few, 1, question.is_right),
-    )
-    p50, p50_before = (median(one.p50 for one in some) for some in (ours, before))
+    turns = [
+        (address_of(of.server.url("")), _asked(question, of, questions), question.is_right)
+        for of in (large, small)
+    ]
+    rounds = [alternate(turns) for _ in range(scale.rounds)]
+    p50, p50_before = (median(one.p50 for one in some) for some in zip(*rounds, strict=True))
     return Row(
         f"{question.name} of {count}: growth from {scale.fewer:,}",
         f"p50 {p50:.2f} ms",
