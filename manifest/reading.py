@@ -32,6 +32,7 @@ from manifest.model import (
     ManifestInstance,
     ManifestSeries,
     Patient,
+    Request,
     Study,
 )
 
@@ -129,6 +130,7 @@ def _manifest(dataset: Dataset) -> Manifest:
         study=study,
         series=series,
         created=_moment(dataset),
+        further_requests=_requests(dataset)[1:],
         remarks=tuple(remarks),
     )
 
@@ -163,7 +165,8 @@ def _series(item: Dataset) -> ManifestSeries:
 
 
 def _study(dataset: Dataset, study_instance_uid: str) -> Study:
-    request = _first(dataset, "ReferencedRequestSequence")
+    requests = _requests(dataset)
+    request = requests[0] if requests else Request()
     return Study(
         study_instance_uid=study_instance_uid,
         patient=_patient(dataset),
@@ -172,15 +175,28 @@ def _study(dataset: Dataset, study_instance_uid: str) -> Study:
         timezone_offset=_text(dataset, "TimezoneOffsetFromUTC"),
         description=_text(dataset, "StudyDescription"),
         study_id=_text(dataset, "StudyID"),
-        accession_number=_text(dataset, "AccessionNumber") or _text(request, "AccessionNumber"),
+        accession_number=_text(dataset, "AccessionNumber") or request.accession_number,
         accession_issuer_oid=_authority(dataset, "IssuerOfAccessionNumberSequence")
-        or _authority(request, "IssuerOfAccessionNumberSequence"),
-        placer_order_number=_text(request, "PlacerOrderNumberImagingServiceRequest"),
-        placer_issuer_oid=_authority(request, "OrderPlacerIdentifierSequence"),
-        requested_procedure_id=_text(request, "RequestedProcedureID"),
+        or request.accession_issuer_oid,
+        placer_order_number=request.placer_order_number,
+        placer_issuer_oid=request.placer_issuer_oid,
+        requested_procedure_id=request.requested_procedure_id,
         referring_physician=_text(dataset, "ReferringPhysicianName"),
         institution=_text(dataset, "InstitutionName"),
         manufacturer=_text(dataset, "Manufacturer"),
+    )
+
+
+def _requests(dataset: Dataset) -> tuple[Request, ...]:
+    return tuple(
+        Request(
+            _text(item, "AccessionNumber"),
+            _authority(item, "IssuerOfAccessionNumberSequence"),
+            _text(item, "PlacerOrderNumberImagingServiceRequest"),
+            _authority(item, "OrderPlacerIdentifierSequence"),
+            _text(item, "RequestedProcedureID"),
+        )
+        for item in dataset.get("ReferencedRequestSequence") or ()
     )
 
 
