@@ -6,9 +6,10 @@ kept: an instance that contradicts what is stored is put aside, never mixed in.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ _LIST = (
         INSTANCE.c.series_instance_uid,
         INSTANCE.c.sop_class_uid,
         INSTANCE.c.sop_instance_uid,
-        SERIES.c.modality,
-        SERIES.c.body_part,
+        INSTANCE.c.instance_number,
+        INSTANCE.c.number_of_frames,
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
     .where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
@@ -124,25 +125,32 @@ def describe(
     """
     found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
     row = connection.execute(found).mappings().one()
-    listed = connection.execute(_LIST, {"study": study_instance_uid}).mappings()
-    series = []
-    for (uid, modality, body_part), rows in groupby(listed, key=_series_of):
-        instances = (
-            ManifestInstance(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows
-        )
-        series.append(
-            ManifestSeries(
-                series_instance_uid=uid,
-                instances=tuple(instances),
-                modality=modality,
-                body_part=body_part,
-            )
-        )
+    listed = connection.execute(_LIST, {"study": study_instance_uid})
+    described = _series_of(connection, study_instance_uid)
+    series = (
+        replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))
+        for uid, rows in groupby(listed, key=itemgetter(0))
+    )
     return _study(row), tuple(series)
 
 
-def _series_of(row: RowMapping) -> tuple[str, str, str]:
-    return row["series_instance_uid"], row["modality"], row["body_part"]
+def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, ManifestSeries]:
+    """The series of a study by UID, without their instances."""
+    rows = connection.execute(
+        select(SERIES).where(SERIES.c.study_instance_uid == study_instance_uid)
+    ).mappings()
+    return {
+        row["series_instance_uid"]: ManifestSeries(
+            series_instance_uid=row["series_instance_uid"],
+            modality=row["modality"],
+            body_part=row["body_part"],
+            series_number=row["series_number"],
+            description=row["description"],
+            date=row["date"] or "",
+            time=row["time"] or "",
+        )
+        for row in rows
+    }
 
 
 def _judge(known: RowMapping, arrived: Arrived) -> Verdict:
@@ -237,6 +245,8 @@ def _series_row(header: Header) -> dict[str, Any]:
         "series_number": header.series_number,
         "description": header.series_description,
         "body_part": header.body_part,
+        "date": header.series_date,
+        "time": header.series_time,
     }
 
 

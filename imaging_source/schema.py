@@ -66,6 +66,7 @@ Index(
     postgresql_where=STUDY.c.revision > STUDY.c.published_revision,
 )
 
+# ``date`` and ``time`` are null for series stored before they were kept.
 SERIES = Table(
     "series",
     METADATA,
@@ -75,6 +76,8 @@ SERIES = Table(
     Column("series_number", Integer),
     _text("description"),
     _text("body_part"),
+    Column("date", Text),
+    Column("time", Text),
 )
 Index("ix_series_study", SERIES.c.study_instance_uid)
 
