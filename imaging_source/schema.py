@@ -118,7 +118,7 @@ Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
 # Manifests on their way. ``manifest`` and ``metadata`` are the very bytes to send, fixed
 # before the first attempt so that every later one is the same. ``state`` is one of those of
-# ``imaging_source.outbox``.
+# ``imaging_source.outbox``. ``content_hash`` is what the manifests say (``manifest.engine``).
 PUBLICATION = Table(
     "publication",
     METADATA,
@@ -134,6 +134,7 @@ PUBLICATION = Table(
     Column("next_attempt_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("error", Text),
+    Column("content_hash", Text),
 )
 Index("ix_publication_study", PUBLICATION.c.study_instance_uid)
 # One publication of a study at a time, whoever publishes: the next one replaces its entry.
@@ -145,3 +146,13 @@ Index(
     postgresql_where=PUBLICATION.c.state == "pending",
 )
 Index("ix_publication_due", PUBLICATION.c.state, PUBLICATION.c.next_attempt_at)
+
+# The manifests of other families that go with a publication, in the same submission.
+FURTHER_MANIFEST = Table(
+    "further_manifest",
+    METADATA,
+    Column("submission_set_unique_id", Text, primary_key=True),
+    Column("flavour", Text, primary_key=True),
+    _text("entry_uuid"),
+    Column("manifest", LargeBinary, nullable=False),
+)

@@ -49,7 +49,10 @@ def text(tag: int, vr: str, value: str, limit: int | None = None) -> bytes:
 
     An empty ``value`` gives an empty element (type 2 of PS3.5 7.4.3).
     """
-    clean = "".join(" " if char == "\\" or ord(char) < 32 else char for char in value).strip(" ")
+    if vr == "UT":  # the one that may have lines and backslashes (PS3.5 6.2)
+        clean = "".join(char for char in value if ord(char) >= 32 or char in "\r\n").rstrip(" ")
+    else:
+        clean = "".join(" " if c == "\\" or ord(c) < 32 else c for c in value).strip(" ")
     return element(tag, vr, clean[: limit or _LIMITS.get(vr)].encode(errors="replace"))
 
 

@@ -14,6 +14,9 @@ from typing import NamedTuple
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 """SOP Class UID of Key Object Selection Document Storage."""
 
+PRIVATE_CREATOR = "IHE_MADO_PRIVATE"
+"""Who reserves the block of group 000D that the Display URI of a MADO manifest is in."""
+
 
 class ManifestError(ValueError):
     """Bytes that are not a usable manifest, or a manifest that cannot be written."""

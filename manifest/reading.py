@@ -1,7 +1,8 @@
 """Reading manifests, whoever made them.
 
 Takes any DICOM Key Object Selection document, in any order of elements and items: XDS-I.b
-(RAD TF-3 4.68), key image notes, MADO. What XDS-I.b does not define is passed over. A file
+(RAD TF-3 4.68), key image notes, MADO with its descriptions, provisional codes or final; and
+MADO in its FHIR form (``manifest.fhir_reading``). What neither defines is passed over. A file
 that is hostile (deflated bombs, endless nesting, broken lengths) ends in ManifestError.
 """
 
@@ -25,13 +26,17 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from manifest.encoding import EXPLICIT_VR_LITTLE_ENDIAN, part10_head
+from manifest.fhir_reading import looks_like_fhir, read_fhir
+from manifest.library import Library, read_library
 from manifest.model import (
     KEY_OBJECT_SELECTION,
+    PRIVATE_CREATOR,
     Manifest,
     ManifestError,
     ManifestInstance,
     ManifestSeries,
     Patient,
+    PatientIdentifier,
     Request,
     Study,
 )
@@ -67,11 +72,15 @@ _warnings_lock = threading.Lock()
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """The manifest that a KOS file states.
+    """The manifest that a document of any family states.
 
-    Raises ManifestError for bytes that are no KOS, for one that lists nothing, and for one
-    that lists several studies (RAD TF-3 4.68: a manifest is about one).
+    Raises ManifestError for bytes that are no manifest, for one that lists nothing, and for
+    one that lists several studies (RAD TF-3 4.68: a manifest is about one).
     """
+    if len(data) > INFLATED_LIMIT_BYTES:
+        raise ManifestError(f"the manifest has more than {INFLATED_LIMIT_BYTES} bytes")
+    if looks_like_fhir(data):
+        return read_fhir(data)
     try:
         with _without_warnings():
             dataset = dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
@@ -122,17 +131,48 @@ def _manifest(dataset: Dataset) -> Manifest:
     if not series:
         raise ManifestError("the manifest lists no instances")
     study = _study(dataset, studies.pop())
-    own = _text(dataset, "StudyInstanceUID")
-    remarks = [] if own == study.study_instance_uid else ["the manifest is filed in another study"]
+    library = read_library(dataset)
     return Manifest(
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
         series_instance_uid=_text(dataset, "SeriesInstanceUID"),
         study=study,
-        series=series,
+        series=tuple(map(library.describe, series)),
         created=_moment(dataset),
         further_requests=_requests(dataset)[1:],
-        remarks=tuple(remarks),
+        other_patient_ids=_other_ids(dataset),
+        display_url=_display_url(dataset),
+        remarks=tuple(_remarks(dataset, study, series, library)),
     )
+
+
+def _remarks(
+    dataset: Dataset, study: Study, series: tuple[ManifestSeries, ...], library: Library
+) -> Iterator[str]:
+    if _text(dataset, "StudyInstanceUID") != study.study_instance_uid:
+        yield "the manifest is filed in another study"
+    listed = {instance.sop_instance_uid for one in series for instance in one.instances}
+    beyond = len(library.referenced - listed)
+    if beyond:
+        yield f"the content tree names {beyond} instances that the evidence does not list"
+
+
+def _other_ids(dataset: Dataset) -> tuple[PatientIdentifier, ...]:
+    return tuple(
+        PatientIdentifier(
+            _text(item, "PatientID"), _authority(item, "IssuerOfPatientIDQualifiersSequence")
+        )
+        for item in dataset.get("OtherPatientIDsSequence") or ()
+    )
+
+
+def _display_url(dataset: Dataset) -> str:
+    """Display URI of MADO, in the block of group 000D that its creator has reserved."""
+    try:
+        value = dataset.private_block(0x000D, PRIVATE_CREATOR)[0x01].value
+    except KeyError:
+        return ""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip("\0 ")
 
 
 def _all_series(evidence: list[Dataset]) -> tuple[ManifestSeries, ...]:
