@@ -20,7 +20,7 @@ from manifest.flavours import Flavour
 from manifest.kos import write_kos
 from manifest.mado import write_mado
 from manifest.model import Concept, Manifest, ManifestError, ManifestSeries, PatientIdentifier
-from manifest.profile import retrieve_url, write_national
+from manifest.profile import write_national
 from metadata import ebrim
 from metadata.model import DocumentEntry, Submission
 
@@ -48,9 +48,10 @@ def edition(
     manifest: Manifest, policy: PublicationPolicy, flavour: Flavour, entry_uuid: str
 ) -> Edition:
     """``manifest`` in one family. Raises ManifestError if it cannot be written or published."""
-    whole = _complete(manifest, policy, flavour)
-    entry = document_entry(whole, policy, flavour, entry_uuid)
-    return Edition(flavour, entry, _write(whole, policy, flavour))
+    if flavour in (Flavour.MADO_KOS, Flavour.MADO_FHIR):
+        manifest = _numbered(manifest, policy)
+    entry = document_entry(manifest, policy, flavour, entry_uuid)
+    return Edition(flavour, entry, _write(manifest, policy, flavour))
 
 
 def editions(manifest: Manifest, policy: PublicationPolicy, entry_uuid: str) -> list[Edition]:
@@ -104,44 +105,26 @@ def _write(manifest: Manifest, policy: PublicationPolicy, flavour: Flavour) -> b
         case Flavour.XDS_I:
             return write_kos(manifest)
         case Flavour.MADO_KOS:
-            return write_mado(manifest)
+            return write_mado(_described(manifest, policy))
         case Flavour.MADO_FHIR:
-            return write_fhir(manifest, policy.fhir_release)
+            return write_fhir(_described(manifest, policy), policy.fhir_release)
         case Flavour.NATIONAL:
             if policy.profile is None:
                 raise ManifestError("no national profile is configured")
             return write_national(manifest, policy.profile)
 
 
-def _complete(manifest: Manifest, policy: PublicationPolicy, flavour: Flavour) -> Manifest:
-    """``manifest`` with what its family requires and the policy knows."""
-    if flavour is Flavour.NATIONAL and policy.profile is not None:
-        addressed = (
-            replace(one, retrieve_url=retrieve_url(policy.profile, manifest, one))
-            for one in manifest.series
-        )
-        return replace(manifest, series=tuple(addressed))
-    if flavour in (Flavour.MADO_KOS, Flavour.MADO_FHIR):
-        return _described(manifest, policy)
-    return manifest
-
-
-def _described(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
-    study, patient = manifest.study, manifest.patient
-    local = policy.source_authority or policy.assigning_authority
-    known_as = domain_patient_id(study, policy)
+def _numbered(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
+    """``manifest`` with an accession number, and who issued the numbers of each request."""
+    study, local = manifest.study, policy.source_authority or policy.assigning_authority
     return replace(
         manifest,
         study=replace(
             study,
-            patient=replace(patient, issuer_oid=patient.issuer_oid or local),
             accession_number=study.accession_number or made_up_accession(study.study_instance_uid),
             accession_issuer_oid=study.accession_issuer_oid or local,
             placer_issuer_oid=study.placer_order_number and (study.placer_issuer_oid or local),
-            institution=study.institution or policy.institution.partition("^")[0],
-            manufacturer=study.manufacturer or _MANUFACTURER,
         ),
-        series=tuple(_with_region(one, policy) for one in manifest.series),
         further_requests=tuple(
             replace(
                 one,
@@ -150,6 +133,23 @@ def _described(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
             )
             for one in manifest.further_requests
         ),
+    )
+
+
+def _described(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
+    """``manifest`` with patient, institution, manufacturer and regions as MADO requires them."""
+    study, patient = manifest.study, manifest.patient
+    local = policy.source_authority or policy.assigning_authority
+    known_as = domain_patient_id(study, policy)
+    return replace(
+        manifest,
+        study=replace(
+            study,
+            patient=replace(patient, issuer_oid=patient.issuer_oid or local),
+            institution=study.institution or policy.institution.name,
+            manufacturer=study.manufacturer or _MANUFACTURER,
+        ),
+        series=tuple(_with_region(one, policy) for one in manifest.series),
         other_patient_ids=(
             PatientIdentifier(known_as.id, known_as.assigning_authority.universal_id),
             *manifest.other_patient_ids,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import chain
 from string import Formatter
@@ -90,7 +90,7 @@ def profile_of(table: Mapping[str, Any]) -> Profile:
         if tag is None or dictionary_VR(tag) not in _TEXT:
             raise ManifestError(f"attributes: {keyword} is no DICOM attribute that holds text")
         _check("attributes", template, OF_STUDY)
-    _check("retrieve_url", profile.retrieve_url, ("study", *OF_SERIES))
+    _check("retrieve_url", profile.retrieve_url, VALUES)
     return profile
 
 
@@ -100,15 +100,19 @@ def write_national(manifest: Manifest, profile: Profile) -> bytes:
     missing = [name for name in profile.required if not said[name]]
     if missing:
         raise ManifestError(f"the national profile requires {', '.join(missing)}")
+    addressed = (
+        replace(one, retrieve_url=_retrieve_url(profile, said, one)) for one in manifest.series
+    )
+    manifest = replace(manifest, series=tuple(addressed))
     items = chain(_words(manifest, profile), key_objects(manifest))
     return write_key_object(manifest, profile.title, items, _changes(profile, said))
 
 
-def retrieve_url(profile: Profile, manifest: Manifest, series: ManifestSeries) -> str:
+def _retrieve_url(profile: Profile, said: Mapping[str, str], series: ManifestSeries) -> str:
     """The Retrieve URL of a series; empty where its base is not known."""
     if not series.retrieve_url:
         return ""
-    return profile.retrieve_url.format_map({**_said(manifest), **_said_of(series)})
+    return profile.retrieve_url.format_map({**said, **_said_of(series)})
 
 
 def _concept(key: str, value: Any) -> Concept:
