@@ -81,12 +81,24 @@ def read_manifest(data: bytes) -> Manifest:
         raise ManifestError(f"the manifest has more than {INFLATED_LIMIT_BYTES} bytes")
     if looks_like_fhir(data):
         return read_fhir(data)
+    with readable():
+        dataset = open_key_object(data)
+        if dataset.get("SOPClassUID") != KEY_OBJECT_SELECTION:
+            raise ManifestError("the file is not a Key Object Selection document")
+        return _manifest(dataset)
+
+
+def open_key_object(data: bytes) -> Dataset:
+    """The data set of a DICOM file, whose values are decoded as they are asked for."""
+    return dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever DICOM cannot be read in this block becomes a ManifestError."""
     try:
-        with _without_warnings():
-            dataset = dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
-            if dataset.get("SOPClassUID") != KEY_OBJECT_SELECTION:
-                raise ManifestError("the file is not a Key Object Selection document")
-            return _manifest(dataset)
+        with _quietly():
+            yield
     except ManifestError:
         raise
     except _UNREADABLE as error:
@@ -95,7 +107,7 @@ def read_manifest(data: bytes) -> Manifest:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     """pydicom's warnings quote values, health data among them: they must not reach a log."""
     log = logging.getLogger("pydicom")
     with _warnings_lock, warnings.catch_warnings(), disable_value_validation():
