@@ -33,6 +33,7 @@ class Actor(Enum):
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     WEB_SERVICES = Text("Web services", "Services web")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+    MANIFEST = Text("Imaging manifest", "Manifeste d'imagerie")
 
 
 NEEDS = {

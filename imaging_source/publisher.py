@@ -80,6 +80,9 @@ class Place:
     """Retrieve Location UID: the imaging source's own repositoryUniqueId."""
     ae_title: str = ""
     wado_url: str = ""
+    """Base of the WADO-RS service."""
+    viewer_url: str = ""
+    """What opens a study in a viewer, ``{study}`` standing for its UID."""
 
 
 class Publisher:
@@ -241,6 +244,7 @@ class Publisher:
             study=study,
             series=tuple(located),
             created=datetime.fromtimestamp(self._clock(), UTC).astimezone(zone),
+            display_url=self._place.viewer_url.replace("{study}", study.study_instance_uid),
         )
 
     # --- from row to registry

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import chain
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from manifest.encoding import coded, if_known, text
 from manifest.key_object import ACCESSION_NUMBER, MANIFEST, key_objects, write_key_object
 from manifest.model import Concept, Manifest, ManifestError, ManifestSeries
+
+T = TypeVar("T")
 
 OF_STUDY = (
     *("study", "patient_id", "patient_name", "birth_date", "sex", "accession_number"),
@@ -76,11 +78,11 @@ def profile_of(table: Mapping[str, Any]) -> Profile:
         raise ManifestError(f"{key}: no such key of a profile")
     profile = Profile(
         title=_concept("title", table.get("title", MANIFEST)),
-        required=tuple(table.get("required", ())),
-        accession_at_top=bool(table.get("accession_at_top", True)),
-        retrieve_url=str(table.get("retrieve_url", "{base}")),
-        attributes=dict(table.get("attributes", {})),
-        description=_description(table.get("description")),
+        required=tuple(_typed(table, "required", [])),
+        accession_at_top=_typed(table, "accession_at_top", True),
+        retrieve_url=_typed(table, "retrieve_url", "{base}"),
+        attributes=_typed(table, "attributes", {}),
+        description=_description(_typed(table, "description", {})),
     )
     for name in profile.required:
         if name not in OF_STUDY:
@@ -115,28 +117,38 @@ def _retrieve_url(profile: Profile, said: Mapping[str, str], series: ManifestSer
     return profile.retrieve_url.format_map({**said, **_said_of(series)})
 
 
+def _typed(table: Mapping[str, Any], key: str, default: T) -> T:
+    """The value of a key, of the kind that its default is."""
+    value = table.get(key, default)
+    if not isinstance(value, type(default)):
+        raise ManifestError(f"{key}: the value is of the wrong kind")
+    return value
+
+
 def _concept(key: str, value: Any) -> Concept:
-    parts = tuple(value)
+    parts = tuple(value) if isinstance(value, list | tuple) else ()
     if len(parts) != 3 or not all(isinstance(part, str) and part for part in parts):
         raise ManifestError(f"{key}: a concept is code, scheme and meaning")
     return Concept(*parts)
 
 
-def _description(table: Mapping[str, Any] | None) -> Description | None:
-    if table is None:
+def _description(table: Mapping[str, Any]) -> Description | None:
+    if not table:
         return None
     found = Description(
-        concept=_concept("description.concept", table.get("concept", ())),
-        study=str(table.get("study", "")),
-        series=str(table.get("series", "")),
+        concept=_concept("description.concept", table.get("concept")),
+        study=_typed(table, "study", ""),
+        series=_typed(table, "series", ""),
     )
     _check("description.study", found.study, OF_STUDY)
     _check("description.series", found.series, VALUES)
     return found
 
 
-def _check(key: str, template: str, allowed: tuple[str, ...]) -> None:
+def _check(key: str, template: Any, allowed: tuple[str, ...]) -> None:
     """Whether a template is one, and names nothing but what is ``allowed``."""
+    if not isinstance(template, str):
+        raise ManifestError(f"{key}: a template is text")
     try:
         names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:

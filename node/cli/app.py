@@ -57,6 +57,9 @@ app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
+kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
+    kit_verbs.manifest
+)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )

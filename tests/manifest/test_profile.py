@@ -88,7 +88,11 @@ def test_a_profile_may_change_title_and_attributes(manifest: Manifest) -> None:
     [
         ({"titel": []}, "titel"),
         ({"title": ["1", "2"]}, "title"),
+        ({"title": 3}, "title"),
         ({"required": ["colour"]}, "colour"),
+        ({"required": 3}, "required"),
+        ({"attributes": {"PatientComments": 3}}, "attributes"),
+        ({"description": "x"}, "description"),
         ({"attributes": {"NoSuchThing": "x"}}, "NoSuchThing"),
         ({"attributes": {"StudyInstanceUID": "1.2"}}, "StudyInstanceUID"),
         ({"attributes": {"PatientComments": "{colour}"}}, "colour"),
