@@ -34,9 +34,6 @@ from manifest.model import (
     Request,
 )
 
-MANIFEST = Concept("113030", "DCM", "Manifest")
-"""Document title of XDS-I.b manifests (PS3.16 CID 7010)."""
-
 ACCESSION_NUMBER = 0x00080050
 
 # Whoever reads a KOS looks for its series among the others of the study: 59 is customary.

@@ -7,8 +7,8 @@ Location UID and Retrieve AE Title. National forms of it are told as data: a ``P
 
 from __future__ import annotations
 
-from manifest.key_object import MANIFEST, key_objects, write_key_object
-from manifest.model import Manifest, ManifestError, ManifestInstance, ManifestSeries
+from manifest.key_object import key_objects, write_key_object
+from manifest.model import MANIFEST, Manifest, ManifestError, ManifestInstance, ManifestSeries
 from manifest.reading import read_manifest
 
 __all__ = [

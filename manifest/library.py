@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pydicom.dataset import Dataset
 
 from manifest.concepts import Known, recognised
-from manifest.model import Concept, ManifestInstance, ManifestSeries
+from manifest.model import MANIFEST, Concept, ManifestInstance, ManifestSeries
 
 # Where the value of a content item is, by its value type (PS3.3 C.17.3).
 _VALUES = {"TEXT": "TextValue", "UIDREF": "UID", "DATE": "Date", "TIME": "Time"}
@@ -57,8 +57,14 @@ class Library:
 
 
 def read_library(dataset: Dataset) -> Library:
-    """What the content tree of a manifest says."""
+    """What the content tree of a manifest says.
+
+    That of a plain one (title "Manifest") says nothing that its evidence does not, and is left
+    alone: to walk it would take as long as all the rest.
+    """
     library = Library()
+    if _concept(dataset, "ConceptNameCodeSequence") == MANIFEST:
+        return library
     for item in _items(dataset):
         if concept_of(item) is Known.IMAGE_LIBRARY:
             for group in _items(item):

@@ -30,6 +30,10 @@ class Concept(NamedTuple):
     meaning: str
 
 
+MANIFEST = Concept("113030", "DCM", "Manifest")
+"""Document title of XDS-I.b manifests (PS3.16 CID 7010)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patient:
     """The patient as the images name them (PS3.3 C.7.1.1)."""

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from manifest.encoding import coded, if_known, text
-from manifest.key_object import ACCESSION_NUMBER, MANIFEST, key_objects, write_key_object
-from manifest.model import Concept, Manifest, ManifestError, ManifestSeries
+from manifest.key_object import ACCESSION_NUMBER, key_objects, write_key_object
+from manifest.model import MANIFEST, Concept, Manifest, ManifestError, ManifestSeries
 
 T = TypeVar("T")
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from manifest.key_object import MANIFEST
-from manifest.model import KEY_OBJECT_SELECTION
+from manifest.model import KEY_OBJECT_SELECTION, MANIFEST
 from manifest.rules.content import (
     all_series,
     codes_of,
