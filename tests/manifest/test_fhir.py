@@ -110,6 +110,22 @@ def test_the_releases_differ_where_fhir_does(whole: Manifest) -> None:
     assert r5["Endpoint"]["connectionType"][0]["coding"][0]["code"] == "ihe-iid"
 
 
+@pytest.mark.parametrize(
+    ("release", "module"), [("R4", "fhir.resources.R4B.bundle"), ("R5", "fhir.resources.bundle")]
+)
+def test_a_bundle_follows_the_definitions_of_its_release(
+    whole: Manifest, release: Release, module: str
+) -> None:
+    models = pytest.importorskip(module, reason="fhir.resources is not installed")
+
+    bundle = models.Bundle.model_validate_json(write_fhir(whole, release))
+
+    assert len(bundle.entry) == len(json.loads(write_fhir(whole, release))["entry"])
+    other: Release = "R5" if release == "R4" else "R4"
+    with pytest.raises(ValueError, match="connectionType"):
+        models.Bundle.model_validate_json(write_fhir(whole, other))
+
+
 def test_a_bundle_without_instances_is_not_written(whole: Manifest) -> None:
     with pytest.raises(ManifestError):
         write_fhir(replace(whole, series=()))
