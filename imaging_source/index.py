@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
+from imaging_source import requests
 from imaging_source.header import Header
 from imaging_source.schema import INSTANCE, QUARANTINE, SERIES, STUDY
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
@@ -64,6 +65,14 @@ _KNOWN = select(
     .where(STUDY.c.study_instance_uid == bindparam("study"))
     .scalar_subquery()
     .label("issuer_oid"),
+    select(STUDY.c.accession_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("accession_number"),
+    select(STUDY.c.placer_order_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("placer_order_number"),
     select(SERIES.c.study_instance_uid)
     .where(SERIES.c.series_instance_uid == bindparam("series"))
     .scalar_subquery()
@@ -131,7 +140,7 @@ def describe(
         replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))
         for uid, rows in groupby(listed, key=itemgetter(0))
     )
-    return _study(row), tuple(series)
+    return requests.with_further(connection, _study(row)), tuple(series)
 
 
 def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, ManifestSeries]:
@@ -182,6 +191,9 @@ def _insert(connection: Connection, arrived: Arrived, known: RowMapping) -> None
         connection.execute(insert(SERIES), _series_row(header))
     connection.execute(insert(INSTANCE), _instance_row(arrived))
     connection.execute(_TOUCH_STUDY, {"study": study_uid, "now": arrived.received_at})
+    if known["patient_id"] is not None:
+        named = (known["accession_number"], known["placer_order_number"])
+        requests.keep(connection, header.study, named)
 
 
 def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> None:
@@ -205,6 +217,7 @@ def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> No
 def _study_row(study: Study, now: float) -> dict[str, Any]:
     """The study's columns: the attributes of ``Study`` and ``Patient`` under their own names."""
     row = asdict(study)
+    del row["further_requests"]  # has a table of its own
     patient = row.pop("patient")
     row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
     return row | {"changed_at": now, "revision": 0, "published_revision": 0}

@@ -81,6 +81,19 @@ SERIES = Table(
 )
 Index("ix_series_study", SERIES.c.study_instance_uid)
 
+# Requests that a study answers beside the one that its own row names: further pairs of accession
+# and order.
+REQUEST = Table(
+    "request",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("accession_number", Text, primary_key=True),
+    Column("placer_order_number", Text, primary_key=True),
+    _text("accession_issuer_oid"),
+    _text("placer_issuer_oid"),
+    _text("requested_procedure_id"),
+)
+
 # ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of
 # the rejection note (IOCM) that names the instance: no door shows it and no manifest lists it any
 # more.

@@ -124,14 +124,15 @@ def _numbered(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
             accession_number=study.accession_number or made_up_accession(study.study_instance_uid),
             accession_issuer_oid=study.accession_issuer_oid or local,
             placer_issuer_oid=study.placer_order_number and (study.placer_issuer_oid or local),
-        ),
-        further_requests=tuple(
-            replace(
-                one,
-                accession_issuer_oid=one.accession_number and (one.accession_issuer_oid or local),
-                placer_issuer_oid=one.placer_order_number and (one.placer_issuer_oid or local),
-            )
-            for one in manifest.further_requests
+            further_requests=tuple(
+                replace(
+                    one,
+                    accession_issuer_oid=one.accession_number
+                    and (one.accession_issuer_oid or local),
+                    placer_issuer_oid=one.placer_order_number and (one.placer_issuer_oid or local),
+                )
+                for one in study.further_requests
+            ),
         ),
     )
 

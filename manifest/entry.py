@@ -291,7 +291,7 @@ def _references(manifest: Manifest, policy: PublicationPolicy) -> list[CXi]:
     local = policy.source_authority or policy.assigning_authority
     numbers = (
         number
-        for one in manifest.requests
+        for one in manifest.study.requests
         for number in (
             (one.accession_number, ACCESSION_REFERENCE, one.accession_issuer_oid),
             (one.placer_order_number, ORDER_REFERENCE, one.placer_issuer_oid),

@@ -71,7 +71,7 @@ class _Resources:
         }
         self._requests = {
             self._url(f"request {number}"): request
-            for number, request in enumerate(manifest.requests)
+            for number, request in enumerate(manifest.study.requests)
             if request != Request()
         }
         self._subject = {"reference": self._url("patient")}
@@ -105,7 +105,7 @@ class _Resources:
             resourceType="ImagingStudy",
             identifier=[
                 {"system": DICOM_UID_SYSTEM, "value": _oid(manifest.study_instance_uid)},
-                *(_accession(one) for one in manifest.requests if one.accession_number),
+                *(_accession(one) for one in manifest.study.requests if one.accession_number),
             ],
             status="available",
             modality=[self._modality(one) for one in modalities],

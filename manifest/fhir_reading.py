@@ -109,15 +109,14 @@ class _Bundle:
         return Manifest(
             sop_instance_uid=_uid(text(element(self._bundle, "identifier"), "value")),
             series_instance_uid="",
-            study=self._study(study, requests[0] if requests else Request(), patient),
+            study=self._study(study, requests or [Request()], patient),
             series=listed,
             created=_moment(text(self._bundle, "timestamp")),
-            further_requests=tuple(requests[1:]),
             other_patient_ids=tuple(others),
             display_url=self._address(study, VIEWER),
         )
 
-    def _study(self, study: Element, request: Request, patient: Element) -> Study:
+    def _study(self, study: Element, requests: list[Request], patient: Element) -> Study:
         uids = [
             _uid(text(one, "value"))
             for one in elements(study, "identifier")
@@ -126,6 +125,7 @@ class _Bundle:
         if len(uids) != 1:
             raise ManifestError("the study needs one identifier that is its Study Instance UID")
         started = text(study, "started")
+        request, *further = requests
         date, time = _digits(started)
         return Study(
             study_instance_uid=uids[0],
@@ -140,6 +140,7 @@ class _Bundle:
             placer_issuer_oid=request.placer_issuer_oid,
             referring_physician=text(element(study, "referrer"), "display"),
             institution=self._institution(),
+            further_requests=tuple(further),
         )
 
     def _series(self, series: Element) -> ManifestSeries:

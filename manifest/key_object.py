@@ -98,7 +98,7 @@ def _check(manifest: Manifest) -> None:
         if _UID.fullmatch(name) is None:
             raise ManifestError(f"not a UID: {name[:64]!r}")
     identifiers = [manifest.patient.patient_id, manifest.study.study_id]
-    for request in manifest.requests:
+    for request in manifest.study.requests:
         identifiers += (request.accession_number, request.placer_order_number)
         identifiers.append(request.requested_procedure_id)
     if max(map(len, identifiers)) > IDENTIFIER_LIMIT:
@@ -168,7 +168,7 @@ def _document(manifest: Manifest, title: Concept, items: Iterable[bytes]) -> dic
 
 def _requests(manifest: Manifest) -> Iterator[bytes]:
     """The items of Referenced Request Sequence: always one, its strictest readers want it."""
-    for request in manifest.requests:
+    for request in manifest.study.requests:
         yield _request(manifest, request)
 
 

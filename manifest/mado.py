@@ -51,7 +51,7 @@ def _changes(manifest: Manifest) -> dict[int, bytes]:
         DISPLAY_URI_TAG: b"",
         0x00101002: _other_ids(manifest.other_patient_ids),
     }
-    if manifest.further_requests:  # none of several is the study's own
+    if manifest.study.further_requests:  # none of several is the study's own
         changes |= {ACCESSION_NUMBER: text(ACCESSION_NUMBER, "SH", ""), 0x00080051: b""}
     if manifest.display_url:
         changes[PRIVATE_CREATOR_TAG] = text(PRIVATE_CREATOR_TAG, "LO", PRIVATE_CREATOR)

@@ -55,6 +55,17 @@ class PatientIdentifier(NamedTuple):
     issuer_oid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One imaging request that the study answers: accession and order (PS3.3 10.6)."""
+
+    accession_number: str = ""
+    accession_issuer_oid: str = ""
+    placer_order_number: str = ""
+    placer_issuer_oid: str = ""
+    requested_procedure_id: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """The study as the images describe it (PS3.3 C.7.2.1) and the order it answers."""
@@ -75,17 +86,20 @@ class Study:
     referring_physician: str = ""
     institution: str = ""
     manufacturer: str = ""
+    further_requests: tuple[Request, ...] = ()
+    """The requests that it answers beside the one named above."""
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One imaging request that the study answers: accession and order (PS3.3 10.6)."""
-
-    accession_number: str = ""
-    accession_issuer_oid: str = ""
-    placer_order_number: str = ""
-    placer_issuer_oid: str = ""
-    requested_procedure_id: str = ""
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every request that the study answers; one without content where none is known."""
+        own = Request(
+            self.accession_number,
+            self.accession_issuer_oid,
+            self.placer_order_number,
+            self.placer_issuer_oid,
+            self.requested_procedure_id,
+        )
+        return (own, *self.further_requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +145,9 @@ class Manifest:
     """The content of one manifest.
 
     ``created`` knows its time zone; the times of the study are in the same zone (PS3.3
-    C.12.1.1.8 allows one per object). ``further_requests`` are those beside the one the study
-    names; ``other_patient_ids`` are the patient's identifiers of other authorities, that of the
-    affinity domain first; ``display_url`` opens the study in a viewer. ``remarks`` says what a
-    reader met that is odd but usable.
+    C.12.1.1.8 allows one per object). ``other_patient_ids`` are the patient's
+    identifiers of other authorities, that of the affinity domain first; ``display_url`` opens
+    the study in a viewer. ``remarks`` says what a reader met that is odd but usable.
     """
 
     sop_instance_uid: str
@@ -142,7 +155,6 @@ class Manifest:
     study: Study
     series: tuple[ManifestSeries, ...]
     created: datetime | None = None
-    further_requests: tuple[Request, ...] = ()
     other_patient_ids: tuple[PatientIdentifier, ...] = ()
     display_url: str = ""
     remarks: tuple[str, ...] = field(default=(), compare=False)
@@ -156,19 +168,6 @@ class Manifest:
     def patient(self) -> Patient:
         """Whose study it is."""
         return self.study.patient
-
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """Every request that the study answers; one without content where none is known."""
-        study = self.study
-        own = Request(
-            study.accession_number,
-            study.accession_issuer_oid,
-            study.placer_order_number,
-            study.placer_issuer_oid,
-            study.requested_procedure_id,
-        )
-        return (own, *self.further_requests)
 
     @property
     def instance_count(self) -> int:

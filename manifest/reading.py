@@ -150,7 +150,6 @@ def _manifest(dataset: Dataset) -> Manifest:
         study=study,
         series=tuple(map(library.describe, series)),
         created=_moment(dataset),
-        further_requests=_requests(dataset)[1:],
         other_patient_ids=_other_ids(dataset),
         display_url=_display_url(dataset),
         remarks=tuple(_remarks(dataset, study, series, library)),
@@ -236,6 +235,7 @@ def _study(dataset: Dataset, study_instance_uid: str) -> Study:
         referring_physician=_text(dataset, "ReferringPhysicianName"),
         institution=_text(dataset, "InstitutionName"),
         manufacturer=_text(dataset, "Manufacturer"),
+        further_requests=requests[1:],
     )
 
 

@@ -107,7 +107,8 @@ def test_a_made_up_accession_number_fits_and_is_always_the_same() -> None:
 def test_every_accession_and_order_is_a_reference(
     manifest: Manifest, policy: PublicationPolicy
 ) -> None:
-    more = replace(manifest, further_requests=(Request("ACC-2", "", "ORD-1", "1.2.250.1.9.3"),))
+    second = Request("ACC-2", "", "ORD-1", "1.2.250.1.9.3")
+    more = replace(manifest, study=replace(manifest.study, further_requests=(second,)))
 
     entry = edition(more, policy, Flavour.XDS_I, ENTRY).entry
 

@@ -28,6 +28,7 @@ from manifest.model import (
     Study,
 )
 
+SECOND = Request("ACC-2", "1.2.250.1.9.2", "ORD-2", "1.2.250.1.9.3", "RP2")
 HEAD = Concept("774007", "SCT", "Head and neck")
 
 
@@ -50,7 +51,7 @@ def described(manifest: Manifest) -> Manifest:
     return replace(
         manifest,
         series=(first, second),
-        further_requests=(Request("ACC-2", "1.2.250.1.9.2", "ORD-2", "1.2.250.1.9.3", "RP2"),),
+        study=replace(manifest.study, further_requests=(SECOND,)),
         other_patient_ids=(PatientIdentifier("INS-1", "1.2.250.1.213.1.4.10"),),
         display_url="https://viewer.example.org/?study=1",
     )

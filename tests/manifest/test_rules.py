@@ -79,7 +79,7 @@ def test_what_the_engine_writes_keeps_every_rule(
 
 def test_several_requests_keep_the_rules_too(complete: Manifest, policy: PublicationPolicy) -> None:
     second = Request("ACC-2", "1.2.250.1.9.2", "ORD-2", "1.2.250.1.9.3")
-    several = replace(complete, further_requests=(second,))
+    several = replace(complete, study=replace(complete.study, further_requests=(second,)))
 
     assert broken_rules(edition(several, policy, Flavour.MADO_KOS, ENTRY).content) == set()
 
