@@ -61,6 +61,9 @@ app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
     kit_verbs.list_cases
 )
+kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
+    kit_verbs.manifest
+)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
