@@ -7,13 +7,13 @@ functions here are the units of work; ``imaging_source.publisher`` strings them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
 
-from imaging_source.schema import PUBLICATION, STUDY
+from imaging_source.schema import FURTHER_MANIFEST, PUBLICATION, STUDY
 
 
 class State(StrEnum):
@@ -38,12 +38,22 @@ class DueStudy:
     replaces: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FurtherManifest:
+    """A manifest of another family (``manifest.flavours``) in the same submission."""
+
+    flavour: str
+    entry_uuid: str
+    manifest: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """One row: who, which version of the study, and the bytes to send.
 
-    ``attempts`` counts the one under way. ``error`` is the last answer, for people who may
-    see patient data: never for a log.
+    ``entry_uuid``, ``manifest_uid`` and ``manifest`` are those of the family that speaks for
+    the study; ``further`` are the others. ``attempts`` counts the one under way. ``error`` is the
+    last answer, for people who may see patient data: never for a log.
     """
 
     submission_set_unique_id: str
@@ -58,6 +68,8 @@ class Publication:
     next_attempt_at: float
     created_at: float
     error: str | None = None
+    content_hash: str | None = None
+    further: tuple[FurtherManifest, ...] = ()
 
 
 _STUDY_OF_ROW = PUBLICATION.c.study_instance_uid == STUDY.c.study_instance_uid
@@ -101,6 +113,9 @@ def enqueue(connection: Connection, publication: Publication) -> None:
     connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
     row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
     connection.execute(insert(PUBLICATION), row)
+    key = {"submission_set_unique_id": publication.submission_set_unique_id}
+    for one in publication.further:
+        connection.execute(insert(FURTHER_MANIFEST), key | asdict(one))
 
 
 def claim(connection: Connection, now: float, lease_until: float) -> Publication | None:
@@ -122,7 +137,8 @@ def claim(connection: Connection, now: float, lease_until: float) -> Publication
     _change(
         connection, row["submission_set_unique_id"], attempts=attempts, next_attempt_at=lease_until
     )
-    return _publication({**row, "attempts": attempts})
+    further = _further(connection, row["submission_set_unique_id"])
+    return _publication({**row, "attempts": attempts, "further": further})
 
 
 def resume(connection: Connection, now: float) -> None:
@@ -148,6 +164,35 @@ def settle(connection: Connection, publication: Publication) -> None:
         error=None,
         manifest=b"",
         metadata=b"",
+    )
+    unique_id = publication.submission_set_unique_id
+    further = update(FURTHER_MANIFEST).where(
+        FURTHER_MANIFEST.c.submission_set_unique_id == unique_id
+    )
+    connection.execute(further.values(manifest=b""))
+
+
+def last_published(connection: Connection, study_instance_uid: str) -> Publication | None:
+    """The publication of a study that the registry took last, without its bytes."""
+    query = (
+        select(PUBLICATION)
+        .where(*_of_study(study_instance_uid, State.PUBLISHED))
+        .order_by(PUBLICATION.c.revision.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return _publication({**row, "further": _further(connection, row["submission_set_unique_id"])})
+
+
+def leave(connection: Connection, due: DueStudy) -> None:
+    """Count a study as published as it is: its manifests would say nothing new."""
+    study = STUDY.c.study_instance_uid == due.study_instance_uid
+    connection.execute(
+        update(STUDY)
+        .where(study, STUDY.c.published_revision < due.revision)
+        .values(published_revision=due.revision)
     )
 
 
@@ -180,6 +225,16 @@ def publications(
     if state is not None:
         query = query.where(PUBLICATION.c.state == state)
     return [_publication(row) for row in connection.execute(query).mappings()]
+
+
+def _further(connection: Connection, submission_set_unique_id: str) -> tuple[FurtherManifest, ...]:
+    columns = FURTHER_MANIFEST.c
+    query = (
+        select(columns.flavour, columns.entry_uuid, columns.manifest)
+        .where(columns.submission_set_unique_id == submission_set_unique_id)
+        .order_by(columns.flavour)
+    )
+    return tuple(FurtherManifest(*row) for row in connection.execute(query))
 
 
 def _of_study(study_instance_uid: str, state: State) -> tuple[ColumnElement[bool], ...]:

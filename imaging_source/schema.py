@@ -86,6 +86,7 @@ STUDY_NAME = Table(
 Index("ix_study_name_patient", STUDY_NAME.c.patient_name)
 Index("ix_study_name_physician", STUDY_NAME.c.referring_physician)
 
+# ``date`` and ``time`` are null for series stored before they were kept.
 SERIES = Table(
     "series",
     METADATA,
@@ -95,9 +96,24 @@ SERIES = Table(
     Column("series_number", Integer),
     _text("description"),
     _text("body_part"),
+    Column("date", Text),
+    Column("time", Text),
 )
 Index("ix_series_study", SERIES.c.study_instance_uid, SERIES.c.modality)
 Index("ix_series_modality", SERIES.c.modality, SERIES.c.series_instance_uid)
+
+# Requests that a study answers beside the one that its own row names: further pairs of accession
+# and order.
+REQUEST = Table(
+    "request",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("accession_number", Text, primary_key=True),
+    Column("placer_order_number", Text, primary_key=True),
+    _text("accession_issuer_oid"),
+    _text("placer_issuer_oid"),
+    _text("requested_procedure_id"),
+)
 
 # ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of
 # the rejection note (IOCM) that names the instance: no door shows it and no manifest lists it any
@@ -176,7 +192,7 @@ Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
 # Manifests on their way. ``manifest`` and ``metadata`` are the very bytes to send, fixed
 # before the first attempt so that every later one is the same. ``state`` is one of those of
-# ``imaging_source.outbox``.
+# ``imaging_source.outbox``. ``content_hash`` is what the manifests say (``manifest.engine``).
 PUBLICATION = Table(
     "publication",
     METADATA,
@@ -192,6 +208,7 @@ PUBLICATION = Table(
     Column("next_attempt_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("error", Text),
+    Column("content_hash", Text),
 )
 Index("ix_publication_study", PUBLICATION.c.study_instance_uid)
 # One publication of a study at a time, whoever publishes: the next one replaces its entry.
@@ -203,3 +220,13 @@ Index(
     postgresql_where=PUBLICATION.c.state == "pending",
 )
 Index("ix_publication_due", PUBLICATION.c.state, PUBLICATION.c.next_attempt_at)
+
+# The manifests of other families that go with a publication, in the same submission.
+FURTHER_MANIFEST = Table(
+    "further_manifest",
+    METADATA,
+    Column("submission_set_unique_id", Text, primary_key=True),
+    Column("flavour", Text, primary_key=True),
+    _text("entry_uuid"),
+    Column("manifest", LargeBinary, nullable=False),
+)
