@@ -188,6 +188,7 @@ def last_published(connection: Connection, study_instance_uid: str) -> Publicati
 
 def leave(connection: Connection, due: DueStudy) -> None:
     """Count a study as published as it is: its manifests would say nothing new."""
+    retry(connection, due.study_instance_uid)  # what failed before is not wanted any more
     study = STUDY.c.study_instance_uid == due.study_instance_uid
     connection.execute(
         update(STUDY)
