@@ -16,6 +16,17 @@ from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
 from imaging_source.schema import PUBLICATION, STUDY
 
 
+class Kind(StrEnum):
+    """What a publication does to the entry of the study's manifest."""
+
+    MANIFEST = "manifest"
+    """A new manifest, which replaces the one before."""
+    DEPRECATION = "deprecation"
+    """No image is left: the entry is deprecated (ITI-57)."""
+    REMOVAL = "removal"
+    """No image is left: the study's entries are taken out of the registry (ITI-62)."""
+
+
 class State(StrEnum):
     """Where a publication is."""
 
@@ -58,6 +69,7 @@ class Publication:
     next_attempt_at: float
     created_at: float
     error: str | None = None
+    kind: Kind = Kind.MANIFEST
 
 
 _STUDY_OF_ROW = PUBLICATION.c.study_instance_uid == STUDY.c.study_instance_uid
@@ -89,18 +101,39 @@ def enqueue(connection: Connection, publication: Publication) -> None:
     Does nothing if the study has been published as it is since it was found due, and raises
     sqlalchemy.exc.IntegrityError if it has an open publication (both: another publisher).
     """
+    if _is_published(connection, publication.study_instance_uid, publication.revision):
+        return
+    retry(connection, publication.study_instance_uid)
+    row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
+    connection.execute(insert(PUBLICATION), row)
+
+
+def pass_over(connection: Connection, due: DueStudy) -> None:
+    """Let a study be that has nothing to list and no entry: it is as published as it can be."""
+    if not _is_published(connection, due.study_instance_uid, due.revision):
+        retry(connection, due.study_instance_uid)
+        _published(connection, due.study_instance_uid, due.revision, None)
+
+
+def manifest_entries(connection: Connection, study_instance_uid: str) -> list[str]:
+    """The entryUUIDs of every manifest of a study that the registry was given, oldest first."""
+    query = (
+        select(PUBLICATION.c.entry_uuid)
+        .where(*_of_study(study_instance_uid, State.PUBLISHED))
+        .where(PUBLICATION.c.kind == Kind.MANIFEST)
+        .order_by(PUBLICATION.c.created_at)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _is_published(connection: Connection, study_instance_uid: str, revision: int) -> bool:
     # Locked as ``settle`` locks it, so that one of the two sees what the other did.
     published = (
         select(STUDY.c.published_revision)
-        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
         .with_for_update()
     )
-    if connection.execute(published).scalar_one() >= publication.revision:
-        return
-    failed = _of_study(publication.study_instance_uid, State.FAILED)
-    connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
-    row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
-    connection.execute(insert(PUBLICATION), row)
+    return bool(connection.execute(published).scalar_one() >= revision)
 
 
 def claim(connection: Connection, now: float, lease_until: float) -> Publication | None:
@@ -132,15 +165,12 @@ def resume(connection: Connection, now: float) -> None:
 
 
 def settle(connection: Connection, publication: Publication) -> None:
-    """The registry has it: the study is published up to the row's revision.
+    """The registry has done it: the study is published up to the row's revision.
 
     The bytes are given up: the repository has them now.
     """
-    connection.execute(
-        update(STUDY)
-        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
-        .values(published_revision=publication.revision, published_entry=publication.entry_uuid)
-    )
+    entry = publication.entry_uuid if publication.kind is Kind.MANIFEST else None
+    _published(connection, publication.study_instance_uid, publication.revision, entry)
     _change(
         connection,
         publication.submission_set_unique_id,
@@ -182,6 +212,16 @@ def publications(
     return [_publication(row) for row in connection.execute(query).mappings()]
 
 
+def _published(
+    connection: Connection, study_instance_uid: str, revision: int, entry_uuid: str | None
+) -> None:
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
+        .values(published_revision=revision, published_entry=entry_uuid)
+    )
+
+
 def _of_study(study_instance_uid: str, state: State) -> tuple[ColumnElement[bool], ...]:
     return (
         PUBLICATION.c.study_instance_uid == study_instance_uid,
@@ -196,4 +236,5 @@ def _change(connection: Connection, submission_set_unique_id: str, **values: obj
 
 
 def _publication(row: Any) -> Publication:
-    return Publication(**{**row, "state": State(row["state"])})
+    typed = {"state": State(row["state"]), "kind": Kind(row["kind"])}
+    return Publication(**{**row, **typed})

@@ -4,7 +4,8 @@ Sends RAD-68 (RAD TF-2 4.68) from the outbox. Never publishes twice: what is sen
 in a row first; when the outcome of an attempt is unknown, the identical submission is sent
 again; and no refusal is believed before the registry has denied knowing the submission set
 (it refuses a duplicate, and the replacement of an entry that our own first attempt has
-deprecated). New images of a published study lead to a new manifest that replaces the old.
+deprecated). New images of a published study lead to a new manifest that replaces the old; so does
+the rejection of some, and that of all withdraws it (``imaging_source.withdrawal``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from sqlalchemy.exc import IntegrityError
 
 from imaging_source import outbox
 from imaging_source.index import describe
-from imaging_source.outbox import DueStudy, Publication, State
+from imaging_source.outbox import DueStudy, Kind, Publication, State
+from imaging_source.withdrawal import Withdrawal
 from manifest.entry import Identifiers, PublicationPolicy, build_submission, time_zone_of
 from manifest.kos import Manifest, ManifestError, ManifestSeries, write_kos
 from manifest.model import Study
@@ -85,8 +87,9 @@ class Publisher:
 
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
-    set with a given uniqueId (ITI-18). ``policy`` may be replaced at any time: manifests made
-    from then on follow the new one.
+    set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
+    no image left. ``policy`` may be replaced at any time: manifests made from then on follow the
+    new one.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Publisher:
         provide_and_register: Callable[[ProvideAndRegisterRequest], RegistryResponse],
         already_registered: Callable[[str], bool],
         *,
+        withdrawal: Withdrawal | None = None,
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -105,6 +109,7 @@ class Publisher:
         self._place = place
         self._provide_and_register = provide_and_register
         self._already_registered = already_registered
+        self._withdrawal = withdrawal
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -154,6 +159,9 @@ class Publisher:
             due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
         for study, (description, series) in described:
+            if not series and study.replaces is None:
+                self._database.write(partial(outbox.pass_over, due=study))
+                continue
             row = self._publication(study, self._manifest(description, series))
             with suppress(IntegrityError):  # another publisher was faster
                 self._database.write(partial(outbox.enqueue, publication=row))
@@ -180,6 +188,8 @@ class Publisher:
             created_at=now,
         )
         try:
+            if not manifest.series:
+                return self._withdrawn(row, manifest, identifiers)
             submission = build_submission(manifest, self.policy, identifiers, due.replaces)
             metadata = etree.tostring(SubmitObjectsRequest.of(submission).element)
             return replace(row, manifest=write_kos(manifest), metadata=metadata)
@@ -187,6 +197,18 @@ class Publisher:
             _log.error("study cannot be published", code="publisher-unpublishable", exc_info=error)
             reason = str(error) if isinstance(error, ManifestError) else type(error).__name__
             return replace(row, state=State.FAILED, error=reason)
+
+    def _withdrawn(
+        self, row: Publication, manifest: Manifest, identifiers: Identifiers
+    ) -> Publication:
+        """``row`` for a published study that has no image left."""
+        if self._withdrawal is None:
+            raise ManifestError("the study has no image left, and its entry cannot be withdrawn")
+        with self._database.read() as connection:
+            entries = outbox.manifest_entries(connection, row.study_instance_uid)
+        (submission_set,) = build_submission(manifest, self.policy, identifiers).submission_sets
+        message = self._withdrawal.message(entries, submission_set)
+        return replace(row, kind=self._withdrawal.kind, metadata=message)
 
     def _manifest(self, study: Study, series: tuple[ManifestSeries, ...]) -> Manifest:
         zone = time_zone_of(study, self.policy.time_zone)
@@ -218,7 +240,7 @@ class Publisher:
     def _send(self, publication: Publication) -> None:
         reach("publisher.before_send")
         try:
-            response = self._provide_and_register(_request(publication))
+            response = self._perform(publication)
             reach("publisher.after_send")
             published = response.status == SUCCESS or self._confirmed(publication, response)
         except Exception as error:  # noqa: BLE001 - any failure to hear the answer is the same
@@ -232,6 +254,13 @@ class Publisher:
         else:
             self._refused(publication, response)
 
+    def _perform(self, publication: Publication) -> RegistryResponse:
+        if publication.kind is Kind.MANIFEST:
+            return self._provide_and_register(_request(publication))
+        if self._withdrawal is None:
+            raise ManifestError("entries cannot be withdrawn")
+        return self._withdrawal.send(publication)
+
     def _confirmed(self, publication: Publication, response: RegistryResponse) -> bool:
         """Whether a refused submission is in the registry all the same: sent by us before.
 
@@ -240,6 +269,8 @@ class Publisher:
         """
         if _is_transient(response) and publication.attempts == 1:
             return False
+        if publication.kind is Kind.REMOVAL and self._withdrawal is not None:
+            return self._withdrawal.is_done(publication)
         return self._already_registered(publication.submission_set_unique_id)
 
     def _refused(self, publication: Publication, response: RegistryResponse) -> None:

@@ -99,6 +99,20 @@ INSTANCE = Table(
 Index("ix_instance_study", INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
 Index("ix_instance_sha256", INSTANCE.c.sha256)
 
+# What the rejection notes have named, whether it has arrived or not: an instance that comes after
+# its note is born rejected. One row for an instance, of the code that weighs most. ``note_uid`` is
+# the SOP Instance UID of the note, empty where the site's own retention spoke.
+REJECTION = Table(
+    "rejection",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("code"),
+    _text("note_uid"),
+    Column("received_at", Float, nullable=False),
+)
+
 # What was received and kept but not taken into the index, for a person to look at.
 QUARANTINE = Table(
     "quarantine",
@@ -113,14 +127,15 @@ QUARANTINE = Table(
 Index("ix_quarantine_instance", QUARANTINE.c.sop_instance_uid, QUARANTINE.c.sha256, unique=True)
 Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
-# Manifests on their way. ``manifest`` and ``metadata`` are the very bytes to send, fixed
-# before the first attempt so that every later one is the same. ``state`` is one of those of
-# ``imaging_source.outbox``.
+# What is on its way to the registry. ``kind`` says what: a manifest, or the withdrawal of one.
+# ``manifest`` and ``metadata`` are the very bytes to send, fixed before the first attempt so that
+# every later one is the same. ``kind`` and ``state`` are those of ``imaging_source.outbox``.
 PUBLICATION = Table(
     "publication",
     METADATA,
     Column("submission_set_unique_id", Text, primary_key=True),
     _text("study_instance_uid"),
+    Column("kind", Text, nullable=False, server_default="manifest"),
     Column("revision", Integer, nullable=False),
     _text("entry_uuid"),
     _text("manifest_uid"),

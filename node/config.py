@@ -321,6 +321,10 @@ class ImagingSourceSection(Section):
     """OIDs of further issuers of DICOM patient identifiers that are the domain's own."""
     document: DocumentSection = DocumentSection()
     """Codes of the manifests."""
+    withdrawal: Literal["deprecate", "remove"] = "deprecate"
+    """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
+    with every earlier one of the study (ITI-62). The registry must take orders
+    (registry.administration); until it does, the withdrawal waits."""
 
 
 class MllpSection(Section):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from manifest.modalities import ACQUISITION_MODALITIES
 from manifest.regions import ANATOMIC_REGIONS
@@ -17,6 +19,7 @@ from node.config import CodeValue, DocumentSection, Settings, zone_of
 from node.wiring.common import Asked, affinity_domain
 from soap.client import SoapClient
 from storage.database import Database
+from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
 
 
@@ -25,12 +28,19 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
+    asked = Asked.remote(registry, client)
     return Publisher(
         database,
         publication_policy(settings),
         Place(repository_unique_id=section.unique_id, ae_title=section.ae_title),
         lambda request: client.call(repository, RAD_68, request),
-        Asked.remote(registry, client).knows_submission,
+        asked.knows_submission,
+        withdrawal=Withdrawal(
+            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+            update=asked.update,
+            remove=lambda request: client.call(registry, ITI_62, request),
+            around=asked.around,
+        ),
         quiet_seconds=section.quiet_seconds,
     )
 
