@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from imaging_source import rejection
+from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
 from imaging_source.rejection import Note
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY
@@ -152,7 +153,7 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
         "series": header.series_instance_uid,
     }
     known = connection.execute(_KNOWN, uids).mappings().one()
-    verdict = _judge(known, arrived)
+    verdict = _judge(connection, known, arrived)
     if verdict is Verdict.STORED:
         _insert(connection, arrived, known, uids)
     elif verdict is Verdict.RESTORED:
@@ -192,25 +193,28 @@ def _series_of(row: RowMapping) -> tuple[str, str, str]:
     return row["series_instance_uid"], row["modality"], row["body_part"]
 
 
-def _judge(known: RowMapping, arrived: Arrived) -> Verdict:
+def _judge(connection: Connection, known: RowMapping, arrived: Arrived) -> Verdict:
     study = arrived.header.study
     is_back = known["sha256"] is not None and known["rejection"] == rejection.EXPIRED
     if known["sha256"] is not None and not is_back:
         return Verdict.DUPLICATE if known["sha256"] == arrived.sha256 else Verdict.OTHER_BYTES
-    if known["patient_id"] is not None and _is_stranger(known, study.patient):
+    if known["patient_id"] is not None and _is_stranger(connection, known, study.patient):
         return Verdict.OTHER_PATIENT
     if known["study_of_series"] not in (None, study.study_instance_uid):
         return Verdict.OTHER_STUDY
     return Verdict.RESTORED if is_back else Verdict.STORED
 
 
-def _is_stranger(known: RowMapping, patient: Patient) -> bool:
+def _is_stranger(connection: Connection, known: RowMapping, patient: Patient) -> bool:
     """Whether the study is another patient's.
 
-    An issuer that one device names and another leaves out is no contradiction.
+    An issuer that one device names and another leaves out is no contradiction, and neither is an
+    identifier that was merged into the one that is known.
     """
     issuers = {known["issuer_oid"], patient.issuer_oid} - {""}
-    return known["patient_id"] != patient.patient_id or len(issuers) > 1
+    if known["patient_id"] == patient.patient_id:
+        return len(issuers) > 1
+    return not is_same_patient(connection, patient, known["patient_id"])
 
 
 def _insert(

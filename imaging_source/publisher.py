@@ -22,7 +22,7 @@ import structlog
 from lxml import etree
 from sqlalchemy.exc import IntegrityError
 
-from imaging_source import outbox
+from imaging_source import corrections, outbox
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Kind, Publication, State
 from imaging_source.withdrawal import Withdrawal
@@ -68,6 +68,7 @@ TRANSIENT_CODES = frozenset(
         "XDSRegistryError",
         "XDSRepositoryError",
         "XDSUnknownPatientId",
+        "XDSPatientIdDoesNotMatch",
     }
 )
 
@@ -154,10 +155,15 @@ class Publisher:
     # --- from study to row
 
     def _make_ready(self) -> None:
-        since = self._clock() - self._quiet_seconds
+        now = self._clock()
+        since = now - self._quiet_seconds
         with self._database.read() as connection:  # one snapshot: revision and content agree
+            astray = corrections.are_astray(connection)
             due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
+        if astray:  # nothing is published under an identifier that is another's by now
+            self._database.write(partial(corrections.adopt, now=now))
+            return
         for study, (description, series) in described:
             if not series and study.replaces is None:
                 self._database.write(partial(outbox.pass_over, due=study))

@@ -58,6 +58,7 @@ STUDY = Table(
     Column("published_revision", Integer, nullable=False),
     Column("published_entry", Text),
 )
+Index("ix_study_patient", STUDY.c.patient_id, STUDY.c.issuer_oid)
 # The studies that wait to be published, the longest quiet first.
 Index(
     "ix_study_unpublished",
@@ -111,6 +112,33 @@ REJECTION = Table(
     _text("code"),
     _text("note_uid"),
     Column("received_at", Float, nullable=False),
+)
+
+# Identifiers that stand for another since a merge (ADT^A40), as images spell them: studies that
+# arrive under one are the survivor's.
+MERGED_PATIENT = Table(
+    "merged_patient",
+    METADATA,
+    Column("patient_id", Text, primary_key=True),
+    Column("issuer_oid", Text, primary_key=True),
+    _text("surviving_id"),
+    Column("merged_at", Float, nullable=False),
+)
+Index("ix_merged_patient_survivor", MERGED_PATIENT.c.surviving_id)
+
+# What a hospital has corrected of a study's patient since its images were made: they are coerced
+# to these values on every way out. A column that is NULL is as in the images. ``source`` is who
+# said so.
+CORRECTION = Table(
+    "correction",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("patient_id", Text),
+    Column("patient_name", Text),
+    Column("birth_date", Text),
+    Column("sex", Text),
+    Column("corrected_at", Float, nullable=False),
+    _text("source"),
 )
 
 # What was received and kept but not taken into the index, for a person to look at.

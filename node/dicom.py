@@ -12,6 +12,7 @@ import signal
 import threading
 from contextlib import ExitStack
 
+from imaging_source.following import follow
 from imaging_source.negotiation import Titles
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
@@ -22,6 +23,7 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.wiring.common import server_tls, soap_client
+from node.wiring.identity import authorities, inbox
 from node.wiring.source import publication_policy, publisher
 
 
@@ -48,6 +50,11 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
         stack.callback(_watch_codes(settings, publishing).stop)
+        arguments = (database, inbox(settings), authorities(settings), stop)
+        following = threading.Thread(target=follow, args=arguments, name="identity feed")
+        following.start()
+        stack.callback(following.join)
+        stack.callback(stop.set)
         run(
             database,
             section.files,
