@@ -7,13 +7,17 @@ functions here are the units of work; ``imaging_source.publisher`` strings them 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
-from imaging_source.schema import PUBLICATION, STUDY
+from imaging_source.schema import PUBLICATION, STUDY, UNIDENTIFIED
+
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 900.0
 
 
 class Kind(StrEnum):
@@ -80,15 +84,22 @@ _BLOCKED = exists().where(
 )
 
 
-def due_studies(connection: Connection, quiet_since: float, limit: int) -> list[DueStudy]:
+def due_studies(
+    connection: Connection, quiet_since: float, limit: int, now: float = math.inf
+) -> list[DueStudy]:
     """Studies with unpublished images, unchanged since ``quiet_since``, without a blocking row.
 
-    A failed publication blocks until the study changes again.
+    A failed publication blocks until the study changes again, a patient who could not be
+    identified until the next attempt is due at ``now``.
     """
+    waits = exists().where(
+        UNIDENTIFIED.c.study_instance_uid == STUDY.c.study_instance_uid,
+        UNIDENTIFIED.c.next_attempt_at > now,
+    )
     query = (
         select(STUDY.c.study_instance_uid, STUDY.c.revision, STUDY.c.published_entry)
         .where(STUDY.c.revision > STUDY.c.published_revision)
-        .where(STUDY.c.changed_at <= quiet_since, ~_BLOCKED)
+        .where(STUDY.c.changed_at <= quiet_since, ~_BLOCKED, ~waits)
         .order_by(STUDY.c.changed_at)
         .limit(limit)
     )
@@ -103,15 +114,39 @@ def enqueue(connection: Connection, publication: Publication) -> None:
     """
     if _is_published(connection, publication.study_instance_uid, publication.revision):
         return
-    retry(connection, publication.study_instance_uid)
+    _forget_troubles(connection, publication.study_instance_uid)
     row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
     connection.execute(insert(PUBLICATION), row)
+
+
+def wait_for_patient(
+    connection: Connection, study_instance_uid: str, reason: str, now: float
+) -> None:
+    """Let a study wait, longer each time, because its patient is not known in the domain."""
+    row = UNIDENTIFIED.c.study_instance_uid == study_instance_uid
+    before = connection.execute(select(UNIDENTIFIED.c.attempts).where(row)).scalar_one_or_none()
+    attempts = (before or 0) + 1
+    values = {
+        "attempts": attempts,
+        "next_attempt_at": now + wait_seconds(attempts),
+        "reason": reason,
+    }
+    if before is None:
+        key = {"study_instance_uid": study_instance_uid, "since": now}
+        connection.execute(insert(UNIDENTIFIED), key | values)
+    else:
+        connection.execute(update(UNIDENTIFIED).where(row).values(**values))
+
+
+def wait_seconds(attempts: int) -> float:
+    """How long to wait after so many attempts: 5 s, then twice as long, 15 minutes at most."""
+    return min(_FIRST_RETRY_SECONDS * 2.0 ** min(attempts - 1, 16), _LAST_RETRY_SECONDS)
 
 
 def pass_over(connection: Connection, due: DueStudy) -> None:
     """Let a study be that has nothing to list and no entry: it is as published as it can be."""
     if not _is_published(connection, due.study_instance_uid, due.revision):
-        retry(connection, due.study_instance_uid)
+        _forget_troubles(connection, due.study_instance_uid)
         _published(connection, due.study_instance_uid, due.revision, None)
 
 
@@ -124,6 +159,13 @@ def manifest_entries(connection: Connection, study_instance_uid: str) -> list[st
         .order_by(PUBLICATION.c.created_at)
     )
     return list(connection.execute(query).scalars())
+
+
+def _forget_troubles(connection: Connection, study_instance_uid: str) -> None:
+    """Nothing is wrong with a study any more: a publication of it has been made, or needs none."""
+    retry(connection, study_instance_uid)
+    waiting = UNIDENTIFIED.c.study_instance_uid == study_instance_uid
+    connection.execute(delete(UNIDENTIFIED).where(waiting))
 
 
 def _is_published(connection: Connection, study_instance_uid: str, revision: int) -> bool:

@@ -23,6 +23,7 @@ from lxml import etree
 from sqlalchemy.exc import IntegrityError
 
 from imaging_source import corrections, outbox
+from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Kind, Publication, State
 from imaging_source.withdrawal import Withdrawal
@@ -45,9 +46,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 DEFAULT_QUIET_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 
-# Between two attempts: 5 s, then twice as long each time, 15 minutes at most.
-_FIRST_RETRY_SECONDS = 5.0
-_LAST_RETRY_SECONDS = 900.0
 # A publisher that died in the middle of an attempt is followed by another after this time,
 # longer than any answer takes.
 _LEASE_SECONDS = 120.0
@@ -89,8 +87,8 @@ class Publisher:
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
     set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
-    no image left. ``policy`` may be replaced at any time: manifests made from then on follow the
-    new one.
+    no image left. ``crossing`` knows patients of other domains in the affinity domain. ``policy``
+    may be replaced at any time: manifests made from then on follow the new one.
     """
 
     def __init__(
@@ -102,6 +100,7 @@ class Publisher:
         already_registered: Callable[[str], bool],
         *,
         withdrawal: Withdrawal | None = None,
+        crossing: Crossing | None = None,
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +110,7 @@ class Publisher:
         self._provide_and_register = provide_and_register
         self._already_registered = already_registered
         self._withdrawal = withdrawal
+        self._crossing = crossing
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -159,7 +159,7 @@ class Publisher:
         since = now - self._quiet_seconds
         with self._database.read() as connection:  # one snapshot: revision and content agree
             astray = corrections.are_astray(connection)
-            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
+            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND, now)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
         if astray:  # nothing is published under an identifier that is another's by now
             self._database.write(partial(corrections.adopt, now=now))
@@ -167,10 +167,23 @@ class Publisher:
         for study, (description, series) in described:
             if not series and study.replaces is None:
                 self._database.write(partial(outbox.pass_over, due=study))
-                continue
-            row = self._publication(study, self._manifest(description, series))
-            with suppress(IntegrityError):  # another publisher was faster
-                self._database.write(partial(outbox.enqueue, publication=row))
+            elif (identified := self._identified(description)) is not None:
+                row = self._publication(study, self._manifest(identified, series))
+                with suppress(IntegrityError):  # another publisher was faster
+                    self._database.write(partial(outbox.enqueue, publication=row))
+
+    def _identified(self, study: Study) -> Study | None:
+        """The study with its patient's identifier in the domain; None if it has to wait for it."""
+        if self._crossing is None:
+            return study
+        try:
+            domain_id = self._crossing.domain_id(study.patient)
+        except Unidentified as error:
+            _log.warning("patient not identified", code="publisher-unidentified", reason=str(error))
+            uid, reason, now = study.study_instance_uid, str(error), self._clock()
+            self._database.write(lambda one: outbox.wait_for_patient(one, uid, reason, now))
+            return None
+        return replace(study, patient=replace(study.patient, domain_id=domain_id))
 
     def _publication(self, due: DueStudy, manifest: Manifest) -> Publication:
         """The row for a study: all bytes and identifiers of what will be sent.
@@ -292,8 +305,7 @@ class Publisher:
             )
 
     def _postpone(self, publication: Publication, error: str) -> None:
-        wait = _FIRST_RETRY_SECONDS * 2 ** min(publication.attempts - 1, 16)
-        until = self._clock() + min(wait, _LAST_RETRY_SECONDS)
+        until = self._clock() + outbox.wait_seconds(publication.attempts)
         self._database.write(
             lambda connection: outbox.postpone(connection, publication, until, error)
         )

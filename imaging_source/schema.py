@@ -114,6 +114,18 @@ REJECTION = Table(
     Column("received_at", Float, nullable=False),
 )
 
+# Studies that cannot be published because nobody can tell now who their patient is in the affinity
+# domain. ``reason`` quotes no patient.
+UNIDENTIFIED = Table(
+    "unidentified",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("since", Float, nullable=False),
+    _text("reason"),
+)
+
 # Identifiers that stand for another since a merge (ADT^A40), as images spell them: studies that
 # arrive under one are the survivor's.
 MERGED_PATIENT = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import structlog
@@ -10,12 +10,20 @@ import structlog
 from hl7 import feed
 from hl7.ack import ACCEPT, REJECT, acknowledge
 from hl7.adt import FeedOutcome
+from hl7.client import MllpClient
 from hl7.demographics import read_demographics
 from hl7.errors import INTERNAL, InvalidMessage, Problem
 from hl7.message import Limits, Message
 from imaging_source.corrections import Authorities
+from imaging_source.identity import (
+    Crossing,
+    CrossReference,
+    FirstToKnow,
+    IdentityTable,
+    PixManager,
+)
 from node.config import Settings
-from node.wiring.common import affinity_domain
+from node.wiring.common import affinity_domain, client_tls
 from storage.errors import StorageError
 from storage.inbox import Inbox
 
@@ -35,9 +43,38 @@ def inbox(settings: Settings) -> Inbox:
 def authorities(settings: Settings) -> Authorities:
     """Who issues the patient identifiers of the images of this node."""
     section, domain = settings.imaging_source, settings.affinity_domain
+    crossed = crossing(settings)
     source = section.source_assigning_authority or domain.assigning_authority
-    own = {domain.assigning_authority, source, *section.same_authorities}
-    return Authorities(frozenset(own), domain.namespace)
+    own = {domain.assigning_authority, *section.same_authorities}
+    if crossed is not None and source not in own:  # whose numbers mean something else
+        return Authorities(frozenset({source}))
+    return Authorities(frozenset(own | {source}), domain.namespace)
+
+
+def crossing(settings: Settings) -> Crossing | None:
+    """How patients of other domains are identified; None where the site has not said."""
+    section, domain = settings.imaging_source, settings.affinity_domain
+    references = [*_references(settings)]
+    if not references:
+        return None
+    return Crossing(
+        FirstToKnow(references),
+        section.source_assigning_authority or domain.assigning_authority,
+        frozenset({domain.assigning_authority, *section.same_authorities}),
+    )
+
+
+def _references(settings: Settings) -> Iterator[CrossReference]:
+    section = settings.imaging_source.identity
+    if section.table is not None:
+        yield IdentityTable(section.table)
+    if section.pix_manager is not None:
+        host, _, port = section.pix_manager.rpartition(":")
+        yield PixManager(
+            partial(MllpClient, host.strip("[]"), int(port), ssl_context=client_tls(settings)),
+            (section.pix_application, section.pix_facility),
+            settings.affinity_domain.assigning_authority,
+        )
 
 
 def listener(settings: Settings) -> Handle:

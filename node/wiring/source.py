@@ -17,6 +17,7 @@ from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import CodeValue, DocumentSection, Settings, zone_of
 from node.wiring.common import Asked, affinity_domain
+from node.wiring.identity import crossing
 from soap.client import SoapClient
 from storage.database import Database
 from transactions.iti_62 import ITI_62
@@ -41,6 +42,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
             remove=lambda request: client.call(registry, ITI_62, request),
             around=asked.around,
         ),
+        crossing=crossing(settings),
         quiet_seconds=section.quiet_seconds,
     )
 

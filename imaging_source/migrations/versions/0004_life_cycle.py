@@ -41,6 +41,15 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_correction")),
     )
+    op.create_table(
+        "unidentified",
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", sa.Float(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_unidentified")),
+    )
     op.create_index("ix_study_patient", "study", ["patient_id", "issuer_oid"])
     op.add_column(
         "publication", sa.Column("kind", sa.Text(), nullable=False, server_default="manifest")
