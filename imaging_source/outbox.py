@@ -244,6 +244,14 @@ def retry(connection: Connection, study_instance_uid: str) -> bool:
     return bool(changed.rowcount)
 
 
+def republish(connection: Connection, study_instance_uid: str) -> bool:
+    """Publish a study again as it is: whether it is here."""
+    retry(connection, study_instance_uid)
+    study = STUDY.c.study_instance_uid == study_instance_uid
+    newer = update(STUDY).where(study).values(revision=STUDY.c.revision + 1)
+    return bool(connection.execute(newer).rowcount)
+
+
 def publications(
     connection: Connection, state: State | None = None, limit: int = 1000
 ) -> list[Publication]:

@@ -339,6 +339,9 @@ class ImagingSourceSection(Section):
     """Codes of the manifests."""
     identity: IdentitySection = IdentitySection()
     """The section imaging_source.identity."""
+    retention_days: Positive | None = None
+    """Days after which a study of which no image has come is rejected as a whole (113039), its
+    manifest withdrawn, and a day later its files removed; without it, studies are kept for ever."""
     withdrawal: Literal["deprecate", "remove"] = "deprecate"
     """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
     with every earlier one of the study (ITI-62). The registry must take orders
