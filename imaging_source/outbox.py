@@ -8,12 +8,14 @@ functions here are the units of work; ``imaging_source.publisher`` strings them 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
+from imaging_source.completeness import Signal, is_told
 from imaging_source.schema import PUBLICATION, STUDY, UNIDENTIFIED
 
 _FIRST_RETRY_SECONDS = 5.0
@@ -85,13 +87,21 @@ _BLOCKED = exists().where(
 
 
 def due_studies(
-    connection: Connection, quiet_since: float, limit: int, now: float = math.inf
+    connection: Connection,
+    quiet_since: float,
+    limit: int,
+    now: float = math.inf,
+    believed: Sequence[Signal] = (),
 ) -> list[DueStudy]:
-    """Studies with unpublished images, unchanged since ``quiet_since``, without a blocking row.
+    """Studies with unpublished images that are complete and have no blocking row.
 
-    A failed publication blocks until the study changes again, a patient who could not be
-    identified until the next attempt is due at ``now``.
+    Complete is what one of the ``believed`` signals says to be, or is unchanged since
+    ``quiet_since``. A failed publication blocks until the study changes again, a patient who could
+    not be identified until the next attempt is due at ``now``.
     """
+    complete = STUDY.c.changed_at <= quiet_since
+    if believed:
+        complete = complete | is_told(believed, now)
     waits = exists().where(
         UNIDENTIFIED.c.study_instance_uid == STUDY.c.study_instance_uid,
         UNIDENTIFIED.c.next_attempt_at > now,
@@ -99,7 +109,7 @@ def due_studies(
     query = (
         select(STUDY.c.study_instance_uid, STUDY.c.revision, STUDY.c.published_entry)
         .where(STUDY.c.revision > STUDY.c.published_revision)
-        .where(STUDY.c.changed_at <= quiet_since, ~_BLOCKED, ~waits)
+        .where(complete, ~_BLOCKED, ~waits)
         .order_by(STUDY.c.changed_at)
         .limit(limit)
     )

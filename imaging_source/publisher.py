@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from lxml import etree
 from sqlalchemy.exc import IntegrityError
 
 from imaging_source import corrections, outbox
+from imaging_source.completeness import Signal
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Kind, Publication, State
@@ -87,8 +88,9 @@ class Publisher:
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
     set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
-    no image left. ``crossing`` knows patients of other domains in the affinity domain. ``policy``
-    may be replaced at any time: manifests made from then on follow the new one.
+    no image left. ``crossing`` knows patients of other domains in the affinity domain. ``believed``
+    are the signals by which a study is complete before it has been quiet. ``policy`` may be
+    replaced at any time: manifests made from then on follow the new one.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Publisher:
         *,
         withdrawal: Withdrawal | None = None,
         crossing: Crossing | None = None,
+        believed: Sequence[Signal] = (),
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +114,7 @@ class Publisher:
         self._already_registered = already_registered
         self._withdrawal = withdrawal
         self._crossing = crossing
+        self._believed = believed
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -159,7 +163,7 @@ class Publisher:
         since = now - self._quiet_seconds
         with self._database.read() as connection:  # one snapshot: revision and content agree
             astray = corrections.are_astray(connection)
-            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND, now)
+            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND, now, self._believed)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
         if astray:  # nothing is published under an identifier that is another's by now
             self._database.write(partial(corrections.adopt, now=now))

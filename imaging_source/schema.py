@@ -114,6 +114,16 @@ REJECTION = Table(
     Column("received_at", Float, nullable=False),
 )
 
+# What was told of a study's completeness, by signal (``imaging_source.completeness``).
+COMPLETION = Table(
+    "completion",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("signal", Text, primary_key=True),
+    Column("told_at", Float, nullable=False),
+    Column("instances", Integer),
+)
+
 # Studies that cannot be published because nobody can tell now who their patient is in the affinity
 # domain. ``reason`` quotes no patient.
 UNIDENTIFIED = Table(

@@ -339,6 +339,9 @@ class ImagingSourceSection(Section):
     """Codes of the manifests."""
     identity: IdentitySection = IdentitySection()
     """The section imaging_source.identity."""
+    complete_by: tuple[Literal["mpps", "ian", "report"], ...] = ()
+    """What says that a study is complete before it has been quiet: a completed procedure step, a
+    notification of availability, a signed report; in the order in which they are believed."""
     retention_days: Positive | None = None
     """Days after which a study of which no image has come is rejected as a whole (113039), its
     manifest withdrawn, and a day later its files removed; without it, studies are kept for ever."""

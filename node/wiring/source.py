@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
 from imaging_source.withdrawal import Withdrawal
@@ -43,6 +44,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
             around=asked.around,
         ),
         crossing=crossing(settings),
+        believed=[Signal(one) for one in section.complete_by],
         quiet_seconds=section.quiet_seconds,
     )
 

@@ -50,6 +50,14 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_unidentified")),
     )
+    op.create_table(
+        "completion",
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("signal", sa.Text(), nullable=False),
+        sa.Column("told_at", sa.Float(), nullable=False),
+        sa.Column("instances", sa.Integer()),
+        sa.PrimaryKeyConstraint("study_instance_uid", "signal", name=op.f("pk_completion")),
+    )
     op.create_index("ix_study_patient", "study", ["patient_id", "issuer_oid"])
     op.add_column(
         "publication", sa.Column("kind", sa.Text(), nullable=False, server_default="manifest")
