@@ -22,7 +22,6 @@ from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, STUDY
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
-from storage.faultpoints import reach
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -68,7 +67,6 @@ def keep_for(days: int, database: Database, blobs: BlobStore, stop: threading.Ev
     while not stop.is_set():
         try:
             expired = expire(database, days)
-            reach("imaging.expired")
             evicted = evict(database, blobs)
             _log.info("retention", code="imaging-retention", studies=expired, files=evicted)
         except (StorageError, OSError) as error:
