@@ -38,6 +38,7 @@ class Actor(Enum):
     BROKER = Text("Notification Broker", "Courtier de notifications")
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+    MANIFEST = Text("Imaging manifest", "Manifeste d'imagerie")
     WEB_SERVICES = Text("Web services", "Services web")
 
 
@@ -49,9 +50,13 @@ NEEDS = {
     "identity_v3": Text(
         "an ITI-44 endpoint (--identity-v3 URL)", "un service ITI-44 (--identity-v3 URL)"
     ),
+    "feed": Text(
+        "an identity feed (--mllp HOST:PORT or --identity-v3 URL)",
+        "un flux d'identité (--mllp HÔTE:PORT ou --identity-v3 URL)",
+    ),
     "patients": Text(
-        "--mllp HOST:PORT, or known patients (--patient ID, three times)",
-        "--mllp HÔTE:PORT, ou des patients connus (--patient ID, trois fois)",
+        "an identity feed, or known patients (--patient ID, three times)",
+        "un flux d'identité, ou des patients connus (--patient ID, trois fois)",
     ),
     "link_change": Text(
         "the XAD-PID link change (ITI-64) at the feed (--link-change)",

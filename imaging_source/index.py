@@ -7,9 +7,10 @@ kept: an instance that contradicts what is stored is put aside, never mixed in. 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from imaging_source import rejection
+from imaging_source import rejection, requests
 from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
 from imaging_source.rejection import Note
@@ -85,6 +86,14 @@ _KNOWN = select(
     .where(STUDY.c.study_instance_uid == bindparam("study"))
     .scalar_subquery()
     .label("issuer_oid"),
+    select(STUDY.c.accession_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("accession_number"),
+    select(STUDY.c.placer_order_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("placer_order_number"),
     select(SERIES.c.study_instance_uid)
     .where(SERIES.c.series_instance_uid == bindparam("series"))
     .scalar_subquery()
@@ -125,8 +134,8 @@ _LIST = (
         INSTANCE.c.series_instance_uid,
         INSTANCE.c.sop_class_uid,
         INSTANCE.c.sop_instance_uid,
-        SERIES.c.modality,
-        SERIES.c.body_part,
+        INSTANCE.c.instance_number,
+        INSTANCE.c.number_of_frames,
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
     .where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
@@ -172,25 +181,32 @@ def describe(
     """
     found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
     row = connection.execute(found).mappings().one()
-    listed = connection.execute(_LIST, {"study": study_instance_uid}).mappings()
-    series = []
-    for (uid, modality, body_part), rows in groupby(listed, key=_series_of):
-        instances = (
-            ManifestInstance(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows
-        )
-        series.append(
-            ManifestSeries(
-                series_instance_uid=uid,
-                instances=tuple(instances),
-                modality=modality,
-                body_part=body_part,
-            )
-        )
-    return _study(row), tuple(series)
+    listed = connection.execute(_LIST, {"study": study_instance_uid})
+    described = _series_of(connection, study_instance_uid)
+    series = (
+        replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))
+        for uid, rows in groupby(listed, key=itemgetter(0))
+    )
+    return requests.with_further(connection, _study(row)), tuple(series)
 
 
-def _series_of(row: RowMapping) -> tuple[str, str, str]:
-    return row["series_instance_uid"], row["modality"], row["body_part"]
+def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, ManifestSeries]:
+    """The series of a study by UID, without their instances."""
+    rows = connection.execute(
+        select(SERIES).where(SERIES.c.study_instance_uid == study_instance_uid)
+    ).mappings()
+    return {
+        row["series_instance_uid"]: ManifestSeries(
+            series_instance_uid=row["series_instance_uid"],
+            modality=row["modality"],
+            body_part=row["body_part"],
+            series_number=row["series_number"],
+            description=row["description"],
+            date=row["date"] or "",
+            time=row["time"] or "",
+        )
+        for row in rows
+    }
 
 
 def _judge(connection: Connection, known: RowMapping, arrived: Arrived) -> Verdict:
@@ -232,6 +248,9 @@ def _insert(
         misplaced = rejection.reject(connection, note, arrived.received_at)
         if misplaced:
             _log.warning("rejected elsewhere", code="imaging-rejection", count=misplaced)
+    if known["patient_id"] is not None:
+        named = (known["accession_number"], known["placer_order_number"])
+        requests.keep(connection, header.study, named)
 
 
 def _restore(connection: Connection, arrived: Arrived) -> None:
@@ -265,6 +284,7 @@ def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> No
 def _study_row(study: Study, now: float) -> dict[str, Any]:
     """The study's columns: the attributes of ``Study`` and ``Patient`` under their own names."""
     row = asdict(study)
+    del row["further_requests"]  # has a table of its own
     patient = row.pop("patient")
     row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
     return row | {"changed_at": now, "revision": 0, "published_revision": 0}
@@ -305,6 +325,8 @@ def _series_row(header: Header) -> dict[str, Any]:
         "series_number": header.series_number,
         "description": header.series_description,
         "body_part": header.body_part,
+        "date": header.series_date,
+        "time": header.series_time,
     }
 
 

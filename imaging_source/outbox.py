@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
 from imaging_source.completeness import Signal, is_told
-from imaging_source.schema import PUBLICATION, STUDY, UNIDENTIFIED
+from imaging_source.schema import FURTHER_MANIFEST, PUBLICATION, STUDY, UNIDENTIFIED
 
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 900.0
@@ -55,12 +55,22 @@ class DueStudy:
     replaces: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FurtherManifest:
+    """A manifest of another family (``manifest.flavours``) in the same submission."""
+
+    flavour: str
+    entry_uuid: str
+    manifest: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """One row: who, which version of the study, and the bytes to send.
 
-    ``attempts`` counts the one under way. ``error`` is the last answer, for people who may
-    see patient data: never for a log.
+    ``entry_uuid``, ``manifest_uid`` and ``manifest`` are those of the family that speaks for
+    the study; ``further`` are the others. ``attempts`` counts the one under way. ``error`` is the
+    last answer, for people who may see patient data: never for a log.
     """
 
     submission_set_unique_id: str
@@ -76,6 +86,8 @@ class Publication:
     created_at: float
     error: str | None = None
     kind: Kind = Kind.MANIFEST
+    content_hash: str | None = None
+    further: tuple[FurtherManifest, ...] = ()
 
 
 _STUDY_OF_ROW = PUBLICATION.c.study_instance_uid == STUDY.c.study_instance_uid
@@ -127,6 +139,9 @@ def enqueue(connection: Connection, publication: Publication) -> None:
     _forget_troubles(connection, publication.study_instance_uid)
     row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
     connection.execute(insert(PUBLICATION), row)
+    key = {"submission_set_unique_id": publication.submission_set_unique_id}
+    for one in publication.further:
+        connection.execute(insert(FURTHER_MANIFEST), key | asdict(one))
 
 
 def wait_for_patient(
@@ -160,15 +175,18 @@ def pass_over(connection: Connection, due: DueStudy) -> None:
         _published(connection, due.study_instance_uid, due.revision, None)
 
 
-def manifest_entries(connection: Connection, study_instance_uid: str) -> list[str]:
-    """The entryUUIDs of every manifest of a study that the registry was given, oldest first."""
+def manifest_entries(connection: Connection, study_instance_uid: str) -> list[list[str]]:
+    """The entryUUIDs of each publication of a study that the registry took, oldest first."""
     query = (
-        select(PUBLICATION.c.entry_uuid)
+        select(PUBLICATION.c.submission_set_unique_id, PUBLICATION.c.entry_uuid)
         .where(*_of_study(study_instance_uid, State.PUBLISHED))
         .where(PUBLICATION.c.kind == Kind.MANIFEST)
         .order_by(PUBLICATION.c.created_at)
     )
-    return list(connection.execute(query).scalars())
+    return [
+        [entry, *(one.entry_uuid for one in _further(connection, unique_id))]
+        for unique_id, entry in connection.execute(query).all()
+    ]
 
 
 def _forget_troubles(connection: Connection, study_instance_uid: str) -> None:
@@ -207,7 +225,8 @@ def claim(connection: Connection, now: float, lease_until: float) -> Publication
     _change(
         connection, row["submission_set_unique_id"], attempts=attempts, next_attempt_at=lease_until
     )
-    return _publication({**row, "attempts": attempts})
+    further = _further(connection, row["submission_set_unique_id"])
+    return _publication({**row, "attempts": attempts, "further": further})
 
 
 def resume(connection: Connection, now: float) -> None:
@@ -230,6 +249,35 @@ def settle(connection: Connection, publication: Publication) -> None:
         error=None,
         manifest=b"",
         metadata=b"",
+    )
+    unique_id = publication.submission_set_unique_id
+    further = update(FURTHER_MANIFEST).where(
+        FURTHER_MANIFEST.c.submission_set_unique_id == unique_id
+    )
+    connection.execute(further.values(manifest=b""))
+
+
+def last_published(connection: Connection, study_instance_uid: str) -> Publication | None:
+    """The publication of a study that the registry took last, without its bytes."""
+    query = (
+        select(PUBLICATION)
+        .where(*_of_study(study_instance_uid, State.PUBLISHED))
+        .order_by(PUBLICATION.c.revision.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return _publication({**row, "further": _further(connection, row["submission_set_unique_id"])})
+
+
+def leave(connection: Connection, due: DueStudy) -> None:
+    """Count a study as published as it is: its manifests would say nothing new."""
+    study = STUDY.c.study_instance_uid == due.study_instance_uid
+    connection.execute(
+        update(STUDY)
+        .where(study, STUDY.c.published_revision < due.revision)
+        .values(published_revision=due.revision)
     )
 
 
@@ -257,6 +305,9 @@ def retry(connection: Connection, study_instance_uid: str) -> bool:
 def republish(connection: Connection, study_instance_uid: str) -> bool:
     """Publish a study again as it is: whether it is here."""
     retry(connection, study_instance_uid)
+    # What is published says nothing any more that a new manifest could be found equal to.
+    published = _of_study(study_instance_uid, State.PUBLISHED)
+    connection.execute(update(PUBLICATION).where(*published).values(content_hash=None))
     study = STUDY.c.study_instance_uid == study_instance_uid
     newer = update(STUDY).where(study).values(revision=STUDY.c.revision + 1)
     return bool(connection.execute(newer).rowcount)
@@ -280,6 +331,16 @@ def _published(
         .where(STUDY.c.study_instance_uid == study_instance_uid)
         .values(published_revision=revision, published_entry=entry_uuid)
     )
+
+
+def _further(connection: Connection, submission_set_unique_id: str) -> tuple[FurtherManifest, ...]:
+    columns = FURTHER_MANIFEST.c
+    query = (
+        select(columns.flavour, columns.entry_uuid, columns.manifest)
+        .where(columns.submission_set_unique_id == submission_set_unique_id)
+        .order_by(columns.flavour)
+    )
+    return tuple(FurtherManifest(*row) for row in connection.execute(query))
 
 
 def _of_study(study_instance_uid: str, state: State) -> tuple[ColumnElement[bool], ...]:

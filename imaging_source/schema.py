@@ -67,6 +67,7 @@ Index(
     postgresql_where=STUDY.c.revision > STUDY.c.published_revision,
 )
 
+# ``date`` and ``time`` are null for series stored before they were kept.
 SERIES = Table(
     "series",
     METADATA,
@@ -76,8 +77,23 @@ SERIES = Table(
     Column("series_number", Integer),
     _text("description"),
     _text("body_part"),
+    Column("date", Text),
+    Column("time", Text),
 )
 Index("ix_series_study", SERIES.c.study_instance_uid)
+
+# Requests that a study answers beside the one that its own row names: further pairs of accession
+# and order.
+REQUEST = Table(
+    "request",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("accession_number", Text, primary_key=True),
+    Column("placer_order_number", Text, primary_key=True),
+    _text("accession_issuer_oid"),
+    _text("placer_issuer_oid"),
+    _text("requested_procedure_id"),
+)
 
 # ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of
 # the rejection note (IOCM) that names the instance: no door shows it and no manifest lists it any
@@ -179,7 +195,8 @@ Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
 # What is on its way to the registry. ``kind`` says what: a manifest, or the withdrawal of one.
 # ``manifest`` and ``metadata`` are the very bytes to send, fixed before the first attempt so that
-# every later one is the same. ``kind`` and ``state`` are those of ``imaging_source.outbox``.
+# every later one is the same. ``content_hash`` is what the manifests say (``manifest.engine``).
+# ``kind`` and ``state`` are those of ``imaging_source.outbox``.
 PUBLICATION = Table(
     "publication",
     METADATA,
@@ -196,6 +213,7 @@ PUBLICATION = Table(
     Column("next_attempt_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("error", Text),
+    Column("content_hash", Text),
 )
 Index("ix_publication_study", PUBLICATION.c.study_instance_uid)
 # One publication of a study at a time, whoever publishes: the next one replaces its entry.
@@ -207,3 +225,13 @@ Index(
     postgresql_where=PUBLICATION.c.state == "pending",
 )
 Index("ix_publication_due", PUBLICATION.c.state, PUBLICATION.c.next_attempt_at)
+
+# The manifests of other families that go with a publication, in the same submission.
+FURTHER_MANIFEST = Table(
+    "further_manifest",
+    METADATA,
+    Column("submission_set_unique_id", Text, primary_key=True),
+    Column("flavour", Text, primary_key=True),
+    _text("entry_uuid"),
+    Column("manifest", LargeBinary, nullable=False),
+)

@@ -9,13 +9,13 @@ repository, where nothing refers to it any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lxml import etree
 
 from imaging_source.outbox import Kind, Publication
 from metadata.identifiers import APPROVED, DEPRECATED
-from metadata.model import SubmissionSet
+from metadata.model import Submission, SubmissionSet
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.iti_57 import change_status
 from transactions.iti_62 import RemoveObjectsRequest
@@ -36,12 +36,11 @@ class Withdrawal:
     remove: Callable[[RemoveObjectsRequest], RegistryResponse]
     around: Callable[[Sequence[str]], Sequence[str]]
 
-    def message(self, entries: Sequence[str], submission_set: SubmissionSet) -> bytes:
-        """What the row keeps: ``entries`` are the study's, the last one in force."""
+    def message(self, entries: Sequence[Sequence[str]], submission_set: SubmissionSet) -> bytes:
+        """What the row keeps: ``entries`` are the study's, those in force last."""
         if self.kind is Kind.REMOVAL:
-            return " ".join(entries).encode()
-        request = change_status(entries[-1], APPROVED, DEPRECATED, submission_set)
-        return etree.tostring(request.element)
+            return " ".join(name for names in entries for name in names).encode()
+        return etree.tostring(_deprecation(entries[-1], submission_set).element)
 
     def send(self, publication: Publication) -> RegistryResponse:
         """Do what the row says; once more is harmless."""
@@ -53,6 +52,19 @@ class Withdrawal:
     def is_done(self, publication: Publication) -> bool:
         """Whether the registry no longer has what a removal names."""
         return not self.around(_entries(publication))
+
+
+def _deprecation(names: Sequence[str], submission_set: SubmissionSet) -> SubmitObjectsRequest:
+    """The request that deprecates every family of a manifest at once."""
+    changes = [
+        change
+        for name in names
+        for change in change_status(
+            name, APPROVED, DEPRECATED, submission_set
+        ).submission.associations
+    ]
+    named = [replace(one, entry_uuid=f"change{n}") for n, one in enumerate(changes)]
+    return SubmitObjectsRequest.of(Submission([submission_set], associations=named))
 
 
 def _entries(publication: Publication) -> list[str]:

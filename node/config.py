@@ -245,9 +245,31 @@ class SubscriptionsSection(Section):
     """Hours after which a notification that was not accepted becomes a dead letter."""
 
 
+ManifestFamily = Literal["xds-i", "mado-kos", "mado-fhir", "national"]
+
+
+def _each_once(families: tuple[str, ...]) -> tuple[str, ...]:
+    if not families or len(set(families)) < len(families):
+        raise ValueError(tr("imaging_source.document.flavours: each family once, and at least one"))
+    return families
+
+
 class DocumentSection(Section):
     """What the manifests of this source say of themselves (DocumentEntry of RAD-68)."""
 
+    flavours: Annotated[tuple[ManifestFamily, ...], AfterValidator(_each_once)] = ("xds-i",)
+    """Families of manifests that are published of a study, side by side; the first one speaks for
+    it: xds-i (every consumer reads it), mado-kos and mado-fhir (IHE RAD MADO: strict readers of
+    XDS-I.b refuse the first), national (xds-i as national_profile changes it)."""
+    national_profile: Path | Literal["drim-m"] = "drim-m"
+    """File of the national profile (TOML), or drim-m for the French one that ships."""
+    fhir_release: Literal["R4", "R5"] = "R4"
+    """Release of FHIR in which mado-fhir is written."""
+    wado_url: HttpUrl | None = None
+    """Base URL of the WADO-RS service of the images, for manifests to say (Retrieve URL)."""
+    viewer_url: HttpUrl | None = None
+    """Address that opens a study in a viewer, for MADO manifests to say (Display URI); {study} in
+    it stands for the study's UID."""
     class_code: CodeValue = CodeValue(
         code="31", scheme="1.2.250.1.213.1.1.4.1", display_name="Imagerie médicale"
     )

@@ -14,6 +14,7 @@ from node.cli import (
     demo_verb,
     feed_verb,
     kit_verbs,
+    load_verb,
     node_verbs,
     operation_verbs,
     studies_verbs,
@@ -55,10 +56,14 @@ app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
+app.command(help=tr("Load many submissions at once, as from another registry."))(load_verb.load)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
     kit_verbs.list_cases
+)
+kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
+    kit_verbs.manifest
 )
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run

@@ -36,9 +36,10 @@ Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of t
 
 def list_cases(case: CaseIds = None, json: Json = False) -> None:
     """Print the cases of the kit, and what each expects."""
+    from conformance.manifests import manifest_cases
     from conformance.run import all_cases
 
-    told = [_told(one) for one in _selected(all_cases(), case or [])]
+    told = [_told(one) for one in _selected([*all_cases(), *manifest_cases()], case or [])]
     if json:
         output.show_json(told)
         return
@@ -176,6 +177,32 @@ def run(
         raise typer.Exit(Exit.FAILED)
 
 
+def manifest(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help=tr("KOS, MADO KOS or FHIR bundle."))
+    ],
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge the content of a manifest file, rule by rule."""
+    from conformance.manifests import judge_file
+    from conformance.results import Verdict
+    from manifest.model import ManifestError
+
+    try:
+        results = judge_file(file, report)
+    except ManifestError as error:
+        raise UsageError(tr("{file}: {error}", file=file, error=error)) from None
+    judged = [one for one in results.results if one.verdict is not Verdict.NOT_RUN]
+    for one in () if json else judged:
+        _show(one)
+    _conclude(judged, json, report)
+    if not results.passed:
+        raise typer.Exit(Exit.FAILED)
+
+
 def _selected(cases: list[Case], ids: list[str]) -> list[Case]:
     from conformance.run import select
 
@@ -273,7 +300,7 @@ def _show(result: Result) -> None:
     }
     console = output.console()
     title = _words(result.case.title)
-    line = f"{result.case.id:<24} {title}"
+    line = f"{result.case.id:<36} {title}"
     console.print(marks[result.verdict], end=" ")
     console.print(line, markup=False, soft_wrap=True)
     if result.verdict is Verdict.FAILED:

@@ -29,12 +29,13 @@ from conformance.expectation import (
     fault,
 )
 from conformance.french import PHRASES
+from conformance.manifests import manifest_cases
 from conformance.report import write_report
 from conformance.report.page import BEGINNING
 from conformance.results import Results, Verdict
 from conformance.run import all_cases, run, run_case
 from conformance.seen import Compared, Seen
-from conformance.targets import NotRun, Study, Targets
+from conformance.targets import PATIENTS_NEEDED, NotRun, Study, Targets
 from conformance.text import Text
 
 
@@ -72,7 +73,7 @@ def session() -> Session:
 
 
 def test_ids_are_unique_and_every_case_speaks_both_languages() -> None:
-    cases = all_cases()
+    cases = [*all_cases(), *manifest_cases()]
     assert len({case.id for case in cases}) == len(cases)
     for case in cases:
         assert case.title.en, case.id
@@ -93,7 +94,8 @@ def phrases(expectation: Expectation) -> Iterator[str]:
 
 
 def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
-    used = {phrase for case in all_cases() for one in case.expected for phrase in phrases(one)}
+    cases = [*all_cases(), *manifest_cases()]
+    used = {phrase for case in cases for one in case.expected for phrase in phrases(one)}
     assert used <= PHRASES.keys()
     words = {
         "and",
@@ -252,6 +254,28 @@ def test_only_the_head_of_a_message_is_kept() -> None:
     assert head.size == KEPT + 100
     assert head.text().endswith("[… 100 bytes]")
     assert "\x00" not in head.text()
+
+
+ASKED_OF_PATIENTS = ["Q01", "Q05", "Q10", "Q14", "Q15", "G15", "M06"]
+
+
+def test_a_feed_in_hl7_v3_does_where_there_is_no_other(system: Any) -> None:
+    session = Session(system.targets(mllp=None), "V3")
+    for case in select(all_cases(), [*ASKED_OF_PATIENTS, "G24", "C-merged-patient"]):
+        result = run_case(case, session)
+        assert result.verdict is Verdict.PASSED, (case.id, result.seen)
+
+
+def test_known_patients_may_have_documents_of_their_own(system: Any) -> None:
+    fed = Bench(Session(system.targets(), "FED"))
+    patients = fed.patients(PATIENTS_NEEDED)
+    for patient in patients:
+        fed.registered_entry(patient)
+    known = tuple(patient.id for patient in patients)
+    session = Session(system.targets(mllp=None, identity_v3=None, patients=known), "KNOWN")
+    for case in select(all_cases(), ASKED_OF_PATIENTS):
+        result = run_case(case, session)
+        assert result.verdict is Verdict.PASSED, (case.id, result.seen)
 
 
 def test_a_crash_command_that_fails_is_no_crash(system: Any) -> None:
