@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from imaging_source.rejection import EXPIRED, SAFETY
 from imaging_source.schema import STUDY
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
+from manifest.flavours import Flavour
 from metadata.catalogue import RegistryError
 from metadata.identifiers import APPROVED, DEPRECATED, RPLC
 from metadata.model import Submission
@@ -45,17 +46,16 @@ class Registry:
             if association.association_type == RPLC:
                 assert self.status[association.target] == APPROVED
                 self.status[association.target] = DEPRECATED
-        self.status[submission.documents[0].entry_uuid] = APPROVED
+        self.status |= dict.fromkeys((one.entry_uuid for one in submission.documents), APPROVED)
         self.submissions.append(submission)
         return RegistryResponse.of()
 
     def update(self, request: SubmitObjectsRequest) -> RegistryResponse:
         submission = request.submission
-        (change,) = submission.associations
-        assert change.new_status is not None
-        if self.status[change.target] != change.original_status:
+        changes = submission.associations
+        if any(self.status[one.target] != one.original_status for one in changes):
             return RegistryResponse.of([RegistryError("XDSRegistryMetadataError", "status")])
-        self.status[change.target] = change.new_status
+        self.status |= {one.target: one.new_status or "" for one in changes}
         self.submissions.append(submission)
         return self._answer(submission)
 
@@ -164,6 +164,31 @@ def test_a_removal_names_every_entry_of_the_study(
 
     assert registry.orders == [entries]
     assert registry.status == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"), [(Kind.DEPRECATION, [DEPRECATED] * 4), (Kind.REMOVAL, [])]
+)
+def test_every_family_of_a_manifest_is_withdrawn(
+    start: Callable[[Kind], Publisher],
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    make_note: Make,
+    clock: Any,
+    kind: Kind,
+    left: list[str],
+) -> None:
+    publisher = start(kind)
+    publisher.policy = replace(publisher.policy, flavours=(Flavour.XDS_I, Flavour.MADO_KOS))
+    images = [make_instance(), make_instance()]
+    for image in images:
+        store(image)
+        publish(publisher, clock)
+    assert sorted(registry.status.values()) == [APPROVED] * 2 + [DEPRECATED] * 2
+    store(make_note(SAFETY, *images))
+    publish(publisher, clock)
+    assert list(registry.status.values()) == left
 
 
 @pytest.mark.parametrize("kind", [Kind.DEPRECATION, Kind.REMOVAL])
