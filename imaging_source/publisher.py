@@ -5,14 +5,15 @@ in a row first; when the outcome of an attempt is unknown, the identical submiss
 again; and no refusal is believed before the registry has denied knowing the submission set
 (it refuses a duplicate, and the replacement of an entry that our own first attempt has
 deprecated). New images of a published study lead to a new manifest that replaces the old, unless
-it would say the same. Several families of manifests go in one submission.
+it would say the same; so does the rejection of some, and that of all withdraws it
+(``imaging_source.withdrawal``). Several families of manifests go in one submission.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,11 +23,14 @@ import structlog
 from lxml import etree
 from sqlalchemy.exc import IntegrityError
 
-from imaging_source import outbox
+from imaging_source import corrections, outbox
+from imaging_source.completeness import Signal
+from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
-from imaging_source.outbox import DueStudy, FurtherManifest, Publication, State
+from imaging_source.outbox import DueStudy, FurtherManifest, Kind, Publication, State
+from imaging_source.withdrawal import Withdrawal
 from manifest.engine import Edition, content_hash, editions
-from manifest.entry import Identifiers, PublicationPolicy, build_submission
+from manifest.entry import Identifiers, PublicationPolicy, build_submission, document_entry
 from manifest.model import Manifest, ManifestError, ManifestSeries, Study
 from manifest.moments import time_zone_of
 from metadata.catalogue import RegistryError
@@ -45,9 +49,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 DEFAULT_QUIET_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 
-# Between two attempts: 5 s, then twice as long each time, 15 minutes at most.
-_FIRST_RETRY_SECONDS = 5.0
-_LAST_RETRY_SECONDS = 900.0
 # A publisher that died in the middle of an attempt is followed by another after this time,
 # longer than any answer takes.
 _LEASE_SECONDS = 120.0
@@ -68,6 +69,7 @@ TRANSIENT_CODES = frozenset(
         "XDSRegistryError",
         "XDSRepositoryError",
         "XDSUnknownPatientId",
+        "XDSPatientIdDoesNotMatch",
     }
 )
 
@@ -90,8 +92,10 @@ class Publisher:
 
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
-    set with a given uniqueId (ITI-18). ``policy`` may be replaced at any time: manifests made
-    from then on follow the new one.
+    set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
+    no image left. ``crossing`` knows patients of other domains in the affinity domain. ``believed``
+    are the signals by which a study is complete before it has been quiet. ``policy`` may be
+    replaced at any time: manifests made from then on follow the new one.
     """
 
     def __init__(
@@ -102,6 +106,9 @@ class Publisher:
         provide_and_register: Callable[[ProvideAndRegisterRequest], RegistryResponse],
         already_registered: Callable[[str], bool],
         *,
+        withdrawal: Withdrawal | None = None,
+        crossing: Crossing | None = None,
+        believed: Sequence[Signal] = (),
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -110,6 +117,9 @@ class Publisher:
         self._place = place
         self._provide_and_register = provide_and_register
         self._already_registered = already_registered
+        self._withdrawal = withdrawal
+        self._crossing = crossing
+        self._believed = believed
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -154,15 +164,36 @@ class Publisher:
     # --- from study to row
 
     def _make_ready(self) -> None:
-        since = self._clock() - self._quiet_seconds
+        now = self._clock()
+        since = now - self._quiet_seconds
         with self._database.read() as connection:  # one snapshot: revision and content agree
-            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
+            astray = corrections.are_astray(connection)
+            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND, now, self._believed)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
             earlier = {
                 study: outbox.last_published(connection, study.study_instance_uid) for study in due
             }
+        if astray:  # nothing is published under an identifier that is another's by now
+            self._database.write(partial(corrections.adopt, now=now))
+            return
         for study, (description, series) in described:
-            self._queue(study, self._manifest(description, series), earlier[study])
+            if not series and study.replaces is None:
+                self._database.write(partial(outbox.pass_over, due=study))
+            elif (identified := self._identified(description)) is not None:
+                self._queue(study, self._manifest(identified, series), earlier[study])
+
+    def _identified(self, study: Study) -> Study | None:
+        """The study with its patient's identifier in the domain; None if it has to wait for it."""
+        if self._crossing is None:
+            return study
+        try:
+            domain_id = self._crossing.domain_id(study.patient)
+        except Unidentified as error:
+            _log.warning("patient not identified", code="publisher-unidentified", reason=str(error))
+            uid, reason, now = study.study_instance_uid, str(error), self._clock()
+            self._database.write(lambda one: outbox.wait_for_patient(one, uid, reason, now))
+            return None
+        return replace(study, patient=replace(study.patient, domain_id=domain_id))
 
     def _queue(self, due: DueStudy, manifest: Manifest, last: Publication | None) -> None:
         row = self._publication(due, manifest, last)
@@ -195,11 +226,26 @@ class Publisher:
             created_at=now,
         )
         try:
+            if not manifest.series:
+                return self._withdrawn(row, manifest)
             return self._filled(row, manifest, due.replaces, last)
         except Exception as error:  # noqa: BLE001 - whatever an image can hold, the others go on
             _log.error("study cannot be published", code="publisher-unpublishable", exc_info=error)
             reason = str(error) if isinstance(error, ManifestError) else type(error).__name__
             return replace(row, state=State.FAILED, error=reason)
+
+    def _withdrawn(self, row: Publication, manifest: Manifest) -> Publication:
+        """``row`` for a published study that has no image left."""
+        if self._withdrawal is None:
+            raise ManifestError("the study has no image left, and its entry cannot be withdrawn")
+        with self._database.read() as connection:
+            entries = outbox.manifest_entries(connection, row.study_instance_uid)
+        entry = document_entry(manifest, self.policy, self.policy.flavours[0], row.entry_uuid)
+        names = _identifiers(row)
+        (named,) = build_submission(manifest, [entry], self.policy, names).submission_sets
+        return replace(
+            row, kind=self._withdrawal.kind, metadata=self._withdrawal.message(entries, named)
+        )
 
     def _filled(
         self, row: Publication, manifest: Manifest, replaces: str | None, last: Publication | None
@@ -211,10 +257,7 @@ class Publisher:
             manifest,
             [first.entry, *(one.entry for one in others)],
             policy,
-            Identifiers(
-                submission_set_uuid=new_uuid_urn(),
-                submission_set_unique_id=row.submission_set_unique_id,
-            ),
+            _identifiers(row),
             _replaced(first, others, replaces, last),
         )
         return replace(
@@ -258,7 +301,7 @@ class Publisher:
     def _send(self, publication: Publication) -> None:
         reach("publisher.before_send")
         try:
-            response = self._provide_and_register(_request(publication))
+            response = self._perform(publication)
             reach("publisher.after_send")
             published = response.status == SUCCESS or self._confirmed(publication, response)
         except Exception as error:  # noqa: BLE001 - any failure to hear the answer is the same
@@ -272,6 +315,13 @@ class Publisher:
         else:
             self._refused(publication, response)
 
+    def _perform(self, publication: Publication) -> RegistryResponse:
+        if publication.kind is Kind.MANIFEST:
+            return self._provide_and_register(_request(publication))
+        if self._withdrawal is None:
+            raise ManifestError("entries cannot be withdrawn")
+        return self._withdrawal.send(publication)
+
     def _confirmed(self, publication: Publication, response: RegistryResponse) -> bool:
         """Whether a refused submission is in the registry all the same: sent by us before.
 
@@ -280,6 +330,8 @@ class Publisher:
         """
         if _is_transient(response) and publication.attempts == 1:
             return False
+        if publication.kind is Kind.REMOVAL and self._withdrawal is not None:
+            return self._withdrawal.is_done(publication)
         return self._already_registered(publication.submission_set_unique_id)
 
     def _refused(self, publication: Publication, response: RegistryResponse) -> None:
@@ -295,11 +347,17 @@ class Publisher:
             )
 
     def _postpone(self, publication: Publication, error: str) -> None:
-        wait = _FIRST_RETRY_SECONDS * 2 ** min(publication.attempts - 1, 16)
-        until = self._clock() + min(wait, _LAST_RETRY_SECONDS)
+        until = self._clock() + outbox.wait_seconds(publication.attempts)
         self._database.write(
             lambda connection: outbox.postpone(connection, publication, until, error)
         )
+
+
+def _identifiers(row: Publication) -> Identifiers:
+    return Identifiers(
+        submission_set_uuid=new_uuid_urn(),
+        submission_set_unique_id=row.submission_set_unique_id,
+    )
 
 
 def _replaced(

@@ -2,7 +2,8 @@
 
 Every instance asked for is looked up, located on disk (``imaging_source.parts``) and judged
 by its transfer syntax before the answer begins: status and errors precede the bytes on the wire.
-Instances are handed over as they are stored; nothing is transcoded.
+Instances are handed over as they are stored, save what was corrected of their patient; nothing is
+transcoded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import RowMapping
 
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.parts import locate, look_up
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
@@ -59,22 +61,29 @@ class ImagingSource:
         try:
             with self._database.read() as connection:
                 known = look_up(connection, (one.document.document_unique_id for one in asked))
+                studies = {row["study_instance_uid"] for row in known.values()}
+                corrections = corrections_of(connection, studies)
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
-        found = [self._find(one, known, request.transfer_syntaxes) for one in asked]
+        syntaxes = request.transfer_syntaxes
+        found = [self._find(one, known, corrections, syntaxes) for one in asked]
         return RetrieveDocumentSetResponse.of(
             [one for one in found if isinstance(one, RegistryError)],
             [one for one in found if isinstance(one, RetrievedDocument)],
         )
 
     def _find(
-        self, asked: _Asked, known: Mapping[str, RowMapping], syntaxes: tuple[str, ...]
+        self,
+        asked: _Asked,
+        known: Mapping[str, RowMapping],
+        corrections: Mapping[str, Correction],
+        syntaxes: tuple[str, ...],
     ) -> RetrievedDocument | RegistryError:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row, syntaxes)
         if fault is None and row is not None:
-            part = locate(self._blobs, row)
+            part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
             if part is not None:
                 return RetrievedDocument(asked.document, DICOM_MIME_TYPE, part.content)
         uid = asked.document.document_unique_id

@@ -187,7 +187,7 @@ def _link(source: str, target: str) -> str:
 
 
 def domain_patient_id(study: Study, policy: PublicationPolicy) -> CX:
-    """The patient in the affinity domain, provided that the images' ID is one of its own.
+    """The patient in the affinity domain: as was found out, or if the images' ID is its own.
 
     The same digits from another authority are another person: such a study waits for a
     cross-reference of identifiers rather than appear in a stranger's record. Raises
@@ -196,6 +196,8 @@ def domain_patient_id(study: Study, policy: PublicationPolicy) -> CX:
     patient = study.patient
     if not patient.patient_id:
         raise ManifestError("the study has no Patient ID")
+    if patient.domain_id:
+        return CX.of(patient.domain_id, policy.assigning_authority)
     own = {"", policy.assigning_authority} | policy.same_authorities
     if patient.issuer_oid not in own:
         raise ManifestError(

@@ -46,6 +46,8 @@ class Patient:
     name: str = ""
     birth_date: str = ""
     sex: str = ""
+    domain_id: str = field(default="", compare=False)
+    """The identifier in the affinity domain, where the one above is of another; no KOS has it."""
 
 
 class PatientIdentifier(NamedTuple):

@@ -140,7 +140,8 @@ class _Exchange:
     def _retrieve(self, target: Retrieval, request: Request) -> Answer:
         retriever = self._service.retriever
         if target.what == "metadata":
-            return self._service.metadata(retriever.rows(target.scope), request)
+            rows, corrections = retriever.rows(target.scope), retriever.corrections(target.scope)
+            return self._service.metadata(rows, corrections, request)
         return retriever.retrieve(target, request)
 
     async def _in_pool(self, work: Callable[[], Answer]) -> Answer:

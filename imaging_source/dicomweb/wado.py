@@ -8,11 +8,12 @@ of what it asked for could be had (Table 10.4.3-1). Rendered resources are not c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 
 from sqlalchemy import RowMapping
 
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.dataset import Range
 from imaging_source.description.describe import unpack_places
 from imaging_source.description.frames import Frame
@@ -71,8 +72,13 @@ class Retriever:
             raise Refusal(HTTPStatus.NOT_FOUND, "nothing of this UID is here")
         return rows
 
+    def corrections(self, scope: Scope) -> Mapping[str, Correction]:
+        """What was corrected of the patient of a scope's study."""
+        with self._database.read() as connection:
+            return corrections_of(connection, [scope.study or ""])
+
     def _located(self, scope: Scope) -> Preflight:
-        found = preflight(self._blobs, self.rows(scope))
+        found = preflight(self._blobs, self.rows(scope), self.corrections(scope))
         if not found.parts:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the files are not available")
         return found

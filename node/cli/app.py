@@ -17,6 +17,7 @@ from node.cli import (
     load_verb,
     node_verbs,
     operation_verbs,
+    studies_verbs,
     summary_verb,
 )
 from node.texts import tr
@@ -70,6 +71,11 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")
+admin_verbs.admin.add_typer(studies_verbs.publications_app, name="publications")
+app.add_typer(studies_verbs.studies_app, name="studies")
+app.command(
+    "check-images", help=tr("Compare images, their index and their manifests in the registry.")
+)(studies_verbs.check_images)
 app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     operation_verbs.reconcile

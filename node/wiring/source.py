@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from imaging_source.completeness import Signal
+from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from manifest.flavours import Flavour
 from manifest.modalities import ACQUISITION_MODALITIES
@@ -22,8 +25,10 @@ from node.config import CodeValue, DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
 from node.texts import tr
 from node.wiring.common import Asked, affinity_domain
+from node.wiring.identity import crossing
 from soap.client import SoapClient
 from storage.database import Database
+from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
 
 
@@ -32,6 +37,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
+    asked = Asked.remote(registry, client)
     return Publisher(
         database,
         publication_policy(settings),
@@ -42,7 +48,15 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
             viewer_url=section.document.viewer_url or "",
         ),
         lambda request: client.call(repository, RAD_68, request),
-        Asked.remote(registry, client).knows_submission,
+        asked.knows_submission,
+        withdrawal=Withdrawal(
+            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+            update=asked.update,
+            remove=lambda request: client.call(registry, ITI_62, request),
+            around=asked.around,
+        ),
+        crossing=crossing(settings),
+        believed=[Signal(one) for one in section.complete_by],
         quiet_seconds=section.quiet_seconds,
     )
 
