@@ -69,7 +69,6 @@ Index(
 
 # What studies are looked for by (PS3.18 10.6.1.2.3), and the order in which they are listed.
 Index("ix_study_listed", STUDY.c.date, STUDY.c.time, STUDY.c.study_instance_uid)
-Index("ix_study_patient", STUDY.c.patient_id)
 Index("ix_study_accession", STUDY.c.accession_number)
 Index("ix_study_study_id", STUDY.c.study_id)
 
