@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from conformance import material
 from conformance.evidence import Exchange, Record, Side, now
 from conformance.expectation import Acknowledged, Mismatch, Success
+from conformance.identity_v3 import ADD, MERGE, exchange_of, message_of
 from conformance.seen import Ack, Answer, Found
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
 from conformance.wire import Wire
 from hl7.client import MllpClient, MllpError
 from hl7.errors import InvalidMessage
-from hl7.message import FieldValue, Message, build
+from hl7.message import FieldValue, Message, Repetition, build
 from metadata.datatypes import CX
 from metadata.model import Association, DocumentEntry, Folder, Submission
 from soap.message import Content, InMemory
@@ -35,10 +36,15 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_51 import ITI_51
+from transactions.query_catalogue import MULTI_PATIENT_QUERIES
 from transactions.registry_response import RegistryResponse
 from transactions.stored_query import get_documents
+from transactions.transaction import Transaction
 
 T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Session:
@@ -85,7 +91,7 @@ class Bench:
 
     def patients(self, count: int) -> list[CX]:
         """Different patients the registry knows."""
-        if self.targets.mllp is None:
+        if not self.targets.gives("feed"):
             if len(self.targets.patients) < count:
                 raise NotRun(Text(f"needs {count} patients", f"il faut {count} patients"))
             return [self.targets.cx(one) for one in self.targets.patients[:count]]
@@ -96,15 +102,26 @@ class Bench:
         return self.targets.cx(self.session.identifier())
 
     def announced(self, patient: CX) -> CX:
-        """``patient``, once the registry has been told of it."""
-        ack = self.feed(self.adt("A04", patient.id))
-        must(Acknowledged("AA"), ack, "announcing a test patient")
+        """``patient``, once the registry has been told of it, by whichever feed there is."""
+        if self.targets.mllp is None:
+            self._fed_v3(ADD, patient)
+        else:
+            ack = self.feed(self.adt("A04", patient.id))
+            must(Acknowledged("AA"), ack, "announcing a test patient")
         return patient
 
     def merged(self, survivor: CX, subsumed: CX) -> None:
-        """Merge ``subsumed`` into ``survivor``."""
-        ack = self.feed(self.merge(survivor.id, subsumed.id))
-        must(Acknowledged("AA"), ack, "merging two test patients")
+        """Merge ``subsumed`` into ``survivor``, by whichever feed there is."""
+        if self.targets.mllp is None:
+            self._fed_v3(MERGE, survivor, subsumed)
+        else:
+            ack = self.feed(self.merge(survivor.id, subsumed.id))
+            must(Acknowledged("AA"), ack, "merging two test patients")
+
+    def _fed_v3(self, number: str, patient: CX, subsumed: CX | None = None) -> None:
+        answer = self.feed_v3(number, message_of(number, patient, subsumed))
+        if answer.response != "CA":
+            raise Mismatch("acknowledgement CA (feeding a test patient)", answer.describe())
 
     def adt(self, event: str, identifier: str, **fields: FieldValue) -> bytes:
         """An ADT message about ``identifier``; ``fields`` such as ``MSH_9`` replace fields."""
@@ -116,11 +133,18 @@ class Bench:
             "A40", self._pid(survivor), fields, [["MRG", self._identifier(subsumed)]]
         )
 
+    def link_change(self, new: str, previous: str, local: CX, **fields: FieldValue) -> bytes:
+        """An ADT^A43 message: ``local`` goes from one patient to another; ``fields`` as above."""
+        foreign = (local.id, "", "", ("", local.assigning_authority.universal_id, "ISO"))
+        pid = self._pid(new)
+        pid[3] = [self._identifier(new), foreign]
+        return self._message("A43", pid, fields, [["MRG", self._identifier(previous)]])
+
     def _pid(self, identifier: str) -> list[FieldValue]:
         name = ("TEST", "CONFORMANCE")
         return ["PID", "1", "", self._identifier(identifier), "", name, "", "19800101", "F"]
 
-    def _identifier(self, identifier: str) -> FieldValue:
+    def _identifier(self, identifier: str) -> Repetition:
         return (identifier, "", "", ("", self.targets.assigning_authority, "ISO"))
 
     def _message(
@@ -130,7 +154,7 @@ class Bench:
         fields: Mapping[str, FieldValue],
         more: list[list[FieldValue]],
     ) -> bytes:
-        structure = "ADT_A39" if event == "A40" else "ADT_A01"
+        structure = {"A40": "ADT_A39", "A43": "ADT_A43"}.get(event, "ADT_A01")
         time_stamp = now().strftime("%Y%m%d%H%M%S")
         header: list[FieldValue] = [
             *("MSH", "KIT", "KOSMOS", "SUT", "SUT", time_stamp, ""),
@@ -157,6 +181,10 @@ class Bench:
             problem = f"no answer: {error}"
         self.note_mllp(started_at=started, clock=clock, sent=message, got=answer, problem=problem)
         return Ack(None, problem) if problem else read_ack(answer)
+
+    def feed_v3(self, number: str, message: str) -> Answer[str]:
+        """ITI-44: send a message as an interaction; the answer is the acknowledgement's code."""
+        return self.wire.call(self.targets.endpoint("identity_v3"), exchange_of(number), message)
 
     def note_mllp(
         self, *, started_at: Any, clock: float, sent: bytes, got: bytes, problem: str = ""
@@ -211,7 +239,7 @@ class Bench:
         request = submission
         if isinstance(request, Submission):
             request = SubmitObjectsRequest.of(request)
-        return self.wire.call(self.targets.endpoint("registry"), ITI_42, request)
+        return self.ask(ITI_42, request)
 
     def registered(self, submission: Submission) -> Submission:
         """The submission, once the registry has accepted it."""
@@ -225,14 +253,23 @@ class Bench:
         return entry
 
     def query(self, request: AdhocQueryRequest) -> Answer[AdhocQueryResponse]:
-        """ITI-18."""
-        return self.wire.call(self.targets.endpoint("registry"), ITI_18, request)
+        """ITI-18, or ITI-51 for the queries it has of its own."""
+        return self.ask(ITI_51 if request.query_id in MULTI_PATIENT_QUERIES else ITI_18, request)
+
+    def ask(self, exchange: Transaction[Request, Response], request: Request) -> Answer[Response]:
+        """Any transaction with the registry."""
+        return self.wire.call(self.targets.endpoint("registry"), exchange, request)
 
     def found(
         self, request: AdhocQueryRequest, *expected: str, labels: Mapping[str, str] | None = None
     ) -> Found:
-        """ITI-18, beside the ids its answer must hold."""
-        return Found(self.query(request), frozenset(expected), labels or {})
+        """ITI-18, beside the ids its answer must hold.
+
+        The operator's own patients may have other objects; then those of ``labels`` count.
+        """
+        ids, names = frozenset(expected), labels or {}
+        among = ids | names.keys() if names and not self.targets.gives("feed") else None
+        return Found(self.query(request), ids, names, among)
 
     def objects(self, request: AdhocQueryRequest) -> Submission:
         """The objects a query finds; it must succeed."""

@@ -36,21 +36,19 @@ from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
 
-# In the order in which they are written: of two rivals for an identity one waits, neither
-# for the other.
-_INSERT = {
-    table.name: Statement(insert(table))
-    for table in (
-        schema.identity,
-        schema.namesake,
-        schema.object_,
-        schema.submission_set,
-        schema.document_entry,
-        schema.folder,
-        schema.association,
-        schema.attribute_value,
-    )
-}
+# The tables of objects in the order in which they are written: of two rivals for an identity one
+# waits, neither for the other.
+TABLES = (
+    schema.identity,
+    schema.namesake,
+    schema.object_,
+    schema.submission_set,
+    schema.document_entry,
+    schema.folder,
+    schema.association,
+    schema.attribute_value,
+)
+_INSERT = {table.name: Statement(insert(table)) for table in TABLES}
 
 
 class Registrar:
@@ -136,8 +134,11 @@ def write_submission(
     if faults:
         raise Refused(faults)
     added, folders = _replace(connection, registration, around)
-    insert_objects(connection, registration, added, around.identities, now)
-    return connect(connection, registration, added, {**around.located, **folders}, now)
+    insert_objects(connection, registration, around.identities, now)
+    insert_links(connection, registration.patient, added)
+    links = [*registration.associations, *added]
+    existing = {**around.located, **folders}
+    return connect(connection, registration.patient, links, existing, now)
 
 
 def _replace(
@@ -155,15 +156,14 @@ def _replace(
 def insert_objects(
     connection: Connection,
     registration: Registration,
-    added: Iterable[Association],
     known: Container[str | None],
     now: DTM,
 ) -> None:
-    """Add the submission's objects, and the associations that follow from it.
+    """Add the submission's objects.
 
     ``known`` are the uniqueIds that stand for something already.
     """
-    insert_rows(connection, new_rows(registration, added, known, now))
+    insert_rows(connection, new_rows(registration, known, now))
 
 
 def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> None:
@@ -176,7 +176,6 @@ def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> 
 
 def new_rows(
     registration: Registration,
-    added: Iterable[Association],
     known: Container[str | None],
     now: DTM,
 ) -> dict[str, list[Row]]:
@@ -189,27 +188,37 @@ def new_rows(
     return {
         "identity": sorted(identities, key=itemgetter("unique_id")),
         "namesake": [rows.namesake_row(obj, patient) for obj in again],
-        "object": [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)],
+        "object": [rows.object_row(obj, patient) for obj in registration.objects()],
         "submission_set": [registration.submission_set_row],
         "document_entry": registration.document_rows,
         "folder": [
             rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders
         ],
-        "association": registration.association_rows
-        + [rows.association_row(link, patient) for link in added],
+        "association": registration.association_rows,
         "attribute_value": [row for obj in described for row in rows.value_rows(obj, patient)],
     }
 
 
+def insert_links(connection: Connection, patient: str, links: Sequence[Association]) -> None:
+    """Add the associations that follow from a submission for ``patient``."""
+    if links:
+        _INSERT["object"].run(connection, [rows.object_row(link, patient) for link in links])
+        _INSERT["association"].run(
+            connection, [rows.association_row(link, patient) for link in links]
+        )
+
+
 def connect(
     connection: Connection,
-    registration: Registration,
-    added: Iterable[Association],
+    patient: str,
+    links: Sequence[Association],
     existing: Mapping[str, Located],
     now: DTM,
 ) -> list[Folder]:
-    """Make registered objects aware of the new links to them; the Folders that have grown."""
-    links = [*registration.associations, *added]
+    """Make registered objects aware of the new links to them, which are kept under ``patient``.
+
+    Returns the Folders that have grown.
+    """
     grown = {
         link.source: existing[link.source]
         for link in links
@@ -220,10 +229,10 @@ def connect(
         end
         for link in links
         for end in (link.source, link.target)
-        if end in existing and existing[end].patient != registration.patient
+        if end in existing and existing[end].patient != patient
     }
     if foreign:
-        reached = [{"entry_uuid": end, "patient": registration.patient} for end in sorted(foreign)]
+        reached = [{"entry_uuid": end, "patient": patient} for end in sorted(foreign)]
         ADD_REACH.run(connection, reached)
     return touched
 

@@ -97,7 +97,7 @@ def _prepare(text: bytes, domain: AffinityDomain, now: DTM) -> Prepared | None:
     registration = prepare(submission)
     if replacements(registration):
         return None
-    tables = new_rows(registration, (), (), now)
+    tables = new_rows(registration, (), now)
     return Prepared(
         patient=registration.patient,
         entry_uuids=[row["entry_uuid"] for row in tables["object"]],
