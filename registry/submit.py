@@ -175,9 +175,7 @@ def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> 
 
 
 def new_rows(
-    registration: Registration,
-    known: Container[str | None],
-    now: DTM,
+    registration: Registration, known: Container[str | None], now: DTM
 ) -> dict[str, list[Row]]:
     """The rows that ``insert_objects`` adds, by the name of their table."""
     patient = registration.patient
@@ -203,9 +201,8 @@ def insert_links(connection: Connection, patient: str, links: Sequence[Associati
     """Add the associations that follow from a submission for ``patient``."""
     if links:
         _INSERT["object"].run(connection, [rows.object_row(link, patient) for link in links])
-        _INSERT["association"].run(
-            connection, [rows.association_row(link, patient) for link in links]
-        )
+        added = [rows.association_row(link, patient) for link in links]
+        _INSERT["association"].run(connection, added)
 
 
 def connect(

@@ -17,6 +17,7 @@ from node.cli import (
     load_verb,
     node_verbs,
     operation_verbs,
+    studies_verbs,
     summary_verb,
 )
 from node.texts import tr
@@ -61,12 +62,20 @@ app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
     kit_verbs.list_cases
 )
+kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
+    kit_verbs.manifest
+)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")
+admin_verbs.admin.add_typer(studies_verbs.publications_app, name="publications")
+app.add_typer(studies_verbs.studies_app, name="studies")
+app.command(
+    "check-images", help=tr("Compare images, their index and their manifests in the registry.")
+)(studies_verbs.check_images)
 app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     operation_verbs.reconcile

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import images, queries, region, scale, sizing, submissions, transfers
+from benchmarks import images, manifests, queries, region, scale, sizing, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
 from benchmarks.load import http_answer, mllp_answer
 from benchmarks.place import fresh
@@ -59,6 +59,12 @@ def test_a_large_document_comes_back_byte_for_byte() -> None:
 
 def test_a_study_comes_back_byte_for_byte() -> None:
     rows = list(images.measure_retrieval(images.Scale(instances=3, rounds=1)))
+    assert all(map(is_sensible, rows))
+
+
+def test_manifests_are_what_pydicom_writes() -> None:
+    rows = list(manifests.measure(manifests.QUICK))
+    assert len(rows) == 4
     assert all(map(is_sensible, rows))
 
 
