@@ -51,8 +51,8 @@ from storage.database import Database
 from storage.faultpoints import reach
 from transactions.registry_response import RegistryResponse
 
-# Submissions in one transaction: its sync and its look-ups cost little beside the rows, others
-# who want to write wait for it half a second, and its texts and rows weigh some 30 MB.
+# Submissions in one transaction: its sync and its look-ups cost little beside the rows, a merge of
+# one of its patients waits for it about a second, and its texts and rows weigh some 30 MB.
 BATCH = 1000
 
 # So many rows at once change what PostgreSQL's planner should know, and it would find out only
