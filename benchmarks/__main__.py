@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import feed, images, manifests, queries, scale, submissions, transfers
+from benchmarks import dicomweb, feed, images, manifests, queries, scale, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
 from benchmarks.scale import ENGINES
 
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "provide": Benchmark(submissions.measure_documents, submissions.Scale(), submissions.QUICK),
     "transfer": Benchmark(transfers.measure, transfers.Scale(), transfers.QUICK),
     "study": Benchmark(images.measure_retrieval, images.Scale(), images.QUICK),
+    "dicomweb": Benchmark(dicomweb.measure, dicomweb.Scale(), dicomweb.QUICK),
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),

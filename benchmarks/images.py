@@ -115,11 +115,11 @@ def measure_retrieval(scale: Scale) -> Iterator[Row]:
     with fresh("study") as place:
         study = Study(place.folder / "study", 1, scale.instances)
         files = list(study.files())
-        _take_in(place, study, files)
+        take_in(place, study, files)
         size = sum(file.stat().st_size for file in files)
         with place.serve("web") as server:
             receiver = Receiver(address_of(server.url("")), size + ROOM_BYTES)
-            request = _request(place, server, study)
+            request = request_of(place, server, study)
 
             def ours() -> Moved:
                 return _fetch(server, receiver, request, files)
@@ -221,7 +221,7 @@ def _stored(place: Place) -> int:
         return connection.execute(select(func.count()).select_from(INSTANCE)).scalar_one()
 
 
-def _take_in(place: Place, study: Study, files: Sequence[Path]) -> None:
+def take_in(place: Place, study: Study, files: Sequence[Path]) -> None:
     """Store the study as the receiver would, without the wire."""
     source = place.settings.imaging_source
     assert source.files is not None  # filled in when the configuration was read
@@ -229,18 +229,19 @@ def _take_in(place: Place, study: Study, files: Sequence[Path]) -> None:
         intake = Intake(database, BlobStore(source.files))
         for uid, file in zip(study.uids, files, strict=True):
             arrival = intake.begin(CTImageStorage, uid, ExplicitVRLittleEndian, "STORESCU")
-            arrival.write(memoryview(_data_set(file)))
+            arrival.write(memoryview(data_set(file)))
             _expect(arrival.finish().status, 0)
 
 
-def _data_set(file: Path) -> bytes:
+def data_set(file: Path) -> bytes:
     """What follows the preamble and the file meta information (PS3.10 7.1)."""
     data = file.read_bytes()
     # The group length (0002,0000), UL, stands at 140 and counts from byte 144.
     return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
-def _request(place: Place, server: Server, study: Study) -> bytes:
+def request_of(place: Place, server: Server, study: Study) -> bytes:
+    """RAD-69 of every instance of the study."""
     unique_id = place.settings.imaging_source.unique_id
     documents = tuple(DocumentRequest(unique_id, uid) for uid in study.uids)
     series = SeriesRequest(f"{study.uid}.1", documents)
@@ -259,5 +260,5 @@ def _fetch(server: Server, receiver: Receiver, request: bytes, files: Sequence[P
     memory = server.watch_memory()
     seconds = receiver.exchange(request)
     moved = Moved(seconds, memory.growth())
-    receiver.expect([_data_set(file) for file in files])
+    receiver.expect([data_set(file) for file in files])
     return moved

@@ -48,7 +48,7 @@ async def web(settings: Settings) -> None:
         listener = listen("127.0.0.1", 0)
         rooms = open_rooms(settings, stack, listener.getsockname()[1])
         routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
-        server = WebServer(Router(routes))
+        server = WebServer(Router(routes, rooms.mounts))
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(server.ready.wait, _START_SECONDS)
         feed = await _feed(rooms)

@@ -28,11 +28,14 @@ def encodings_of(specific_character_set: bytes) -> list[str]:
 
 def decode(value: bytes, encodings: list[str]) -> str:
     """The text of ``value``, without padding; a control character becomes a blank, NUL goes."""
+    return _UNPRINTABLE.sub(" ", unicode_of(value, encodings).replace("\0", "")).strip(" ")
+
+
+def unicode_of(value: bytes, encodings: list[str]) -> str:
+    """All characters of ``value``, those of control and padding included."""
     if _ESCAPE in value:
-        text = "".join(_fragment(part, encodings) for part in _FRAGMENTS.findall(value))
-    else:
-        text = value.decode(encodings[0], "replace")
-    return _UNPRINTABLE.sub(" ", text.replace("\0", "")).strip(" ")
+        return "".join(_fragment(part, encodings) for part in _FRAGMENTS.findall(value))
+    return value.decode(encodings[0], "replace")
 
 
 def _fragment(fragment: bytes, encodings: list[str]) -> str:

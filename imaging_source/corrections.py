@@ -18,7 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select, update
 
 from hl7.demographics import Demographics, Identifier
-from imaging_source.schema import CORRECTION, MERGED_PATIENT, STUDY
+from imaging_source.names import folded
+from imaging_source.schema import CORRECTION, MERGED_PATIENT, STUDY, STUDY_NAME
 from manifest.model import Patient
 
 _NOTHING: dict[str, None] = dict.fromkeys(("patient_id", "patient_name", "birth_date", "sex"))
@@ -166,6 +167,9 @@ def _change(
         .where(STUDY.c.study_instance_uid == uid)
         .values(**values, revision=STUDY.c.revision + 1, changed_at=now)
     )
+    if "patient_name" in values:
+        compared = update(STUDY_NAME).where(STUDY_NAME.c.study_instance_uid == uid)
+        connection.execute(compared.values(patient_name=folded(values["patient_name"])))
     before = corrections_of(connection, [uid]).get(uid)
     said = values | {"corrected_at": now, "source": source}
     if before is None:

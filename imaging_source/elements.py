@@ -23,7 +23,7 @@ _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 
 # VRs whose length has two bytes (PS3.5 7.1.2). All others, future ones included, have four.
-_SHORT = frozenset(
+SHORT = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split(),
 )
 
@@ -143,7 +143,7 @@ class Elements:
                 start = position + 8
                 return tag, start, _OPEN if length == _UNDEFINED else start + length, False
             _, _, vr, length = encoding.explicit_head(data, position)
-            if vr in _SHORT:
+            if vr in SHORT:
                 start = position + 8
                 return tag, start, start + length, False
             if not vr.isalpha() or not vr.isupper():

@@ -30,8 +30,9 @@ from sqlalchemy import (
 from imaging_source import rejection, requests
 from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
+from imaging_source.names import folded
 from imaging_source.rejection import Note
-from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY
+from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY, STUDY_NAME
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -239,6 +240,7 @@ def _insert(
     header, note = arrived.header, arrived.note
     if known["patient_id"] is None:
         connection.execute(insert(STUDY), _study_row(header.study, arrived.received_at))
+        connection.execute(insert(STUDY_NAME), _name_row(header.study))
     if known["study_of_series"] is None:
         connection.execute(insert(SERIES), _series_row(header))
     connection.execute(_TOUCH_STUDY, {"study": uids["study"], "now": arrived.received_at})
@@ -288,6 +290,14 @@ def _study_row(study: Study, now: float) -> dict[str, Any]:
     patient = row.pop("patient")
     row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
     return row | {"changed_at": now, "revision": 0, "published_revision": 0}
+
+
+def _name_row(study: Study) -> dict[str, str]:
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "patient_name": folded(study.patient.name),
+        "referring_physician": folded(study.referring_physician),
+    }
 
 
 def _study(row: RowMapping) -> Study:

@@ -57,14 +57,22 @@ class Outcome:
 
 
 class Intake:
-    """Where arriving instances go; safe for use by many threads."""
+    """Where arriving instances go; safe for use by many threads.
+
+    ``stored`` is told the SOP Instance UID of each new instance, once its row is committed.
+    """
 
     def __init__(
-        self, database: Database, blobs: BlobStore, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        blobs: BlobStore,
+        clock: Callable[[], float] = time.time,
+        stored: Callable[[str], None] = lambda _uid: None,
     ) -> None:
         self.database = database
         self.blobs = blobs
         self.clock = clock
+        self.stored = stored
 
     def begin(
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: str
@@ -140,6 +148,8 @@ class Arrival:
         if verdict.is_quarantine:
             _log.warning("instance in quarantine", code="imaging-quarantine", reason=verdict.value)
             return Outcome(Status.COERCED, f"put in quarantine: {verdict.value}")
+        if verdict is Verdict.STORED:
+            self._intake.stored(header.sop_instance_uid)
         return Outcome(Status.SUCCESS)
 
     def _index(self, arrived: Arrived) -> Verdict:

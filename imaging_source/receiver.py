@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from imaging_source.association import Association
+from imaging_source.description.worker import Describer
 from imaging_source.guard import Doorman, Limits
 from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
@@ -163,10 +164,12 @@ def run(
     """
     database.migrate(MIGRATIONS)
     blobs = BlobStore(root)
-    receiver = Receiver(Intake(database, blobs), listening)
+    describer = Describer(database, blobs)
+    receiver = Receiver(Intake(database, blobs, stored=describer.notice), listening)
     tidying = threading.Thread(target=tidy, args=(database, blobs, stop), name="tidy")
     try:
         tidying.start()
+        describer.start()
         if publisher is not None:
             publisher.start()
         _log.info("listening", code="dicom-listening", port=receiver.port)
@@ -175,6 +178,7 @@ def run(
     finally:
         stop.set()
         receiver.stop()
+        describer.stop()
         tidying.join()
         if publisher is not None:
             publisher.stop()

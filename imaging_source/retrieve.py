@@ -1,12 +1,9 @@
 """RAD-69 Retrieve Imaging Document Set, the responder (RAD TF-2 4.69).
 
-Every instance asked for is looked up, located on disk and judged by its transfer syntax
-before the answer begins: status and errors precede the bytes on the wire, so nothing may be
-found missing later. Instances are handed over as they are stored, save what was corrected of their
-patient; nothing is transcoded.
-The bytes stream from disk when the answer is written. They are not hashed on the way: that
-would halve the rate of a study (SHA-256 does 1.1 GiB a second here), and what rots on a disk
-is for a scrub to find.
+Every instance asked for is looked up, located on disk (``imaging_source.parts``) and judged
+by its transfer syntax before the answer begins: status and errors precede the bytes on the wire.
+Instances are handed over as they are stored, save what was corrected of their patient; nothing is
+transcoded.
 """
 
 from __future__ import annotations
@@ -15,23 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import RowMapping
 
-from imaging_source.coercion import Coerced, coerced
 from imaging_source.corrections import Correction, corrections_of
-from imaging_source.elements import Unreadable
-from imaging_source.schema import INSTANCE
+from imaging_source.parts import locate, look_up
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
 from metadata.identifiers import DICOM_MIME_TYPE
-from storage.blobs import BlobStore, FileContent
+from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import BlobMissing, BlobStoreUnavailable, DatabaseBusy
+from storage.errors import DatabaseBusy
 from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocumentSetResponse
 from transactions.rad_69 import RetrieveImagingDocumentSetRequest
-
-# Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
-_LOOKUP_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,7 @@ class ImagingSource:
         ]
         try:
             with self._database.read() as connection:
-                known = _look_up(connection, asked)
+                known = look_up(connection, (one.document.document_unique_id for one in asked))
                 studies = {row["study_instance_uid"] for row in known.values()}
                 corrections = corrections_of(connection, studies)
         except DatabaseBusy:
@@ -91,9 +83,9 @@ class ImagingSource:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row, syntaxes)
         if fault is None and row is not None:
-            blob = self._blob(row, corrections.get(row["study_instance_uid"]))
-            if blob is not None:
-                return RetrievedDocument(asked.document, DICOM_MIME_TYPE, blob)
+            part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
+            if part is not None:
+                return RetrievedDocument(asked.document, DICOM_MIME_TYPE, part.content)
         uid = asked.document.document_unique_id
         return (fault or Fault(rules.DOCUMENT_UNAVAILABLE, uid)).error("RAD-69")
 
@@ -105,7 +97,7 @@ class ImagingSource:
         place = asked.document.repository_unique_id
         if place != self._unique_id:
             return Fault(rules.UNKNOWN_REPOSITORY, uid, value=place)
-        if row is None or row["rejection"] is not None:
+        if row is None:
             return Fault(rules.UNKNOWN_DOCUMENT, uid)
         series, study = asked.series_instance_uid, asked.study_instance_uid
         if (row["series_instance_uid"], row["study_instance_uid"]) != (series, study):
@@ -114,29 +106,3 @@ class ImagingSource:
             stored = row["transfer_syntax_uid"]
             return Fault(rules.TRANSFER_SYNTAX_UNAVAILABLE, uid, value=stored)
         return None
-
-    def _blob(self, row: RowMapping, correction: Correction | None) -> FileContent | Coerced | None:
-        """The image with what was corrected, if its file is there with all its bytes."""
-        try:
-            blob = self._blobs.open(row["sha256"])
-        except (BlobMissing, BlobStoreUnavailable):
-            return None
-        if blob.size != row["size"]:
-            return None
-        content = FileContent(blob.path, blob.size)
-        try:
-            return coerced(correction, content, row["transfer_syntax_uid"])
-        except (Unreadable, OSError):
-            return None
-
-
-def _look_up(connection: Connection, asked: list[_Asked]) -> dict[str, RowMapping]:
-    """The index rows of the instances asked for, by SOP Instance UID."""
-    uids = list({one.document.document_unique_id for one in asked})
-    found: dict[str, RowMapping] = {}
-    for start in range(0, len(uids), _LOOKUP_SIZE):
-        part = uids[start : start + _LOOKUP_SIZE]
-        query = select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(part))
-        for row in connection.execute(query).mappings():
-            found[row["sop_instance_uid"]] = row
-    return found

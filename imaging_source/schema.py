@@ -67,6 +67,25 @@ Index(
     postgresql_where=STUDY.c.revision > STUDY.c.published_revision,
 )
 
+# What studies are looked for by (PS3.18 10.6.1.2.3), and the order in which they are listed.
+Index("ix_study_listed", STUDY.c.date, STUDY.c.time, STUDY.c.study_instance_uid)
+Index("ix_study_accession", STUDY.c.accession_number)
+Index("ix_study_study_id", STUDY.c.study_id)
+
+# Compared byte by byte, so that an index serves a name that is known by its beginning.
+_FOLDED = Text().with_variant(Text(collation="C"), "postgresql")
+
+# Names of a study as they are compared: see ``imaging_source.names``.
+STUDY_NAME = Table(
+    "study_name",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("patient_name", _FOLDED, nullable=False),
+    Column("referring_physician", _FOLDED, nullable=False),
+)
+Index("ix_study_name_patient", STUDY_NAME.c.patient_name)
+Index("ix_study_name_physician", STUDY_NAME.c.referring_physician)
+
 # ``date`` and ``time`` are null for series stored before they were kept.
 SERIES = Table(
     "series",
@@ -80,7 +99,8 @@ SERIES = Table(
     Column("date", Text),
     Column("time", Text),
 )
-Index("ix_series_study", SERIES.c.study_instance_uid)
+Index("ix_series_study", SERIES.c.study_instance_uid, SERIES.c.modality)
+Index("ix_series_modality", SERIES.c.modality, SERIES.c.series_instance_uid)
 
 # Requests that a study answers beside the one that its own row names: further pairs of accession
 # and order.
@@ -113,9 +133,48 @@ INSTANCE = Table(
     Column("received_at", Float, nullable=False),
     Column("rejection", Text),
 )
-Index("ix_instance_study", INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
+# With the rejection, so that what is shown of a study is counted without reading its rows.
+Index(
+    "ix_instance_study",
+    INSTANCE.c.study_instance_uid,
+    INSTANCE.c.series_instance_uid,
+    INSTANCE.c.rejection,
+)
 Index("ix_instance_sha256", INSTANCE.c.sha256)
 
+# What an instance says of itself (``imaging_source.description``), made after it was stored:
+# compressed JSON, and the columns that answers to queries have of an image.
+DESCRIPTION = Table(
+    "description",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    Column("attributes", LargeBinary, nullable=False),
+    Column("places", LargeBinary, nullable=False),
+    Column("pixel_rows", Integer),
+    Column("pixel_columns", Integer),
+    Column("bits_allocated", Integer),
+)
+
+# What a series is looked for by beside its row, told by the first of its instances described:
+# the start of its performed procedure step, and an entry for each request it was made for.
+SERIES_STEP = Table(
+    "series_step",
+    METADATA,
+    Column("series_instance_uid", Text, primary_key=True),
+    _text("start_date"),
+    _text("start_time"),
+)
+Index("ix_series_step_start", SERIES_STEP.c.start_date, SERIES_STEP.c.start_time)
+SERIES_REQUEST = Table(
+    "series_request",
+    METADATA,
+    Column("series_instance_uid", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    _text("scheduled_step_id"),
+    _text("requested_procedure_id"),
+)
+Index("ix_series_request_step", SERIES_REQUEST.c.scheduled_step_id)
+Index("ix_series_request_procedure", SERIES_REQUEST.c.requested_procedure_id)
 # What the rejection notes have named, whether it has arrived or not: an instance that comes after
 # its note is born rejected. One row for an instance, of the code that weighs most. ``note_uid`` is
 # the SOP Instance UID of the note, empty where the site's own retention spoke.

@@ -306,6 +306,17 @@ class DocumentSection(Section):
     """OID of that institution."""
 
 
+class DicomWebSection(Section):
+    """DICOMweb of the imaging source at /dicomweb: QIDO-RS and WADO-RS."""
+
+    enabled: bool = True
+    """Whether what is stored can be queried and retrieved by DICOMweb."""
+    query_limit: Positive = 100
+    """Matches in the answer to a query that names no limit."""
+    query_most: Positive = 1000
+    """Matches in any answer to a query."""
+
+
 class IdentitySection(Section):
     """How patients of other domains are known in the affinity domain; without either key, a study
     of a foreign patient is not published."""
@@ -359,6 +370,8 @@ class ImagingSourceSection(Section):
     """OIDs of further issuers of DICOM patient identifiers that are the domain's own."""
     document: DocumentSection = DocumentSection()
     """Codes of the manifests."""
+    dicomweb: DicomWebSection = DicomWebSection()
+    """The section imaging_source.dicomweb."""
     identity: IdentitySection = IdentitySection()
     """The section imaging_source.identity."""
     complete_by: tuple[Literal["mpps", "ian", "report"], ...] = ()

@@ -21,6 +21,7 @@ class Endpoints:
     subscriptions: str | None
     repository: str | None
     imaging: str | None
+    dicomweb: str | None
     admin: str
     mllp: str | None
     mllps: str | None
@@ -41,6 +42,7 @@ class Endpoints:
             subscriptions=f"{base}/subscriptions" if takes_subscriptions(settings) else None,
             repository=f"{base}/repository" if settings.repository.enabled else None,
             imaging=f"{base}/imaging" if source.enabled else None,
+            dicomweb=f"{base}/dicomweb" if source.enabled and source.dicomweb.enabled else None,
             admin=f"http://{authority(settings.node.admin_host, port['admin'])}",
             mllp=authority(mllp_host(settings), port["mllp"]) if feed else None,
             mllps=authority(settings.node.host, port["mllps"])
@@ -59,6 +61,7 @@ class Endpoints:
             "subscriptions": self.subscriptions,
             "repository": self.repository,
             "imaging": self.imaging,
+            "dicomweb": self.dicomweb,
             "admin": self.admin,
             "mllp": self.mllp,
             "mllps": self.mllps,

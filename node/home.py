@@ -13,6 +13,7 @@ TITLES = {
     "/subscriptions": "Document Metadata Notification Broker (ITI-52, ITI-54)",
     "/repository": "Document Repository (ITI-41, ITI-43)",
     "/imaging": "Imaging Document Source (RAD-69)",
+    "/dicomweb": "DICOMweb: QIDO-RS (RAD-129), WADO-RS (RAD-107)",
 }
 LEADS = {
     "en": "A Kosmos node: IHE XDS-I.b. Each address below describes itself.",

@@ -7,7 +7,7 @@ supervisor), so that the admin port of one process tells of all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -22,7 +22,7 @@ UNKNOWN = "unknown"
 
 CALLS = Counter(
     "kosmos_calls_total",
-    "SOAP calls, by IHE transaction and how they ended on the wire.",
+    "Calls by SOAP and DICOMweb, by IHE transaction and how they ended on the wire.",
     ["transaction", "outcome"],
 )
 SECONDS = Histogram(
@@ -31,7 +31,7 @@ SECONDS = Histogram(
     ["transaction"],
     buckets=BUCKETS,
 )
-BYTES = Counter("kosmos_bytes_total", "Bytes of SOAP messages.", ["transaction", "direction"])
+BYTES = Counter("kosmos_bytes_total", "Bytes of messages.", ["transaction", "direction"])
 RESPONSES = Counter(
     "kosmos_responses_total",
     "Answers of the actors, by IHE transaction and response status.",
@@ -66,7 +66,11 @@ BUILD = Gauge(
 
 def observer(exchanges: Iterable[Any]) -> Callable[[str, str, float, int, int], None]:
     """Counts the calls of one endpoint (``soap.endpoint.Endpoint(observe=...)``)."""
-    numbers = {exchange.action: exchange.number for exchange in exchanges}
+    return observing({exchange.action: exchange.number for exchange in exchanges})
+
+
+def observing(numbers: Mapping[str, str]) -> Callable[[str, str, float, int, int], None]:
+    """Counts what is told by action, under the number of its transaction."""
 
     @cache  # both labels come from short lists, and finding a counter costs more than counting
     def counters(action: str, outcome: str) -> tuple[Counter, Histogram, Counter, Counter]:

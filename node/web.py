@@ -64,8 +64,9 @@ class Web:
 
     async def start(self) -> Listeners:
         """Open every listener; their ports. Raises OSError when one cannot be had."""
-        home = Home(self._settings.node.name, self._rooms.endpoints)
-        routes = Router({**self._rooms.endpoints, "": home})
+        rooms = self._rooms
+        home = Home(self._settings.node.name, (*rooms.endpoints, *rooms.mounts))
+        routes = Router({**rooms.endpoints, "": home}, rooms.mounts)
         limits = self._settings.limits
         deadlines = Deadlines(head=limits.header_seconds, shutdown=GRACE_SECONDS)
         front = WebServer(

@@ -14,7 +14,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -36,16 +36,12 @@ from soap.media import MULTIPART, SOAP, SOAP11, parse_media_type
 from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
 from soap.operation import CallContext, Operation
-from soap.outlet import EXTENSION, Outlet
+from soap.sending import PeerGone, Sending
 from soap.service import Outcome, Service
 from soap.xml import parse
 
-OpenOutlet = Callable[[Iterator[bytes]], Awaitable[Outlet]]
 P = ParamSpec("P")
 T = TypeVar("T")
-
-STALL_SECONDS = 60.0
-"""A peer that takes no byte of its answer for so long is given up."""
 
 RETRY_AFTER = b"2"
 """Seconds: a burst the queue cannot hold has passed, or not, by then."""
@@ -269,14 +265,10 @@ class Call:
         await self._send(
             {"type": "http.response.start", "status": reply.status, "headers": headers}
         )
-        open_outlet = self._scope.get("extensions", {}).get(EXTENSION)
-        gone = asyncio.ensure_future(self._receive())
+        sending = Sending(self._scope, self._receive, self._send, self._start)
         try:
-            if open_outlet is not None and stream.length is not None:
-                await self._send_directly(open_outlet, stream.chunks())
-            else:
-                await self._send_chunks(stream.chunks(), gone)
-        except (BrokenPipeError, ConnectionResetError):
+            await sending.run(stream.chunks(), stream.length)
+        except PeerGone:
             self._outcome = Outcome.ABORTED
         except Exception as error:  # noqa: BLE001 - logged below
             # Returning without the rest makes the server close the connection: the peer sees
@@ -284,34 +276,7 @@ class Call:
             self._outcome = Outcome.BROKEN
             logger.error("answer broke off", extra=self._facts(error=describe(error)))
         finally:
-            gone.cancel()
-
-    async def _send_directly(self, open_outlet: OpenOutlet, chunks: Iterator[bytes]) -> None:
-        """Let jobs in the pool write to the socket: see ``soap.outlet``."""
-        outlet = await open_outlet(chunks)
-        try:
-            await outlet.run(lambda job: asyncio.wrap_future(self._start(job)), STALL_SECONDS)
-        finally:
-            self._sent = outlet.sent
-            outlet.close()
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def _send_chunks(self, chunks: Iterator[bytes], gone: asyncio.Future[Any]) -> None:
-        """Send through the event loop, reading ahead by one batch."""
-        batch = await asyncio.wrap_future(self._start(_batch, chunks))
-        while batch:
-            ahead = self._start(_batch, chunks)
-            for chunk in batch:
-                async with asyncio.timeout(STALL_SECONDS):
-                    await self._send(
-                        {"type": "http.response.body", "body": chunk, "more_body": True}
-                    )
-                self._sent += len(chunk)
-            if gone.done():
-                self._outcome = Outcome.ABORTED
-                return
-            batch = await asyncio.wrap_future(ahead)
-        await self._send({"type": "http.response.body", "body": b""})
+            self._sent = sending.sent
 
     # -- afterwards
 
@@ -363,16 +328,6 @@ class Call:
 def _feed(assembly: Assembly, batch: Sequence[bytes]) -> None:
     for piece in batch:
         assembly.feed(piece)
-
-
-def _batch(chunks: Iterator[bytes]) -> list[bytes]:
-    batch, size = [], 0
-    for chunk in chunks:
-        batch.append(chunk)
-        size += len(chunk)
-        if size >= BATCH:
-            break
-    return batch
 
 
 def _wrap(status: int, stream: Package) -> Reply:

@@ -81,7 +81,8 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Of this request, whatever is pipelined behind it; its task has not begun yet.
         cycle = cast(Any, self.cycle)
-        cycle.transport = _HeadWithBody(self.transport)
+        if cycle.scope["method"] != "HEAD":  # of which nothing follows the head
+            cycle.transport = _HeadWithBody(self.transport)
         if not self._tls:
             cycle.scope["extensions"] = {EXTENSION: partial(self.open_outlet, cycle)}
 
@@ -250,14 +251,23 @@ class WebServer(uvicorn.Server):
 
 
 class Router:
-    """Gives each request to the application at its path; a trailing slash is ignored."""
+    """Gives each request to the application at its path; a trailing slash is ignored.
 
-    def __init__(self, routes: Mapping[str, Application]) -> None:
+    ``mounts`` are applications that have all paths below theirs, of one segment.
+    """
+
+    def __init__(
+        self, routes: Mapping[str, Application], mounts: Mapping[str, Application] | None = None
+    ) -> None:
         self._routes = {path.rstrip("/"): app for path, app in routes.items()}
+        self._mounts = dict(mounts or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        app = self._routes.get(scope["path"].rstrip("/"))
+        path: str = scope["path"]
+        app = self._routes.get(path.rstrip("/")) or self._mounts.get(
+            f"/{path[1:].partition('/')[0]}"
+        )
         if app is None:
             await respond(send, 404, b"nothing is served at this address")
         else:

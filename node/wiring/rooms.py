@@ -22,6 +22,8 @@ from hl7.feed import answer
 from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
+from imaging_source.dicomweb.application import QIDO, ROOT, WADO, DicomWeb
+from imaging_source.dicomweb.qido import Paging
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
@@ -41,6 +43,7 @@ from registry.patients import Patients
 from registry.subscriptions.notifier import Notifier
 from repository import Repository
 from repository.reconciliation import Options, Reconciliation
+from soap.asgi import Application
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
@@ -88,10 +91,12 @@ Response = TypeVar("Response", bound=_HasStatus)
 class Rooms:
     """What one web process serves: ASGI applications by path, the identity feed, its checks.
 
-    ``domain`` is what its registry judges by, where it has one.
+    ``mounts`` have all paths below theirs. ``domain`` is what its registry judges by, where it
+    has one.
     """
 
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    mounts: dict[str, Application] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
     checks: dict[str, Check] = field(default_factory=dict)
     daily: list[Callable[[], None]] = field(default_factory=list)
@@ -242,9 +247,25 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
         "ImagingDocumentSource",
         Operation(RAD_69, _answering(RAD_69, source.retrieve)),
     )
+    if section.dicomweb.enabled:
+        rooms.mounts[ROOT] = _dicomweb(doors, database)
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)
+
+
+def _dicomweb(doors: _Doors, database: Database) -> DicomWeb:
+    section = doors.settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    return DicomWeb(
+        database,
+        section.files,
+        doors.pool,
+        public_url=doors.settings.node.public_url,
+        paging=Paging(section.dicomweb.query_limit, section.dicomweb.query_most),
+        most_in_flight=doors.settings.limits.queue,
+        observe=metrics.observing({number: number for number in (QIDO, WADO)}),
+    )
 
 
 def _answering(

@@ -42,12 +42,14 @@ def test_the_ready_line_names_every_endpoint_and_all_of_them_answer(running: Any
     assert running.ready_line.startswith("ready ")
     places = running.endpoints
     assert set(places) == {
-        *("registry", "subscriptions", "repository", "imaging", "admin", "mllp", "dicom")
+        *("registry", "subscriptions", "repository", "imaging", "dicomweb"),
+        *("admin", "mllp", "dicom"),
     }
     for name in ("registry", "repository", "imaging"):
         status, page = running.get(places[name])
         assert (status, page[:15]) == (200, "<!DOCTYPE html>")
         assert running.get(f"{places[name]}?wsdl")[0] == 200
+    assert running.get(f"{places['dicomweb']}/studies")[0] == 204
     for place in (places["mllp"], places["dicom"].partition("@")[2]):
         host, _, port = place.rpartition(":")
         socket.create_connection((host, int(port)), 5).close()

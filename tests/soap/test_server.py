@@ -294,3 +294,9 @@ def test_a_handshake_that_does_not_come_is_cut(secure_url: str) -> None:
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(100) == b""
         assert time.monotonic() - started < 3
+
+
+def test_head_is_answered_without_a_body(service: Any) -> None:
+    answer = service.exchange(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 ")
+    assert answer.endswith(b"\r\n\r\n")

@@ -1,0 +1,66 @@
+"""QIDO-RS: the answer to a query as DICOM JSON or XML (PS3.18 10.6.3; RAD-129)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from imaging_source.dicomweb.accept import first
+from imaging_source.dicomweb.answer import Answer, Request, json_answer
+from imaging_source.dicomweb.hits import Hits
+from imaging_source.dicomweb.metadata import JSON_TYPES
+from imaging_source.dicomweb.native import XML, xml_answer
+from imaging_source.dicomweb.paths import Level, Search
+from imaging_source.dicomweb.query import Query
+from imaging_source.dicomweb.search import figures, find, requests
+from soap.asgi import Headers
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """How many hits an answer has where none were asked for, and at most."""
+
+    default: int = 100
+    most: int = 1000
+
+
+DEFAULT_PAGING = Paging()
+
+
+class Searcher:
+    """Answers queries from the index; safe for many threads."""
+
+    def __init__(self, database: Database, paging: Paging) -> None:
+        self._database = database
+        self._paging = paging
+
+    def answer(self, search: Search, query: Query, request: Request) -> Answer:
+        """The hits. Raises Refusal (406) and StorageError."""
+        wish = first(request.accept, *JSON_TYPES, XML)
+        limit = min(query.limit or self._paging.default, self._paging.most)
+        with self._database.read() as connection:
+            rows = find(connection, search, query, self._database.backend, limit + 1)
+            hits = Hits(search, query, request.root, rows[:limit])
+            if hits.rows:
+                hits.figures = figures(connection, hits.column("0020000D"))
+                if search.level is not Level.STUDY and search.scope.series is None:
+                    hits.requests = requests(connection, hits.column("0020000E"))
+        headers = _warnings(query, request.root, is_more=len(rows) > limit)
+        if not hits.rows:
+            return Answer(HTTPStatus.NO_CONTENT, "", headers=headers)
+        text = hits.text()
+        for media in JSON_TYPES:
+            if wish.covers(media):
+                return json_answer(request, text.encode(), headers, media)
+        answer = xml_answer(json.loads(text))
+        answer.headers += headers
+        return answer
+
+
+def _warnings(query: Query, root: str, *, is_more: bool) -> Headers:
+    texts = [*query.warnings]
+    if is_more:
+        texts.append("There are additional results that can be requested")
+    return [(b"warning", f'299 {root}: "{text}"'.encode("latin-1", "replace")) for text in texts]

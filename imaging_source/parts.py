@@ -1,0 +1,179 @@
+"""The instances that leave: looked up, judged and located before an answer begins.
+
+One pre-flight stands behind every way out (RAD-69, WADO-RS, C-MOVE, ZIP): the index tells
+which instances are shown and where they belong, the disk tells whether the file is there with
+all its bytes. Status and headers precede the bytes on the wire, so nothing may be found missing
+later. The bytes stream from disk when the answer is written. They are not hashed on the way:
+that would halve the rate of a study (SHA-256 does 1.1 GiB a second here), and what rots on a
+disk is for a scrub to find.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, Select, select
+
+from imaging_source.coercion import Coerced, coerced
+from imaging_source.corrections import Correction
+from imaging_source.elements import Unreadable
+from imaging_source.schema import INSTANCE, SERIES
+from storage.blobs import BlobStore, FileContent
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
+from storage.spool import CHUNK_BYTES
+
+# Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
+_LOOKUP_SIZE = 1000
+
+SHOWN = INSTANCE.c.rejection.is_(None)
+"""What every door asks of an instance: no rejection note names it (IOCM)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An instance whose file is there: ``row`` is its row of the index.
+
+    ``content`` is what leaves: the file, or the file with what was corrected of its patient.
+    """
+
+    row: RowMapping
+    content: FileContent | Coerced
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What can leave, in the order asked for, and what has lost its file."""
+
+    parts: tuple[Part, ...]
+    missing: tuple[RowMapping, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.content.size for part in self.parts)
+
+
+def look_up(connection: Connection, uids: Iterable[str]) -> dict[str, RowMapping]:
+    """The rows of the instances of these UIDs that are shown, by SOP Instance UID."""
+    wanted = list(set(uids))
+    found: dict[str, RowMapping] = {}
+    for start in range(0, len(wanted), _LOOKUP_SIZE):
+        part = wanted[start : start + _LOOKUP_SIZE]
+        query = select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(part), SHOWN)
+        for row in connection.execute(query).mappings():
+            found[row["sop_instance_uid"]] = row
+    return found
+
+
+def select_under(study: str, series: str | None = None, instance: str | None = None) -> Select:  # type: ignore[type-arg]
+    """The instances shown below a study, series or instance, by series and instance number."""
+    query = (
+        select(INSTANCE)
+        .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
+        .where(INSTANCE.c.study_instance_uid == study, SHOWN)
+        .order_by(
+            SERIES.c.series_number,
+            INSTANCE.c.series_instance_uid,
+            INSTANCE.c.instance_number,
+            INSTANCE.c.sop_instance_uid,
+        )
+    )
+    if series is not None:
+        query = query.where(INSTANCE.c.series_instance_uid == series)
+    if instance is not None:
+        query = query.where(INSTANCE.c.sop_instance_uid == instance)
+    return query
+
+
+def under(
+    connection: Connection, study: str, series: str | None = None, instance: str | None = None
+) -> list[RowMapping]:
+    """The rows of ``select_under``."""
+    return list(connection.execute(select_under(study, series, instance)).mappings())
+
+
+def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
+    """The instance with what was corrected, if its file is there with all its bytes."""
+    try:
+        blob = blobs.open(row["sha256"])
+    except (BlobMissing, BlobStoreUnavailable):
+        return None
+    if blob.size != row["size"]:
+        return None
+    content = FileContent(blob.path, blob.size)
+    try:
+        return Part(row, coerced(correction, content, row["transfer_syntax_uid"]))
+    except (Unreadable, OSError):
+        return None
+
+
+def preflight(
+    blobs: BlobStore, rows: Iterable[RowMapping], corrections: Mapping[str, Correction]
+) -> Preflight:
+    """Locate every instance before the first byte of an answer; ``corrections`` are by study."""
+    located = [
+        (row, locate(blobs, row, corrections.get(row["study_instance_uid"]))) for row in rows
+    ]
+    return Preflight(
+        tuple(part for _, part in located if part is not None),
+        tuple(row for row, part in located if part is None),
+    )
+
+
+def whole(part: Part) -> Iterator[bytes]:
+    """All bytes of a part: see ``pieces``."""
+    return pieces(part, [(0, part.content.size)])
+
+
+def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """The bytes of a part in these ranges (start, length), one file open at a time.
+
+    Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile, and BlobCorrupt
+    where it ends too soon. The answer must then break off: what has been sent is no instance.
+    """
+    if isinstance(part.content, Coerced):
+        yield from _sliced(part.content.chunks(), ranges, part)
+        return
+    try:
+        descriptor = os.open(part.content.path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise BlobMissing(part.row["sha256"]) from error
+    except OSError as error:
+        raise from_os_error(error, "opening an instance") from error
+    try:
+        for start, length in ranges:
+            yield from _range(descriptor, start, length, part)
+    except OSError as error:
+        raise from_os_error(error, "reading an instance") from error
+    finally:
+        os.close(descriptor)
+
+
+def _sliced(
+    chunks: Iterator[bytes], ranges: Iterable[tuple[int, int]], part: Part
+) -> Iterator[bytes]:
+    """The ranges of what can only be read from its start; they are in order."""
+    position, chunk = 0, b""
+    for start, length in ranges:
+        end = start + length
+        while start < end:
+            while position + len(chunk) <= start:
+                position += len(chunk)
+                chunk = next(chunks, b"")
+                if not chunk:
+                    raise BlobCorrupt(part.row["sha256"])
+            piece = chunk[start - position : end - position]
+            start += len(piece)
+            yield piece
+
+
+def _range(descriptor: int, start: int, length: int, part: Part) -> Iterator[bytes]:
+    end = start + length
+    while start < end:
+        piece = os.pread(descriptor, min(CHUNK_BYTES, end - start), start)
+        if not piece:
+            raise BlobCorrupt(part.row["sha256"])
+        start += len(piece)
+        yield piece

@@ -1,0 +1,29 @@
+"""A stored file read a window at a time: stepping over gigabytes reads only what is looked at.
+
+Not a memory map: where a disk cannot read a mapped page, the whole process dies (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import os
+
+# Holds the header of most images, so one read serves hundreds of elements.
+_WINDOW_BYTES = 64 * 1024
+
+
+class Window:
+    """Random access to the file of ``descriptor``, which stays the caller's to close."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._start = 0
+        self._data = b""
+        self.size = os.fstat(descriptor).st_size
+
+    def take(self, start: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``start``: fewer where the file ends. Raises OSError."""
+        offset = start - self._start
+        if offset < 0 or offset + length > len(self._data):
+            self._data = os.pread(self._descriptor, max(length, _WINDOW_BYTES), start)
+            self._start, offset = start, 0
+        return self._data[offset : offset + length]
