@@ -36,21 +36,19 @@ from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
 
-# In the order in which they are written: of two rivals for an identity one waits, neither
-# for the other.
-_INSERT = {
-    table.name: Statement(insert(table))
-    for table in (
-        schema.identity,
-        schema.namesake,
-        schema.object_,
-        schema.submission_set,
-        schema.document_entry,
-        schema.folder,
-        schema.association,
-        schema.attribute_value,
-    )
-}
+# The tables of objects in the order in which they are written: of two rivals for an identity one
+# waits, neither for the other.
+TABLES = (
+    schema.identity,
+    schema.namesake,
+    schema.object_,
+    schema.submission_set,
+    schema.document_entry,
+    schema.folder,
+    schema.association,
+    schema.attribute_value,
+)
+_INSERT = {table.name: Statement(insert(table)) for table in TABLES}
 
 
 class Registrar:

@@ -44,31 +44,20 @@ from registry.registration import Registration, prepare
 from registry.rows import Row
 from registry.rules import judge
 from registry.statement import Statement, copy_rows
-from registry.submit import has_errors, insert_rows, judge_alone, write_submission
+from registry.submit import TABLES, has_errors, insert_rows, judge_alone, write_submission
 from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
 from storage.faultpoints import reach
 from transactions.registry_response import RegistryResponse
 
-# Submissions in one transaction: its sync and its look-ups cost little beside the rows, others
-# who want to write wait for it half a second, and its texts and rows weigh some 30 MB.
+# Submissions in one transaction: its sync and its look-ups cost little beside the rows, a merge of
+# one of its patients waits for it about a second, and its texts and rows weigh some 30 MB.
 BATCH = 1000
 
-# Written in this order: see ``registry.submit``.
-_TABLES = (
-    schema.identity,
-    schema.namesake,
-    schema.object_,
-    schema.submission_set,
-    schema.document_entry,
-    schema.folder,
-    schema.association,
-    schema.attribute_value,
-)
 # So many rows at once change what PostgreSQL's planner should know, and it would find out only
 # in a minute. SQLite plans without statistics.
-_ANALYZE = text(f"ANALYZE {', '.join(table.name for table in (schema.patient, *_TABLES))}")
+_ANALYZE = text(f"ANALYZE {', '.join(table.name for table in (schema.patient, *TABLES))}")
 
 _SETS = Statement(
     select(schema.submission_set.c.entry_uuid, schema.submission_set.c.ebrim).where(
@@ -189,7 +178,7 @@ class _Batch:
         self._domain = domain
         self._now = now
         self._loaded = Loaded()
-        self._gathered: dict[str, list[Row]] = {table.name: [] for table in _TABLES}
+        self._gathered: dict[str, list[Row]] = {table.name: [] for table in TABLES}
         self._known: set[str] = set()  # entryUUIDs and uniqueIds registered before or gathered
 
     def load(self, sources: Sequence[Source], prepared: Sequence[Prepared | None]) -> Loaded:
@@ -247,11 +236,11 @@ class _Batch:
         self._gathered["identity"].sort(key=itemgetter("unique_id"))
         self._gathered["object"].sort(key=itemgetter("entry_uuid"))
         if self._connection.dialect.name == "postgresql":
-            for table in _TABLES:
+            for table in TABLES:
                 copy_rows(self._connection, table, self._gathered[table.name])
         else:
             insert_rows(self._connection, self._gathered)
-        self._gathered = {table.name: [] for table in _TABLES}
+        self._gathered = {table.name: [] for table in TABLES}
 
     def _register(self, source: Source) -> None:
         """The way of ITI-42, in a savepoint, unless it went that way before."""
