@@ -25,6 +25,7 @@ import structlog
 from imaging_source.header import Header
 from imaging_source.index import Arrived, Verdict
 from imaging_source.intake import Door
+from imaging_source.rejection import Note, Reference
 from manifest.model import Patient, Study
 from storage.blobs import BlobStore
 from storage.errors import DatabaseBusy, StorageError
@@ -151,4 +152,14 @@ def _unpacked(data: dict[str, Any]) -> Arrived:
     header = data.pop("header")
     study = header.pop("study")
     patient = Patient(**study.pop("patient"))
-    return Arrived(header=Header(study=Study(patient=patient, **study), **header), **data)
+    note = data.pop("note")
+    return Arrived(
+        header=Header(study=Study(patient=patient, **study), **header),
+        note=None if note is None else _note(note),
+        **data,
+    )
+
+
+def _note(data: dict[str, Any]) -> Note:
+    references = tuple(Reference(**one) for one in data.pop("references"))
+    return Note(references=references, **data)

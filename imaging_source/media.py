@@ -1,8 +1,8 @@
 """Studies on a medium: a folder or a ZIP that other systems read (PS3.10 8, IHE PDI, RAD-47).
 
 ``DICOMDIR`` beside a folder ``DICOM`` with a folder for each study and series, an ``INDEX.HTM`` and
-a ``README.TXT`` for people. Files leave as they are stored, their hash proved on the way. A
-medium appears under its name when it is complete.
+a ``README.TXT`` for people. Files leave as they are stored, save what was corrected of their
+patient, their hash proved on the way. A medium appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from sqlalchemy import Connection, RowMapping, select
 
 from imaging_source import dicomdir
 from imaging_source.archive import Entry, archive
+from imaging_source.coercion import Coerced
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.worker import description_of
-from imaging_source.parts import under
+from imaging_source.parts import locate, under
 from imaging_source.schema import SERIES, STUDY
 from soap.message import InMemory
-from storage.blobs import BlobStore
+from storage.blobs import Blob, BlobStore, FileContent
 from storage.database import Database
+from storage.errors import BlobMissing
 
 _README = (
     "This medium holds medical images by DICOM. Open the file DICOMDIR with a DICOM viewer.\r\n"
@@ -71,7 +74,8 @@ def entries(database: Database, blobs: BlobStore, studies: Sequence[str]) -> lis
             record = dicomdir.study_record(study)
             patient.below.append(record)
             place = f"DICOM/ST{number:06}"
-            files += _series(connection, blobs, record, place, instances)
+            correction = corrections_of(connection, [uid]).get(uid)
+            files += _series(connection, blobs, record, place, instances, correction)
     directory = dicomdir.dicomdir(list(patients.values()), generate_uid())
     readme, index = _README.encode(), _INDEX.encode()
     return [
@@ -88,6 +92,7 @@ def _series(
     study: dicomdir.Record,
     place: str,
     instances: Sequence[RowMapping],
+    correction: Correction | None,
 ) -> Iterator[Entry]:
     by_series = groupby(instances, key=lambda row: row["series_instance_uid"])
     for number, (uid, rows) in enumerate(by_series, 1):
@@ -98,8 +103,26 @@ def _series(
             name = f"{place}/SE{number:06}/IM{count:06}"
             attributes = _attributes(blobs, row)
             record.below.append(dicomdir.instance_record(row, attributes, name, count))
-            blob = blobs.open(row["sha256"])
-            yield Entry(name, blob, row["size"], row["received_at"])
+            part = locate(blobs, row, correction)
+            if part is None:
+                raise BlobMissing(row["sha256"])
+            content = _Proved(blobs.open(row["sha256"]), part.content)
+            yield Entry(name, content, part.content.size, row["received_at"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """What leaves of a file, its hash proved on the way; before it where something is corrected."""
+
+    blob: Blob
+    leaving: FileContent | Coerced
+
+    def chunks(self) -> Iterator[bytes]:
+        if isinstance(self.leaving, FileContent):
+            yield from self.blob.chunks()
+            return
+        self.blob.verified()
+        yield from self.leaving.chunks()
 
 
 def _attributes(blobs: BlobStore, row: RowMapping) -> dict[str, Any]:

@@ -11,12 +11,15 @@ disk is for a scrub to find.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
+from imaging_source.coercion import Coerced, coerced
+from imaging_source.corrections import Correction
+from imaging_source.elements import Unreadable
 from imaging_source.schema import INSTANCE, SERIES
 from storage.blobs import BlobStore, FileContent
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
@@ -31,10 +34,15 @@ SHOWN = INSTANCE.c.rejection.is_(None)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An instance whose file is there: ``row`` is that of the index, or what became of it."""
+    """An instance whose file is there: ``row`` is that of the index, or what became of it.
+
+    ``content`` is what leaves: the file, or the file with what was corrected of its patient by
+    ``correction``.
+    """
 
     row: RowMapping | dict[str, Any]
-    content: FileContent
+    content: FileContent | Coerced
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +97,29 @@ def under(
     return list(connection.execute(select_under(study, series, instance)).mappings())
 
 
-def locate(blobs: BlobStore, row: RowMapping) -> Part | None:
-    """The instance, if its file is there with all its bytes."""
+def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
+    """The instance with what was corrected, if its file is there with all its bytes."""
     try:
         blob = blobs.open(row["sha256"])
     except (BlobMissing, BlobStoreUnavailable):
         return None
-    return Part(row, FileContent(blob.path, blob.size)) if blob.size == row["size"] else None
+    if blob.size != row["size"]:
+        return None
+    content = FileContent(blob.path, blob.size)
+    try:
+        leaving = coerced(correction, content, row["transfer_syntax_uid"])
+        return Part(row, leaving, correction)
+    except (Unreadable, OSError):
+        return None
 
 
-def preflight(blobs: BlobStore, rows: Iterable[RowMapping]) -> Preflight:
-    """Locate every instance before the first byte of an answer."""
-    located = [(row, locate(blobs, row)) for row in rows]
+def preflight(
+    blobs: BlobStore, rows: Iterable[RowMapping], corrections: Mapping[str, Correction]
+) -> Preflight:
+    """Locate every instance before the first byte of an answer; ``corrections`` are by study."""
+    located = [
+        (row, locate(blobs, row, corrections.get(row["study_instance_uid"]))) for row in rows
+    ]
     return Preflight(
         tuple(part for _, part in located if part is not None),
         tuple(row for row, part in located if part is None),
@@ -118,6 +137,9 @@ def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
     Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile, and BlobCorrupt
     where it ends too soon. The answer must then break off: what has been sent is no instance.
     """
+    if isinstance(part.content, Coerced):
+        yield from _sliced(part.content.chunks(), ranges, part)
+        return
     try:
         descriptor = os.open(part.content.path, os.O_RDONLY)
     except FileNotFoundError as error:
@@ -131,6 +153,24 @@ def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         raise from_os_error(error, "reading an instance") from error
     finally:
         os.close(descriptor)
+
+
+def _sliced(
+    chunks: Iterator[bytes], ranges: Iterable[tuple[int, int]], part: Part
+) -> Iterator[bytes]:
+    """The ranges of what can only be read from its start; they are in order."""
+    position, chunk = 0, b""
+    for start, length in ranges:
+        end = start + length
+        while start < end:
+            while position + len(chunk) <= start:
+                position += len(chunk)
+                chunk = next(chunks, b"")
+                if not chunk:
+                    raise BlobCorrupt(part.row["sha256"])
+            piece = chunk[start - position : end - position]
+            start += len(piece)
+            yield piece
 
 
 def _range(descriptor: int, start: int, length: int, part: Part) -> Iterator[bytes]:

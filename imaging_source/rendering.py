@@ -61,7 +61,8 @@ def render(source: str, syntax: str, kind: str, options: Options) -> bytes:
     (left, top, right, bottom as parts of 1) or ``source`` (x, y, width, height in pixels, None for
     all; negative sizes mirror), ``presentation`` (the file of a presentation state), ``window``
     (centre, width, function), ``quality`` (1 to 100), ``annotation`` (``patient``,
-    ``technique``), ``encoding`` of texts. Raises UnreadablePixels for what is no such thing,
+    ``technique``), ``patient_name`` and ``patient_id`` where they were corrected, ``encoding`` of
+    texts. Raises UnreadablePixels for what is no such thing,
     NoSuchFrame.
     """
     path = Path(source)
@@ -96,6 +97,8 @@ def _picture(image: Image, index: int, options: Options) -> Picture.Image:
     else:
         shown = _coloured(pixels, dataset, image)
     picture = _fitted(Picture.fromarray(shown), options)
+    dataset.PatientName = options.get("patient_name", dataset.get("PatientName", ""))
+    dataset.PatientID = options.get("patient_id", dataset.get("PatientID", ""))
     _annotate(picture, dataset, options.get("annotation", ()))
     return picture
 

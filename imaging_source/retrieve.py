@@ -3,7 +3,7 @@
 Every instance asked for is looked up, located on disk (``imaging_source.parts``) and judged
 by its transfer syntax before the answer begins: status and errors precede the bytes on the wire.
 Instances are handed over as they are stored where that is asked for, else transcoded without loss
-(``imaging_source.variants``).
+(``imaging_source.variants``), in both cases with what was corrected of their patient.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import RowMapping
 
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.parts import Part, locate, look_up
 from imaging_source.variants import Variants
 from metadata import catalogue as rules
@@ -69,20 +70,28 @@ class ImagingSource:
         try:
             with self._database.read() as connection:
                 known = look_up(connection, (one.document.document_unique_id for one in asked))
+                studies = {row["study_instance_uid"] for row in known.values()}
+                corrections = corrections_of(connection, studies)
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
-        found = self._in_syntax([self._find(one, known) for one in asked], request)
+        found = [self._find(one, known, corrections) for one in asked]
+        had = self._in_syntax(found, request)
         return RetrieveDocumentSetResponse.of(
-            [one for one in found if isinstance(one, RegistryError)],
-            [one for one in found if isinstance(one, RetrievedDocument)],
+            [one for one in had if isinstance(one, RegistryError)],
+            [one for one in had if isinstance(one, RetrievedDocument)],
         )
 
-    def _find(self, asked: _Asked, known: Mapping[str, RowMapping]) -> _Found:
+    def _find(
+        self,
+        asked: _Asked,
+        known: Mapping[str, RowMapping],
+        corrections: Mapping[str, Correction],
+    ) -> _Found:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row)
         if fault is None and row is not None:
-            part = locate(self._blobs, row)
+            part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
             if part is not None:
                 return asked, part
         uid = asked.document.document_unique_id

@@ -19,6 +19,8 @@ from pathlib import Path
 import structlog
 
 from imaging_source import syntaxes
+from imaging_source.coercion import coerced
+from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
 from storage.blobs import FileContent
@@ -49,20 +51,20 @@ class Variants:
     def part(self, part: Part, wanted: Collection[str]) -> Part:
         """The instance in the first of the syntaxes made here that is ``wanted``.
 
-        Its row has that transfer syntax, and a ``sha256`` that is no address but tells it from
-        all others. Raises NoVariant.
+        What was corrected of its patient is corrected in it too. Its row has that syntax, and a
+        ``sha256`` that is no address but tells it from all others. Raises NoVariant.
         """
         stored, sha256 = part.row["transfer_syntax_uid"], part.row["sha256"]
         if stored not in syntaxes.DECODED:
             raise NoVariant(stored)
         for syntax in syntaxes.MADE:
             if syntax in wanted:
-                with suppress(WorkFailed):
+                with suppress(WorkFailed, Unreadable):
                     name = f"{sha256}-{syntax}"
-                    content = self._made(name, "transcode", part, syntax)
-                    return Part(
-                        {**part.row, "transfer_syntax_uid": syntax, "sha256": name}, content
-                    )
+                    made = self._made(name, "transcode", part, syntax)
+                    content = coerced(part.correction, made, syntax)
+                    row = {**part.row, "transfer_syntax_uid": syntax, "sha256": name}
+                    return Part(row, content, part.correction)
         raise NoVariant(stored)
 
     def each(self, parts: Iterable[Part], wanted: Collection[str]) -> list[Part | None]:

@@ -15,7 +15,7 @@ from imaging_source.dicomweb.answer import Answer, Refusal, Request
 from imaging_source.dicomweb.exchange import Observe, Plan, Service
 from imaging_source.dicomweb.metadata import metadata
 from imaging_source.dicomweb.paths import Retrieval, Search, resource
-from imaging_source.dicomweb.qido import Paging, Searcher
+from imaging_source.dicomweb.qido import DEFAULT_PAGING, Paging, Searcher
 from imaging_source.dicomweb.query import read_query
 from imaging_source.dicomweb.rendered import Renderer
 from imaging_source.dicomweb.search import is_selective
@@ -44,7 +44,7 @@ class DicomWeb(Service):
         pool: ThreadPoolExecutor,
         *,
         public_url: str | None = None,
-        paging: Paging | None = None,
+        paging: Paging = DEFAULT_PAGING,
         most_in_flight: int = 64,
         observe: Observe | None = None,
         variants: Variants | None = None,
@@ -54,7 +54,7 @@ class DicomWeb(Service):
             ROOT, pool, public_url=public_url, most_in_flight=most_in_flight, observe=observe
         )
         blobs = BlobStore(root)
-        self._searcher = Searcher(database, paging or Paging())
+        self._searcher = Searcher(database, paging)
         self._retriever = Retriever(database, blobs, variants)
         self._metadata = partial(metadata, database, blobs)
         self._stow = stow
@@ -82,7 +82,8 @@ class DicomWeb(Service):
         if target.view:
             return self._rendered(target, request)
         if target.what == "metadata":
-            return self._metadata(self._retriever.rows(target.scope), request)
+            rows = self._retriever.rows(target.scope)
+            return self._metadata(rows, self._retriever.corrections(target.scope), request)
         return self._retriever.retrieve(target, request)
 
     def _rendered(self, target: Retrieval, request: Request) -> Answer:

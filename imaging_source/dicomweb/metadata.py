@@ -7,10 +7,12 @@ stored JSON is copied: only the URLs of the bulk data are written into it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import RowMapping
 
+from imaging_source.corrections import Correction
 from imaging_source.description.describe import json_text, unpack_attributes
 from imaging_source.description.worker import description_of
 from imaging_source.dicomweb.accept import first
@@ -29,11 +31,18 @@ _BULK_KEY = b'"BulkDataURI":"'
 
 
 def metadata(
-    database: Database, blobs: BlobStore, rows: Sequence[RowMapping], request: Request
+    database: Database,
+    blobs: BlobStore,
+    rows: Sequence[RowMapping],
+    corrections: Mapping[str, Correction],
+    request: Request,
 ) -> Answer:
-    """The answer for these instances. Raises Refusal (406) and StorageError."""
+    """The answer for these instances, with the ``corrections`` of their patient, by study.
+
+    Raises Refusal (406) and StorageError.
+    """
     wish = first(request.accept, *JSON_TYPES, XML)
-    pages = _pages(database, blobs, rows, request.root)
+    pages = _pages(database, blobs, rows, corrections, request.root)
     if not any(wish.covers(media) for media in JSON_TYPES):
         return xml_answer([json.loads(text) for page in pages for text in page])
     media = next(one for one in JSON_TYPES if wish.covers(one))
@@ -43,19 +52,52 @@ def metadata(
 
 
 def _pages(
-    database: Database, blobs: BlobStore, rows: Sequence[RowMapping], root: str
+    database: Database,
+    blobs: BlobStore,
+    rows: Sequence[RowMapping],
+    corrections: Mapping[str, Correction],
+    root: str,
 ) -> Iterator[list[bytes]]:
     """The JSON objects, in order, some hundreds at a time."""
     for page in described(database, rows, DESCRIPTION.c.attributes):
-        yield [_located(row, packed, blobs, root) for row, packed in page]
+        yield [_located(row, _said(row, packed, blobs, corrections), root) for row, packed in page]
 
 
-def _located(row: RowMapping, packed: bytes | None, blobs: BlobStore, root: str) -> bytes:
-    """The JSON object of an instance with the URLs of its bulk data."""
+def _said(
+    row: RowMapping,
+    packed: bytes | None,
+    blobs: BlobStore,
+    corrections: Mapping[str, Correction],
+) -> bytes:
+    """The JSON object of an instance, with what was corrected of its patient."""
     if packed is None:
         text = json_text(description_of(blobs, row).attributes)
     else:
         text = unpack_attributes(packed)
+    correction = corrections.get(row["study_instance_uid"])
+    if correction is None:
+        return text
+    return json_text(dict(sorted((json.loads(text) | _corrected(correction)).items())))
+
+
+def _corrected(correction: Correction) -> dict[str, Any]:
+    """The attributes that were corrected; None leaves what the instance says."""
+    name = correction.patient_name
+    values: dict[str, tuple[str, Any]] = {
+        "00100010": ("PN", {"Alphabetic": name} if name else name),
+        "00100020": ("LO", correction.patient_id),
+        "00100030": ("DA", correction.birth_date),
+        "00100040": ("CS", correction.sex),
+    }
+    return {
+        tag: {"vr": vr, "Value": [value]} if value else {"vr": vr}
+        for tag, (vr, value) in values.items()
+        if value is not None
+    }
+
+
+def _located(row: RowMapping, text: bytes, root: str) -> bytes:
+    """The JSON object of an instance with the URLs of its bulk data."""
     scope = Scope(row["study_instance_uid"], row["series_instance_uid"], row["sop_instance_uid"])
     return text.replace(_BULK_KEY, _BULK_KEY + f"{scope.url(root)}/bulkdata/".encode())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from imaging_source.coercion import Coerced
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
 from imaging_source.parts import Part, pieces
 from soap.asgi import Headers
@@ -39,6 +41,9 @@ class Piece:
     def etag(self) -> str:
         """The same as long as its bytes are: files are kept under their hash, never changed."""
         name = self.name.replace("/", "-")
+        if isinstance(self.part.content, Coerced):
+            new = (piece for piece in self.part.content.pieces if isinstance(piece, bytes))
+            name = hashlib.sha256(b"".join(new)).hexdigest()
         return f'"{self.part.row["sha256"]}{"-" + name if name else ""}"'
 
 

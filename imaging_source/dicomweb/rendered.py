@@ -61,6 +61,9 @@ class Renderer:
             offers = ", ".join(shown_as(part.row["sop_class_uid"]))
             raise not_acceptable(f"such an object is shown as {offers}")
         syntax = part.row["transfer_syntax_uid"]
+        if part.correction is not None:
+            said = {name: getattr(part.correction, name) for name in ("patient_name", "patient_id")}
+            options = options | {name: text for name, text in said.items() if text is not None}
         try:
             body = self._workers.run("render", str(part.content.path), syntax, kind, options)
         except WorkFailed as failed:

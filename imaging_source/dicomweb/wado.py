@@ -10,7 +10,7 @@ resources are ``rendered``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from imaging_source.archive import Entry, archive, length
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.dataset import Range
 from imaging_source.description.describe import describe, unpack_places
 from imaging_source.description.frames import Frame
@@ -83,9 +84,14 @@ class Retriever:
             raise Refusal(HTTPStatus.NOT_FOUND, "nothing of this UID is here")
         return rows
 
+    def corrections(self, scope: Scope) -> Mapping[str, Correction]:
+        """What was corrected of the patient of a scope's study."""
+        with self._database.read() as connection:
+            return corrections_of(connection, [scope.study or ""])
+
     def located(self, scope: Scope) -> Preflight:
         """The files of a scope; Refusal where there are none."""
-        found = preflight(self._blobs, self.rows(scope))
+        found = preflight(self._blobs, self.rows(scope), self.corrections(scope))
         if not found.parts:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the files are not available")
         return found

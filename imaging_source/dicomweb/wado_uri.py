@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import RowMapping
 
+from imaging_source.corrections import corrections_of
 from imaging_source.dicomweb.accept import Wish, not_acceptable, wishes
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
 from imaging_source.dicomweb.exchange import Observe, Plan, Service
@@ -92,9 +93,10 @@ class WadoUri(Service):
     def _found(self, uid: str, series: str, study: str) -> Part:
         with self._database.read() as connection:
             row = look_up(connection, [uid]).get(uid)
+            corrections = corrections_of(connection, [study])
         if row is None or _place_of(row) != (study, series):
             raise Refusal(HTTPStatus.NOT_FOUND, "no such instance in this series of this study")
-        part = locate(self._blobs, row)
+        part = locate(self._blobs, row, corrections.get(study))
         if part is None:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the file is not available")
         return part

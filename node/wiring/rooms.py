@@ -37,6 +37,7 @@ from node.progress import Progress
 from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
 from node.wiring.subscriptions import open_broker
@@ -239,7 +240,7 @@ def _forget_messages(patients: Patients) -> None:
 
 
 def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
-    section = doors.settings.imaging_source
+    settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
     database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
     assert section.files is not None  # filled in when the configuration was read
@@ -253,6 +254,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
     if section.dicomweb.enabled:
         rooms.mounts |= _dicomweb(doors, database, variants)
     rooms.checks["imaging_source"] = _readable(database)
+    if settings.mllp.enabled:
+        rooms.feed = handing_on(rooms.feed or listener(settings), settings)
 
 
 def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str, Application]:

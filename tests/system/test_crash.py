@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from pydicom.data import get_testdata_file
@@ -92,6 +94,29 @@ def test_images_acknowledged_before_a_kill_are_published_after_it(
 
     await_(lambda: len(manifests(node)) == 2)
     assert_everything_is_there_once(node, images, tmp_path / "fetched")
+
+
+def test_what_a_kill_left_undescribed_is_described_after_it(nodes: Nodes, images: Path) -> None:
+    node = nodes.start(fault="imaging.described:kill")
+    node.store([images])
+    node.await_log("process died")
+    node.stop()
+
+    node = nodes.start()
+
+    studies = json.loads(asked(f"{node.endpoints['dicomweb']}/studies"))
+    for study in studies:
+        [url] = study["00081190"]["Value"]
+        instances = json.loads(asked(f"{url}/metadata"))
+        assert len(instances) == study["00201208"]["Value"][0]
+    assert studies
+
+
+def asked(url: str) -> bytes:
+    """What the node answers to a GET."""
+    with urlopen(url) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def test_an_identity_message_cut_off_by_a_kill_is_not_acknowledged_and_can_be_repeated(

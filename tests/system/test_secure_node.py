@@ -172,6 +172,16 @@ def test_curl_with_the_nodes_certificate_reads_the_description(
     assert f'location="{node.endpoints["registry"]}"' in answer.stdout
 
 
+def test_dicomweb_is_served_to_whoever_shows_a_certificate_alone(
+    node: RunningNode, pki: Path
+) -> None:
+    url, trust = f"{node.endpoints['dicomweb']}/studies", pki / "ca.pem"
+    status = ("-o", "/dev/null", "-w", "%{http_code}")
+    answer = run("curl", "-sS", *status, "--cacert", trust, *identity(pki, option="--"), url)
+    assert answer.stdout in ("200", "204")
+    assert run("curl", "-sS", "--cacert", trust, url).returncode != 0
+
+
 def test_curl_without_a_certificate_gets_nothing(node: RunningNode, pki: Path) -> None:
     answer = run("curl", "-sS", "--cacert", pki / "ca.pem", node.endpoints["registry"])
 

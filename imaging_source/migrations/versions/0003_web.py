@@ -8,12 +8,11 @@ from alembic import op
 from imaging_source.names import folded
 
 revision = "0003"
-down_revision = "0002"
+down_revision = "0004"
 
 _FOLDED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _INDEXES = (
     ("ix_study_listed", "study", ["date", "time", "study_instance_uid"]),
-    ("ix_study_patient", "study", ["patient_id"]),
     ("ix_study_accession", "study", ["accession_number"]),
     ("ix_study_study_id", "study", ["study_id"]),
     ("ix_series_study", "series", ["study_instance_uid", "modality"]),

@@ -12,10 +12,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.filebase import DicomBytesIO
 from pydicom.uid import UID
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from imaging_source.intake import Intake
-from imaging_source.schema import INSTANCE
+from imaging_source.schema import CORRECTION, INSTANCE
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -342,6 +342,29 @@ def test_errors_tell_nothing_of_the_inside(
     assert answer.status == 500
     assert answer.body.startswith(b"internal error, reference ")
     assert b"Durand" not in answer.body
+
+
+def test_what_was_corrected_of_the_patient_is_what_leaves(
+    web: Any, make_instance: Make, store: Store, database: Database, known: Callable[[], object]
+) -> None:
+    instance = make_instance(PatientSize=1.5, PixelData=bytes(range(256)) * 2000)
+    store(instance)
+    known()
+    before = web.get(path(instance), accept="application/dicom").headers["etag"]
+    row = {"study_instance_uid": instance.StudyInstanceUID, "patient_name": "Martin^Marie"}
+    row |= {"corrected_at": 0.0, "source": "test"}
+    database.write(lambda connection: connection.execute(insert(CORRECTION), row).close())
+    whole = web.get(path(instance), accept="application/dicom")
+    found = dcmread(DicomBytesIO(whole.body))
+    assert (found.PatientName, found.PixelData) == ("Martin^Marie", instance.PixelData)
+    assert whole.headers["etag"] != before
+    part = web.get(path(instance), accept="application/dicom", range="bytes=300-300000")
+    assert part.body == whole.body[300:300001]
+    [(_, content)] = web.get(path(instance, "study"), accept=DICOM).parts()
+    assert dcmread(DicomBytesIO(content)).PatientName == "Martin^Marie"
+    [said] = web.get(f"{path(instance)}/metadata").json()
+    assert said["00100010"]["Value"] == [{"Alphabetic": "Martin^Marie"}]
+    assert said["00101020"]["Value"] == [1.5]
 
 
 def test_an_instance_written_and_read_back_is_a_dicom_file(
