@@ -1,4 +1,4 @@
-"""The DICOM Storage SCP: listens, and gives each connection a thread behind the guard.
+"""The DICOM provider: listens, and gives each connection a thread behind the guard.
 
 Meant for a process of its own (``run``): images never share a heap with the registry, and
 the embedded database has one writer. pynetdicom's codecs do the negotiation; the data path
@@ -26,6 +26,7 @@ from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
+from imaging_source.service import Services
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -54,6 +55,7 @@ class Listening:
     titles: Titles = field(default_factory=Titles)
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    services: Services = field(default_factory=Services)
 
 
 class Receiver:
@@ -130,10 +132,14 @@ class Receiver:
             self._threads.discard(threading.current_thread())
 
     def _serve_secured(self, connection: socket.socket, address: str) -> None:
-        limits, titles = self._listening.limits, self._listening.titles
+        here = self._listening
+        limits, titles = here.limits, here.titles
         with self._secured(connection) as secured, self._doorman.admit(secured, address) as ok:
             if ok:
-                Association(secured, self._intake, self._doorman, limits, titles).serve()
+                association = Association(
+                    secured, self._intake, self._doorman, limits, titles, here.services
+                )
+                association.serve()
             else:
                 _log.warning("connection refused", code="dicom-connections", peer=address)
 

@@ -45,6 +45,14 @@ def _time_zone(name: str) -> str:
     return name
 
 
+def _with_a_port(url: str) -> str:
+    try:
+        urlsplit(url).port  # noqa: B018 (it is the reading that judges)
+    except ValueError:
+        raise ValueError(tr("{url} has no port below 65536", url=url)) from None
+    return url
+
+
 def _oid_of(value: object) -> object:
     """``urn:oid:`` before an OID is allowed in the file and dropped here."""
     return value.removeprefix("urn:oid:") if isinstance(value, str) else value
@@ -56,6 +64,9 @@ OID_PATTERN = r"^[0-2](\.(0|[1-9][0-9]*)){1,}$"
 Port = Annotated[int, Field(ge=0, le=65535)]
 # DICOM PS3.5 6.2, VR AE: at most 16 characters, no backslash.
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+# dicoms is DICOM over TLS; the AE title is the key of the table.
+_DICOM_URL = r"^dicoms?://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):[0-9]{1,5}$"
+DicomUrl = Annotated[str, Field(pattern=_DICOM_URL), AfterValidator(_with_a_port)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
@@ -300,6 +311,11 @@ class ImagingSourceSection(Section):
     """Application entity title that senders must call."""
     calling_titles: tuple[AeTitle, ...] = ()
     """Titles of the senders that are listened to; without any, everybody is."""
+    peers: dict[AeTitle, DicomUrl] = {}
+    """Title = dicom://host:port, or dicoms://host:port over TLS. Peers may query and retrieve
+    (C-FIND, C-GET, C-MOVE), and images may be moved to them."""
+    query_titles: tuple[AeTitle, ...] = ()
+    """Titles that may query and retrieve besides the peers; `*` for whoever is listened to."""
     dicom_tls: bool | None = None
     """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
     database: str = ""
@@ -463,6 +479,19 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _peers_over_tls_need_a_certificate(self) -> Settings:
+        secured = [
+            title
+            for title, url in self.imaging_source.peers.items()
+            if url.startswith("dicoms:") and not self.tls.enabled
+        ]
+        if secured:
+            raise ValueError(
+                tr("imaging_source.peers: {title} needs tls.enabled", title=secured[0])
+            )
         return self
 
     @model_validator(mode="after")

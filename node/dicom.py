@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from imaging_source.negotiation import Titles
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
+from imaging_source.service import Services
 from node.codes_watch import CodesWatch
 from node.config import DICOM, Settings
 from node.endpoints import web_url
@@ -22,17 +23,23 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.wiring.common import server_tls, soap_client
+from node.wiring.dicom import dicom_services
 from node.wiring.source import publication_policy, publisher
 
 
-def listening(settings: Settings) -> Listening:
-    """Where and how the storage provider listens. Raises TlsError and ConfigError."""
+def listening(settings: Settings, services: Services) -> Listening:
+    """Where and how the provider listens. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     return Listening(
         host=section.host or settings.node.host,
         port=settings.port(DICOM),
-        titles=Titles(section.ae_title, frozenset(section.calling_titles)),
+        titles=Titles(
+            section.ae_title,
+            frozenset(section.calling_titles),
+            querying=frozenset({*section.peers, *section.query_titles}),
+        ),
         tls=server_tls(settings) if settings.dicom_over_tls else None,
+        services=services,
     )
 
 
@@ -51,7 +58,7 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
         run(
             database,
             section.files,
-            listening(settings),
+            listening(settings, dicom_services(settings, database)),
             publisher=publishing,
             ready=lambda port: lifeline.ready({"dicom": port}),
             stop=stop,

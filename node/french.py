@@ -122,6 +122,8 @@ FRENCH: Final[dict[str, str]] = {
     "{key} is required where the actor is enabled": "{key} est obligatoire quand l'acteur est activé",
     "{key} needs a URL: this node has no such actor": "{key} demande une URL : ce nœud n'a pas cet acteur",
     "{key} must be a loopback address, or tls.enabled true": "{key} doit être une adresse de bouclage, ou tls.enabled true",
+    "imaging_source.peers: {title} needs tls.enabled": "imaging_source.peers : {title} demande tls.enabled",
+    "{url} has no port below 65536": "{url} n'a pas de port inférieur à 65536",
     "unknown key; did you mean {nearest}?": "clé inconnue ; vouliez-vous dire {nearest} ?",
     "unknown key; docs/configuration.md lists them all": "clé inconnue ; docs/configuration.md les donne toutes",
     "{reason}; `kosmos init DIR` writes one": "{reason} ; `kosmos init DOSSIER` en écrit un",
