@@ -19,7 +19,7 @@ from metadata.catalogue import Fault
 from metadata.ebrim import external_identifier, get_slot, set_slot
 from metadata.identifiers import DE_UNIQUE_ID, RIM
 from repository.documents import Document
-from soap.message import Received
+from storage.spool import SpooledFile
 
 _EXTRINSIC_OBJECT = f"{{{RIM}}}ExtrinsicObject"
 
@@ -36,7 +36,7 @@ class Deposit:
     """A DocumentEntry, as the sender's element, and the bytes that belong to it."""
 
     entry: etree._Element
-    content: Received
+    content: SpooledFile
 
     @property
     def entry_id(self) -> str:
@@ -56,6 +56,7 @@ class Deposit:
             self.content.sha1,
             self.content.size,
             self.entry.get("mimeType", _DEFAULT_MIME_TYPE),
+            blake3=self.content.blake3 or None,
         )
 
     def complete(self, repository_unique_id: str) -> None:
@@ -70,7 +71,7 @@ class Deposit:
 
 def pair(
     registry_objects: etree._Element,
-    documents: Mapping[str, Received],
+    documents: Mapping[str, SpooledFile],
     unreferenced_parts: Iterable[str],
 ) -> tuple[list[Deposit], list[Fault]]:
     """The deposits of a message, and a fault for whatever has lost its other half."""

@@ -38,6 +38,7 @@ _COLUMNS = (
     _columns.mime_type,
     _columns.state,
     _columns.claimed_at,
+    _columns.blake3,
 )
 _ONE_CLAIM_LESS = case((_columns.claims > 0, _columns.claims - 1), else_=0)
 
@@ -69,7 +70,7 @@ _FORGET_BYTES = update(DOCUMENT).where(_OURS, _columns.state == REMOVING).values
 class Document:
     """What a uniqueId stands for: ``sha256`` is the address of the bytes.
 
-    ``state`` and ``claimed_at`` are those of the schema.
+    ``state``, ``claimed_at`` and ``blake3`` are those of the schema.
     """
 
     unique_id: str
@@ -79,6 +80,7 @@ class Document:
     mime_type: str
     state: str = STORED
     claimed_at: int = field(default=0, compare=False)
+    blake3: str | None = None
 
     @property
     def removed(self) -> bool:
@@ -277,6 +279,7 @@ def _row(document: Document) -> dict[str, object]:
         # What no submission relies on has no claim that would ever end.
         "claims": 1 if document.state == STORED else 0,
         "claimed_at": _now(),
+        "blake3": document.blake3,
     }
 
 

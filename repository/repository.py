@@ -34,7 +34,7 @@ from repository.reconciliation import (
 from repository.removal import Removal
 from repository.schema import DELAYED
 from soap.message import Content
-from storage.blobs import Blobs
+from storage.blobs import Blobs, QuickProof
 from storage.database import Database
 from storage.errors import (
     BlobCorrupt,
@@ -259,7 +259,9 @@ class Repository:
         blob = self._blobs.open(document.sha256)
         if blob.size != document.size:
             raise BlobCorrupt(document.sha256)
-        return blob.verified() if blob.size <= VERIFIED_FIRST_BYTES else blob
+        if blob.size <= VERIFIED_FIRST_BYTES:
+            return blob.verified()
+        return QuickProof(blob, document.blake3) if document.blake3 else blob
 
 
 def _own_fault(error: StorageError, subject: str) -> Fault:

@@ -49,6 +49,8 @@ DOCUMENT = Table(
     Column("claimed_at", BigInteger, nullable=False),
     # When the document was last removed, likewise; kept when its bytes were provided again.
     Column("removed_at", BigInteger, nullable=True),
+    # By which large bytes are proved when they are read; the address proves all others.
+    Column("blake3", Text, nullable=True),
     # Few rows are ever unconfirmed: the index holds those only.
     Index(
         "ix_stored_document_unconfirmed",

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from blake3 import blake3 as Blake3
+
 from storage.errors import BlobCorrupt, BlobMissing, from_os_error
 from storage.space import LowWaterMark
 from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder, read
@@ -57,7 +59,7 @@ class KeptBlob(Protocol):
     def size(self) -> int:
         """How many bytes the store says there are."""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, blake3: str = "") -> Iterator[bytes]:
         """The bytes, hashed on the way: see ``proved``."""
 
     def verified(self) -> ProvedContent:
@@ -123,6 +125,23 @@ class Blobs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class QuickProof:
+    """A kept blob whose bytes are proved on the way by their BLAKE3."""
+
+    blob: KeptBlob
+    blake3: str
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.blob.size
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes: see ``proved``."""
+        return self.blob.chunks(self.blake3)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBlob:
     """One line of a store's inventory; ``kept_at`` in seconds since the epoch."""
 
@@ -131,20 +150,20 @@ class StoredBlob:
     kept_at: float
 
 
-def proved(pieces: Iterable[bytes], sha256: str) -> Iterator[bytes]:
-    """The pieces, hashed on the way.
+def proved(pieces: Iterable[bytes], sha256: str, blake3: str = "") -> Iterator[bytes]:
+    """The pieces, hashed on the way: by their ``blake3`` where it is known, else by the address.
 
-    Raises BlobCorrupt in place of the last piece if the hash is not the address, so
-    that a reader who counts bytes never takes a corrupt blob for a complete one.
+    Raises BlobCorrupt in place of the last piece if the hash is another, so that a reader
+    who counts bytes never takes a corrupt blob for a complete one.
     """
-    digest = hashlib.sha256()
+    digest = Blake3() if blake3 else hashlib.sha256()
     held: bytes | None = None
     for piece in pieces:
         digest.update(piece)
         if held is not None:
             yield held
         held = piece
-    if digest.hexdigest() != sha256:
+    if digest.hexdigest() != (blake3 or sha256):
         raise BlobCorrupt(sha256)
     if held is not None:
         yield held
@@ -185,9 +204,9 @@ class Blob:
     sha256: str
     size: int
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, blake3: str = "") -> Iterator[bytes]:
         """The bytes in pieces of 256 KiB, hashed on the way: see ``proved``."""
-        return proved(read(self.path), self.sha256)
+        return proved(read(self.path), self.sha256, blake3)
 
     def verified(self) -> FileContent:
         """The bytes, proved now, for reading without hashing again."""

@@ -116,9 +116,9 @@ class ObjectBlob:
     sha256: str
     size: int
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, blake3: str = "") -> Iterator[bytes]:
         """The bytes in pieces of about 256 KiB, hashed on the way: see ``blobs.proved``."""
-        return proved(self._fetch(), self.sha256)
+        return proved(self._fetch(), self.sha256, blake3)
 
     def verified(self) -> ProvedContent:
         """The bytes, proved now; fetched, and proved, a second time when there is no room."""

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from metadata.catalogue import RegistryError
 from metadata.datatypes import OID
@@ -19,6 +21,7 @@ from metadata.model import DocumentEntry, Submission, SubmissionSet
 from repository import MIGRATIONS, Repository
 from repository import repository as repository_module
 from repository.documents import Documents
+from repository.schema import DOCUMENT
 from soap.message import Content, InMemory
 from storage.blobs import Blobs
 from storage.database import Database
@@ -624,11 +627,23 @@ def test_a_damaged_document_is_an_error_of_its_own(repository: Repository, shelf
     assert served.errors[0].location == "1.1"
 
 
+@pytest.mark.parametrize("proof", ["blake3", "address"])
 def test_a_damaged_large_document_is_broken_off_before_its_end(
-    repository: Repository, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    repository: Repository,
+    database: Database,
+    shelf: Shelf,
+    monkeypatch: pytest.MonkeyPatch,
+    proof: str,
 ) -> None:
     monkeypatch.setattr(repository_module, "VERIFIED_FIRST_BYTES", 10)
-    repository.provide_and_register(request(("1.1", b"precious and large")))
+    large = b"precious" * 200_000
+    repository.provide_and_register(request(("1.1", large)))
+    (row,) = Documents(database).all()
+    assert row.blake3 == blake3(large).hexdigest()
+    if proof == "address":  # a document from before
+        forget = update(DOCUMENT).values(blake3=None)
+        database.write(lambda connection: connection.execute(forget))
+    assert bytes_of(fetch(repository, "1.1")) == [large]
     damage(shelf)
     served = fetch(repository, "1.1")
     assert served.status == SUCCESS
