@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import feed, images, queries, submissions, transfers
+from benchmarks import dimse, feed, images, queries, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
 
 
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "transfer": Benchmark(transfers.measure, transfers.Scale(), transfers.QUICK),
     "study": Benchmark(images.measure_retrieval, images.Scale(), images.QUICK),
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
+    "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
 }
 

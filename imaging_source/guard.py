@@ -139,8 +139,8 @@ class PduReader:
 
     def _head(self) -> memoryview:
         head = memoryview(bytearray(_HEAD.size))
-        self._receive(head[:1], self._deadline(self._limits.idle_seconds))
-        self._receive(head[1:], self._deadline(self._limits.pdu_seconds))
+        count = self._receive_some(head, self._deadline(self._limits.idle_seconds))
+        self._receive(head[count:], self._deadline(self._limits.pdu_seconds))
         return head
 
     def _deadline(self, seconds: float) -> float:
@@ -166,18 +166,22 @@ class PduReader:
 
     def _receive(self, into: memoryview, deadline: float) -> None:
         """Fill ``into``; PeerGone when that is not done by ``deadline``."""
+        while into:
+            into = into[self._receive_some(into, deadline) :]
+
+    def _receive_some(self, into: memoryview, deadline: float) -> int:
+        """Receive what there is, up to the length of ``into``; PeerGone when nothing comes."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise PeerGone("the peer was silent for too long")
         try:
-            while into:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise PeerGone("the peer was silent for too long")
-                self._socket.settimeout(remaining)
-                count = self._socket.recv_into(into)
-                if count == 0:
-                    raise PeerGone("the peer closed the connection")
-                into = into[count:]
+            self._socket.settimeout(remaining)
+            count = self._socket.recv_into(into)
         except OSError as error:  # timeouts and resets
             raise PeerGone(f"the connection broke: {type(error).__name__}") from error
+        if count == 0:
+            raise PeerGone("the peer closed the connection")
+        return count
 
 
 class Doorman:
