@@ -20,7 +20,7 @@ from benchmarks.orthanc import TITLE, is_installed, orthanc
 from benchmarks.place import Place, Server, fresh
 from imaging_source.dimse import C_FIND_RQ, MESSAGE_ID, PRIORITY, SOP_CLASS_UID, write_request
 from imaging_source.dimse import write_data_set as data_set_pdus
-from imaging_source.query_retrieve.identifier import write_elements
+from imaging_source.encoded import Values, encode
 from imaging_source.query_retrieve.models import STUDY_ROOT_FIND
 from imaging_source.requestor import Peer, Requested
 from imaging_source.service import PENDING, SUCCESS
@@ -96,14 +96,14 @@ def _served(place: Place) -> Iterator[Server]:
 
 def _queries(peer: Peer, number: int) -> float:
     """Queries per second over one association, each for one study by its UID."""
-    keys = {
+    keys: Values = {
         0x00080052: ("CS", "STUDY"),
         0x00080020: ("DA", ""),
         0x00100010: ("PN", ""),
         0x00100020: ("LO", ""),
         0x0020000D: ("UI", "1.2.250.1.99.7.100000000001"),
     }
-    identifier = write_elements(keys, _EXPLICIT)
+    identifier = encode(keys, _EXPLICIT)
     with Requested(peer, "STORESCU", [(STUDY_ROOT_FIND, _EXPLICIT)]) as asking:
         started = time.perf_counter()
         for message_id in range(1, number + 1):

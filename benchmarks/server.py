@@ -93,7 +93,7 @@ def dicom(settings: Settings) -> None:
         run(
             database,
             files,
-            listening(settings, dicom_services(settings, database)),
+            listening(settings, dicom_services(settings, database).offered),
             ready=lambda port: announce({"dicom": port}),
             stop=stop,
         )

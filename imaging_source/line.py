@@ -72,6 +72,14 @@ class Line:
         """The longest PDU that the peer takes."""
         return self._pdu_bytes
 
+    def context_of(self, sop_class_uid: str, transfer_syntax_uid: str | None = None) -> int | None:
+        """The context of a SOP class, in this transfer syntax if one is given."""
+        for context_id, context in self.contexts.items():
+            same_syntax = transfer_syntax_uid in (None, context.transfer_syntax)
+            if context.abstract_syntax == sop_class_uid and same_syntax:
+                return context_id
+        return None
+
     def next_message_id(self) -> int:
         """A Message ID of our own (PS3.7 E.1): 1 to 65,535, then again."""
         self._message_id = self._message_id % 0xFFFF + 1

@@ -27,12 +27,11 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
-from imaging_source.elements import IMPLICIT_VR_LITTLE_ENDIAN
+from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.guard import AbortReason, ProtocolError
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION = "1.2.840.10008.1.1"
-_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 # Transfer syntaxes whose data set is deflated (PS3.5 A.5, A.7 and their HTJ2K counterpart).
 _DEFLATED = frozenset(
@@ -42,10 +41,10 @@ _DEFLATED = frozenset(
 _STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _SYNTAXES = sorted(
     (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in _DEFLATED),
-    key=lambda uid: uid != _EXPLICIT_VR_LITTLE_ENDIAN,
+    key=lambda uid: uid != EXPLICIT_VR_LITTLE_ENDIAN,
 )
 # How the data sets of other services are written: there are no pixels to compress.
-_PLAIN_SYNTAXES = (_EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+_PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 _CONTEXT_LIMIT = 128

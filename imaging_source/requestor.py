@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydicom.uid import UID
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, A_RELEASE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
 from imaging_source.dimse import (
@@ -68,9 +68,13 @@ class Requested:
         peer: Peer,
         calling: str,
         contexts: Collection[tuple[str, str]],
+        *,
+        provided: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
         """Ask ``peer`` for ``contexts``, each a SOP class in one transfer syntax; 128 at most.
+
+        Of the classes ``provided`` we are the provider, and the peer is the user.
 
         Raises Unreachable.
         """
@@ -79,21 +83,13 @@ class Requested:
         try:
             self._reader = PduReader(self._socket, self._limits, ANSWER)
             self.line = Line(self._socket, self._reader, self._limits)
-            self._associate(peer, calling, contexts)
+            self._associate(peer, calling, contexts, provided)
         except (PeerGone, ProtocolError, Unreadable) as error:
             self._socket.close()
             raise Unreachable(f"{peer.title} does not associate: {error}") from error
         except BaseException:
             self._socket.close()
             raise
-
-    def context_of(self, sop_class_uid: str, transfer_syntax_uid: str | None = None) -> int | None:
-        """The accepted context of a SOP class, in this transfer syntax if one is given."""
-        for context_id, context in self.line.contexts.items():
-            same_syntax = transfer_syntax_uid in (None, context.transfer_syntax)
-            if context.abstract_syntax == sop_class_uid and same_syntax:
-                return context_id
-        return None
 
     def request(
         self,
@@ -135,9 +131,16 @@ class Requested:
             else:
                 self.line.abort(AbortReason.NOT_SPECIFIED)
 
-    def _associate(self, peer: Peer, calling: str, contexts: Collection[tuple[str, str]]) -> None:
+    def _associate(
+        self,
+        peer: Peer,
+        calling: str,
+        contexts: Collection[tuple[str, str]],
+        provided: Collection[str],
+    ) -> None:
         proposed = [_proposed(number, one) for number, one in enumerate(contexts)]
-        self.line.send(_request(peer, calling, proposed, self._limits.pdu_bytes))
+        said = [*user_information(self._limits.pdu_bytes), *map(_provider_role, provided)]
+        self.line.send(_request(peer, calling, proposed, said))
         kind, content = self._reader.read()
         if kind != PduType.ASSOCIATE_AC:
             raise PeerGone("it rejects the association")
@@ -170,15 +173,23 @@ def _proposed(number: int, context: tuple[str, str]) -> PresentationContext:
     return proposed
 
 
+def _provider_role(sop_class_uid: str) -> SCP_SCU_RoleSelectionNegotiation:
+    """That we, who ask for the association, are the provider of a class (PS3.7 D.3.3.4)."""
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid = UID(sop_class_uid)
+    role.scu_role, role.scp_role = False, True
+    return role
+
+
 def _request(
-    peer: Peer, calling: str, proposed: list[PresentationContext], pdu_bytes: int
+    peer: Peer, calling: str, proposed: list[PresentationContext], said: list[Any]
 ) -> bytes:
     primitive = A_ASSOCIATE()
     primitive.application_context_name = UID(APPLICATION_CONTEXT_NAME)
     primitive.calling_ae_title = calling
     primitive.called_ae_title = peer.title
     primitive.presentation_context_definition_list = proposed
-    primitive.user_information = [*user_information(pdu_bytes)]
+    primitive.user_information = said
     return bytes(A_ASSOCIATE_RQ(primitive).encode())
 
 

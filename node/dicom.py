@@ -54,13 +54,20 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     web = web_url(settings, given.http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
+        services = dicom_services(settings, database)
+        stack.callback(services.stop)
+
+        def ready(port: int) -> None:
+            services.start()
+            lifeline.ready({"dicom": port})
+
         stack.callback(_watch_codes(settings, publishing).stop)
         run(
             database,
             section.files,
-            listening(settings, dicom_services(settings, database)),
+            listening(settings, services.offered),
             publisher=publishing,
-            ready=lambda port: lifeline.ready({"dicom": port}),
+            ready=ready,
             stop=stop,
         )
     client.close()

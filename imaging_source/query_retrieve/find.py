@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, select
 
-from imaging_source.query_retrieve.identifier import Identifier, read_identifier, write_elements
+from imaging_source.encoded import Value, encode
+from imaging_source.query_retrieve.identifier import Identifier, read_identifier
 from imaging_source.query_retrieve.keys import (
     KEYS,
     MODALITIES_IN_STUDY,
@@ -87,10 +88,10 @@ class Finder:
             if number % _LISTEN_EVERY == 0 and exchange.is_cancelled():
                 exchange.respond(CANCELLED)
                 return
-            exchange.respond(PENDING, write_elements(values, syntax))
+            exchange.respond(PENDING, encode(values, syntax))
         exchange.respond(CANCELLED if exchange.is_cancelled() else SUCCESS)
 
-    def find(self, identifier: Identifier, top: Level) -> Iterator[dict[int, tuple[str, str]]]:
+    def find(self, identifier: Identifier, top: Level) -> Iterator[dict[int, tuple[str, Value]]]:
         """The elements of each match, VR and value by tag.
 
         Raises Refused for keys that cannot be served and for too many matches, and StorageError.
@@ -130,7 +131,7 @@ class _Query:
             raise Refused(OUT_OF_RESOURCES, f"more than {most} matches: ask more narrowly")
         return [row for row in found if all(test(row[at] or "") for at, test in self._tests)]
 
-    def elements(self, row: Row[Any]) -> dict[int, tuple[str, str]]:
+    def elements(self, row: Row[Any]) -> dict[int, tuple[str, Value]]:
         """A row's values by tag, with their VR."""
         return {
             key.tag: (key.vr, "" if value is None else str(value))

@@ -1,23 +1,15 @@
-"""The identifiers of queries: data sets of a few keys, read and written (PS3.4 C.4.1.1.3)."""
+"""The identifiers of queries: data sets of a few keys (PS3.4 C.4.1.1.3)."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from imaging_source.charset import decode, encodings_of
-from imaging_source.elements import IMPLICIT_VR_LITTLE_ENDIAN, Elements, encoding_of
-from imaging_source.query_retrieve.models import (
-    QUERY_RETRIEVE_LEVEL,
-    SPECIFIC_CHARACTER_SET,
-    Level,
-)
+from imaging_source.elements import Elements, encoding_of
+from imaging_source.encoded import SPECIFIC_CHARACTER_SET
+from imaging_source.query_retrieve.models import QUERY_RETRIEVE_LEVEL, Level
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
-from manifest.encoding import element
-
-_IMPLICIT_HEAD = struct.Struct("<HHI")
-_UTF_8 = "ISO_IR 192"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +42,3 @@ def read_identifier(
     if level is None or level < top:
         raise Refused(NOT_OF_THE_CLASS, "Query/Retrieve Level (0008,0052) is not of the model")
     return Identifier(level, {tag: decode(text, encodings) for tag, text in texts.items()})
-
-
-def write_elements(values: Mapping[int, tuple[str, str]], transfer_syntax_uid: str) -> bytes:
-    """A data set of text elements, given as VR and value by tag; UTF-8 where ASCII is too small."""
-    if not all(text.isascii() for _, text in values.values()):
-        values = {**values, SPECIFIC_CHARACTER_SET: ("CS", _UTF_8)}
-    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
-    write = _implicit if implicit else element
-    return b"".join(write(tag, vr, text.encode()) for tag, (vr, text) in sorted(values.items()))
-
-
-def _implicit(tag: int, vr: str, value: bytes) -> bytes:
-    if len(value) % 2:
-        value += b"\0" if vr == "UI" else b" "
-    return _IMPLICIT_HEAD.pack(tag >> 16, tag & 0xFFFF, len(value)) + value

@@ -31,8 +31,6 @@ TOP_LEVEL = {
 }
 """The highest level of the model that a SOP class stands for."""
 
-# Data elements that are about the query and not about what is found.
-SPECIFIC_CHARACTER_SET = 0x00080005
 QUERY_RETRIEVE_LEVEL = 0x00080052
 
 PATIENT_ID = 0x00100020

@@ -26,9 +26,10 @@ from imaging_source.dimse import (
     write_request,
 )
 from imaging_source.elements import Unreadable
+from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
 from imaging_source.line import Line
-from imaging_source.query_retrieve.identifier import read_identifier, write_elements
+from imaging_source.query_retrieve.identifier import read_identifier
 from imaging_source.query_retrieve.models import TOP_LEVEL, UNIQUE_KEY
 from imaging_source.query_retrieve.selection import (
     Selected,
@@ -193,11 +194,9 @@ class Retriever:
 
 def _accepted(line: Line, selected: Selected) -> int | None:
     """The context in which the peer takes an instance as it is stored."""
-    for context_id, context in line.contexts.items():
-        as_stored = (context.abstract_syntax, context.transfer_syntax) == selected.context
-        if as_stored and context.we_may_request:
-            return context_id
-    return None
+    context_id = line.context_of(*selected.context)
+    taken = context_id is not None and line.contexts[context_id].we_may_request
+    return context_id if taken else None
 
 
 def _store(
@@ -252,6 +251,6 @@ def _conclude(exchange: Exchange, progress: _Progress) -> None:
         status = _SOME_FAILED if progress.completed or progress.warning else _NO_SUB_OPERATION_DONE
     identifier = None
     if failed:
-        values = {_FAILED_UIDS: ("UI", "\\".join(failed))}
-        identifier = write_elements(values, exchange.context.transfer_syntax)
+        values: Values = {_FAILED_UIDS: ("UI", "\\".join(failed))}
+        identifier = encode(values, exchange.context.transfer_syntax)
     exchange.respond(status, identifier, counts=progress.counts)

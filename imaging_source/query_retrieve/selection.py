@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 
+from imaging_source.elements import Unreadable
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
@@ -89,11 +90,19 @@ def file_of(blobs: BlobStore, selected: Selected) -> Content:
 def data_set_of(content: Content) -> Iterator[bytes]:
     """The pieces of a Part 10 file that follow its File Meta Information."""
     pieces = content.chunks()
-    # A piece has 256 KiB, and the meta information that we write some 400 bytes.
-    first = next(pieces, b"")
-    length = int.from_bytes(first[_META_LENGTH_AT:_META_AT], "little")
-    yield first[_META_AT + length :]
+    first = b""
+    for piece in pieces:
+        first += piece
+        if len(first) >= _META_AT and len(first) >= _data_set_at(first):
+            break
+    else:
+        raise Unreadable("a stored file ends within its meta information")
+    yield first[_data_set_at(first) :]
     yield from pieces
+
+
+def _data_set_at(file: bytes) -> int:
+    return _META_AT + int.from_bytes(file[_META_LENGTH_AT:_META_AT], "little")
 
 
 def _named(identifier: Identifier, level: Level) -> ColumnElement[bool]:

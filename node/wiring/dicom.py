@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from imaging_source.commitment import Commitments
+from imaging_source.notices import Notices
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
@@ -16,13 +19,31 @@ from storage.blobs import BlobStore
 from storage.database import Database
 
 
-def dicom_services(settings: Settings, database: Database) -> Services:
-    """What the provider does besides storage. Raises TlsError and ConfigError."""
+@dataclass(frozen=True, slots=True)
+class DicomServices:
+    """What the provider does besides storage, and what works on in threads of its own."""
+
+    offered: Services
+    commitments: Commitments
+
+    def start(self) -> None:
+        """Start the threads, once the schema is there."""
+        self.commitments.start()
+
+    def stop(self) -> None:
+        """Stop them."""
+        self.commitments.stop()
+
+
+def dicom_services(settings: Settings, database: Database) -> DicomServices:
+    """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
-    blobs, title = BlobStore(section.files), section.ae_title
+    blobs, title, peers = BlobStore(section.files), section.ae_title, dicom_peers(settings)
     finder = Finder(database, title, settings.limits.query_results)
-    return query_retrieve(finder, Retriever(database, blobs, title, dicom_peers(settings)))
+    commitments = Commitments(database, blobs, title, peers)
+    offered = query_retrieve(finder, Retriever(database, blobs, title, peers))
+    return DicomServices(offered | commitments.services | Notices(database).services, commitments)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

@@ -14,7 +14,8 @@ from sqlalchemy import Column, MetaData, Table, Text, create_engine, insert, sel
 from sqlalchemy.engine import Connection
 
 from imaging_source.elements import Unreadable
-from imaging_source.query_retrieve.identifier import read_identifier, write_elements
+from imaging_source.encoded import encode
+from imaging_source.query_retrieve.identifier import read_identifier
 from imaging_source.query_retrieve.keys import KEYS
 from imaging_source.query_retrieve.matching import Kind, match
 from imaging_source.query_retrieve.models import Level
@@ -115,7 +116,7 @@ VALUE = st.text(st.characters(codec="utf-8", exclude_characters="\\", min_codepo
 
 @given(name=VALUE, description=VALUE, syntax=st.sampled_from([EXPLICIT, IMPLICIT]))
 def test_elements_are_read_as_they_were_written(name: str, description: str, syntax: str) -> None:
-    written = write_elements(
+    written = encode(
         {
             0x00080052: ("CS", "STUDY"),
             NAME: ("PN", name),
