@@ -324,6 +324,12 @@ class ImagingSourceSection(Section):
     """File that holds the password of the database user."""
     files: Path | None = None
     """Folder of the images; without one, images in the data folder."""
+    archives: tuple[AeTitle, ...] = ()
+    """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
+    archive_days: Positive = 2
+    """Days before today whose studies are looked for in the archives."""
+    archive_seconds: Seconds = 60.0
+    """Seconds between two looks at the archives."""
     quiet_seconds: Seconds = 60.0
     """Seconds without a new image after which a study is published."""
     repository: Literal["local"] | HttpUrl = "local"
@@ -479,6 +485,14 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _archives_are_peers(self) -> Settings:
+        source = self.imaging_source
+        if unknown := [title for title in source.archives if title not in source.peers]:
+            text = tr("imaging_source.archives: {title} is not one of the peers", title=unknown[0])
+            raise ValueError(text)
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
 from imaging_source.query_retrieve.find import Finder
@@ -25,14 +26,17 @@ class DicomServices:
 
     offered: Services
     commitments: Commitments
+    archives: Archives
 
     def start(self) -> None:
-        """Start the threads, once the schema is there."""
+        """Start the threads, once the schema is there and instances may arrive."""
         self.commitments.start()
+        self.archives.start()
 
     def stop(self) -> None:
         """Stop them."""
         self.commitments.stop()
+        self.archives.stop()
 
 
 def dicom_services(settings: Settings, database: Database) -> DicomServices:
@@ -43,7 +47,20 @@ def dicom_services(settings: Settings, database: Database) -> DicomServices:
     finder = Finder(database, title, settings.limits.query_results)
     commitments = Commitments(database, blobs, title, peers)
     offered = query_retrieve(finder, Retriever(database, blobs, title, peers))
-    return DicomServices(offered | commitments.services | Notices(database).services, commitments)
+    offered |= commitments.services | Notices(database).services
+    return DicomServices(offered, commitments, archives(settings, database))
+
+
+def archives(settings: Settings, database: Database) -> Archives:
+    """The archives of a node. Raises TlsError and ConfigError."""
+    section, peers = settings.imaging_source, dicom_peers(settings)
+    return Archives(
+        database,
+        section.ae_title,
+        [peers[title] for title in section.archives],
+        days=section.archive_days,
+        poll_seconds=section.archive_seconds,
+    )
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:
