@@ -22,7 +22,7 @@ from conformance.text import Text
 from conformance.wire import Wire
 from hl7.client import MllpClient, MllpError
 from hl7.errors import InvalidMessage
-from hl7.message import FieldValue, Message, build
+from hl7.message import FieldValue, Message, Repetition, build
 from metadata.datatypes import CX
 from metadata.model import Association, DocumentEntry, Folder, Submission
 from soap.message import Content, InMemory
@@ -35,10 +35,15 @@ from transactions.iti_43 import (
     RetrieveDocumentSetRequest,
     RetrieveDocumentSetResponse,
 )
+from transactions.iti_51 import ITI_51
+from transactions.query_catalogue import MULTI_PATIENT_QUERIES
 from transactions.registry_response import RegistryResponse
 from transactions.stored_query import get_documents
+from transactions.transaction import Transaction
 
 T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Session:
@@ -116,11 +121,18 @@ class Bench:
             "A40", self._pid(survivor), fields, [["MRG", self._identifier(subsumed)]]
         )
 
+    def link_change(self, new: str, previous: str, local: CX, **fields: FieldValue) -> bytes:
+        """An ADT^A43 message: ``local`` goes from one patient to another; ``fields`` as above."""
+        foreign = (local.id, "", "", ("", local.assigning_authority.universal_id, "ISO"))
+        pid = self._pid(new)
+        pid[3] = [self._identifier(new), foreign]
+        return self._message("A43", pid, fields, [["MRG", self._identifier(previous)]])
+
     def _pid(self, identifier: str) -> list[FieldValue]:
         name = ("TEST", "CONFORMANCE")
         return ["PID", "1", "", self._identifier(identifier), "", name, "", "19800101", "F"]
 
-    def _identifier(self, identifier: str) -> FieldValue:
+    def _identifier(self, identifier: str) -> Repetition:
         return (identifier, "", "", ("", self.targets.assigning_authority, "ISO"))
 
     def _message(
@@ -130,7 +142,7 @@ class Bench:
         fields: Mapping[str, FieldValue],
         more: list[list[FieldValue]],
     ) -> bytes:
-        structure = "ADT_A39" if event == "A40" else "ADT_A01"
+        structure = {"A40": "ADT_A39", "A43": "ADT_A43"}.get(event, "ADT_A01")
         time_stamp = now().strftime("%Y%m%d%H%M%S")
         header: list[FieldValue] = [
             *("MSH", "KIT", "KOSMOS", "SUT", "SUT", time_stamp, ""),
@@ -211,7 +223,7 @@ class Bench:
         request = submission
         if isinstance(request, Submission):
             request = SubmitObjectsRequest.of(request)
-        return self.wire.call(self.targets.endpoint("registry"), ITI_42, request)
+        return self.ask(ITI_42, request)
 
     def registered(self, submission: Submission) -> Submission:
         """The submission, once the registry has accepted it."""
@@ -225,8 +237,12 @@ class Bench:
         return entry
 
     def query(self, request: AdhocQueryRequest) -> Answer[AdhocQueryResponse]:
-        """ITI-18."""
-        return self.wire.call(self.targets.endpoint("registry"), ITI_18, request)
+        """ITI-18, or ITI-51 for the queries it has of its own."""
+        return self.ask(ITI_51 if request.query_id in MULTI_PATIENT_QUERIES else ITI_18, request)
+
+    def ask(self, exchange: Transaction[Request, Response], request: Request) -> Answer[Response]:
+        """Any transaction with the registry."""
+        return self.wire.call(self.targets.endpoint("registry"), exchange, request)
 
     def found(
         self, request: AdhocQueryRequest, *expected: str, labels: Mapping[str, str] | None = None

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.bench import Bench
-from conformance.expectation import Mismatch
 from conformance.material import related
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
 from metadata.datatypes import CX, DTM, XCN, CXi
 from metadata.identifiers import ACCESSION_REFERENCE, ORDER_REFERENCE, RPLC
-from metadata.model import Author, Code, DocumentEntry, Submission
+from metadata.model import Author, Code, DocumentEntry
 
 CODED = {
     "class_code": "classCode",
@@ -34,12 +33,11 @@ OTHER_ORDER = CXi(f"C-300^^^&2.25.7&ISO^{ORDER_REFERENCE}")
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The registered documents, by letter; ``submissions`` those of A, B and C."""
+    """The registered documents, by letter."""
 
     patient: CX
     other_patient: CX
     documents: dict[str, DocumentEntry]
-    submissions: dict[str, Submission]
     codes: dict[str, list[Code]]
 
     def ids(self, letters: str) -> list[str]:
@@ -61,14 +59,12 @@ def _make(bench: Bench) -> Corpus:
     patient, other = bench.patients(2)
     codes = _codes(bench.targets)
     documents: dict[str, DocumentEntry] = {}
-    submissions: dict[str, Submission] = {}
     for letter, changes in _traits(codes).items():
         owner = other if letter == "X" else patient
         entry = documents[letter] = bench.entry(owner, **changes)
         links = [related(RPLC, entry, documents["D"])] if letter == "B" else []
-        submission = bench.submission(owner, entry, associations=links)
-        submissions[letter] = bench.registered(submission)
-    return Corpus(patient, other, documents, submissions, codes)
+        bench.registered(bench.submission(owner, entry, associations=links))
+    return Corpus(patient, other, documents, codes)
 
 
 def _codes(targets: Targets) -> dict[str, list[Code]]:
@@ -124,16 +120,3 @@ def _traits(codes: dict[str, list[Code]]) -> dict[str, dict[str, Any]]:
         },
         "X": coded(0),
     }
-
-
-def set_of(one: Corpus, letter: str) -> str:
-    """The entryUUID of the SubmissionSet that brought a document."""
-    return one.submissions[letter].submission_sets[0].entry_uuid
-
-
-def everything_of(one: Corpus, letter: str) -> list[str]:
-    """The entryUUIDs of a submission's objects."""
-    ids = [obj.entry_uuid for obj in one.submissions[letter].objects()]
-    if not ids:
-        raise Mismatch("a submission", "nothing")
-    return ids

@@ -7,6 +7,7 @@ the reader's language.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,30 +66,35 @@ class Success:
 class Refusal:
     """An error with one of these codes, explained, and the right status.
 
-    ``names`` is what the codeContext must name, whichever of these words; the stimulus may
-    ask for more (``Answer.naming``). Nothing may be handed over with a Failure.
+    ``names`` are words of which the codeContext must have one. ``about`` tells people what it
+    must name of what the stimulus made up (``Answer.naming``), or be located at
+    (``Answer.located``). Nothing may be handed over with a Failure.
     """
 
     codes: tuple[str, ...]
     names: tuple[str, ...] = ()
     status: str = FAILURE
+    about: str = ""
 
     def describe(self, language: Language = "en") -> str:
         """In the standard's terms."""
         either = f" {say('or', language)} "
         text = f"{self.status.rpartition(':')[2]} {either.join(self.codes)}"
-        if self.names:
-            text += f", {say('naming', language)} {either.join(self.names)}"
+        named = [either.join(self.names), say(self.about, language) if self.about else ""]
+        if any(named):
+            and_ = f" {say('and', language)} "
+            text += f", {say('naming', language)} {and_.join(filter(None, named))}"
         return text
 
     def judge(self, seen: Seen) -> None:
         """Raises Mismatch."""
         answer = _answer(self, seen)
+        assert bool(self.about) == bool(answer.names or answer.location), "announced and asked for"
         _check(self, seen, answer.status == self.status)
         matching = [error for error in _severe(answer) if error.code in self.codes]
         _check(self, seen, any(self._explains(error, answer) for error in matching))
         handed_over = _handed_over(answer)
-        _check(self, seen, bool(handed_over) == (self.status == PARTIAL_SUCCESS))
+        _check(self, seen, handed_over in (None, self.status == PARTIAL_SUCCESS))
 
     def _explains(self, error: RegistryError, answer: Answer[object]) -> bool:
         context = error.context.lower()
@@ -100,14 +106,14 @@ class Refusal:
         )
 
 
-def failure(*codes: str, names: str = "") -> Refusal:
+def failure(*codes: str, names: str = "", about: str = "") -> Refusal:
     """Failure with one of ``codes``; ``names`` are words of which one must be named."""
-    return Refusal(codes, tuple(names.split()))
+    return Refusal(codes, tuple(names.split()), about=about)
 
 
-def partial(*codes: str) -> Refusal:
+def partial(*codes: str, about: str = "") -> Refusal:
     """PartialSuccess with one of ``codes`` and something handed over."""
-    return Refusal(codes, (), PARTIAL_SUCCESS)
+    return Refusal(codes, (), PARTIAL_SUCCESS, about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,28 @@ class Fault:
 def fault(*codes: str, subcode: str = "", within: float = 0.0) -> Fault:
     """A SOAP fault with one of ``codes``."""
     return Fault(codes, subcode, within)
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationFault:
+    """A SOAP fault of WS-BaseNotification: ``name`` is its subcode or stands in its detail."""
+
+    name: str
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"{say('SOAP fault', language)} {self.name}"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.fault is not None)
+        assert isinstance(seen, Answer)
+        assert seen.fault is not None
+        subcode = (seen.fault.subcode or "").rpartition("}")[2]
+        # Elsewhere a detail is told by its element, whatever the prefix.
+        in_detail = re.search(rf"<([\w.-]+:)?{self.name}\b".encode(), seen.fault.detail)
+        _check(self, seen, subcode == self.name or in_detail is not None)
+        _check(self, seen, 400 <= seen.http_status < 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +289,8 @@ def _severe(answer: Answer[object]) -> list[RegistryError]:
     return [error for error in answer.errors if error.severity != WARNING]
 
 
-def _handed_over(answer: Answer[object]) -> int:
-    """How many objects or documents came with the answer."""
-    response = answer.response
-    return len(getattr(response, "fragments", ())) + len(getattr(response, "documents", ()))
+def _handed_over(answer: Answer[object]) -> bool | None:
+    """Whether objects or documents came with the answer; None where none ever do."""
+    carried = [getattr(answer.response, name, None) for name in ("fragments", "documents")]
+    found = [some for some in carried if some is not None]
+    return any(found) if found else None

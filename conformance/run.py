@@ -12,27 +12,49 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 from conformance.bench import Bench, Session
-from conformance.case import NEEDS, Case, select
+from conformance.case import NEEDS, Actor, Case, select
 from conformance.cases import (
+    every_query,
     identity_v3,
     imaging,
+    link_change,
+    metadata_levels,
     mllp_framing,
+    on_demand,
     patient_feed,
     query_faults,
     registry_links,
     registry_query,
+    registry_remove,
+    registry_status,
     registry_submit,
+    registry_update,
+    remove_documents,
     repository,
+    response_headers,
+    restricted_update,
+    rules_administration,
+    rules_attributes,
+    rules_ebrim,
+    rules_query,
+    rules_registration,
+    rules_repository,
+    rules_structure,
     simulated,
+    subscription_delivery,
+    subscription_faults,
+    subscriptions,
     web_services,
 )
 from conformance.evidence import now
 from conformance.expectation import Mismatch
 from conformance.report import write_report
 from conformance.results import Result, Results, Verdict
+from conformance.rules import PREFIX
 from conformance.targets import NotRun, Targets
 from conformance.text import NO_TEXT, Text
 
@@ -40,18 +62,42 @@ __all__ = ["all_cases", "run", "select"]
 
 log = logging.getLogger(__name__)
 
-_MODULES = (
-    registry_submit,
-    registry_links,
-    registry_query,
-    query_faults,
-    repository,
-    simulated,
-    patient_feed,
-    mllp_framing,
-    identity_v3,
-    web_services,
-    imaging,
+_COLLECTED = (
+    registry_submit.CASES,
+    registry_links.CASES,
+    on_demand.ENTRIES,
+    registry_query.CASES,
+    every_query.CASES,
+    query_faults.CASES,
+    metadata_levels.CASES,
+    on_demand.QUERIES,
+    registry_update.CASES,
+    registry_status.CASES,
+    registry_remove.CASES,
+    restricted_update.CASES,
+    repository.CASES,
+    simulated.CASES,
+    on_demand.ASSEMBLY,
+    remove_documents.CASES,
+    subscriptions.CASES,
+    subscription_faults.CASES,
+    subscription_delivery.CASES,
+    patient_feed.CASES,
+    link_change.CASES,
+    mllp_framing.CASES,
+    identity_v3.CASES,
+    web_services.CASES,
+    response_headers.CASES,
+    imaging.CASES,
+    rules_ebrim.CASES,
+    rules_attributes.CASES,
+    rules_structure.CASES,
+    rules_registration.CASES,
+    rules_query.CASES,
+    rules_administration.CASES,
+    rules_repository.PROVIDE,
+    rules_repository.RETRIEVE,
+    rules_repository.IMAGING,
 )
 
 _ENDPOINTS = (
@@ -60,13 +106,18 @@ _ENDPOINTS = (
     "mllp",
     "imaging",
     "identity_v3",
+    "subscriptions",
     "repository_facing_simulator",
 )
 
 
 def all_cases() -> list[Case]:
-    """Every case, by id within its actor."""
-    return [case for module in _MODULES for case in sorted(module.CASES, key=lambda one: one.id)]
+    """Every case, by id within its actor; those made from the catalogue of rules come last."""
+    actors = list(Actor)
+    return sorted(
+        chain(*_COLLECTED),
+        key=lambda one: (actors.index(one.actor), one.id.startswith(PREFIX), one.id),
+    )
 
 
 def run(

@@ -64,6 +64,10 @@ class Targets:
     ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
     where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
     ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
+    ``link_change``, ``multi_patient``, ``on_demand`` and ``administration`` tell which options
+    are offered; ``on_demand_type`` is a typeCode whose documents the repository assembles.
+    ``subscriptions`` is the URL of a broker that reaches ``listener``, ``HOST:PORT`` of this
+    machine; ``broker_restart`` a command that kills and restarts it.
     ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
     ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
@@ -75,6 +79,11 @@ class Targets:
     imaging: str | None = None
     mllp: str | None = None
     identity_v3: str | None = None
+    link_change: bool = False
+    multi_patient: bool = False
+    on_demand: bool = False
+    on_demand_type: Code | None = None
+    administration: bool = False
     assigning_authority: str = DEFAULT_AUTHORITY
     namespace: str | None = None
     patients: tuple[str, ...] = ()
@@ -84,6 +93,9 @@ class Targets:
     study: Study | None = None
     repository_facing_simulator: str | None = None
     simulator_port: int = 0
+    subscriptions: str | None = None
+    listener: str | None = None
+    broker_restart: str | None = None
     crash: str | None = None
     big_document: int = 64 * 1024 * 1024
     timeout: float = 60.0
@@ -94,7 +106,7 @@ class Targets:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""
         if need == "patients":
             return self.mllp is not None or len(self.patients) >= PATIENTS_NEEDED
-        return getattr(self, need) is not None
+        return getattr(self, need) not in (None, False)
 
     def endpoint(self, name: str) -> str:
         """The URL of an endpoint that the case has asked for among its needs."""
@@ -108,11 +120,11 @@ class Targets:
 
     def mllp_address(self) -> tuple[str, int]:
         """Host and port of the patient feed; raises NotRun when they cannot be read."""
-        host, _, port = (self.mllp or "").rpartition(":")
-        if not host or not port.isdigit():
-            wrong = f"{self.mllp!r}"
-            raise NotRun(Text(f"{wrong} is not HOST:PORT", f"{wrong} n'est pas HÔTE:PORT"))
-        return host.strip("[]"), int(port)
+        return _address(self.mllp)
+
+    def listener_address(self) -> tuple[str, int]:
+        """Host and port of the kit's own listener; raises NotRun when they cannot be read."""
+        return _address(self.listener)
 
     def cx(self, identifier: str) -> CX:
         """A patient identifier in the domain of the system under test."""
@@ -141,3 +153,10 @@ class Targets:
         if self.domain.code_sets.get(name) is None:
             raise NotRun(Text(f"{name} is open to any code", f"{name} accepte tout code"))
         return Code("KIT-UNKNOWN", self.codes(name)[0].scheme, LocalizedString("Unknown"))
+
+
+def _address(place: str | None) -> tuple[str, int]:
+    host, _, port = (place or "").rpartition(":")
+    if not host or not port.isdigit():
+        raise NotRun(Text(f"{place!r} is not HOST:PORT", f"{place!r} n'est pas HÔTE:PORT"))
+    return host.strip("[]"), int(port)

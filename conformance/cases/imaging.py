@@ -78,7 +78,7 @@ def known(bench: Bench) -> tuple[Study, str]:
     "Une instance que la source ne détient pas",
     spec=SPEC,
     needs="imaging_unique_id",
-    expected=[failure(UNKNOWN_DOCUMENT), Same("the answer in MTOM")],
+    expected=[failure(UNKNOWN_DOCUMENT, about="the instance"), Same("the answer in MTOM")],
 )
 def _unknown_instance(bench: Bench) -> Iterator[Seen]:
     study = nobodys()
@@ -92,7 +92,7 @@ def _unknown_instance(bench: Bench) -> Iterator[Seen]:
     "An instance asked of another repository",
     "Une instance demandée à un autre entrepôt",
     spec=SPEC,
-    expected=[failure("XDSUnknownRepositoryId"), Same("the answer in MTOM")],
+    expected=[failure("XDSUnknownRepositoryId", about="the instance"), Same("the answer in MTOM")],
 )
 def _unknown_repository(bench: Bench) -> Iterator[Seen]:
     study = nobodys()
@@ -123,7 +123,7 @@ def _known_instance(bench: Bench) -> Iterator[Seen]:
     "Une instance connue et une inconnue",
     spec=SPEC,
     needs="imaging_unique_id study",
-    expected=[partial(UNKNOWN_DOCUMENT), Same("the known instance alone")],
+    expected=[partial(UNKNOWN_DOCUMENT, about="the instance"), Same("the known instance alone")],
 )
 def _partly_known(bench: Bench) -> Iterator[Seen]:
     study, repository = known(bench)
@@ -141,7 +141,7 @@ def _partly_known(bench: Bench) -> Iterator[Seen]:
     "Une instance connue dans une syntaxe de transfert inexistante",
     spec=SPEC,
     needs="imaging_unique_id study",
-    expected=[failure("XDSRepositoryError", UNKNOWN_DOCUMENT)],
+    expected=[failure("XDSRepositoryError", UNKNOWN_DOCUMENT, about="the instance")],
 )
 def _unknown_syntax(bench: Bench) -> Iterator[Seen]:
     study, repository = known(bench)

@@ -106,7 +106,7 @@ def _wrong_type(bench: Bench) -> Iterator[Seen]:
         Same("patientId of both"),
         any_of(Success(), failure(UNKNOWN)),
         Same("nothing under the merged id"),
-        failure(UNKNOWN),
+        failure(UNKNOWN, about="the patient"),
     ],
 )
 def _merge(bench: Bench) -> Iterator[Seen]:
@@ -115,14 +115,15 @@ def _merge(bench: Bench) -> Iterator[Seen]:
     yield bench.feed(bench.merge(survivor.id, subsumed.id))
     found = bench.found(find_documents(survivor), *(entry.entry_uuid for entry in entries))
     yield found
-    yield Compared("patientId", {survivor}, _patients(found.answer))
+    yield Compared("patientId", {survivor}, patients_of(found.answer))
     answer = bench.query(find_documents(subsumed))
     yield answer
-    yield Compared("objects", set(), _patients(answer))
+    yield Compared("objects", set(), patients_of(answer))
     yield submit(bench, subsumed).naming(subsumed.id)
 
 
-def _patients(answer: Answer[AdhocQueryResponse]) -> set[CX | None]:
+def patients_of(answer: Answer[AdhocQueryResponse]) -> set[CX | None]:
+    """The patients of the documents found."""
     documents = answer.response.objects().documents if answer.response else []
     return {entry.patient_id for entry in documents}
 
@@ -142,7 +143,7 @@ def _merge_chain(bench: Bench) -> Iterator[Seen]:
     yield bench.feed(bench.merge(third.id, second.id))
     found = bench.found(find_documents(third), *(entry.entry_uuid for entry in entries))
     yield found
-    yield Compared("patientId", {third}, _patients(found.answer))
+    yield Compared("patientId", {third}, patients_of(found.answer))
 
 
 @CASES.case(

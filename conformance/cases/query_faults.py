@@ -7,50 +7,67 @@ from functools import partial
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
+from conformance.cases.every_query import needs
 from conformance.corpus import corpus
 from conformance.expectation import Exactly, failure
 from conformance.seen import Seen
-from metadata.datatypes import CX, new_oid, new_uuid_urn
-from metadata.identifiers import APPROVED
+from metadata.datatypes import CX, new_uuid_urn
+from metadata.identifiers import RPLC
+from transactions import stored_query as ask
 from transactions.iti_18 import LEAF_CLASS, AdhocQueryRequest
-from transactions.query_values import quote
-from transactions.stored_query import (
-    find_documents,
-    find_documents_by_reference_id,
-    find_submission_sets,
-    get_associations,
-    get_documents,
-    get_submission_set_and_contents,
+from transactions.query_catalogue import (
+    MULTI_PATIENT_QUERIES,
+    STORED_QUERIES,
+    Kind,
+    Parameter,
+    StoredQuery,
 )
+from transactions.query_values import quote
+from transactions.stored_query import find_documents
 
 CASES = Cases(Actor.REGISTRY_QUERY, "registry patients")
 
 REQUIRED_SPEC = "ITI TF-2 3.18.4.1.2.3.6, 3.18.4.1.2.3.7"
 
-DE, SS = "$XDSDocumentEntry", "$XDSSubmissionSet"
 ANYONE = CX.of("NOBODY", "2.25.7")
+QUERIES = {one.name: one for one in (*STORED_QUERIES.values(), *MULTI_PATIENT_QUERIES.values())}
 
 SOMETHING = {
     "FindDocuments": find_documents(ANYONE),
-    "FindDocumentsByReferenceId": find_documents_by_reference_id(ANYONE, ["%"]),
-    "FindSubmissionSets": find_submission_sets(ANYONE),
-    "GetDocuments": get_documents(unique_id=["1.2.3"]),
-    "GetAssociations": get_associations([new_uuid_urn()]),
-    "GetSubmissionSetAndContents": get_submission_set_and_contents(unique_id="1.2.3"),
+    "FindDocumentsByReferenceId": ask.find_documents_by_reference_id(ANYONE, ["%"]),
+    "FindSubmissionSets": ask.find_submission_sets(ANYONE),
+    "FindFolders": ask.find_folders(ANYONE),
+    "GetAll": ask.get_all(ANYONE),
+    "GetDocuments": ask.get_documents(unique_id=["1.2.3"]),
+    "GetFolders": ask.get_folders(unique_id=["1.2.3"]),
+    "GetAssociations": ask.get_associations([new_uuid_urn()]),
+    "GetDocumentsAndAssociations": ask.get_documents_and_associations(unique_id=["1.2.3"]),
+    "GetSubmissionSets": ask.get_submission_sets([new_uuid_urn()]),
+    "GetSubmissionSetAndContents": ask.get_submission_set_and_contents(unique_id="1.2.3"),
+    "GetFolderAndContents": ask.get_folder_and_contents(unique_id="1.2.3"),
+    "GetFoldersForDocument": ask.get_folders_for_document(unique_id="1.2.3"),
+    "GetRelatedDocuments": ask.get_related_documents([RPLC], unique_id="1.2.3"),
+    "FindDocumentsForMultiplePatients": ask.find_documents_for_multiple_patients([ANYONE]),
+    "FindFoldersForMultiplePatients": ask.find_folders_for_multiple_patients([ANYONE]),
 }
 """Each query with its required parameters and no others."""
 
 
-def without(request: AdhocQueryRequest, slot: str) -> AdhocQueryRequest:
-    """The same query without one of its slots."""
-    slots = [(name, values) for name, values in request.parameters if name != slot]
-    return AdhocQueryRequest(request.query_id, LEAF_CLASS, slots)
+def without(request: AdhocQueryRequest, *slots: str) -> AdhocQueryRequest:
+    """The same query without some of its slots."""
+    kept = [(name, values) for name, values in request.parameters if name not in slots]
+    return AdhocQueryRequest(request.query_id, LEAF_CLASS, kept)
 
 
 def adding(request: AdhocQueryRequest, slot: str, *values: str) -> AdhocQueryRequest:
     """The same query with one more slot."""
     slots = [*request.parameters, (slot, list(values))]
     return AdhocQueryRequest(request.query_id, LEAF_CLASS, slots)
+
+
+def alternatives(query: StoredQuery) -> list[Parameter]:
+    """The parameters of which exactly one must be given."""
+    return [one for one in query.parameters if one.key in query.alternatives]
 
 
 def _parameter_missing(name: str, slot: str, bench: Bench) -> Iterator[Seen]:
@@ -64,7 +81,8 @@ for _name, _request in SOMETHING.items():
             f"{_name} without {_slot}",
             f"{_name} sans {_slot}",
             spec=REQUIRED_SPEC,
-            expected=[failure("XDSStoredQueryMissingParam")],
+            needs=needs(_name),
+            expected=[failure("XDSStoredQueryMissingParam", about="the parameter")],
             stimulus=partial(_parameter_missing, _name, _slot),
         )
 
@@ -81,33 +99,52 @@ def _bogus_status(bench: Bench) -> Iterator[Seen]:
     yield bench.query(find_documents(patient, status=["urn:kit:status:Bogus"]))
 
 
-@CASES.case(
-    "Q08-patients",
-    "Two patient ids in one query",
-    "Deux patients dans une requête",
-    spec="ITI TF-2 3.18.4.1.2.3.7",
-    expected=[failure("XDSStoredQueryParamNumber")],
-)
-def _two_patient_ids(bench: Bench) -> Iterator[Seen]:
-    slot = f"{DE}PatientId"
-    ids = ",".join(quote(cx) for cx in bench.patients(2))
-    slots = [(slot, [f"({ids})"]), (f"{DE}Status", [f"({quote(APPROVED)})"])]
-    query = AdhocQueryRequest(SOMETHING["FindDocuments"].query_id, LEAF_CLASS, slots)
-    yield bench.query(query).naming(slot)
+def single_valued(query: StoredQuery) -> list[Parameter]:
+    """The parameters that take one value; which level is asked for came later (MU)."""
+    return [one for one in query.parameters if not one.multiple and one.kind is not Kind.LEVEL]
+
+
+def _two_values(query: StoredQuery, bench: Bench) -> Iterator[Seen]:
+    others = [one.slot for one in alternatives(query)]
+    for parameter in single_valued(query):
+        slots = [parameter.slot, *(others if parameter.slot in others else ())]
+        is_time = parameter.kind in (Kind.FROM, Kind.TO)
+        values = ("2025", "2026") if is_time else (quote(ANYONE), quote("NOBODY^^^&2.25.8&ISO"))
+        request = without(SOMETHING[query.name], *slots)
+        yield bench.query(adding(request, parameter.slot, f"({','.join(values)})")).naming(
+            parameter.slot
+        )
+
+
+for _name, _query in QUERIES.items():
+    if _several := single_valued(_query):
+        CASES.add(
+            f"Q08-{_name}",
+            f"{_name} with two values for each parameter that takes one",
+            f"{_name} avec deux valeurs pour chaque paramètre qui en prend une",
+            spec="ITI TF-2 3.18.4.1.2.3.7",
+            needs=needs(_name),
+            expected=[failure("XDSStoredQueryParamNumber", about="the parameter")] * len(_several),
+            stimulus=partial(_two_values, _query),
+        )
+
+
+WITH_ALTERNATIVES = [query for query in QUERIES.values() if query.alternatives]
 
 
 @CASES.case(
     "Q08-alternatives",
-    "entryUUID and uniqueId together: GetDocuments, GetSubmissionSetAndContents",
-    "entryUUID et uniqueId ensemble : GetDocuments, GetSubmissionSetAndContents",
+    "entryUUID and uniqueId together, in every query that takes either",
+    "entryUUID et uniqueId ensemble, dans chaque requête qui prend l'un ou l'autre",
     spec="ITI TF-2 3.18.4.1.2.3.7",
-    expected=[failure("XDSStoredQueryParamNumber"), failure("XDSStoredQueryParamNumber")],
+    expected=[failure("XDSStoredQueryParamNumber", about="the parameter")] * len(WITH_ALTERNATIVES),
 )
 def _both_alternatives(bench: Bench) -> Iterator[Seen]:
-    yield bench.query(get_documents(entry_uuid=[new_uuid_urn()], unique_id=[new_oid()]))
-    yield bench.query(
-        get_submission_set_and_contents(entry_uuid=new_uuid_urn(), unique_id=new_oid())
-    )
+    for query in WITH_ALTERNATIVES:
+        slot = alternatives(query)[0].slot
+        literal = quote(new_uuid_urn())
+        value = f"({literal})" if alternatives(query)[0].multiple else literal
+        yield bench.query(adding(SOMETHING[query.name], slot, value)).naming(slot)
 
 
 @CASES.case(
@@ -115,7 +152,7 @@ def _both_alternatives(bench: Bench) -> Iterator[Seen]:
     "A query nobody has defined",
     "Une requête que personne n'a définie",
     spec="ITI TF-2 3.18.4.1.3",
-    expected=[failure("XDSUnknownStoredQuery")],
+    expected=[failure("XDSUnknownStoredQuery", about="the query")],
 )
 def _unknown_query(bench: Bench) -> Iterator[Seen]:
     unknown = new_uuid_urn()

@@ -165,7 +165,7 @@ def _folder_other_patient(bench: Bench) -> Iterator[Seen]:
     "A deprecated document into a folder",
     "Un document obsolète dans un classeur",
     spec="ITI TF-2 3.42.4.1.3.4",
-    expected=[failure(DEPRECATED_ERROR)],
+    expected=[failure(DEPRECATED_ERROR, about="the document")],
 )
 def _folder_deprecated(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
@@ -237,7 +237,7 @@ def _replace_in_folder(bench: Bench) -> Iterator[Seen]:
     "Replace a document that is Deprecated already",
     "Remplacer un document déjà obsolète",
     spec=EFFECTS,
-    expected=[failure(DEPRECATED_ERROR)],
+    expected=[failure(DEPRECATED_ERROR, about="the document")],
 )
 def _replace_deprecated(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
@@ -251,7 +251,7 @@ def _replace_deprecated(bench: Bench) -> Iterator[Seen]:
     "Replace a document the registry does not have",
     "Remplacer un document inconnu du registre",
     spec=EFFECTS,
-    expected=[failure(UNRESOLVED)],
+    expected=[failure(UNRESOLVED, about="the document")],
 )
 def _replace_unknown(bench: Bench) -> Iterator[Seen]:
     patient, unknown = bench.patient(), new_uuid_urn()

@@ -63,7 +63,11 @@ def _register_minimal(bench: Bench) -> Iterator[Seen]:
     "Submitted UUIDs are kept; the same UUIDs cannot be registered again",
     "Les UUID soumis sont conservés ; ils ne peuvent être enregistrés deux fois",
     spec="ITI TF-2 3.42.4.1.3.7",
-    expected=[Success(), Exactly("the entry under its UUID"), failure(METADATA_ERROR)],
+    expected=[
+        Success(),
+        Exactly("the entry under its UUID"),
+        failure(METADATA_ERROR, about="the entryUUID"),
+    ],
 )
 def _register_uuids(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
@@ -234,7 +238,7 @@ for _kind, _field, _name in (
         f"{_kind}.{_name} holds a code the affinity domain does not know",
         f"{_kind}.{_name} porte un code inconnu du domaine d'affinité",
         spec="ITI TF-2 3.42.4.1.3.3.3",
-        expected=[failure(METADATA_ERROR, names=_name)],
+        expected=[failure(METADATA_ERROR, names=_name, about="the code")],
         stimulus=partial(_code_unlisted, _kind, _field, _name),
     )
 
@@ -286,7 +290,7 @@ def _register_service_times(bench: Bench) -> Iterator[Seen]:
     "A patient never announced",
     "Un patient jamais annoncé",
     spec="ITI TF-2 3.42.4.1.3.3.2",
-    expected=[failure("XDSUnknownPatientId")],
+    expected=[failure("XDSUnknownPatientId", about="the patient")],
 )
 def _register_unknown_patient(bench: Bench) -> Iterator[Seen]:
     patient = bench.unknown_patient()
@@ -299,7 +303,10 @@ def _register_unknown_patient(bench: Bench) -> Iterator[Seen]:
     "Document, then folder, of another patient than the SubmissionSet",
     "Document, puis classeur, d'un autre patient que le lot de soumission",
     spec="ITI TF-2 3.42.4.1.3.3.2",
-    expected=[failure("XDSPatientIdDoesNotMatch"), failure("XDSPatientIdDoesNotMatch")],
+    expected=[
+        failure("XDSPatientIdDoesNotMatch", about="the patient"),
+        failure("XDSPatientIdDoesNotMatch", about="the patient"),
+    ],
 )
 def _register_other_patient(bench: Bench) -> Iterator[Seen]:
     one, other = bench.patients(2)
@@ -313,7 +320,7 @@ def _register_other_patient(bench: Bench) -> Iterator[Seen]:
     "SubmissionSet.uniqueId already used by a SubmissionSet, a Folder, a DocumentEntry",
     "SubmissionSet.uniqueId déjà utilisé par un lot, un classeur, une fiche",
     spec="ITI TF-2 3.42.4.1.3.3.7",
-    expected=[failure("XDSDuplicateUniqueIdInRegistry")] * 3,
+    expected=[failure("XDSDuplicateUniqueIdInRegistry", about="the uniqueId")] * 3,
 )
 def _register_duplicate_set(bench: Bench) -> Iterator[Seen]:
     patient = bench.patient()
@@ -332,8 +339,8 @@ def _register_duplicate_set(bench: Bench) -> Iterator[Seen]:
     spec="ITI TF-2 3.42.4.1.3.3.1",
     expected=[
         Success(),
-        failure("XDSNonIdenticalHash"),
-        failure("XDSNonIdenticalSize", "XDSNonIdenticalHash"),
+        failure("XDSNonIdenticalHash", about="the uniqueId"),
+        failure("XDSNonIdenticalSize", "XDSNonIdenticalHash", about="the uniqueId"),
     ],
 )
 def _register_same_document(bench: Bench) -> Iterator[Seen]:
@@ -351,7 +358,7 @@ def _register_same_document(bench: Bench) -> Iterator[Seen]:
     "A uniqueId twice in one message: two documents, a document and a folder",
     "Un uniqueId deux fois dans un message : deux documents, un document et un classeur",
     spec="ITI TF-3 4.2.4.1",
-    expected=[failure("XDSRegistryDuplicateUniqueIdInMessage")] * 2,
+    expected=[failure("XDSRegistryDuplicateUniqueIdInMessage", about="the uniqueId")] * 2,
 )
 def _register_twice_in_message(bench: Bench) -> Iterator[Seen]:
     patient, unique_id = bench.patient(), new_oid()
@@ -442,7 +449,7 @@ def _register_extra_slot(bench: Bench) -> Iterator[Seen]:
     "An unknown slot under urn:ihe: is refused",
     "Un slot inconnu sous urn:ihe: est refusé",
     spec="ITI TF-3 4.2.3.1.6",
-    expected=[failure(METADATA_ERROR)],
+    expected=[failure(METADATA_ERROR, about="the slot")],
 )
 def _register_ihe_slot(bench: Bench) -> Iterator[Seen]:
     slot = "urn:ihe:iti:2099:unknown"

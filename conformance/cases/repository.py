@@ -236,7 +236,7 @@ def _provide_again(bench: Bench) -> Iterator[Seen]:
     spec="ITI TF-2 3.41.4.1.3.2, 3.42.4.1.3.3.1",
     needs="registry patients",
     expected=[
-        failure("XDSNonIdenticalHash", "XDSNonIdenticalSize"),
+        failure("XDSNonIdenticalHash", "XDSNonIdenticalSize", about="the uniqueId"),
         Same("the first bytes retrieved"),
     ],
 )
@@ -318,7 +318,7 @@ def _retrieve_two(bench: Bench) -> Iterator[Seen]:
     "Un document inconnu",
     spec="ITI TF-2 3.43.5",
     needs="patients",
-    expected=[failure("XDSDocumentUniqueIdError")],
+    expected=[failure("XDSDocumentUniqueIdError", about="the uniqueId")],
 )
 def _retrieve_unknown(bench: Bench) -> Iterator[Seen]:
     unknown = new_oid()
@@ -331,7 +331,10 @@ def _retrieve_unknown(bench: Bench) -> Iterator[Seen]:
     "Un document connu et un inconnu",
     spec="ITI TF-3 4.2.4.2",
     needs="patients",
-    expected=[expectation.partial("XDSDocumentUniqueIdError"), Same("the known document's bytes")],
+    expected=[
+        expectation.partial("XDSDocumentUniqueIdError", about="the uniqueId"),
+        Same("the known document's bytes"),
+    ],
 )
 def _retrieve_partly(bench: Bench) -> Iterator[Seen]:
     known, unknown = bench.provided_entry(bench.patient()), new_oid()
@@ -346,7 +349,7 @@ def _retrieve_partly(bench: Bench) -> Iterator[Seen]:
     "Un document demandé à un autre entrepôt",
     spec=ERRORS,
     needs="patients",
-    expected=[failure("XDSUnknownRepositoryId")],
+    expected=[failure("XDSUnknownRepositoryId", about="the uniqueId")],
 )
 def _retrieve_elsewhere(bench: Bench) -> Iterator[Seen]:
     known = bench.provided_entry(bench.patient()).unique_id or ""

@@ -16,7 +16,7 @@ from conformance.case import Actor, Cases
 from conformance.cases.repository import ERRORS, PROVIDE, contents, prepared
 from conformance.expectation import Mismatch, Same, Success, failure
 from conformance.seen import Compared, Seen
-from conformance.simulator import RegistrySimulator
+from conformance.simulator import simulated_registry
 from metadata.catalogue import RegistryError
 from metadata.identifiers import SUCCESS, WARNING
 from transactions.iti_42 import SubmitObjectsRequest
@@ -32,7 +32,7 @@ CRASH_SECONDS = 120
 ACCEPTED = RegistryResponse(SUCCESS)
 
 
-def _bench(bench: Bench) -> Bench:
+def facing_simulator(bench: Bench) -> Bench:
     """The bench, turned to the repository before the simulator; any patient will do."""
     url = bench.targets.repository_facing_simulator
     return bench.pointed_at(repository=url, mllp=None, patients=(bench.session.identifier(),))
@@ -46,11 +46,11 @@ def _bench(bench: Bench) -> Bench:
     expected=[Success(warning=EXTRA, mtom=True)],
 )
 def _relay_warning(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     warning = RegistryError(EXTRA, "the simulated registry dropped a slot", WARNING)
     answer = RegistryResponse(SUCCESS, (warning,))
     submission, entry = prepared(bench)
-    with RegistrySimulator(bench.targets.simulator_port, lambda request: answer):
+    with simulated_registry(bench.targets.simulator_port, lambda request: answer):
         yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
 
 
@@ -62,7 +62,7 @@ def _relay_warning(bench: Bench) -> Iterator[Seen]:
     expected=[failure("XDSRegistryNotAvailable")],
 )
 def _registry_down(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
 
@@ -75,7 +75,7 @@ def _registry_down(bench: Bench) -> Iterator[Seen]:
     expected=[Success(mtom=True), Same("bytes retrieved during ITI-42")],
 )
 def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     retrieved: list[bytes] = []
 
@@ -85,7 +85,7 @@ def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
         retrieved.extend(contents(bench.retrieve(wanted)))
         return ACCEPTED
 
-    with RegistrySimulator(bench.targets.simulator_port, register):
+    with simulated_registry(bench.targets.simulator_port, register):
         yield bench.provide(submission, {entry.entry_uuid: material.TEXT})
     yield Compared("documents", [material.TEXT], retrieved)
 
@@ -103,11 +103,11 @@ def _retrieve_before_ack(bench: Bench) -> Iterator[Seen]:
     ],
 )
 def _crash_midway(bench: Bench) -> Iterator[Seen]:
-    bench = _bench(bench)
+    bench = facing_simulator(bench)
     submission, entry = prepared(bench)
     documents = {entry.entry_uuid: material.TEXT}
     crash = _Crash(bench.targets.crash or "")
-    with RegistrySimulator(bench.targets.simulator_port, crash.register):
+    with simulated_registry(bench.targets.simulator_port, crash.register):
         first = bench.provide(submission, documents)
         if problem := crash.problem():
             raise Mismatch("a crash between storing and registering", problem)

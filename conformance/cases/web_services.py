@@ -1,4 +1,4 @@
-"""Web services: addressing, MIME, hostile and unusual XML (W01-W05), at every endpoint."""
+"""Web services: addressing, MIME, hostile and unusual XML (W01-W04), at every endpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cache, partial
 from typing import Any
 from xml.sax.saxutils import escape
 
-from conformance import material
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
 from conformance.cases.repository import prepared, sha1
@@ -23,15 +22,14 @@ from conformance.expectation import (
 )
 from conformance.mime import MixedMessage, Shape
 from conformance.seen import Answer, Compared, Seen
-from conformance.wire import Post, new_message_id, post_of, simple
+from conformance.wire import Post, new_message_id, simple
 from metadata.datatypes import new_oid, new_uuid_urn
 from soap import mtom
 from soap.envelope import ANONYMOUS
 from soap.faults import SOAP12, WSA
-from soap.message import InMemory
 from transactions.iti_18 import ITI_18
-from transactions.iti_41 import ITI_41, ProvideAndRegisterRequest
-from transactions.iti_42 import ITI_42, SubmitObjectsRequest
+from transactions.iti_41 import ITI_41
+from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43, DocumentRequest, RetrieveDocumentSetRequest
 from transactions.rad_69 import (
     RAD_69,
@@ -360,58 +358,4 @@ for _variant, _en, _fr in (
         partial(_unusual, _variant),
         # In MTOM the charset stands in the root part's headers, which are always UTF-8 here.
         SERVICES[:1] if _variant == "utf-16" else SERVICES,
-    )
-
-# --- W05 Response headers ------------------------------------------------------------------------
-
-
-def _exact_action(
-    exchange: Transaction[Any, Any],
-    endpoint: str,
-    request: Callable[[Bench], Any],
-    bench: Bench,
-) -> Iterator[Seen]:
-    message_id = new_message_id()
-    url = bench.targets.endpoint(endpoint)
-    outgoing = exchange.write_request(request(bench))
-    post = post_of(exchange, outgoing, url, message_id=message_id)
-    answer = bench.wire.send(url, post, exchange)
-    seen: tuple[str, str, str] = ("", "", "")
-    if answer.message is not None and answer.envelope is not None:
-        element = answer.envelope.find(f".//{{{WSA}}}Action")
-        flag = "" if element is None else element.get(f"{{{SOAP12}}}mustUnderstand", "")
-        seen = (answer.message.action, flag, answer.message.relates_to or "")
-        seen = (seen[0], "1" if flag in ("1", "true") else flag, seen[2])
-    wanted = (exchange.response_action, "1", message_id)
-    yield Compared("Action, mustUnderstand, RelatesTo", wanted, seen)
-
-
-def _submission(bench: Bench) -> SubmitObjectsRequest:
-    patient = bench.unknown_patient()
-    return SubmitObjectsRequest.of(bench.submission(patient, bench.entry(patient)))
-
-
-def _documents(bench: Bench) -> ProvideAndRegisterRequest:
-    request = _submission(bench)
-    uuid = request.submission.documents[0].entry_uuid
-    return ProvideAndRegisterRequest(request, {uuid: InMemory(material.TEXT)})
-
-
-_EXACT: tuple[tuple[Transaction[Any, Any], str, Callable[[Bench], Any]], ...] = (
-    (ITI_42, "registry", _submission),
-    (ITI_41, "repository", _documents),
-    *(
-        (service.exchange, service.name, partial(lambda make, bench: make(), service.request))
-        for service in SERVICES
-    ),
-)
-for _exchange, _endpoint, _request in _EXACT:
-    CASES.add(
-        f"W05-{_exchange.number}",
-        f"Response headers of {_exchange.number}: Action, mustUnderstand, RelatesTo",
-        f"En-têtes de réponse de {_exchange.number} : Action, mustUnderstand, RelatesTo",
-        spec=f"{ADDRESSING}, {_exchange.number} message semantics",
-        needs=_endpoint,
-        expected=[Same("Action, mustUnderstand, RelatesTo")],
-        stimulus=partial(_exact_action, _exchange, _endpoint, _request),
     )

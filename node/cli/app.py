@@ -57,7 +57,9 @@ app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_ver
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
 app.add_typer(kit_app, name="conformance")
-kit_app.command("list", help=tr("Print every case of the kit."))(kit_verbs.list_cases)
+kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
+    kit_verbs.list_cases
+)
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )

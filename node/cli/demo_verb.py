@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from node.storescu import DicomFile
 
 
+# What the node of the demonstration offers beyond what every registry does.
+KIT_FLAGS = ("--link-change", "--multi-patient", "--on-demand", "--administration")
+
+
 def demo(
     study: Annotated[
         Path | None, typer.Option(exists=True, help=tr("Your own folder of DICOM files."))
@@ -76,6 +80,7 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
     config = f"--config {stage.config}"
     lines = [
         ("registry", places.registry),
+        ("subscriptions", places.subscriptions),
         ("repository", places.repository),
         ("imaging", places.imaging),
         ("MLLP", places.mllp),
@@ -100,15 +105,22 @@ def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
     """The arguments with which the conformance kit runs every case against the demonstration."""
     places, settings, image = stage.endpoints, stage.settings, files[0]
     uids = (image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid)
+    assembled = settings.repository.on_demand.type_code
     options = {
         "registry": places.registry,
         "repository": places.repository,
         "imaging": places.imaging,
         "mllp": places.mllp,
+        "identity-v3": places.registry,
+        "subscriptions": places.subscriptions,
+        "listener": f"127.0.0.1:{stage.listener_port}",
+        "broker-restart": f"sh {stage.restart}",
+        "on-demand-type": f"{assembled.code}^^{assembled.scheme}",
         "assigning-authority": settings.affinity_domain.assigning_authority,
         "namespace": settings.affinity_domain.namespace,
         "repository-id": settings.repository.unique_id,
         "imaging-id": settings.imaging_source.unique_id,
+        "codes": stage.codes,
         "study": "/".join(uids),
         "repository-facing-simulator": stage.simulated_repository,
         "simulator-port": stage.simulator_port,
@@ -116,7 +128,7 @@ def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
         "report": "report",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return ["conformance", "run", *arguments]
+    return ["conformance", "run", *arguments, *KIT_FLAGS]
 
 
 def _command() -> str:

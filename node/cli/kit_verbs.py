@@ -18,26 +18,37 @@ if TYPE_CHECKING:
     from conformance.case import Case
     from conformance.results import Result
     from conformance.targets import Targets
+    from conformance.text import Language
+    from metadata.model import Code
+    from node.config import Settings
 
 CaseIds = Annotated[
     list[str] | None,
-    typer.Option("--case", metavar="ID", help=tr("Only this case; may be repeated.")),
+    typer.Option(
+        "--case",
+        metavar="ID",
+        help=tr("Only this case, or the cases whose ids begin so; may be repeated."),
+    ),
 ]
 Url = Annotated[str | None, typer.Option(metavar="URL", help=tr("Endpoint under test."))]
 Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of that actor."))]
 
 
-def list_cases(json: Json = False) -> None:
-    """Print every case of the kit."""
+def list_cases(case: CaseIds = None, json: Json = False) -> None:
+    """Print the cases of the kit, and what each expects."""
     from conformance.run import all_cases
 
-    told = [_told(case) for case in all_cases()]
+    told = [_told(one) for one in _selected(all_cases(), case or [])]
     if json:
         output.show_json(told)
         return
-    headings = ["id", tr("actor"), tr("title"), tr("specification")]
-    rows = [(case["id"], case["actor"], case["title"], case["spec"]) for case in told]
+    headings = ["id", tr("actor"), tr("title"), tr("expected"), tr("specification")]
+    rows = [
+        (one["id"], one["actor"], one["title"], "\n".join(one["expected"]), one["spec"])
+        for one in told
+    ]
     output.console().print(output.table(headings, rows))
+    output.console().print(tr("{count} cases", count=len(told)))
 
 
 def run(
@@ -48,6 +59,28 @@ def run(
         str | None, typer.Option(metavar="HOST:PORT", help=tr("Endpoint under test."))
     ] = None,
     identity_v3: Url = None,
+    link_change: Annotated[
+        bool, typer.Option("--link-change", help=tr("The feed takes link changes (ITI-64)."))
+    ] = False,
+    multi_patient: Annotated[
+        bool, typer.Option("--multi-patient", help=tr("The registry answers ITI-51."))
+    ] = False,
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help=tr("The registry takes On-Demand entries (ITI-61)."))
+    ] = False,
+    on_demand_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE^^SCHEME", help=tr("typeCode of documents the repository assembles.")
+        ),
+    ] = None,
+    administration: Annotated[
+        bool,
+        typer.Option(
+            "--administration",
+            help=tr("Registry and repository take ITI-57, ITI-62, ITI-92 and ITI-86."),
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(help=tr("Node whose endpoints, codes and certificate stand in for options.")),
@@ -68,6 +101,15 @@ def run(
         typer.Option(
             metavar="FILE", exists=True, dir_okay=False, help=tr("Code sets (TOML or codes.xml).")
         ),
+    ] = None,
+    subscriptions: Url = None,
+    listener: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help=tr("Where the broker may notify this kit.")),
+    ] = None,
+    broker_restart: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help=tr("Kills and restarts the broker.")),
     ] = None,
     repository_id: Oid = None,
     imaging_id: Oid = None,
@@ -104,6 +146,14 @@ def run(
         "imaging": imaging,
         "mllp": mllp,
         "identity_v3": identity_v3,
+        "link_change": link_change or None,
+        "multi_patient": multi_patient or None,
+        "on_demand": on_demand or None,
+        "on_demand_type": _code(on_demand_type),
+        "administration": administration or None,
+        "subscriptions": subscriptions,
+        "listener": listener,
+        "broker_restart": broker_restart,
         "assigning_authority": assigning_authority,
         "namespace": namespace,
         "patients": tuple(patient or ()) or None,
@@ -155,6 +205,12 @@ def _of_node(config: Path | None) -> Targets:
         imaging=places.imaging,
         mllp=places.mllp,
         identity_v3=places.registry,
+        subscriptions=places.subscriptions,
+        link_change=places.mllp is not None,
+        multi_patient=places.registry is not None,
+        on_demand=places.registry is not None,
+        on_demand_type=_assembled_type(settings),
+        administration=settings.registry.administration and settings.repository.administration,
         assigning_authority=settings.affinity_domain.assigning_authority,
         namespace=settings.affinity_domain.namespace or None,
         domain=affinity_domain(settings),
@@ -162,6 +218,27 @@ def _of_node(config: Path | None) -> Targets:
         imaging_unique_id=settings.imaging_source.unique_id or None,
         ssl_context=tls,
     )
+
+
+def _assembled_type(settings: Settings) -> Code | None:
+    """The typeCode of what the node's repository assembles, if it does."""
+    from metadata.model import Code
+
+    section = settings.repository.on_demand
+    if not (settings.repository.enabled and section.enabled):
+        return None
+    return Code(section.type_code.code, section.type_code.scheme)
+
+
+def _code(text: str | None) -> Code | None:
+    from metadata.model import Code
+
+    if text is None:
+        return None
+    code, separator, scheme = text.partition("^^")
+    if not (code and separator and scheme):
+        raise UsageError(tr("--on-demand-type is CODE^^SCHEME"))
+    return Code(code, scheme)
 
 
 def _domain(file: Path, authority: str) -> Any:
@@ -233,8 +310,13 @@ def _told(case: Case) -> dict[str, Any]:
         "actor": _words(case.actor.value),
         "title": _words(case.title),
         "spec": case.spec,
+        "expected": [one.describe(_language()) for one in case.expected],
         "needs": sorted(case.needs),
     }
+
+
+def _language() -> Language:
+    return "fr" if language() == "fr" else "en"
 
 
 def _words(text: Any) -> str:

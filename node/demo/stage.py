@@ -1,12 +1,14 @@
 """The nodes of the demonstration: one with every actor, one small repository beside it.
 
 The small repository registers its documents at a port where nobody listens until the
-conformance kit does: some cases need a registry that answers what the kit wants.
+conformance kit does: some cases need a registry that answers what the kit wants. Notifications
+go to another such port.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.material import SOURCE_ID
 from metadata.datatypes import new_oid
 from node.config import Settings
 from node.config_file import load
@@ -51,6 +54,17 @@ enabled = false
 """
 
 
+# Languages and folder codes, which the sets that ship leave open, and who may submit.
+CLOSED_DOMAIN = """\
+languages = ["fr-FR", "en"]
+source_ids = {sources}
+
+{codes}
+[codes.codeList]
+"2.25.99" = ["IMAGING Imaging", "FOLLOWUP Follow-up"]
+"""
+
+
 # The supervisor writes the new process id once the new process accepts.
 CRASH_SCRIPT = """\
 old=$(cat '{pid}')
@@ -73,16 +87,25 @@ class Stage:
     endpoints: Endpoints
     simulated_repository: str
     simulator_port: int
+    listener_port: int
+    """Where the kit may be notified."""
     crash: Path
     """A script that kills the small repository and returns when it is back."""
+    restart: Path
+    """The same for the node with every actor."""
+    codes: Path
+    """The code sets of the domain."""
 
 
 @contextlib.contextmanager
-def set_up(folder: Path) -> Iterator[Stage]:
-    """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed."""
-    base, small_base, simulator = _free_ports()
-    config = create(NewNode(folder / "node", plain=True, port_base=base))
-    _adapt(config)
+def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
+    """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed.
+
+    ``database`` is the URL of an empty PostgreSQL database that stands in for files.
+    """
+    base, small_base, simulator, listener = _free_ports()
+    config = create(NewNode(folder / "node", plain=True, port_base=base, database=database))
+    codes = _adapt(config)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -109,20 +132,38 @@ def set_up(folder: Path) -> Iterator[Stage]:
             Endpoints.of(settings),
             f"http://127.0.0.1:{small_base}/repository",
             simulator,
+            listener,
             _crash_script(small),
+            _crash_script(config.parent),
+            codes,
         )
 
 
-def _adapt(config: Path) -> None:
-    """Publish soon, and have a namespace, which one case of the kit needs."""
+def _adapt(config: Path) -> Path:
+    """Publish soon, and have a domain that leaves nothing open; the file of its code sets.
+
+    What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
+    """
+    made = load(config)
     text = config.read_text()
     text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
     config.write_text(text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"'))
+    # The kit, the two sources of this node, and whoever submits a document by its verbs.
+    sources = (
+        SOURCE_ID,
+        made.repository.unique_id,
+        made.imaging_source.unique_id,
+        made.node.home_community_id,
+    )
+    codes = config.with_name("codes.toml")
+    closed = CLOSED_DOMAIN.format(codes=codes.read_text(), sources=json.dumps(sources))
+    codes.write_text(closed)
+    return codes
 
 
-def _crash_script(small: Path) -> Path:
-    script = small / "crash.sh"
-    pid = small / "data" / PID_FOLDER / "web-0.pid"
+def _crash_script(node: Path) -> Path:
+    script = node / "crash.sh"
+    pid = node / "data" / PID_FOLDER / "web-0.pid"
     script.write_text(CRASH_SCRIPT.format(pid=pid))
     return script
 
@@ -165,15 +206,18 @@ def _serving(config: Path) -> Iterator[_Node]:
         process.communicate()
 
 
-def _free_ports() -> tuple[int, int, int]:
-    """A block of ports for each node and one for the simulator. Raises NodeFailed."""
-    width = 2 * BLOCK + 1
+def _free_ports() -> tuple[int, int, int, int]:
+    """A block of ports for each node, one for the simulator, one for the listener.
+
+    Raises NodeFailed.
+    """
+    width = 2 * BLOCK + 2
     starts = list(range(FIRST_PORT, LAST_PORT, width))
     # Two demonstrations that start together must not find the same ports free.
     first = secrets.randbelow(len(starts))
     for base in starts[first:] + starts[:first]:
         if all(_is_free(port) for port in range(base, base + width)):
-            return base, base + BLOCK, base + 2 * BLOCK
+            return base, base + BLOCK, base + 2 * BLOCK, base + 2 * BLOCK + 1
     raise NodeFailed(tr("no free ports between {a} and {b}", a=FIRST_PORT, b=LAST_PORT))
 
 

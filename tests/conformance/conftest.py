@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 import registry as registry_room
 import repository as repository_room
+from conformance.material import SOURCE_ID
+from conformance.simulator import listening
 from conformance.targets import Study, Targets
 from hl7.feed import answer
 from hl7.mllp import Handler, MllpServer
@@ -27,26 +35,64 @@ from imaging_source.intake import Intake
 from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import new_oid
+from metadata.model import DocumentEntry, Submission
 from registry.patients import Patients
 from registry.registry import Registry
+from registry.subscriptions.broker import Broker
+from registry.subscriptions.consumers import Consumers
+from registry.subscriptions.notifier import Notifier
+from repository.on_demand import Assembly, Source
 from repository.repository import Repository
+from repository.snapshots import Snapshots, Versions
 from soap.client import SoapClient
 from soap.endpoint import Endpoint, Operation
 from soap.faults import PeerError
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
-from transactions.iti_18 import ITI_18
+from transactions.iti_18 import ITI_18, AdhocQueryRequest
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_43 import ITI_43
 from transactions.iti_44 import ITI_44
+from transactions.iti_51 import ITI_51
+from transactions.iti_52 import (
+    ITI_52,
+    ITI_52_UNSUBSCRIBE,
+    SubscribeRequest,
+    UnsubscribeRequest,
+    UnsubscribeResponse,
+)
+from transactions.iti_53 import ITI_53, Notify
+from transactions.iti_54 import ITI_54
+from transactions.iti_57 import ITI_57
+from transactions.iti_61 import ITI_61
+from transactions.iti_62 import ITI_62
+from transactions.iti_86 import ITI_86
+from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
+from transactions.stored_query import get_documents
+from transactions.transaction import Transaction
 
 AUTHORITY = "1.2.250.1.213.1.4.10"
 NAMESPACE = "KIT"
-HL7 = "urn:hl7-org:v3"
+ASSEMBLED = Targets().codes("typeCode")[1]
+
+
+def domain_of(*source_ids: str) -> AffinityDomain:
+    """A domain that leaves nothing open: each of its rules can be broken."""
+    codes = default_codes()
+    folders = {"2.25.99": ["A Admission", "B Follow-up"]}
+    return AffinityDomain.from_mapping(
+        {
+            **codes,
+            "assigning_authority": f"{NAMESPACE}&{AUTHORITY}&ISO",
+            "codes": {**codes["codes"], "codeList": folders},
+            "languages": ["fr-FR", "en"],
+            "source_ids": [SOURCE_ID, *source_ids],
+        }
+    )
 
 
 @contextmanager
@@ -67,18 +113,18 @@ def running_mllp(handler: Handler) -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on, nor will: below those that systems give to connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with suppress(OSError), socket.create_server(("0.0.0.0", port)):
+            return port
 
 
-def open_database(stack: ExitStack, folder: Path, name: str, migrations: Path) -> Database:
-    database = Database.open(f"sqlite:///{folder / name}.db")
-    stack.callback(database.close)
-    database.migrate(migrations)
-    return database
+def fresh_database(server: str, name: str) -> str:
+    """The URL of a new database on a PostgreSQL server."""
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return server.replace("/postgres?", f"/{name}?")
 
 
 def store(intake: Intake) -> Study:
@@ -97,27 +143,57 @@ def store(intake: Intake) -> Study:
     return Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
 
 
+def _doing(exchange: Transaction[Any, Any], perform: Callable[[Any], Any]) -> Operation[Any, Any]:
+    return Operation(exchange, lambda request, context: perform(request))
+
+
+class Speaker:
+    """Assembles documents that tell what they are."""
+
+    def serves(self, entry: DocumentEntry) -> bool:
+        return entry.type_code == ASSEMBLED
+
+    def assemble(self, entry: DocumentEntry) -> Assembly:
+        return Assembly(b"news", lambda unique_id, moment: f"<kit id='{unique_id}'/>".encode())
+
+
+@dataclass
+class Lies:
+    """What a wrong broker does in another way; a right one has none."""
+
+    hear: Callable[[SubscribeRequest], SubscribeRequest] = lambda request: request
+    leave: Callable[[Broker, UnsubscribeRequest], UnsubscribeResponse] = Broker.unsubscribe
+    tell: Callable[[Notify], list[Notify]] = lambda request: [request]
+
+
 class System:
     """The actors, in process, behind their real doors."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.domain = AffinityDomain.from_mapping(
-            {**default_codes(), "assigning_authority": f"{NAMESPACE}&{AUTHORITY}&ISO"}
-        )
+    def __init__(self, folder: Path, stack: ExitStack, server: str | None) -> None:
+        self._repository_ids = {name: new_oid() for name in ("repository", "simulated")}
+        self.domain = domain_of(*self._repository_ids.values())
         self._stack = stack
         self._folder = folder
+        self._server = server
         self._pool = stack.enter_context(ThreadPoolExecutor(8))
         self._blobs = BlobStore(folder / "blobs")
-        database = open_database(stack, folder, "registry", registry_room.MIGRATIONS)
+        database = self._database("registry", registry_room.MIGRATIONS)
         self.registry = Registry(database, self.domain)
         self.patients = Patients(database, self.domain)
         self.imaging_id = new_oid()
+        self.lies = Lies()
         self.simulator_port = free_port()
+        self.listener_port = free_port()
         apps = {
             "/registry": self._endpoint(
                 "DocumentRegistry",
-                Operation(ITI_18, lambda request, context: self.registry.query(request)),
-                Operation(ITI_42, lambda request, context: self.registry.register(request)),
+                _doing(ITI_18, self.registry.query),
+                _doing(ITI_51, self.registry.query_patients),
+                _doing(ITI_42, self.registry.register),
+                _doing(ITI_61, self.registry.register_on_demand),
+                _doing(ITI_57, self.registry.update),
+                _doing(ITI_62, self.registry.remove),
+                _doing(ITI_92, self.registry.restricted_update),
             ),
             "/repository": self._repository("repository", self.registry.register),
             "/simulated": self._repository("simulated", self._to_simulator()),
@@ -125,7 +201,19 @@ class System:
             "/identity": self._identity_v3(),
         }
         self.url = stack.enter_context(running_server(Router(apps)))
+        self.broker = self._broker(database)
         self.mllp = stack.enter_context(running_mllp(self._feed))
+
+    def _database(self, name: str, migrations: Path) -> Database:
+        """A database of its own: a file, or one on the PostgreSQL ``server``."""
+        if self._server is None:
+            url = f"sqlite:///{self._folder / name}.db"
+        else:
+            url = fresh_database(self._server, f"kit_{os.getpid()}_{name}")
+        database = Database.open(url)
+        self._stack.callback(database.close)
+        database.migrate(migrations)
+        return database
 
     def _endpoint(self, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         return Endpoint(
@@ -139,12 +227,58 @@ class System:
     def _repository(
         self, name: str, register: Callable[[SubmitObjectsRequest], RegistryResponse]
     ) -> Endpoint:
-        database = open_database(self._stack, self._folder, name, repository_room.MIGRATIONS)
-        repository = Repository(database, self._blobs, new_oid(), register)
+        database = self._database(name, repository_room.MIGRATIONS)
+        unique_id = self._repository_ids[name]
+        repository = Repository(
+            database,
+            self._blobs,
+            unique_id,
+            register,
+            administration=True,
+            on_demand=self._on_demand(unique_id),
+        )
         return self._endpoint(
             "DocumentRepository",
-            Operation(ITI_41, lambda request, context: repository.provide_and_register(request)),
-            Operation(ITI_43, lambda request, context: repository.retrieve(request)),
+            _doing(ITI_41, repository.provide_and_register),
+            _doing(ITI_43, repository.retrieve),
+            _doing(ITI_86, repository.remove),
+        )
+
+    def _broker(self, database: Database) -> str:
+        """A broker beside the registry, at an address that it knows beforehand."""
+        port, consumers = free_port(), Consumers(loopback=True)
+        address = f"http://127.0.0.1:{port}/subscriptions"
+        broker = Broker(database, address, consumers, longest=timedelta(days=1), most=1000)
+        endpoint = self._endpoint(
+            "NotificationBroker",
+            _doing(ITI_52, lambda request: broker.subscribe(self.lies.hear(request))),
+            _doing(ITI_52_UNSUBSCRIBE, lambda request: self.lies.leave(broker, request)),
+            _doing(ITI_54, broker.publish),
+        )
+        self._stack.enter_context(listening(port, Router({"/subscriptions": endpoint})))
+        client = SoapClient()
+        self._stack.callback(client.close)
+
+        def send(consumer: str, request: Notify) -> None:
+            for one in self.lies.tell(request):
+                client.send(consumer, ITI_53, one)
+
+        notifier = Notifier(database, send, address, give_up_seconds=3600)
+        notifier.start()
+        self._stack.callback(notifier.stop)
+        return address
+
+    def _on_demand(self, unique_id: str) -> Source:
+        content_type = Targets().codes("contentTypeCode")[0]
+
+        def ask(request: AdhocQueryRequest) -> Submission:
+            return self.registry.query(request).objects()
+
+        return Source(
+            entries=lambda name: ask(get_documents(unique_id=[name])).documents,
+            providers=[Speaker()],
+            snapshots=Snapshots(self.registry.register, ask, unique_id, content_type, True),
+            versions=Versions(self.registry.update, unique_id, content_type),
         )
 
     def _to_simulator(self) -> Callable[[SubmitObjectsRequest], RegistryResponse]:
@@ -162,12 +296,12 @@ class System:
 
     def _imaging(self) -> Endpoint:
         migrations = Path(__file__).parents[2] / "imaging_source" / "migrations"
-        database = open_database(self._stack, self._folder, "imaging", migrations)
+        database = self._database("imaging", migrations)
         self.study = store(Intake(database, BlobStore(self._folder / "images")))
         source = ImagingSource(database, self._folder / "images", self.imaging_id)
         return self._endpoint(
             "ImagingDocumentSource",
-            Operation(RAD_69, lambda request, context: source.retrieve(request)),
+            _doing(RAD_69, source.retrieve),
         )
 
     def _identity_v3(self) -> Endpoint:
@@ -187,6 +321,15 @@ class System:
             "imaging": f"{self.url}/imaging",
             "mllp": f"127.0.0.1:{self.mllp}",
             "identity_v3": f"{self.url}/identity",
+            "domain": self.domain,
+            "subscriptions": self.broker,
+            "listener": f"127.0.0.1:{self.listener_port}",
+            "broker_restart": "true",
+            "link_change": True,
+            "multi_patient": True,
+            "on_demand": True,
+            "on_demand_type": ASSEMBLED,
+            "administration": True,
             "namespace": NAMESPACE,
             "study": self.study,
             "crash": "true",
@@ -199,10 +342,20 @@ class System:
         return Targets(**{**given, **changes})
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """The actors, on each engine."""
+    on_server = request.param == "postgresql"
+    server: str | None = request.getfixturevalue("postgresql_url") if on_server else None
     with ExitStack() as stack:
-        yield System(tmp_path_factory.mktemp("system"), stack)
+        yield System(tmp_path_factory.mktemp("system"), stack, server)
+
+
+@pytest.fixture(scope="session")
+def closed_domain() -> AffinityDomain:
+    return domain_of()
 
 
 @pytest.fixture(scope="session")

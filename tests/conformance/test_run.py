@@ -21,6 +21,7 @@ from conformance.expectation import (
     Exactly,
     Expectation,
     Mismatch,
+    Refusal,
     Same,
     Success,
     any_of,
@@ -29,6 +30,7 @@ from conformance.expectation import (
 )
 from conformance.french import PHRASES
 from conformance.report import write_report
+from conformance.report.page import BEGINNING
 from conformance.results import Results, Verdict
 from conformance.run import all_cases, run, run_case
 from conformance.seen import Compared, Seen
@@ -86,12 +88,24 @@ def phrases(expectation: Expectation) -> Iterator[str]:
         yield from phrases(option)
     if isinstance(expectation, Same | Exactly):
         yield expectation.what
+    if isinstance(expectation, Refusal) and expectation.about:
+        yield expectation.about
 
 
 def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
     used = {phrase for case in all_cases() for one in case.expected for phrase in phrases(one)}
     assert used <= PHRASES.keys()
-    words = {"exactly", "in MTOM", "naming", "or", "with", "with warning", "within", "SOAP fault"}
+    words = {
+        "and",
+        "exactly",
+        "in MTOM",
+        "naming",
+        "or",
+        "with",
+        "with warning",
+        "within",
+        "SOAP fault",
+    }
     assert used == PHRASES.keys() - words
 
 
@@ -111,10 +125,12 @@ def test_expectations_are_told_in_both_languages() -> None:
 
 
 WANTED = [
-    *(f"G{n:02}" for n in range(1, 30)),
-    *(f"Q{n:02}" for n in range(1, 20) if n != 15),
-    *(f"R{n:02}" for n in range(1, 23)),
+    *(f"G{n:02}" for n in range(1, 32)),
+    *(f"Q{n:02}" for n in range(1, 21)),
+    *(f"R{n:02}" for n in range(1, 26)),
     *(f"P{n:02}" for n in range(1, 9)),
+    "P12",
+    *(f"M{n:02}" for n in range(1, 10)),
     *(f"W{n:02}" for n in range(1, 6)),
     "I01",
 ]
@@ -129,6 +145,7 @@ def test_an_id_selects_itself_and_its_variants() -> None:
     cases = [case_of(case_id=name) for name in ("G1", "G1-a", "G10", "Q1")]
     assert [case.id for case in select(cases, ["g1"])] == ["G1", "G1-a"]
     assert [case.id for case in select(cases, ["Q1", "G1-a"])] == ["G1-a", "Q1"]
+    assert [case.id for case in select(cases, ["g"])] == ["G1", "G1-a", "G10"]
     assert select(cases, []) == cases
     with pytest.raises(KeyError):
         select(cases, ["Z9"])
@@ -325,6 +342,32 @@ def test_markup_in_what_a_peer_sent_stays_text(tmp_path: Path) -> None:
     page = html.fromstring((tmp_path / "index.html").read_bytes())
     assert not page.findall(".//script")
     assert attack in etree.tostring(page, method="text", encoding="unicode")
+
+
+def test_the_page_counts_the_verdicts_of_each_actor(results: Results, tmp_path: Path) -> None:
+    page = html.fromstring((tmp_path / "index.html").read_bytes())
+    cells = [etree.tostring(cell, method="text", encoding="unicode") for cell in page.iter("td")]
+    assert [one.strip() for one in cells if one.strip()] == ["Document Repository", "1", "1", "1"]
+    [link] = page.findall(".//td/a")
+    assert link.get("href") == f"#{page.findall('.//section')[0].get('id')}"
+
+
+@pytest.mark.parametrize(("seen", "whole"), [(1, False), (2, True)])
+def test_a_long_message_stands_whole_in_the_page_of_a_failed_case_alone(
+    seen: int, whole: bool, tmp_path: Path
+) -> None:
+    side = Side("POST /", {}, "x" * (BEGINNING + 100), BEGINNING + 100)
+    long = Exchange("KIT-1 Test", "http://sut/", datetime.now(UTC), 0.01, side, side)
+
+    def stimulus(bench: Bench) -> Iterator[Seen]:
+        bench.record.add(long)
+        yield Compared("number", 1, seen)
+
+    write_report(run(Targets(), [make_case(stimulus)]), tmp_path)
+    text = (tmp_path / "index.html").read_text("utf-8")
+    assert (side.text in text) == whole
+    assert ("the rest is in the evidence" in text) != whole
+    assert side.text in (tmp_path / "evidence" / "T1.json").read_text("utf-8")
 
 
 def test_cases_of_a_table_are_collected_in_order() -> None:
