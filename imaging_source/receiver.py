@@ -42,6 +42,10 @@ _BACKLOG = 128
 # How long to wait when the system has no descriptors left for another connection.
 _ACCEPT_PAUSE_SECONDS = 0.1
 
+# An association that is cut ends at once, unless it waits for a third party (C-MOVE): that one
+# ends with the process, and nothing that it was told is lost.
+_LAST_SECONDS = 3.0
+
 # Associations at work may finish in this time when the receiver stops.
 STOP_SECONDS = 10.0
 
@@ -90,8 +94,9 @@ class Receiver:
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._doorman.close_all()
+        deadline = time.monotonic() + _LAST_SECONDS
         for thread in list(self._threads):
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self

@@ -181,3 +181,14 @@ AVAILABILITY = Table(
     Column("told_at", Float, nullable=False),
 )
 Index("ix_availability_told", AVAILABILITY.c.told_at)
+
+# Which revision of a published study a peer has been told of (IAN), or is to be told again.
+NOTIFICATION = Table(
+    "notification",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("peer", Text, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+)

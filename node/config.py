@@ -330,6 +330,8 @@ class ImagingSourceSection(Section):
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
     """Seconds between two looks at the archives."""
+    notified: tuple[AeTitle, ...] = ()
+    """Titles of peers that are told of each published study (instance availability, N-CREATE)."""
     quiet_seconds: Seconds = 60.0
     """Seconds without a new image after which a study is published."""
     repository: Literal["local"] | HttpUrl = "local"
@@ -490,9 +492,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _archives_are_peers(self) -> Settings:
         source = self.imaging_source
-        if unknown := [title for title in source.archives if title not in source.peers]:
-            text = tr("imaging_source.archives: {title} is not one of the peers", title=unknown[0])
-            raise ValueError(text)
+        for key, titles in (("archives", source.archives), ("notified", source.notified)):
+            for title in titles:
+                if title not in source.peers:
+                    raise ValueError(
+                        tr(
+                            "imaging_source.{key}: {title} is not one of the peers",
+                            key=key,
+                            title=title,
+                        )
+                    )
         return self
 
     @model_validator(mode="after")

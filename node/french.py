@@ -122,7 +122,7 @@ FRENCH: Final[dict[str, str]] = {
     "{key} is required where the actor is enabled": "{key} est obligatoire quand l'acteur est activé",
     "{key} needs a URL: this node has no such actor": "{key} demande une URL : ce nœud n'a pas cet acteur",
     "{key} must be a loopback address, or tls.enabled true": "{key} doit être une adresse de bouclage, ou tls.enabled true",
-    "imaging_source.archives: {title} is not one of the peers": "imaging_source.archives : {title} n'est pas un des pairs",
+    "imaging_source.{key}: {title} is not one of the peers": "imaging_source.{key} : {title} n'est pas un des pairs",
     "Tell how the archives are from which studies are fetched.": "Dire l'état des archives d'où viennent les examens.",
     "this node fetches from no archive (imaging_source.archives)": "ce nœud ne va chercher dans aucune archive (imaging_source.archives)",
     "answers": "répond",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
+from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
@@ -27,16 +28,19 @@ class DicomServices:
     offered: Services
     commitments: Commitments
     archives: Archives
+    notifier: Notifier
 
     def start(self) -> None:
         """Start the threads, once the schema is there and instances may arrive."""
         self.commitments.start()
         self.archives.start()
+        self.notifier.start()
 
     def stop(self) -> None:
         """Stop them."""
         self.commitments.stop()
         self.archives.stop()
+        self.notifier.stop()
 
 
 def dicom_services(settings: Settings, database: Database) -> DicomServices:
@@ -48,7 +52,8 @@ def dicom_services(settings: Settings, database: Database) -> DicomServices:
     commitments = Commitments(database, blobs, title, peers)
     offered = query_retrieve(finder, Retriever(database, blobs, title, peers))
     offered |= commitments.services | Notices(database).services
-    return DicomServices(offered, commitments, archives(settings, database))
+    notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
+    return DicomServices(offered, commitments, archives(settings, database), notifier)
 
 
 def archives(settings: Settings, database: Database) -> Archives:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from imaging_source import schema
 from imaging_source.index import MIGRATIONS
 from imaging_source.notices import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
@@ -21,8 +23,10 @@ from imaging_source.notices import (
     available,
     is_performed,
 )
+from imaging_source.notifying import Notifier
 from imaging_source.receiver import Listening
-from imaging_source.schema import PERFORMED_STEP
+from imaging_source.requestor import Peer
+from imaging_source.schema import INSTANCE, PERFORMED_STEP
 from storage.database import Database
 
 Start = Callable[[Listening], int]
@@ -143,3 +147,50 @@ def test_what_is_available_is_known_with_its_place(
         expected = Available(STUDY, "MODALITY", "PACS", 1, clock.now)
         assert available(connection, clock.now) == [expected]
         assert available(connection, clock.now + 1) == []
+
+
+def test_a_peer_is_told_of_each_published_revision_once(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    """The peer is a node of our own, which keeps what it is told."""
+    one, rejected = make_instance(), make_instance()
+    assert store(one) == store(rejected) == 0
+    hide = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == rejected.SOPInstanceUID)
+    database.write(lambda connection: connection.execute(hide.values(rejection="113037")).close())
+    peer = Peer("KOSMOS", "127.0.0.1", provider)
+    notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock)
+    assert notifier.run_once() == 0  # nothing is published yet
+
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    assert notifier.run_once() == 1
+    assert notifier.run_once() == 0
+    with database.read() as connection:
+        assert available(connection, 0) == [
+            Available(one.StudyInstanceUID, "HERE", "HERE", 1, clock.now)
+        ]
+
+    assert store(make_instance()) == 0
+    database.write(lambda connection: connection.execute(publish).close())
+    assert notifier.run_once() == 1
+    with database.read() as connection:
+        assert [told.instances for told in available(connection, 0)] == [2]
+
+
+def test_a_peer_that_is_away_is_told_later(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    assert store(make_instance()) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    peer = Peer("SOMEONE", "127.0.0.1", provider)  # the title that is called is not known there
+    assert Notifier(database, "HERE", {"PEER": peer}, clock).run_once() == 1
+
+    again = Notifier(database, "HERE", {"PEER": replace(peer, title="KOSMOS")}, clock)
+    assert again.run_once() == 1
+    away = Notifier(database, "HERE", {"PEER": peer}, clock)
+    assert away.run_once() == 0
+    clock.now += 6
+    assert away.run_once() == 1
+    clock.now += 6
+    assert away.run_once() == 0  # twice as long

@@ -16,8 +16,20 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, Association, build_role, evt
 from sqlalchemy import update
 
+from imaging_source.dimse import (
+    C_CANCEL_RQ,
+    C_FIND_RQ,
+    MESSAGE_ID,
+    PRIORITY,
+    SOP_CLASS_UID,
+    write_data_set,
+    write_request,
+)
+from imaging_source.encoded import Values, encode
+from imaging_source.guard import PeerGone
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import Titles
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import (
@@ -30,7 +42,7 @@ from imaging_source.query_retrieve.models import (
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening, Receiver
-from imaging_source.requestor import Peer
+from imaging_source.requestor import Peer, Requested
 from imaging_source.schema import INSTANCE
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
@@ -640,3 +652,58 @@ def test_dcmtk_finds_moves_and_gets(
     expected = {read_file(path).PixelData for path in instances}
     for folder in (moved, got):
         assert {read_file(path).PixelData for path in folder.iterdir()} == expected
+
+
+def a_query(line: Line, data_set: bytes) -> None:
+    elements = ((SOP_CLASS_UID, STUDY_ROOT_FIND), (MESSAGE_ID, 1), (PRIORITY, 0))
+    request = write_request(1, C_FIND_RQ, elements, has_data_set=True)
+    line.send(request + write_data_set(1, data_set, line.pdu_bytes))
+
+
+@pytest.fixture
+def asker(provider: int) -> Iterator[Line]:
+    contexts = [(STUDY_ROOT_FIND, ExplicitVRLittleEndian)]
+    with Requested(Peer("KOSMOS", "127.0.0.1", provider), "ASKER", contexts) as requested:
+        yield requested.line
+
+
+def test_an_identifier_that_has_no_end_is_cut_off(asker: Line) -> None:
+    def ask_for_too_much() -> None:
+        a_query(asker, bytes(DATA_SET_LIMIT_BYTES + 1))
+        asker.read()
+
+    with pytest.raises(PeerGone):
+        ask_for_too_much()
+
+
+@pytest.mark.parametrize("data_set", [b"", b"\x08", b"\xff" * 40, b"\x08\0\x52\0CS\xff\xffSTUDY "])
+def test_an_identifier_that_is_no_data_set_gets_an_answer(asker: Line, data_set: bytes) -> None:
+    a_query(asker, data_set)
+
+    assert asker.read().command.status in (0xA900, 0xC000)
+
+
+def test_a_cancel_that_comes_too_late_changes_nothing(
+    asker: Line, studies: dict[str, Dataset]
+) -> None:
+    keys: Values = {0x00080052: ("CS", "STUDY"), 0x00100020: ("LO", "P1")}
+    for _ in range(2):
+        a_query(asker, encode(keys, ExplicitVRLittleEndian))
+        assert [asker.read().command.status for _ in range(2)] == [0xFF00, 0x0000]
+        asker.send(write_request(1, C_CANCEL_RQ, [(0x00000120, 1)], has_data_set=False))
+
+
+def test_a_query_is_told_to_stop_before_it_answers(
+    asker: Line, studies: dict[str, Dataset]
+) -> None:
+    keys: Values = {0x00080052: ("CS", "STUDY")}
+    elements = ((SOP_CLASS_UID, STUDY_ROOT_FIND), (MESSAGE_ID, 1), (PRIORITY, 0))
+    request = write_request(1, C_FIND_RQ, elements, has_data_set=True)
+    cancel = write_request(1, C_CANCEL_RQ, [(0x00000120, 1)], has_data_set=False)
+    data_set = write_data_set(1, encode(keys, ExplicitVRLittleEndian), asker.pdu_bytes)
+    asker.send(request + data_set + cancel)
+
+    statuses = [asker.read().command.status]
+    while statuses[-1] == 0xFF00:
+        statuses.append(asker.read().command.status)
+    assert statuses[-1] in (0xFE00, 0x0000)  # the cancel may arrive after the last match

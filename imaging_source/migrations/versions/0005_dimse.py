@@ -41,3 +41,11 @@ def upgrade() -> None:
         sa.Column("told_at", sa.Float, nullable=False),
     )
     op.create_index("ix_availability_told", "availability", ["told_at"])
+    op.create_table(
+        "notification",
+        sa.Column("study_instance_uid", sa.Text, primary_key=True),
+        sa.Column("peer", sa.Text, primary_key=True),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("next_attempt_at", sa.Float, nullable=False),
+    )
