@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from conformance import material
 from conformance.evidence import Exchange, Record, Side, now
 from conformance.expectation import Acknowledged, Mismatch, Success
+from conformance.identity_v3 import ADD, MERGE, exchange_of, message_of
 from conformance.seen import Ack, Answer, Found
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
@@ -90,7 +91,7 @@ class Bench:
 
     def patients(self, count: int) -> list[CX]:
         """Different patients the registry knows."""
-        if self.targets.mllp is None:
+        if not self.targets.gives("feed"):
             if len(self.targets.patients) < count:
                 raise NotRun(Text(f"needs {count} patients", f"il faut {count} patients"))
             return [self.targets.cx(one) for one in self.targets.patients[:count]]
@@ -101,15 +102,26 @@ class Bench:
         return self.targets.cx(self.session.identifier())
 
     def announced(self, patient: CX) -> CX:
-        """``patient``, once the registry has been told of it."""
-        ack = self.feed(self.adt("A04", patient.id))
-        must(Acknowledged("AA"), ack, "announcing a test patient")
+        """``patient``, once the registry has been told of it, by whichever feed there is."""
+        if self.targets.mllp is None:
+            self._fed_v3(ADD, patient)
+        else:
+            ack = self.feed(self.adt("A04", patient.id))
+            must(Acknowledged("AA"), ack, "announcing a test patient")
         return patient
 
     def merged(self, survivor: CX, subsumed: CX) -> None:
-        """Merge ``subsumed`` into ``survivor``."""
-        ack = self.feed(self.merge(survivor.id, subsumed.id))
-        must(Acknowledged("AA"), ack, "merging two test patients")
+        """Merge ``subsumed`` into ``survivor``, by whichever feed there is."""
+        if self.targets.mllp is None:
+            self._fed_v3(MERGE, survivor, subsumed)
+        else:
+            ack = self.feed(self.merge(survivor.id, subsumed.id))
+            must(Acknowledged("AA"), ack, "merging two test patients")
+
+    def _fed_v3(self, number: str, patient: CX, subsumed: CX | None = None) -> None:
+        answer = self.feed_v3(number, message_of(number, patient, subsumed))
+        if answer.response != "CA":
+            raise Mismatch("acknowledgement CA (feeding a test patient)", answer.describe())
 
     def adt(self, event: str, identifier: str, **fields: FieldValue) -> bytes:
         """An ADT message about ``identifier``; ``fields`` such as ``MSH_9`` replace fields."""
@@ -169,6 +181,10 @@ class Bench:
             problem = f"no answer: {error}"
         self.note_mllp(started_at=started, clock=clock, sent=message, got=answer, problem=problem)
         return Ack(None, problem) if problem else read_ack(answer)
+
+    def feed_v3(self, number: str, message: str) -> Answer[str]:
+        """ITI-44: send a message as an interaction; the answer is the acknowledgement's code."""
+        return self.wire.call(self.targets.endpoint("identity_v3"), exchange_of(number), message)
 
     def note_mllp(
         self, *, started_at: Any, clock: float, sent: bytes, got: bytes, problem: str = ""
@@ -247,8 +263,13 @@ class Bench:
     def found(
         self, request: AdhocQueryRequest, *expected: str, labels: Mapping[str, str] | None = None
     ) -> Found:
-        """ITI-18, beside the ids its answer must hold."""
-        return Found(self.query(request), frozenset(expected), labels or {})
+        """ITI-18, beside the ids its answer must hold.
+
+        The operator's own patients may have other objects; then those of ``labels`` count.
+        """
+        ids, names = frozenset(expected), labels or {}
+        among = ids | names.keys() if names and not self.targets.gives("feed") else None
+        return Found(self.query(request), ids, names, among)
 
     def objects(self, request: AdhocQueryRequest) -> Submission:
         """The objects a query finds; it must succeed."""

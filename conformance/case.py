@@ -49,9 +49,13 @@ NEEDS = {
     "identity_v3": Text(
         "an ITI-44 endpoint (--identity-v3 URL)", "un service ITI-44 (--identity-v3 URL)"
     ),
+    "feed": Text(
+        "an identity feed (--mllp HOST:PORT or --identity-v3 URL)",
+        "un flux d'identité (--mllp HÔTE:PORT ou --identity-v3 URL)",
+    ),
     "patients": Text(
-        "--mllp HOST:PORT, or known patients (--patient ID, three times)",
-        "--mllp HÔTE:PORT, ou des patients connus (--patient ID, trois fois)",
+        "an identity feed, or known patients (--patient ID, three times)",
+        "un flux d'identité, ou des patients connus (--patient ID, trois fois)",
     ),
     "link_change": Text(
         "the XAD-PID link change (ITI-64) at the feed (--link-change)",

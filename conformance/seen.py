@@ -106,11 +106,15 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A query's answer beside the ids it must hold; ``labels`` make ids readable."""
+    """A query's answer beside the ids it must hold; ``labels`` make ids readable.
+
+    ``among`` are the ids that count, where a patient may have objects the kit knows nothing of.
+    """
 
     answer: Answer[AdhocQueryResponse]
     expected: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
+    among: frozenset[str] | None = None
 
     def seen(self) -> frozenset[str]:
         """The ids of all objects and references in the answer."""
@@ -118,7 +122,8 @@ class Found:
         if response is None:
             return frozenset()
         objects = response.objects()
-        return frozenset(obj.entry_uuid for obj in objects.objects()) | set(objects.object_refs)
+        found = frozenset(obj.entry_uuid for obj in objects.objects()) | set(objects.object_refs)
+        return found if self.among is None else found & self.among
 
     def label(self, ids: frozenset[str]) -> str:
         """Ids as people know them, in order."""

@@ -7,7 +7,7 @@ default that suits a node as ``kosmos init`` makes it.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from conformance.text import Text
 from metadata.affinity_domain import AffinityDomain, default_codes
@@ -62,7 +62,7 @@ class Targets:
 
     ``registry``, ``repository``, ``imaging`` and ``identity_v3`` are URLs, ``mllp`` is
     ``HOST:PORT``. ``patients`` are identifiers (without authority) the registry knows, used
-    where there is no ``mllp`` to announce some. ``domain`` holds the code sets;
+    where there is no feed to announce some. ``domain`` holds the code sets;
     ``assigning_authority`` the OID and ``namespace`` the name of the patient domain.
     ``link_change``, ``multi_patient``, ``on_demand`` and ``administration`` tell which options
     are offered; ``on_demand_type`` is a typeCode whose documents the repository assembles.
@@ -104,8 +104,10 @@ class Targets:
 
     def gives(self, need: str) -> bool:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""
+        if need == "feed":
+            return self.mllp is not None or self.identity_v3 is not None
         if need == "patients":
-            return self.mllp is not None or len(self.patients) >= PATIENTS_NEEDED
+            return self.gives("feed") or len(self.patients) >= PATIENTS_NEEDED
         return getattr(self, need) not in (None, False)
 
     def endpoint(self, name: str) -> str:
@@ -113,10 +115,6 @@ class Targets:
         url = getattr(self, name)
         assert isinstance(url, str)
         return url
-
-    def with_repository(self, url: str) -> Targets:
-        """The same with another repository."""
-        return replace(self, repository=url)
 
     def mllp_address(self) -> tuple[str, int]:
         """Host and port of the patient feed; raises NotRun when they cannot be read."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, select, text
+from sqlalchemy import Connection, bindparam, exists, select, text, update
 
 from registry.operators import among
 from registry.schema import (
@@ -64,6 +64,13 @@ ADD_REACH = Statement(
         "INSERT INTO reach (entry_uuid, patient) VALUES (:entry_uuid, :patient)"
         " ON CONFLICT DO NOTHING"
     )
+)
+
+# Delayed assembly and corrections: the uniqueId stands for what its latest version says.
+RENEW_CONTENT = Statement(
+    update(identity)
+    .where(identity.c.unique_id == bindparam("id"))
+    .values(hash=bindparam("new_hash"), size=bindparam("new_size"))
 )
 
 

@@ -2,8 +2,8 @@
 
 Covers Remove Metadata and Documents 3.62.4.1.3. Every row of an object goes, in every table; a
 uniqueId that others share stands for one of them from then on, any other is free again. Of what
-has several versions the latest that stays is shown. Documents themselves are the repository's to
-remove (ITI-86).
+has several versions the latest that stays is shown, and its content is the document's again.
+Documents themselves are the repository's to remove (ITI-86).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from metadata.catalogue import Fault
 from metadata.identifiers import OFFLINE
 from metadata.model import Association, DescribedObject, DocumentEntry
 from registry import schema
-from registry.held import Held
+from registry.held import Held, hold
+from registry.lookup import RENEW_CONTENT, locate_unique_ids
 from registry.removal import Removal, judge, look_around
+from registry.rows import content_hash, content_size
 from registry.schema import (
     association,
     attribute_value,
@@ -104,6 +106,9 @@ _HAND_ON_IDENTITY = Statement(
     .values(entry_uuid=bindparam("heir"), patient=bindparam("heirs_patient"))
 )
 _DELETE_IDENTITY = Statement(delete(identity).where(_OWN))
+_CONTENT = Statement(
+    select(identity.c.hash, identity.c.size).where(identity.c.unique_id == bindparam("unique_id"))
+)
 _SHOW = {
     kind: Statement(
         update(table)
@@ -146,6 +151,8 @@ def _write(connection: Connection, names: list[str]) -> None:
     _free_unique_ids(connection, going)
     for held in going:
         _delete(connection, held)
+    for unique_id in {held.obj.unique_id for held in going if isinstance(held.obj, DocumentEntry)}:
+        _recall_content(connection, unique_id or "")
     _forget_reach(connection, removal)
     _show_latest(connection, removal)
     reach("remove.before_commit")
@@ -176,6 +183,19 @@ def _free_unique_ids(connection: Connection, going: Iterable[Held]) -> None:
         heir, patient = heirs[0]
         if _HAND_ON_IDENTITY.run(connection, [{**own, "heir": heir, "heirs_patient": patient}]):
             _DELETE_NAMESAKE.run(connection, [{"unique_id": name["unique_id"], "id": heir}])
+
+
+def _recall_content(connection: Connection, unique_id: str) -> None:
+    """Let a uniqueId stand for what a latest version says that stays, if an update changed that."""
+    places = locate_unique_ids(connection, [unique_id], schema.DOCUMENT)
+    held = hold(connection, places, lock=False).values()
+    documents = [one.obj for one in held if isinstance(one.obj, DocumentEntry)]
+    documents.sort(key=lambda one: (int(one.version or 1), one.entry_uuid))
+    latest = {one.logical_id: (content_hash(one), content_size(one)) for one in documents}
+    contents = list(latest.values())
+    if contents and tuple(_CONTENT.rows(connection, {"unique_id": unique_id})[0]) not in contents:
+        renewed = {"id": unique_id, "new_hash": contents[0][0], "new_size": contents[0][1]}
+        RENEW_CONTENT.run(connection, [renewed])
 
 
 def _forget_reach(connection: Connection, removal: Removal) -> None:

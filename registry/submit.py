@@ -8,7 +8,7 @@ effects, in one transaction in which the state it was judged by holds still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
@@ -110,8 +110,11 @@ def _write(
     if faults:
         raise Refused(faults)
     added, folders = _replace(connection, registration, around)
-    insert_objects(connection, registration, added, around.identities, now)
-    touched = connect(connection, registration, added, {**around.located, **folders}, now)
+    insert_objects(connection, registration, around.identities, now)
+    insert_links(connection, registration.patient, added)
+    links = [*registration.associations, *added]
+    existing = {**around.located, **folders}
+    touched = connect(connection, registration.patient, links, existing, now)
     tell(connection, registration, touched, now)
     reach("registry.before_commit")
 
@@ -131,16 +134,15 @@ def _replace(
 def insert_objects(
     connection: Connection,
     registration: Registration,
-    added: list[Association],
     known: Container[str | None],
     now: DTM,
 ) -> None:
-    """Add the submission's objects, and the associations that follow from it.
+    """Add the submission's objects.
 
     ``known`` are the uniqueIds that stand for something already.
     """
     patient = registration.patient
-    objects = [rows.object_row(obj, patient) for obj in (*registration.objects(), *added)]
+    objects = [rows.object_row(obj, patient) for obj in registration.objects()]
     identities = [
         rows.identity_row(obj, patient)
         for obj in registration.described()
@@ -153,7 +155,6 @@ def insert_objects(
     ]
     folders = [rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders]
     values = [row for obj in registration.described() for row in rows.value_rows(obj, patient)]
-    links = registration.association_rows + [rows.association_row(link, patient) for link in added]
     for statement, new_rows in (
         # In the order of their keys: of two rivals one waits, neither for the other.
         (_INSERT_IDENTITIES, sorted(identities, key=itemgetter("unique_id"))),
@@ -162,22 +163,33 @@ def insert_objects(
         (_INSERT_SUBMISSION_SET, [registration.submission_set_row]),
         (_INSERT_DOCUMENTS, registration.document_rows),
         (_INSERT_FOLDERS, folders),
-        (_INSERT_ASSOCIATIONS, links),
+        (_INSERT_ASSOCIATIONS, registration.association_rows),
         (_INSERT_VALUES, values),
     ):
         if new_rows:
             statement.run(connection, new_rows)
 
 
+def insert_links(connection: Connection, patient: str, links: Sequence[Association]) -> None:
+    """Add the associations that follow from a submission for ``patient``."""
+    if links:
+        _INSERT_OBJECTS.run(connection, [rows.object_row(link, patient) for link in links])
+        _INSERT_ASSOCIATIONS.run(
+            connection, [rows.association_row(link, patient) for link in links]
+        )
+
+
 def connect(
     connection: Connection,
-    registration: Registration,
-    added: Iterable[Association],
+    patient: str,
+    links: Sequence[Association],
     existing: Mapping[str, Located],
     now: DTM,
 ) -> list[Folder]:
-    """Make registered objects aware of the new links to them; the Folders that have grown."""
-    links = [*registration.associations, *added]
+    """Make registered objects aware of the new links to them, which are kept under ``patient``.
+
+    Returns the Folders that have grown.
+    """
     grown = {
         link.source: existing[link.source]
         for link in links
@@ -188,10 +200,10 @@ def connect(
         end
         for link in links
         for end in (link.source, link.target)
-        if end in existing and existing[end].patient != registration.patient
+        if end in existing and existing[end].patient != patient
     }
     if foreign:
-        reached = [{"entry_uuid": end, "patient": registration.patient} for end in sorted(foreign)]
+        reached = [{"entry_uuid": end, "patient": patient} for end in sorted(foreign)]
         ADD_REACH.run(connection, reached)
     return touched
 

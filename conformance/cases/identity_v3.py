@@ -11,113 +11,18 @@ from lxml import etree
 from conformance.bench import Bench, must
 from conformance.case import Actor, Cases
 from conformance.cases.patient_feed import UNKNOWN, patients_of, submit
-from conformance.evidence import now
 from conformance.expectation import Exactly, Same, Success, failure
+from conformance.identity_v3 import ADD, HL7, MERGE, RECEIVER, REVISE, device, message_of
 from conformance.seen import Answer, Compared, Seen
-from conformance.wire import new_message_id, simple
 from metadata.datatypes import CX
-from soap import envelope
-from soap.message import Incoming, Outgoing
 from transactions.stored_query import find_documents
-from transactions.transaction import Transaction
 
 CASES = Cases(Actor.PATIENT_FEED, "identity_v3 registry")
-
-HL7 = "urn:hl7-org:v3"
-SENDER, RECEIVER = "2.25.44.1", "2.25.44.2"
-ADD, REVISE, MERGE = "201301", "201302", "201304"
-
-
-def _type_code(message: Incoming) -> str:
-    """acknowledgement/typeCode: CA, CE or CR; empty in what is no acknowledgement."""
-    found = message.body.find(f".//{{{HL7}}}acknowledgement/{{{HL7}}}typeCode")
-    return "" if found is None else found.get("code", "")
-
-
-def exchange_of(number: str) -> Transaction[str, str]:
-    """The transaction of an interaction; its answer is the acknowledgement's code."""
-    return Transaction(
-        number="ITI-44",
-        name="Patient Identity Feed HL7 V3",
-        action=f"{HL7}:PRPA_IN{number}UV02",
-        response_action=f"{HL7}:MCCI_IN000002UV01",
-        root=f"{{{HL7}}}PRPA_IN{number}UV02",
-        mtom=False,
-        read_request=lambda message: etree.tostring(message.body, encoding="unicode"),
-        write_request=lambda text: Outgoing([text.encode()]),
-        read_response=_type_code,
-        write_response=lambda code: Outgoing([code.encode()]),
-        refuse=lambda text: text,
-    )
-
-
-def _device(role: str, oid: str) -> str:
-    return (
-        f'<{role} typeCode="{"RCV" if role == "receiver" else "SND"}">'
-        f'<device classCode="DEV" determinerCode="INSTANCE"><id root="{oid}"/></device></{role}>'
-    )
-
-
-def message_of(number: str, patient: CX, subsumed: CX | None = None) -> str:
-    """A PRPA_IN201301UV02 (add), PRPA_IN201302UV02 (revise) or PRPA_IN201304UV02 (merge)."""
-    name = f"PRPA_IN{number}UV02"
-    replaced = "" if subsumed is None else _replacement(subsumed)
-    return (
-        f'<{name} xmlns="{HL7}" ITSVersion="XML_1.0"><id root="2.25.44" extension='
-        f'"{new_message_id()}"/><creationTime value="{now():%Y%m%d%H%M%S}"/>'
-        f'<interactionId root="2.16.840.1.113883.1.6" extension="{name}"/>'
-        '<processingCode code="P"/><processingModeCode code="T"/><acceptAckCode code="AL"/>'
-        + _device("receiver", RECEIVER)
-        + _device("sender", SENDER)
-        + f'<controlActProcess classCode="CACT" moodCode="EVN"><code code="PRPA_TE{number}UV02" '
-        'codeSystem="2.16.840.1.113883.1.18"/><subject typeCode="SUBJ" '
-        'contextConductionInd="false"><registrationEvent classCode="REG" moodCode="EVN">'
-        '<statusCode code="active"/><subject1 typeCode="SBJ"><patient classCode="PAT">'
-        + _identifier(patient)
-        + '<statusCode code="active"/><patientPerson classCode="PSN" determinerCode="INSTANCE">'
-        "<name><given>CONFORMANCE</given><family>TEST</family></name></patientPerson>"
-        + _organization(patient)
-        + "</patient></subject1>"
-        '<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">'
-        f'<id root="{SENDER}"/></assignedEntity></custodian>{replaced}'
-        f"</registrationEvent></subject></controlActProcess></{name}>"
-    )
-
-
-def _identifier(patient: CX) -> str:
-    root = patient.assigning_authority.universal_id
-    return f'<id root="{root}" extension="{patient.id}"/>'
-
-
-def _organization(patient: CX) -> str:
-    root = patient.assigning_authority.universal_id
-    return (
-        '<providerOrganization classCode="ORG" determinerCode="INSTANCE">'
-        f'<id root="{root}"/><contactParty classCode="CON"/></providerOrganization>'
-    )
-
-
-def _replacement(subsumed: CX) -> str:
-    return (
-        '<replacementOf typeCode="RPLC"><priorRegistration classCode="REG" moodCode="EVN">'
-        '<statusCode code="obsolete"/><subject1 typeCode="SBJ"><priorRegisteredRole '
-        f'classCode="PAT">{_identifier(subsumed)}</priorRegisteredRole></subject1>'
-        "</priorRegistration></replacementOf>"
-    )
 
 
 def feed(bench: Bench, number: str, patient: CX, subsumed: CX | None = None) -> Answer[str]:
     """ITI-44: send an add, a revision or a merge."""
-    return send(bench, number, message_of(number, patient, subsumed))
-
-
-def send(bench: Bench, number: str, text: str) -> Answer[str]:
-    """ITI-44: send any message as this interaction."""
-    exchange, url = exchange_of(number), bench.targets.endpoint("identity_v3")
-    pieces = envelope.write_request(
-        [text.encode()], action=exchange.action, message_id=new_message_id(), to=url
-    )
-    return bench.wire.send(url, simple(pieces, exchange.action), exchange)
+    return bench.feed_v3(number, message_of(number, patient, subsumed))
 
 
 @CASES.case(
@@ -204,12 +109,12 @@ SPOILT: dict[str, tuple[str, str, Callable[[str], str]]] = {
     "no-receiver": (
         "no receiver",
         "sans destinataire",
-        lambda text: text.replace(_device("receiver", RECEIVER), ""),
+        lambda text: text.replace(device("receiver", RECEIVER), ""),
     ),
     "two-receivers": (
         "two receivers",
         "avec deux destinataires",
-        lambda text: text.replace(_device("receiver", RECEIVER), _device("receiver", RECEIVER) * 2),
+        lambda text: text.replace(device("receiver", RECEIVER), device("receiver", RECEIVER) * 2),
     ),
     "interaction": (
         "another interactionId than its root",
@@ -232,7 +137,7 @@ SPOILT: dict[str, tuple[str, str, Callable[[str], str]]] = {
 
 def _spoilt(spoil: Callable[[str], str], bench: Bench) -> Iterator[Seen]:
     patient = bench.unknown_patient()
-    answer = send(bench, ADD, spoil(message_of(ADD, patient)))
+    answer = bench.feed_v3(ADD, spoil(message_of(ADD, patient)))
     yield Compared("acknowledgement", "CE", answer.response)
     yield submit(bench, patient)
 

@@ -310,7 +310,7 @@ def _replace_other_patient(bench: Bench) -> Iterator[Seen]:
     "Replace a document registered under an id that was merged away since",
     "Remplacer un document enregistré sous un identifiant fusionné depuis",
     spec=EFFECTS,
-    needs="mllp",
+    needs="feed",
     expected=[Success()],
 )
 def _replace_merged_patient(bench: Bench) -> Iterator[Seen]:

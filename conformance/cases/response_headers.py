@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from conformance import material
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
-from conformance.cases.identity_v3 import REVISE, exchange_of, message_of
 from conformance.cases.subscription_faults import RIGHT
 from conformance.cases.web_services import ADDRESSING, SERVICES
 from conformance.changes import Change
 from conformance.expectation import Same
+from conformance.identity_v3 import REVISE, exchange_of, message_of
 from conformance.seen import Compared, Seen
 from conformance.wire import new_message_id, post_of
 from metadata.datatypes import new_oid, new_uuid_urn

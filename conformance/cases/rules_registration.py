@@ -133,7 +133,7 @@ REGISTERED: tuple[tuple[Rule, str, str, Make, str], ...] = (
         "A patient that was merged into another",
         "Un patient fusionné dans un autre",
         _merged_patient,
-        "mllp",
+        "feed",
     ),
     (
         rules.RELATED_PATIENT_DIFFERS,

@@ -35,7 +35,8 @@ ACCEPTED = RegistryResponse(SUCCESS)
 def facing_simulator(bench: Bench) -> Bench:
     """The bench, turned to the repository before the simulator; any patient will do."""
     url = bench.targets.repository_facing_simulator
-    return bench.pointed_at(repository=url, mllp=None, patients=(bench.session.identifier(),))
+    patients = (bench.session.identifier(),)
+    return bench.pointed_at(repository=url, mllp=None, identity_v3=None, patients=patients)
 
 
 @CASES.case(

@@ -273,7 +273,7 @@ def _show(result: Result) -> None:
     }
     console = output.console()
     title = _words(result.case.title)
-    line = f"{result.case.id:<24} {title}"
+    line = f"{result.case.id:<36} {title}"
     console.print(marks[result.verdict], end=" ")
     console.print(line, markup=False, soft_wrap=True)
     if result.verdict is Verdict.FAILED:

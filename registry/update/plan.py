@@ -194,13 +194,18 @@ class _Planner:
         """
         source, target = self._followers.get(link.source), self._followers.get(link.target)
         version = source or target
-        if version is None or not version.propagates or link.entry_uuid in self._changes:
+        if version is None or not version.propagates or self._is_deprecated(link):
             return False
         if link.association_type != HAS_MEMBER:
             return True
         end, follower = (link.target, target) if source else (link.source, source)
         name = follower.obj.entry_uuid if follower else end
         return self._future.status(name) == APPROVED
+
+    def _is_deprecated(self, link: Association) -> bool:
+        """Whether the message deprecates a link."""
+        change = self._changes.get(link.entry_uuid)
+        return change is not None and change.status == DEPRECATED
 
     def _registered(self, end: str) -> str:
         """The new version of an end, itself where it has none."""

@@ -254,7 +254,7 @@ class _Links:
 
     def faults(self) -> Iterator[Fault]:
         """Every fault, association by association."""
-        replaced: set[str] = set()
+        replaced = [one.target for one in self._links if one.association_type in REPLACEMENTS]
         for link in self._links:
             source, target = self._end(link.source), self._end(link.target)
             if source is None or target is None:
@@ -264,8 +264,6 @@ class _Links:
             else:
                 yield from self._deprecated(link, replaced)
                 yield from self._by_type(link, source, target)
-            if link.association_type in REPLACEMENTS:
-                replaced.add(link.target)
 
     def _end(self, name: str) -> AnyObject | None:
         held = self._state.held.get(name)
@@ -287,10 +285,11 @@ class _Links:
             target=type(target).__name__,
         )
 
-    def _deprecated(self, link: Association, replaced: set[str]) -> Iterator[Fault]:
-        """Both ends are Approved in the end; the first replacement deprecates its target."""
+    def _deprecated(self, link: Association, replaced: list[str]) -> Iterator[Fault]:
+        """Both ends are Approved in the end, but for the one document that the link replaces."""
         for end in (link.source, link.target):
-            if self._future.status(end) == DEPRECATED or end in replaced:
+            own = end == link.target and link.association_type in REPLACEMENTS
+            if self._future.status(end) == DEPRECATED or replaced.count(end) > own:
                 yield Fault(rules.LINK_END_DEPRECATED, link.entry_uuid, value=end)
 
     def _by_type(self, link: Association, source: AnyObject, target: AnyObject) -> Iterator[Fault]:

@@ -18,16 +18,16 @@ from metadata import ebrim
 from metadata.affinity_domain import DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
-from metadata.model import Association, DocumentEntry
+from metadata.model import DocumentEntry, Folder
 from metadata.validation import validate_submission
 from registry import schema
 from registry.effects import deprecate, inherit_folders
-from registry.lookup import Located
-from registry.registration import without_extra_metadata
+from registry.lookup import RENEW_CONTENT
+from registry.registration import Registration, without_extra_metadata
 from registry.rows import STATUSES, content_hash, content_size
-from registry.schema import association, document_entry, folder, identity, revision
+from registry.schema import association, document_entry, folder, revision
 from registry.statement import Statement
-from registry.submit import connect, insert_objects, name_of, tell
+from registry.submit import connect, insert_links, insert_objects, name_of, tell
 from registry.update.operations import Operations, decode
 from registry.update.plan import Change, Plan, make_plan, patient_faults
 from registry.update.rules import judge, version_conflicts
@@ -53,12 +53,6 @@ _CHANGE = {
     )
 }
 _INSERT_REVISIONS = Statement(insert(revision))
-# Delayed assembly and corrections: the uniqueId stands for what its latest version says.
-_RENEW_IDENTITY = Statement(
-    update(identity)
-    .where(identity.c.unique_id == bindparam("id"))
-    .values(hash=bindparam("new_hash"), size=bindparam("new_size"))
-)
 
 
 class Updater:
@@ -129,11 +123,13 @@ def _write(connection: Connection, asked: Operations, restricted: bool, now: DTM
         raise Refused(faults)
     _change(connection, plan.changes.values())
     _renew_identities(connection, plan)
-    added, folders = _replace(connection, plan, state)
-    insert_objects(connection, plan.registration, added, state.identities, now)
+    registration = plan.registration
+    insert_objects(connection, registration, state.identities, now)
     _INSERT_REVISIONS.run(connection, plan.revisions)
-    touched = connect(connection, plan.registration, added, {**state.located, **folders}, now)
-    tell(connection, plan.registration, touched, now)
+    links = registration.associations
+    touched = connect(connection, registration.patient, links, state.located, now)
+    touched += _replace(connection, plan, state, now)
+    tell(connection, registration, _grown(touched, registration), now)
     reach("update.before_commit")
 
 
@@ -161,15 +157,26 @@ def _renew_identities(connection: Connection, plan: Plan) -> None:
         and (new.hash, new.size) != (old.obj.hash, old.obj.size)
     ]
     if renewed:
-        _RENEW_IDENTITY.run(connection, renewed)
+        RENEW_CONTENT.run(connection, renewed)
 
 
-def _replace(
-    connection: Connection, plan: Plan, state: State
-) -> tuple[list[Association], dict[str, Located]]:
-    """The effects of a submitted RPLC or XFRM_RPLC: those of a registration."""
+def _replace(connection: Connection, plan: Plan, state: State, now: DTM) -> list[Folder]:
+    """The effects of a submitted RPLC or XFRM_RPLC: those of a registration.
+
+    Last, so that new versions depend on what is replaced as those did that they follow. Returns
+    the Folders that have grown.
+    """
     if not plan.replaced:
-        return [], {}
+        return []
     replaced = [state.located[target] for target in plan.replaced]
     deprecate(connection, replaced)
-    return inherit_folders(connection, plan.registration, plan.replaced, replaced)
+    added, folders = inherit_folders(connection, plan.registration, plan.replaced, replaced)
+    insert_links(connection, plan.registration.patient, added)
+    existing = {**state.located, **folders}
+    return connect(connection, plan.registration.patient, added, existing, now)
+
+
+def _grown(touched: Iterable[Folder], registration: Registration) -> list[Folder]:
+    """Each Folder once; those of the message are told of with it."""
+    new = {folder.entry_uuid for folder in registration.folders}
+    return list({one.entry_uuid: one for one in touched if one.entry_uuid not in new}.values())

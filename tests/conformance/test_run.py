@@ -34,7 +34,7 @@ from conformance.report.page import BEGINNING
 from conformance.results import Results, Verdict
 from conformance.run import all_cases, run, run_case
 from conformance.seen import Compared, Seen
-from conformance.targets import NotRun, Study, Targets
+from conformance.targets import PATIENTS_NEEDED, NotRun, Study, Targets
 from conformance.text import Text
 
 
@@ -252,6 +252,28 @@ def test_only_the_head_of_a_message_is_kept() -> None:
     assert head.size == KEPT + 100
     assert head.text().endswith("[… 100 bytes]")
     assert "\x00" not in head.text()
+
+
+ASKED_OF_PATIENTS = ["Q01", "Q05", "Q10", "Q14", "Q15", "G15", "M06"]
+
+
+def test_a_feed_in_hl7_v3_does_where_there_is_no_other(system: Any) -> None:
+    session = Session(system.targets(mllp=None), "V3")
+    for case in select(all_cases(), [*ASKED_OF_PATIENTS, "G24", "C-merged-patient"]):
+        result = run_case(case, session)
+        assert result.verdict is Verdict.PASSED, (case.id, result.seen)
+
+
+def test_known_patients_may_have_documents_of_their_own(system: Any) -> None:
+    fed = Bench(Session(system.targets(), "FED"))
+    patients = fed.patients(PATIENTS_NEEDED)
+    for patient in patients:
+        fed.registered_entry(patient)
+    known = tuple(patient.id for patient in patients)
+    session = Session(system.targets(mllp=None, identity_v3=None, patients=known), "KNOWN")
+    for case in select(all_cases(), ASKED_OF_PATIENTS):
+        result = run_case(case, session)
+        assert result.verdict is Verdict.PASSED, (case.id, result.seen)
 
 
 def test_a_crash_command_that_fails_is_no_crash(system: Any) -> None:

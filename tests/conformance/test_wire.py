@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from lxml import etree
 from conformance import material
 from conformance.cases.web_services import SHAPES
 from conformance.evidence import Record
+from conformance.identity_v3 import ADD, MERGE, REVISE, message_of
 from conformance.mime import MixedMessage
 from conformance.streams import MIB, Checksum, Generated
 from conformance.targets import Targets
@@ -160,3 +162,14 @@ def test_the_envelope_of_a_message_by_hand_is_well_formed() -> None:
         material.submission(TARGETS, PATIENT, entry), {entry.entry_uuid: b"x"}, {}
     )
     assert etree.fromstring(message.root()) is not None
+
+
+@pytest.mark.parametrize("number", [ADD, REVISE, MERGE])
+def test_the_identity_messages_by_hand_are_valid(number: str) -> None:
+    shared = Path(__file__).parents[2].parent / "shared" / "standards" / "hl7v3"
+    schemas = shared / "schema" / "HL7V3" / "NE2008" / "multicacheschemas"
+    if not schemas.is_dir():
+        pytest.skip("the official schemas of HL7 v3 are not on this machine")
+    subsumed = TARGETS.cx("Q") if number == MERGE else None
+    message = etree.fromstring(message_of(number, PATIENT, subsumed))
+    etree.XMLSchema(etree.parse(schemas / f"PRPA_IN{number}UV02.xsd")).assertValid(message)

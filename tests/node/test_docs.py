@@ -8,6 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from conformance.case import NEEDS
+from conformance.run import all_cases
 from metadata.affinity_domain import CodeSet, default_codes
 from node.cli.app import app
 from node.config import DocumentSection, Settings
@@ -146,3 +148,21 @@ def test_every_key_says_what_it_means(section: type[Settings | DocumentSection])
         if not inner.description and key != "document"
     ]
     assert missing == []
+
+
+def test_the_page_of_the_kit_names_every_option_that_a_case_needs() -> None:
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    needed = {one for text in NEEDS.values() for one in re.findall(r"--[a-z][a-z0-9-]+", text.en)}
+    named = set(re.findall(r"--[a-z][a-z0-9-]+", page))
+    assert needed <= named
+    shown = [
+        CliRunner().invoke(app, ["conformance", verb, "--help"], env={"COLUMNS": "300"}).output
+        for verb in ("list", "run")
+    ]
+    assert [one for one in named if one not in "".join(shown)] == []
+
+
+def test_the_page_of_the_kit_explains_every_group_of_cases() -> None:
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    groups = set(re.findall(r"^\| ([A-Z]) \|", page, re.MULTILINE))
+    assert groups == {case.id[0] for case in all_cases()}

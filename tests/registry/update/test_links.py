@@ -48,6 +48,50 @@ def test_a_document_replaced_later_is_deprecated_and_leaves_its_folders_to_its_h
     assert ("HasMember", folder.entry_uuid, new.entry_uuid) in office.pairs(folder.entry_uuid)
 
 
+def test_documents_do_not_replace_each_other(office: Any) -> None:
+    one, two = office.house.registered(), office.house.registered()
+    change = office.change()
+    change.submit(xds.RPLC, one.entry_uuid, two.entry_uuid)
+    change.submit(xds.RPLC, two.entry_uuid, one.entry_uuid)
+    assert office.errors(change) == ["XDSMetadataUpdateError"] * 2
+
+
+@pytest.mark.parametrize("replaced_first", [True, False])
+def test_nothing_is_linked_to_what_the_same_message_replaces(
+    office: Any, replaced_first: bool
+) -> None:
+    (old, folder), other = office.house.filed(), office.house.registered()
+    change = office.change()
+    links = [
+        (xds.RPLC, other.entry_uuid, old.entry_uuid),
+        (xds.HAS_MEMBER, folder.entry_uuid, old.entry_uuid),
+    ]
+    for link in links if replaced_first else links[::-1]:
+        change.submit(*link)
+    assert office.errors(change) == ["XDSMetadataUpdateError"]
+
+
+def test_a_new_version_goes_with_what_it_depends_on(office: Any) -> None:
+    addendum, document = related(office, xds.APND)
+    change = office.change()
+    change.version(addendum)
+    change.submit(xds.RPLC, office.house.registered().entry_uuid, document.entry_uuid)
+    office.accept(change)
+    assert office.latest(addendum.entry_uuid).availability_status == xds.DEPRECATED
+
+
+def test_a_new_version_of_a_folder_holds_the_heir_of_its_member(office: Any) -> None:
+    (old, folder), heir = office.house.filed(), office.house.registered()
+    office.house.clock.now += timedelta(hours=1)
+    change = office.change()
+    change.version(folder)
+    change.submit(xds.RPLC, heir.entry_uuid, old.entry_uuid)
+    office.accept(change)
+    latest = office.latest(folder.entry_uuid)
+    assert ("HasMember", latest.entry_uuid, heir.entry_uuid) in office.pairs(latest.entry_uuid)
+    assert office.stored(old.entry_uuid).availability_status == xds.DEPRECATED
+
+
 def test_a_new_version_can_be_linked_in_the_same_request(office: Any) -> None:
     document, (_, folder) = office.house.registered(), office.house.filed()
     change = office.change()
@@ -116,7 +160,7 @@ def test_a_document_is_replaced_once(office: Any) -> None:
     change = office.change()
     for _ in range(2):
         change.submit(xds.RPLC, office.house.registered().entry_uuid, old.entry_uuid)
-    assert office.errors(change) == ["XDSMetadataUpdateError"]
+    assert office.errors(change) == ["XDSMetadataUpdateError"] * 2
 
 
 # --- One operation for each object -----------------------------------------------------------
@@ -299,3 +343,15 @@ def test_a_replaced_document_takes_its_new_version_along(office: Any) -> None:
     draft.link(xds.RPLC, draft.document().entry_uuid, new.entry_uuid)
     office.house.accept(draft)
     assert office.stored(addendum.entry_uuid).availability_status == xds.DEPRECATED
+
+
+def test_a_membership_said_to_be_approved_as_it_is_goes_on_with_a_new_version(office: Any) -> None:
+    document, folder = office.house.filed()
+    [membership] = office.links(folder.entry_uuid)
+    change = office.change()
+    change.version(folder)
+    change.status(membership.entry_uuid, xds.APPROVED, xds.APPROVED)
+    office.accept(change)
+    new = office.latest(folder.entry_uuid)
+    assert office.pairs(new.entry_uuid) == {("HasMember", new.entry_uuid, document.entry_uuid)}
+    assert not office.pairs(folder.entry_uuid)

@@ -290,3 +290,20 @@ def test_a_folder_goes_with_all_its_versions(office: Any) -> None:
     new = office.latest(folder.entry_uuid)
     removed(office, *ids, *everything_at(office, change, new.entry_uuid))
     assert clean(office) == before
+
+
+def test_a_document_has_its_former_content_again_when_the_version_that_changed_it_goes(
+    office: Any,
+) -> None:
+    old = office.house.registered(hash=xds.EMPTY_SHA1, size="0")
+    change = office.change()
+    new = change.version(old, entry_uuid=new_uuid_urn(), hash="ab" * 20, size="17")
+    office.accept(change)
+    [link] = office.rows(schema.association, target=new.entry_uuid)
+    removed(office, new.entry_uuid, link.entry_uuid)
+    draft = office.house.draft()
+    draft.document(unique_id=old.unique_id, hash="ab" * 20, size="17")
+    assert set(office.house.errors(draft)) == {"XDSNonIdenticalHash", "XDSNonIdenticalSize"}
+    draft = office.house.draft()
+    draft.document(unique_id=old.unique_id, hash=xds.EMPTY_SHA1, size="0")
+    office.house.accept(draft)
