@@ -2,6 +2,7 @@
 #   make demo            the whole main job on this machine, then keeps serving
 #   make test            everything that must hold before a change is shared
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
+#            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,6 +27,7 @@ MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 
 STAY ?= 1
 STUDY ?=
+SCALE ?=
 
 .PHONY: help
 help: ## Say what can be made
@@ -45,8 +47,8 @@ test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: bench
-bench: $(VENV)/.test ## Measure speed and memory against references in the same run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry
+	$(BIN)/python -m benchmarks $(if $(SCALE),--scale $(SCALE))
 
 .PHONY: peers
 peers: ## Install the foreign programs that tests play against (Debian, as root)

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import dimse, feed, images, queries, submissions, transfers
+from benchmarks import dimse, feed, images, manifests, queries, scale, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, table
+from benchmarks.scale import ENGINES
 
 
 class Benchmark(NamedTuple):
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
     "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
+    "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),
 }
 
 
@@ -51,11 +53,16 @@ def main() -> int:
     """Run what the command line asks for; 1 if an answer was wrong, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="may be repeated")
+    parser.add_argument("--scale", choices=scale.SCALES, help="a region's registry instead")
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="with --scale")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
     try:
-        rows = list(run(given.only or list(BENCHMARKS), given.quick))
+        if given.scale:
+            rows = list(_told(scale.measure(scale.SCALES[given.scale], given.engine or ENGINES)))
+        else:
+            rows = list(run(given.only or list(BENCHMARKS), given.quick))
     except WrongAnswer as wrong:
         print(f"wrong answer: {wrong}", file=sys.stderr)
         return 1
@@ -63,6 +70,13 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps(_report(rows, given.quick), indent=2) + "\n")
     return 0
+
+
+def _told(rows: Iterator[Row]) -> Iterator[Row]:
+    """``rows``, each told as soon as it is known: all of them take an hour."""
+    for row in rows:
+        print(*row.cells(), sep=" | ", file=sys.stderr, flush=True)
+        yield row
 
 
 def _report(rows: list[Row], quick: bool) -> dict[str, object]:

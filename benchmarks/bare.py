@@ -11,15 +11,21 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import psycopg
 from lxml import etree
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.sql.elements import ClauseElement
 
+from metadata.affinity_domain import AffinityDomain
 from metadata.identifiers import QUERY, RIM
 from registry import Registry
+from registry.search import DOCUMENTS
 from soap.asgi import Receive, Scope, Send, respond
 from storage.database import Database
+from transactions.query_catalogue import STORED_QUERIES
+from transactions.query_decoding import decode
 from transactions.stored_query import find_documents
 
 # Pieces read from disk for an answer, as the store itself reads them.
@@ -69,6 +75,30 @@ class Query:
         patient = str(_PATIENT(etree.fromstring(await _body(receive)))).strip("'")
         hits = self._connection.execute(self._sql, (patient,)).fetchall()
         answer = b"".join([_ANSWER, *[hit[-1] for hit in hits], _END])
+        await respond(send, 200, answer, content_type="application/soap+xml; charset=utf-8")
+
+
+class PostgreSQLQuery:
+    """The same on PostgreSQL: prepared by the driver, results in binary form."""
+
+    def __init__(self, url: str, domain: AffinityDomain) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._cursor = self._connection.cursor(binary=True)
+        self._parameters: dict[str, Any] = {
+            "patient": _SOMEBODY,
+            "limit": domain.max_results + 1,
+        }
+        decoded = decode(find_documents(_SOMEBODY), STORED_QUERIES)
+        assert not isinstance(decoded, list)
+        clause = DOCUMENTS.of_patient(decoded, self._parameters).clause
+        dialect = create_engine("postgresql+psycopg://").dialect
+        self._sql = str(cast(ClauseElement, clause).compile(dialect=dialect)).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one query."""
+        patient = str(_PATIENT(etree.fromstring(await _body(receive)))).strip("'")
+        found = self._cursor.execute(self._sql, {**self._parameters, "patient": patient})
+        answer = b"".join([_ANSWER, *[hit[-1] for hit in found.fetchall()], _END])
         await respond(send, 200, answer, content_type="application/soap+xml; charset=utf-8")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TypeVar
 
@@ -34,6 +34,10 @@ class Row:
     def is_met(self) -> bool:
         """Whether the goal is reached."""
         return self.ratio <= self.reach if self.at_most else self.ratio >= self.reach
+
+    def named(self, work: str) -> Row:
+        """The same under another name."""
+        return replace(self, work=work)
 
     def cells(self) -> tuple[str, ...]:
         """The line's texts in the order of ``COLUMNS``."""

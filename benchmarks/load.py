@@ -67,6 +67,16 @@ def mllp_answer(buffer: bytearray, filled: int) -> int:
     return buffer.find(b"\x1c\r", 0, filled) + 2 if buffer.endswith(b"\x1c\r", 0, filled) else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Requests that so many clients send, and how their answers are judged."""
+
+    requests: Iterable[bytes]
+    clients: int
+    check: Check
+    measure: Measure = http_answer
+
+
 def drive(
     address: tuple[str, int],
     requests: Iterable[bytes],
@@ -75,26 +85,74 @@ def drive(
     measure: Measure = http_answer,
 ) -> Figures:
     """Send every request through ``clients`` connections; WrongAnswer if one is not right."""
-    return uvloop.run(_drive(address, iter(requests), clients, check, measure))
+    [figures] = drive_together(address, [Stream(requests, clients, check, measure)])
+    return figures
 
 
-async def _drive(
-    address: tuple[str, int],
-    requests: Iterator[bytes],
-    clients: int,
-    check: Check,
-    measure: Measure,
-) -> Figures:
+def drive_together(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
+    """Drive several streams at once; the figures of each."""
+    return uvloop.run(_drive(address, streams))
+
+
+def alternate(turns: Sequence[tuple[tuple[str, int], Sequence[bytes], Check]]) -> list[Figures]:
+    """One client that asks several servers in turn, a request each: whatever else the machine
+    does falls on all of them alike. WrongAnswer if an answer is not right.
+    """
+    clients = [_Client(address, check) for address, _, check in turns]
+    for requests in zip(*(requests for _, requests, _ in turns), strict=True):
+        for client, request in zip(clients, requests, strict=True):
+            client.ask(request)
+    for client in clients:
+        client.close()
+    return [_figures(client.latencies, sum(client.latencies)) for client in clients]
+
+
+class _Client:
+    """A connection that waits for each answer."""
+
+    def __init__(self, address: tuple[str, int], check: Check) -> None:
+        self._connection = socket.create_connection(address)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._check = check
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self.latencies: list[float] = []
+        self.close = self._connection.close
+
+    def ask(self, request: bytes) -> None:
+        """Send a request and take its time."""
+        started = time.perf_counter()
+        self._connection.sendall(request)
+        filled = length = 0
+        while not length or filled < length:
+            filled += self._connection.recv_into(self._view[filled:])
+            length = length or http_answer(self._buffer, filled)
+        self.latencies.append(time.perf_counter() - started)
+        answer = bytes(self._view[:length])
+        if not self._check(answer):
+            raise WrongAnswer(answer[:2000].decode("utf-8", "replace"))
+
+
+async def _drive(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
     loop = asyncio.get_running_loop()
-    connections = [_Connection(requests, check, measure) for _ in range(clients)]
-    for connection in connections:
+    driven = [_connections(stream) for stream in streams]
+    everybody = [connection for connections in driven for connection in connections]
+    for connection in everybody:
         await loop.create_connection(_giving(connection), *address)
     started = time.perf_counter()
-    for connection in connections:
+    for connection in everybody:
         connection.send_next()
-    await asyncio.gather(*(connection.done for connection in connections))
+    await asyncio.gather(*(connection.done for connection in everybody))
     seconds = time.perf_counter() - started
-    return _figures([one for connection in connections for one in connection.latencies], seconds)
+    return [
+        _figures([one for connection in connections for one in connection.latencies], seconds)
+        for connections in driven
+    ]
+
+
+def _connections(stream: Stream) -> list[_Connection]:
+    requests = iter(stream.requests)
+    return [_Connection(requests, stream.check, stream.measure) for _ in range(stream.clients)]
 
 
 def _giving(connection: _Connection) -> Callable[[], _Connection]:

@@ -67,11 +67,16 @@ class Memory:
 
 
 class Place:
-    """A node without TLS in its own folder, its databases made."""
+    """A node without TLS in its own folder, its databases made.
 
-    def __init__(self, folder: Path) -> None:
+    ``database`` is the URL of a PostgreSQL database, ``extra`` ends its configuration file.
+    """
+
+    def __init__(self, folder: Path, database: str | None = None, extra: str = "") -> None:
         self.folder = folder
-        self.config = create(NewNode(folder / "node", plain=True, port_base=0))
+        node = NewNode(folder / "node", plain=True, port_base=0, database=database)
+        self.config = create(node)
+        self.config.write_text(self.config.read_text() + extra)
         self.settings: Settings = load(self.config)
         self.settings.node.data_dir.mkdir(exist_ok=True)
         migrate(self.settings)
@@ -132,7 +137,9 @@ def _stop(running: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def fresh(name: str, parent: Path | None = None) -> Iterator[Place]:
+def fresh(
+    name: str, parent: Path | None = None, database: str | None = None, extra: str = ""
+) -> Iterator[Place]:
     """A fresh node, removed afterwards; below ``parent``, or where temporary files go."""
     with tempfile.TemporaryDirectory(prefix=f"kosmos-{name}-", dir=parent) as folder:
-        yield Place(Path(folder))
+        yield Place(Path(folder), database, extra)

@@ -69,18 +69,19 @@ async def _feed(rooms: Rooms) -> MllpServer:
 
 
 def _bare_paths(settings: Settings, stack: ExitStack) -> dict[str, Application]:
-    database = stack.enter_context(open_database(settings.registry, "registry", read_only=True))
-    registry = Registry(database, affinity_domain(settings))
     return {
-        "/bare/query": bare.Query(database, _file(settings), registry),
+        "/bare/query": _bare_query(settings, stack),
         "/bare/upload": bare.Upload(settings.node.data_dir),
         "/bare/download": bare.Download(),
     }
 
 
-def _file(settings: Settings) -> str:
-    """The path of the registry's database, which is an embedded one here."""
-    return make_url(settings.registry.database).database or ""
+def _bare_query(settings: Settings, stack: ExitStack) -> Application:
+    domain, url = affinity_domain(settings), make_url(settings.registry.database)
+    if url.get_backend_name() == "postgresql":
+        return bare.PostgreSQLQuery(settings.registry.database, domain)
+    database = stack.enter_context(open_database(settings.registry, "registry", read_only=True))
+    return bare.Query(database, url.database or "", Registry(database, domain))
 
 
 def dicom(settings: Settings) -> None:

@@ -37,6 +37,7 @@ PHRASES = {
     "no objects": "aucun objet",
     "no success before the crash": "pas de succès avant la panne",
     "nothing": "rien",
+    "nothing at fault": "aucun défaut",
     "nothing leaked": "aucune fuite",
     "nothing under the merged id": "rien sous l'identifiant fusionné",
     "one Approved entry with an entryUUID": "une fiche Approved dotée d'un entryUUID",

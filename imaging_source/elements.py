@@ -103,6 +103,26 @@ class Elements:
             raise Truncated(f"the data end after {position} bytes")
         return found
 
+    def walk(self, last: int) -> Iterator[tuple[int, int, int, int]]:
+        """Each element at this level, and the first one after the tag ``last``.
+
+        Told are its tag, where it starts, and where its value starts and stops; the last one that
+        is told may stop anywhere.
+        """
+        end = len(self.data) if self.end < 0 else self.end
+        position = self.start
+        while position < end:
+            head = self._head(position, self.encoding)
+            tag, start, stop, _ = head
+            if stop == _OPEN and tag <= last:
+                stop = self._skip(head)
+            yield tag, position, start, stop
+            if tag > last:
+                return
+            position = stop
+        if position > end:
+            raise Truncated(f"the data end after {end} bytes")
+
     def items(self, span: tuple[int, int]) -> Iterator[Elements]:
         """The items of the sequence whose value is at ``span``."""
         position, stop = span

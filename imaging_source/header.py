@@ -29,7 +29,9 @@ _CHARACTER_SET = 0x00080005
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
 _STUDY_DATE = 0x00080020
+_SERIES_DATE = 0x00080021
 _STUDY_TIME = 0x00080030
+_SERIES_TIME = 0x00080031
 _ACCESSION_NUMBER = 0x00080050
 _ISSUER_OF_ACCESSION = 0x00080051
 _MODALITY = 0x00080060
@@ -64,7 +66,9 @@ _WANTED = frozenset(
         _SOP_CLASS_UID,
         _SOP_INSTANCE_UID,
         _STUDY_DATE,
+        _SERIES_DATE,
         _STUDY_TIME,
+        _SERIES_TIME,
         _ACCESSION_NUMBER,
         _ISSUER_OF_ACCESSION,
         _MODALITY,
@@ -106,6 +110,8 @@ class Header:
     series_number: int | None
     series_description: str
     body_part: str
+    series_date: str
+    series_time: str
     instance_number: int | None
     number_of_frames: int
 
@@ -127,6 +133,8 @@ def read_header(data: bytes, transfer_syntax_uid: str, more: bool = False) -> He
         series_number=values.number(_SERIES_NUMBER),
         series_description=values.text(_SERIES_DESCRIPTION),
         body_part=values.text(_BODY_PART).upper(),
+        series_date=values.date(_SERIES_DATE),
+        series_time=values.time(_SERIES_TIME),
         instance_number=values.number(_INSTANCE_NUMBER),
         number_of_frames=values.number(_FRAMES) or 1,
     )

@@ -35,17 +35,23 @@ def tidy(database: Database, blobs: BlobStore, stop: threading.Event) -> int:
     removed = 0
     try:
         removed += blobs.sweep_temporary(GRACE_SECONDS)
-        for addresses in _groups(blobs):
+        for address in orphans(database, blobs):
             if stop.is_set():
                 break
-            with database.read() as connection:
-                orphans = addresses - _named(connection, addresses)
-            removed += sum(blobs.delete_if_older(one, GRACE_SECONDS) for one in orphans)
+            removed += blobs.delete_if_older(address, GRACE_SECONDS)
     except (StorageError, OSError) as error:
         _log.warning("tidying stopped", code="imaging-tidy", error=type(error).__name__)
     if removed:
         _log.warning("orphaned files removed", code="imaging-orphans", count=removed)
     return removed
+
+
+def orphans(database: Database, blobs: BlobStore) -> Iterator[str]:
+    """The addresses of files that no row names now; one that has just come may be named yet."""
+    for addresses in _groups(blobs):
+        with database.read() as connection:
+            unnamed = addresses - _named(connection, addresses)
+        yield from sorted(unnamed)
 
 
 def _groups(blobs: BlobStore) -> Iterator[set[str]]:

@@ -1,22 +1,40 @@
 """The index: what is stored, told from instances as they arrive.
 
 ``add`` is one unit of work inside ``Database.write``; the rest reads. First come, first
-kept: an instance that contradicts what is stored is put aside, never mixed in.
+kept: an instance that contradicts what is stored is put aside, never mixed in. A rejection note
+(``imaging_source.rejection``) takes effect in the transaction that takes it in.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+import structlog
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
+from imaging_source import rejection, requests
+from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
-from imaging_source.schema import INSTANCE, QUARANTINE, SERIES, STUDY
+from imaging_source.rejection import Note
+from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
+
+_log = structlog.get_logger("kosmos.imaging_source")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Where ``Database.migrate`` finds this room's schema."""
@@ -26,6 +44,7 @@ class Verdict(StrEnum):
     """What became of an instance; the value of a quarantine is its reason."""
 
     STORED = "stored"
+    RESTORED = "restored"
     DUPLICATE = "duplicate"
     OTHER_BYTES = "other-bytes"
     OTHER_PATIENT = "other-patient"
@@ -34,12 +53,15 @@ class Verdict(StrEnum):
     @property
     def is_quarantine(self) -> bool:
         """Whether the instance was put aside."""
-        return self not in (Verdict.STORED, Verdict.DUPLICATE)
+        return self not in (Verdict.STORED, Verdict.RESTORED, Verdict.DUPLICATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """An instance whose file is durable; ``sender`` is the AE title it came from."""
+    """An instance whose file is durable; ``sender`` is the AE title it came from.
+
+    ``note`` is what it says, if it is a rejection note.
+    """
 
     header: Header
     transfer_syntax_uid: str
@@ -47,6 +69,7 @@ class Arrived:
     size: int
     sender: str
     received_at: float
+    note: Note | None = None
 
 
 # What the index knows about the UIDs of an instance, in one statement.
@@ -63,10 +86,41 @@ _KNOWN = select(
     .where(STUDY.c.study_instance_uid == bindparam("study"))
     .scalar_subquery()
     .label("issuer_oid"),
+    select(STUDY.c.accession_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("accession_number"),
+    select(STUDY.c.placer_order_number)
+    .where(STUDY.c.study_instance_uid == bindparam("study"))
+    .scalar_subquery()
+    .label("placer_order_number"),
     select(SERIES.c.study_instance_uid)
     .where(SERIES.c.series_instance_uid == bindparam("series"))
     .scalar_subquery()
     .label("study_of_series"),
+    select(REJECTION.c.code)
+    .where(
+        REJECTION.c.sop_instance_uid == bindparam("instance"),
+        REJECTION.c.study_instance_uid == bindparam("study"),
+        REJECTION.c.series_instance_uid == bindparam("series"),
+    )
+    .scalar_subquery()
+    .label("rejection"),
+)
+
+# The note may have come while we waited for the study: it is looked for when the row is written,
+# after the study has been touched, which a note does too before it looks for instances.
+_ADD_INSTANCE = insert(INSTANCE).values(
+    rejection=func.coalesce(
+        bindparam("hidden", type_=Text),
+        select(REJECTION.c.code)
+        .where(
+            REJECTION.c.sop_instance_uid == bindparam("instance"),
+            REJECTION.c.study_instance_uid == bindparam("study"),
+            REJECTION.c.series_instance_uid == bindparam("series"),
+        )
+        .scalar_subquery(),
+    )
 )
 
 _TOUCH_STUDY = (
@@ -80,8 +134,8 @@ _LIST = (
         INSTANCE.c.series_instance_uid,
         INSTANCE.c.sop_class_uid,
         INSTANCE.c.sop_instance_uid,
-        SERIES.c.modality,
-        SERIES.c.body_part,
+        INSTANCE.c.instance_number,
+        INSTANCE.c.number_of_frames,
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
     .where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
@@ -98,7 +152,8 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
     """Take an instance into the index, or say why not.
 
     The same bytes again change nothing. Other bytes for a known SOP Instance UID, another
-    patient for a known study and another study for a known series go to quarantine.
+    patient for a known study and another study for a known series go to quarantine. What was
+    named by a rejection note is kept and not shown, unless its retention had merely expired.
     """
     header = arrived.header
     uids = {
@@ -107,9 +162,11 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
         "series": header.series_instance_uid,
     }
     known = connection.execute(_KNOWN, uids).mappings().one()
-    verdict = _judge(known, arrived)
+    verdict = _judge(connection, known, arrived)
     if verdict is Verdict.STORED:
-        _insert(connection, arrived, known)
+        _insert(connection, arrived, known, uids)
+    elif verdict is Verdict.RESTORED:
+        _restore(connection, arrived)
     elif verdict.is_quarantine:
         _put_aside(connection, arrived, verdict)
     return verdict
@@ -124,56 +181,86 @@ def describe(
     """
     found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
     row = connection.execute(found).mappings().one()
-    listed = connection.execute(_LIST, {"study": study_instance_uid}).mappings()
-    series = []
-    for (uid, modality, body_part), rows in groupby(listed, key=_series_of):
-        instances = (
-            ManifestInstance(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows
+    listed = connection.execute(_LIST, {"study": study_instance_uid})
+    described = _series_of(connection, study_instance_uid)
+    series = (
+        replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))
+        for uid, rows in groupby(listed, key=itemgetter(0))
+    )
+    return requests.with_further(connection, _study(row)), tuple(series)
+
+
+def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, ManifestSeries]:
+    """The series of a study by UID, without their instances."""
+    rows = connection.execute(
+        select(SERIES).where(SERIES.c.study_instance_uid == study_instance_uid)
+    ).mappings()
+    return {
+        row["series_instance_uid"]: ManifestSeries(
+            series_instance_uid=row["series_instance_uid"],
+            modality=row["modality"],
+            body_part=row["body_part"],
+            series_number=row["series_number"],
+            description=row["description"],
+            date=row["date"] or "",
+            time=row["time"] or "",
         )
-        series.append(
-            ManifestSeries(
-                series_instance_uid=uid,
-                instances=tuple(instances),
-                modality=modality,
-                body_part=body_part,
-            )
-        )
-    return _study(row), tuple(series)
+        for row in rows
+    }
 
 
-def _series_of(row: RowMapping) -> tuple[str, str, str]:
-    return row["series_instance_uid"], row["modality"], row["body_part"]
-
-
-def _judge(known: RowMapping, arrived: Arrived) -> Verdict:
+def _judge(connection: Connection, known: RowMapping, arrived: Arrived) -> Verdict:
     study = arrived.header.study
-    if known["sha256"] is not None:
+    is_back = known["sha256"] is not None and known["rejection"] == rejection.EXPIRED
+    if known["sha256"] is not None and not is_back:
         return Verdict.DUPLICATE if known["sha256"] == arrived.sha256 else Verdict.OTHER_BYTES
-    if known["patient_id"] is not None and _is_stranger(known, study.patient):
+    if known["patient_id"] is not None and _is_stranger(connection, known, study.patient):
         return Verdict.OTHER_PATIENT
     if known["study_of_series"] not in (None, study.study_instance_uid):
         return Verdict.OTHER_STUDY
-    return Verdict.STORED
+    return Verdict.RESTORED if is_back else Verdict.STORED
 
 
-def _is_stranger(known: RowMapping, patient: Patient) -> bool:
+def _is_stranger(connection: Connection, known: RowMapping, patient: Patient) -> bool:
     """Whether the study is another patient's.
 
-    An issuer that one device names and another leaves out is no contradiction.
+    An issuer that one device names and another leaves out is no contradiction, and neither is an
+    identifier that was merged into the one that is known.
     """
     issuers = {known["issuer_oid"], patient.issuer_oid} - {""}
-    return known["patient_id"] != patient.patient_id or len(issuers) > 1
+    if known["patient_id"] == patient.patient_id:
+        return len(issuers) > 1
+    return not is_same_patient(connection, patient, known["patient_id"])
 
 
-def _insert(connection: Connection, arrived: Arrived, known: RowMapping) -> None:
-    header = arrived.header
-    study_uid = header.study.study_instance_uid
+def _insert(
+    connection: Connection, arrived: Arrived, known: RowMapping, uids: dict[str, str]
+) -> None:
+    header, note = arrived.header, arrived.note
     if known["patient_id"] is None:
         connection.execute(insert(STUDY), _study_row(header.study, arrived.received_at))
     if known["study_of_series"] is None:
         connection.execute(insert(SERIES), _series_row(header))
-    connection.execute(insert(INSTANCE), _instance_row(arrived))
-    connection.execute(_TOUCH_STUDY, {"study": study_uid, "now": arrived.received_at})
+    connection.execute(_TOUCH_STUDY, {"study": uids["study"], "now": arrived.received_at})
+    hidden = None if note is None else note.code
+    connection.execute(_ADD_INSTANCE, {**_instance_row(arrived), **uids, "hidden": hidden})
+    if note is not None:
+        misplaced = rejection.reject(connection, note, arrived.received_at)
+        if misplaced:
+            _log.warning("rejected elsewhere", code="imaging-rejection", count=misplaced)
+    if known["patient_id"] is not None:
+        named = (known["accession_number"], known["placer_order_number"])
+        requests.keep(connection, header.study, named)
+
+
+def _restore(connection: Connection, arrived: Arrived) -> None:
+    """Take an instance in as new whose row has stayed behind."""
+    uid = arrived.header.sop_instance_uid
+    connection.execute(delete(REJECTION).where(REJECTION.c.sop_instance_uid == uid))
+    row = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == uid)
+    connection.execute(row.values(**_instance_row(arrived), rejection=None))
+    study = arrived.header.study.study_instance_uid
+    connection.execute(_TOUCH_STUDY, {"study": study, "now": arrived.received_at})
 
 
 def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> None:
@@ -197,6 +284,7 @@ def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> No
 def _study_row(study: Study, now: float) -> dict[str, Any]:
     """The study's columns: the attributes of ``Study`` and ``Patient`` under their own names."""
     row = asdict(study)
+    del row["further_requests"]  # has a table of its own
     patient = row.pop("patient")
     row |= {"patient_name" if name == "name" else name: text for name, text in patient.items()}
     return row | {"changed_at": now, "revision": 0, "published_revision": 0}
@@ -237,6 +325,8 @@ def _series_row(header: Header) -> dict[str, Any]:
         "series_number": header.series_number,
         "description": header.series_description,
         "body_part": header.body_part,
+        "date": header.series_date,
+        "time": header.series_time,
     }
 
 

@@ -19,7 +19,9 @@ from sqlalchemy.exc import IntegrityError
 from imaging_source.elements import Truncated, Unreadable
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
+from imaging_source.rejection import Note, read_note
 from manifest.encoding import part10_head
+from manifest.model import KEY_OBJECT_SELECTION
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -122,6 +124,7 @@ class Arrival:
         header = self._header(spooled)
         if (header.sop_class_uid, header.sop_instance_uid) != self._announced:
             return Outcome(Status.WRONG_CLASS, "the data set is not the instance announced")
+        note = self._note(spooled) if header.sop_class_uid == KEY_OBJECT_SELECTION else None
         blob = self._intake.blobs.keep(spooled)
         arrived = Arrived(
             header=header,
@@ -130,6 +133,7 @@ class Arrival:
             size=blob.size,
             sender=self._sender,
             received_at=self._intake.clock(),
+            note=note,
         )
         verdict = self._index(arrived)
         reach("imaging.stored")
@@ -154,10 +158,22 @@ class Arrival:
         except Truncated:
             if not more:
                 raise
+        data = self._beginning(spooled)
+        return read_header(data, self._syntax, len(data) < self._size)
+
+    def _note(self, spooled: SpooledFile) -> Note | None:
+        """What a Key Object Selection says, if it is a rejection note.
+
+        One beyond 16 MiB names more than 50,000 instances: it is read as broken off.
+        """
+        return read_note(self._beginning(spooled), self._syntax)
+
+    def _beginning(self, spooled: SpooledFile) -> bytes:
+        """The data set from the file, up to the longest header there may be."""
         head = spooled.size - self._size
         read = bytearray()
         for piece in spooled.chunks():
             read += piece
             if len(read) >= head + HEADER_LIMIT_BYTES:
                 break
-        return read_header(bytes(read[head:]), self._syntax, len(read) < spooled.size)
+        return bytes(read[head:])

@@ -7,13 +7,30 @@ functions here are the units of work; ``imaging_source.publisher`` strings them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
-from imaging_source.schema import PUBLICATION, STUDY
+from imaging_source.completeness import Signal, is_told
+from imaging_source.schema import FURTHER_MANIFEST, PUBLICATION, STUDY, UNIDENTIFIED
+
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 900.0
+
+
+class Kind(StrEnum):
+    """What a publication does to the entry of the study's manifest."""
+
+    MANIFEST = "manifest"
+    """A new manifest, which replaces the one before."""
+    DEPRECATION = "deprecation"
+    """No image is left: the entry is deprecated (ITI-57)."""
+    REMOVAL = "removal"
+    """No image is left: the study's entries are taken out of the registry (ITI-62)."""
 
 
 class State(StrEnum):
@@ -38,12 +55,22 @@ class DueStudy:
     replaces: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FurtherManifest:
+    """A manifest of another family (``manifest.flavours``) in the same submission."""
+
+    flavour: str
+    entry_uuid: str
+    manifest: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """One row: who, which version of the study, and the bytes to send.
 
-    ``attempts`` counts the one under way. ``error`` is the last answer, for people who may
-    see patient data: never for a log.
+    ``entry_uuid``, ``manifest_uid`` and ``manifest`` are those of the family that speaks for
+    the study; ``further`` are the others. ``attempts`` counts the one under way. ``error`` is the
+    last answer, for people who may see patient data: never for a log.
     """
 
     submission_set_unique_id: str
@@ -58,6 +85,9 @@ class Publication:
     next_attempt_at: float
     created_at: float
     error: str | None = None
+    kind: Kind = Kind.MANIFEST
+    content_hash: str | None = None
+    further: tuple[FurtherManifest, ...] = ()
 
 
 _STUDY_OF_ROW = PUBLICATION.c.study_instance_uid == STUDY.c.study_instance_uid
@@ -68,15 +98,30 @@ _BLOCKED = exists().where(
 )
 
 
-def due_studies(connection: Connection, quiet_since: float, limit: int) -> list[DueStudy]:
-    """Studies with unpublished images, unchanged since ``quiet_since``, without a blocking row.
+def due_studies(
+    connection: Connection,
+    quiet_since: float,
+    limit: int,
+    now: float = math.inf,
+    believed: Sequence[Signal] = (),
+) -> list[DueStudy]:
+    """Studies with unpublished images that are complete and have no blocking row.
 
-    A failed publication blocks until the study changes again.
+    Complete is what one of the ``believed`` signals says to be, or is unchanged since
+    ``quiet_since``. A failed publication blocks until the study changes again, a patient who could
+    not be identified until the next attempt is due at ``now``.
     """
+    complete = STUDY.c.changed_at <= quiet_since
+    if believed:
+        complete = complete | is_told(believed, now)
+    waits = exists().where(
+        UNIDENTIFIED.c.study_instance_uid == STUDY.c.study_instance_uid,
+        UNIDENTIFIED.c.next_attempt_at > now,
+    )
     query = (
         select(STUDY.c.study_instance_uid, STUDY.c.revision, STUDY.c.published_entry)
         .where(STUDY.c.revision > STUDY.c.published_revision)
-        .where(STUDY.c.changed_at <= quiet_since, ~_BLOCKED)
+        .where(complete, ~_BLOCKED, ~waits)
         .order_by(STUDY.c.changed_at)
         .limit(limit)
     )
@@ -89,18 +134,76 @@ def enqueue(connection: Connection, publication: Publication) -> None:
     Does nothing if the study has been published as it is since it was found due, and raises
     sqlalchemy.exc.IntegrityError if it has an open publication (both: another publisher).
     """
+    if _is_published(connection, publication.study_instance_uid, publication.revision):
+        return
+    _forget_troubles(connection, publication.study_instance_uid)
+    row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
+    connection.execute(insert(PUBLICATION), row)
+    key = {"submission_set_unique_id": publication.submission_set_unique_id}
+    for one in publication.further:
+        connection.execute(insert(FURTHER_MANIFEST), key | asdict(one))
+
+
+def wait_for_patient(
+    connection: Connection, study_instance_uid: str, reason: str, now: float
+) -> None:
+    """Let a study wait, longer each time, because its patient is not known in the domain."""
+    row = UNIDENTIFIED.c.study_instance_uid == study_instance_uid
+    before = connection.execute(select(UNIDENTIFIED.c.attempts).where(row)).scalar_one_or_none()
+    attempts = (before or 0) + 1
+    values = {
+        "attempts": attempts,
+        "next_attempt_at": now + wait_seconds(attempts),
+        "reason": reason,
+    }
+    if before is None:
+        key = {"study_instance_uid": study_instance_uid, "since": now}
+        connection.execute(insert(UNIDENTIFIED), key | values)
+    else:
+        connection.execute(update(UNIDENTIFIED).where(row).values(**values))
+
+
+def wait_seconds(attempts: int) -> float:
+    """How long to wait after so many attempts: 5 s, then twice as long, 15 minutes at most."""
+    return min(_FIRST_RETRY_SECONDS * 2.0 ** min(attempts - 1, 16), _LAST_RETRY_SECONDS)
+
+
+def pass_over(connection: Connection, due: DueStudy) -> None:
+    """Let a study be that has nothing to list and no entry: it is as published as it can be."""
+    if not _is_published(connection, due.study_instance_uid, due.revision):
+        _forget_troubles(connection, due.study_instance_uid)
+        _published(connection, due.study_instance_uid, due.revision, None)
+
+
+def manifest_entries(connection: Connection, study_instance_uid: str) -> list[list[str]]:
+    """The entryUUIDs of each publication of a study that the registry took, oldest first."""
+    query = (
+        select(PUBLICATION.c.submission_set_unique_id, PUBLICATION.c.entry_uuid)
+        .where(*_of_study(study_instance_uid, State.PUBLISHED))
+        .where(PUBLICATION.c.kind == Kind.MANIFEST)
+        .order_by(PUBLICATION.c.created_at)
+    )
+    return [
+        [entry, *(one.entry_uuid for one in _further(connection, unique_id))]
+        for unique_id, entry in connection.execute(query).all()
+    ]
+
+
+def _forget_troubles(connection: Connection, study_instance_uid: str) -> None:
+    """Nothing is wrong with a study any more: a publication of it has been made, or needs none."""
+    retry(connection, study_instance_uid)
+    waiting = UNIDENTIFIED.c.study_instance_uid == study_instance_uid
+    connection.execute(delete(UNIDENTIFIED).where(waiting))
+
+
+def _is_published(connection: Connection, study_instance_uid: str, revision: int) -> bool:
     # Locked as ``settle`` locks it, so that one of the two sees what the other did.
     published = (
         select(STUDY.c.published_revision)
-        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
         .with_for_update()
     )
-    if connection.execute(published).scalar_one() >= publication.revision:
-        return
-    failed = _of_study(publication.study_instance_uid, State.FAILED)
-    connection.execute(update(PUBLICATION).where(*failed).values(state=State.SUPERSEDED))
-    row = {column.name: getattr(publication, column.name) for column in PUBLICATION.c}
-    connection.execute(insert(PUBLICATION), row)
+    return bool(connection.execute(published).scalar_one() >= revision)
 
 
 def claim(connection: Connection, now: float, lease_until: float) -> Publication | None:
@@ -122,7 +225,8 @@ def claim(connection: Connection, now: float, lease_until: float) -> Publication
     _change(
         connection, row["submission_set_unique_id"], attempts=attempts, next_attempt_at=lease_until
     )
-    return _publication({**row, "attempts": attempts})
+    further = _further(connection, row["submission_set_unique_id"])
+    return _publication({**row, "attempts": attempts, "further": further})
 
 
 def resume(connection: Connection, now: float) -> None:
@@ -132,15 +236,12 @@ def resume(connection: Connection, now: float) -> None:
 
 
 def settle(connection: Connection, publication: Publication) -> None:
-    """The registry has it: the study is published up to the row's revision.
+    """The registry has done it: the study is published up to the row's revision.
 
     The bytes are given up: the repository has them now.
     """
-    connection.execute(
-        update(STUDY)
-        .where(STUDY.c.study_instance_uid == publication.study_instance_uid)
-        .values(published_revision=publication.revision, published_entry=publication.entry_uuid)
-    )
+    entry = publication.entry_uuid if publication.kind is Kind.MANIFEST else None
+    _published(connection, publication.study_instance_uid, publication.revision, entry)
     _change(
         connection,
         publication.submission_set_unique_id,
@@ -148,6 +249,36 @@ def settle(connection: Connection, publication: Publication) -> None:
         error=None,
         manifest=b"",
         metadata=b"",
+    )
+    unique_id = publication.submission_set_unique_id
+    further = update(FURTHER_MANIFEST).where(
+        FURTHER_MANIFEST.c.submission_set_unique_id == unique_id
+    )
+    connection.execute(further.values(manifest=b""))
+
+
+def last_published(connection: Connection, study_instance_uid: str) -> Publication | None:
+    """The publication of a study that the registry took last, without its bytes."""
+    query = (
+        select(PUBLICATION)
+        .where(*_of_study(study_instance_uid, State.PUBLISHED))
+        .order_by(PUBLICATION.c.revision.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return _publication({**row, "further": _further(connection, row["submission_set_unique_id"])})
+
+
+def leave(connection: Connection, due: DueStudy) -> None:
+    """Count a study as published as it is: its manifests would say nothing new."""
+    retry(connection, due.study_instance_uid)  # what failed before is not wanted any more
+    study = STUDY.c.study_instance_uid == due.study_instance_uid
+    connection.execute(
+        update(STUDY)
+        .where(study, STUDY.c.published_revision < due.revision)
+        .values(published_revision=due.revision)
     )
 
 
@@ -172,6 +303,17 @@ def retry(connection: Connection, study_instance_uid: str) -> bool:
     return bool(changed.rowcount)
 
 
+def republish(connection: Connection, study_instance_uid: str) -> bool:
+    """Publish a study again as it is: whether it is here."""
+    retry(connection, study_instance_uid)
+    # What is published says nothing any more that a new manifest could be found equal to.
+    published = _of_study(study_instance_uid, State.PUBLISHED)
+    connection.execute(update(PUBLICATION).where(*published).values(content_hash=None))
+    study = STUDY.c.study_instance_uid == study_instance_uid
+    newer = update(STUDY).where(study).values(revision=STUDY.c.revision + 1)
+    return bool(connection.execute(newer).rowcount)
+
+
 def publications(
     connection: Connection, state: State | None = None, limit: int = 1000
 ) -> list[Publication]:
@@ -180,6 +322,26 @@ def publications(
     if state is not None:
         query = query.where(PUBLICATION.c.state == state)
     return [_publication(row) for row in connection.execute(query).mappings()]
+
+
+def _published(
+    connection: Connection, study_instance_uid: str, revision: int, entry_uuid: str | None
+) -> None:
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
+        .values(published_revision=revision, published_entry=entry_uuid)
+    )
+
+
+def _further(connection: Connection, submission_set_unique_id: str) -> tuple[FurtherManifest, ...]:
+    columns = FURTHER_MANIFEST.c
+    query = (
+        select(columns.flavour, columns.entry_uuid, columns.manifest)
+        .where(columns.submission_set_unique_id == submission_set_unique_id)
+        .order_by(columns.flavour)
+    )
+    return tuple(FurtherManifest(*row) for row in connection.execute(query))
 
 
 def _of_study(study_instance_uid: str, state: State) -> tuple[ColumnElement[bool], ...]:
@@ -196,4 +358,5 @@ def _change(connection: Connection, submission_set_unique_id: str, **values: obj
 
 
 def _publication(row: Any) -> Publication:
-    return Publication(**{**row, "state": State(row["state"])})
+    typed = {"state": State(row["state"]), "kind": Kind(row["kind"])}
+    return Publication(**{**row, **typed})

@@ -4,14 +4,16 @@ Sends RAD-68 (RAD TF-2 4.68) from the outbox. Never publishes twice: what is sen
 in a row first; when the outcome of an attempt is unknown, the identical submission is sent
 again; and no refusal is believed before the registry has denied knowing the submission set
 (it refuses a duplicate, and the replacement of an entry that our own first attempt has
-deprecated). New images of a published study lead to a new manifest that replaces the old.
+deprecated). New images of a published study lead to a new manifest that replaces the old, unless
+it would say the same; so does the rejection of some, and that of all withdraws it
+(``imaging_source.withdrawal``). Several families of manifests go in one submission.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,12 +23,16 @@ import structlog
 from lxml import etree
 from sqlalchemy.exc import IntegrityError
 
-from imaging_source import outbox
+from imaging_source import corrections, outbox
+from imaging_source.completeness import Signal
+from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
-from imaging_source.outbox import DueStudy, Publication, State
-from manifest.entry import Identifiers, PublicationPolicy, build_submission, time_zone_of
-from manifest.kos import Manifest, ManifestError, ManifestSeries, write_kos
-from manifest.model import Study
+from imaging_source.outbox import DueStudy, FurtherManifest, Kind, Publication, State
+from imaging_source.withdrawal import Withdrawal
+from manifest.engine import Edition, content_hash, editions
+from manifest.entry import Identifiers, PublicationPolicy, build_submission, document_entry
+from manifest.model import Manifest, ManifestError, ManifestSeries, Study
+from manifest.moments import time_zone_of
 from metadata.catalogue import RegistryError
 from metadata.datatypes import new_oid, new_uuid_urn
 from metadata.identifiers import ERROR, SUCCESS
@@ -43,9 +49,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 DEFAULT_QUIET_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 
-# Between two attempts: 5 s, then twice as long each time, 15 minutes at most.
-_FIRST_RETRY_SECONDS = 5.0
-_LAST_RETRY_SECONDS = 900.0
 # A publisher that died in the middle of an attempt is followed by another after this time,
 # longer than any answer takes.
 _LEASE_SECONDS = 120.0
@@ -66,6 +69,7 @@ TRANSIENT_CODES = frozenset(
         "XDSRegistryError",
         "XDSRepositoryError",
         "XDSUnknownPatientId",
+        "XDSPatientIdDoesNotMatch",
     }
 )
 
@@ -78,6 +82,9 @@ class Place:
     """Retrieve Location UID: the imaging source's own repositoryUniqueId."""
     ae_title: str = ""
     wado_url: str = ""
+    """Base of the WADO-RS service."""
+    viewer_url: str = ""
+    """What opens a study in a viewer, ``{study}`` standing for its UID."""
 
 
 class Publisher:
@@ -85,8 +92,10 @@ class Publisher:
 
     ``provide_and_register`` sends RAD-68 and returns the answer; whatever it raises means
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
-    set with a given uniqueId (ITI-18). ``policy`` may be replaced at any time: manifests made
-    from then on follow the new one.
+    set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
+    no image left. ``crossing`` knows patients of other domains in the affinity domain. ``believed``
+    are the signals by which a study is complete before it has been quiet. ``policy`` may be
+    replaced at any time: manifests made from then on follow the new one.
     """
 
     def __init__(
@@ -97,6 +106,9 @@ class Publisher:
         provide_and_register: Callable[[ProvideAndRegisterRequest], RegistryResponse],
         already_registered: Callable[[str], bool],
         *,
+        withdrawal: Withdrawal | None = None,
+        crossing: Crossing | None = None,
+        believed: Sequence[Signal] = (),
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -105,6 +117,9 @@ class Publisher:
         self._place = place
         self._provide_and_register = provide_and_register
         self._already_registered = already_registered
+        self._withdrawal = withdrawal
+        self._crossing = crossing
+        self._believed = believed
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -149,28 +164,59 @@ class Publisher:
     # --- from study to row
 
     def _make_ready(self) -> None:
-        since = self._clock() - self._quiet_seconds
+        now = self._clock()
+        since = now - self._quiet_seconds
         with self._database.read() as connection:  # one snapshot: revision and content agree
-            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND)
+            astray = corrections.are_astray(connection)
+            due = outbox.due_studies(connection, since, _STUDIES_PER_ROUND, now, self._believed)
             described = [(study, describe(connection, study.study_instance_uid)) for study in due]
+            earlier = {
+                study: outbox.last_published(connection, study.study_instance_uid) for study in due
+            }
+        if astray:  # nothing is published under an identifier that is another's by now
+            self._database.write(partial(corrections.adopt, now=now))
+            return
         for study, (description, series) in described:
-            row = self._publication(study, self._manifest(description, series))
-            with suppress(IntegrityError):  # another publisher was faster
-                self._database.write(partial(outbox.enqueue, publication=row))
+            if not series and study.replaces is None:
+                self._database.write(partial(outbox.pass_over, due=study))
+            elif (identified := self._identified(description)) is not None:
+                self._queue(study, self._manifest(identified, series), earlier[study])
 
-    def _publication(self, due: DueStudy, manifest: Manifest) -> Publication:
+    def _identified(self, study: Study) -> Study | None:
+        """The study with its patient's identifier in the domain; None if it has to wait for it."""
+        if self._crossing is None:
+            return study
+        try:
+            domain_id = self._crossing.domain_id(study.patient)
+        except Unidentified as error:
+            _log.warning("patient not identified", code="publisher-unidentified", reason=str(error))
+            uid, reason, now = study.study_instance_uid, str(error), self._clock()
+            self._database.write(lambda one: outbox.wait_for_patient(one, uid, reason, now))
+            return None
+        return replace(study, patient=replace(study.patient, domain_id=domain_id))
+
+    def _queue(self, due: DueStudy, manifest: Manifest, last: Publication | None) -> None:
+        row = self._publication(due, manifest, last)
+        if due.replaces and last is not None and row.content_hash == last.content_hash is not None:
+            self._database.write(partial(outbox.leave, due=due))
+            return
+        with suppress(IntegrityError):  # another publisher was faster
+            self._database.write(partial(outbox.enqueue, publication=row))
+
+    def _publication(
+        self, due: DueStudy, manifest: Manifest, last: Publication | None
+    ) -> Publication:
         """The row for a study: all bytes and identifiers of what will be sent.
 
         A study that cannot be published gets a failed row, so that somebody sees it and the
         studies behind it are not held up.
         """
-        identifiers = _new_identifiers()
         now = self._clock()
         row = Publication(
-            submission_set_unique_id=identifiers.submission_set_unique_id,
+            submission_set_unique_id=new_oid(),
             study_instance_uid=due.study_instance_uid,
             revision=due.revision,
-            entry_uuid=identifiers.entry_uuid,
+            entry_uuid=new_uuid_urn(),
             manifest_uid=manifest.sop_instance_uid,
             manifest=b"",
             metadata=b"",
@@ -180,13 +226,49 @@ class Publisher:
             created_at=now,
         )
         try:
-            submission = build_submission(manifest, self.policy, identifiers, due.replaces)
-            metadata = etree.tostring(SubmitObjectsRequest.of(submission).element)
-            return replace(row, manifest=write_kos(manifest), metadata=metadata)
+            if not manifest.series:
+                return self._withdrawn(row, manifest)
+            return self._filled(row, manifest, due.replaces, last)
         except Exception as error:  # noqa: BLE001 - whatever an image can hold, the others go on
             _log.error("study cannot be published", code="publisher-unpublishable", exc_info=error)
             reason = str(error) if isinstance(error, ManifestError) else type(error).__name__
             return replace(row, state=State.FAILED, error=reason)
+
+    def _withdrawn(self, row: Publication, manifest: Manifest) -> Publication:
+        """``row`` for a published study that has no image left."""
+        if self._withdrawal is None:
+            raise ManifestError("the study has no image left, and its entry cannot be withdrawn")
+        with self._database.read() as connection:
+            entries = outbox.manifest_entries(connection, row.study_instance_uid)
+        entry = document_entry(manifest, self.policy, self.policy.flavours[0], row.entry_uuid)
+        names = _identifiers(row)
+        (named,) = build_submission(manifest, [entry], self.policy, names).submission_sets
+        return replace(
+            row, kind=self._withdrawal.kind, metadata=self._withdrawal.message(entries, named)
+        )
+
+    def _filled(
+        self, row: Publication, manifest: Manifest, replaces: str | None, last: Publication | None
+    ) -> Publication:
+        """The row with what will be sent: one document for each family of the policy."""
+        policy = self.policy
+        first, *others = editions(manifest, policy, row.entry_uuid)
+        submission = build_submission(
+            manifest,
+            [first.entry, *(one.entry for one in others)],
+            policy,
+            _identifiers(row),
+            _replaced(first, others, replaces, last),
+        )
+        return replace(
+            row,
+            manifest=first.content,
+            metadata=etree.tostring(SubmitObjectsRequest.of(submission).element),
+            content_hash=content_hash(manifest, policy),
+            further=tuple(
+                FurtherManifest(one.flavour, one.entry.entry_uuid, one.content) for one in others
+            ),
+        )
 
     def _manifest(self, study: Study, series: tuple[ManifestSeries, ...]) -> Manifest:
         zone = time_zone_of(study, self.policy.time_zone)
@@ -205,6 +287,7 @@ class Publisher:
             study=study,
             series=tuple(located),
             created=datetime.fromtimestamp(self._clock(), UTC).astimezone(zone),
+            display_url=self._place.viewer_url.replace("{study}", study.study_instance_uid),
         )
 
     # --- from row to registry
@@ -218,7 +301,7 @@ class Publisher:
     def _send(self, publication: Publication) -> None:
         reach("publisher.before_send")
         try:
-            response = self._provide_and_register(_request(publication))
+            response = self._perform(publication)
             reach("publisher.after_send")
             published = response.status == SUCCESS or self._confirmed(publication, response)
         except Exception as error:  # noqa: BLE001 - any failure to hear the answer is the same
@@ -232,6 +315,13 @@ class Publisher:
         else:
             self._refused(publication, response)
 
+    def _perform(self, publication: Publication) -> RegistryResponse:
+        if publication.kind is Kind.MANIFEST:
+            return self._provide_and_register(_request(publication))
+        if self._withdrawal is None:
+            raise ManifestError("entries cannot be withdrawn")
+        return self._withdrawal.send(publication)
+
     def _confirmed(self, publication: Publication, response: RegistryResponse) -> bool:
         """Whether a refused submission is in the registry all the same: sent by us before.
 
@@ -240,6 +330,8 @@ class Publisher:
         """
         if _is_transient(response) and publication.attempts == 1:
             return False
+        if publication.kind is Kind.REMOVAL and self._withdrawal is not None:
+            return self._withdrawal.is_done(publication)
         return self._already_registered(publication.submission_set_unique_id)
 
     def _refused(self, publication: Publication, response: RegistryResponse) -> None:
@@ -255,29 +347,41 @@ class Publisher:
             )
 
     def _postpone(self, publication: Publication, error: str) -> None:
-        wait = _FIRST_RETRY_SECONDS * 2 ** min(publication.attempts - 1, 16)
-        until = self._clock() + min(wait, _LAST_RETRY_SECONDS)
+        until = self._clock() + outbox.wait_seconds(publication.attempts)
         self._database.write(
             lambda connection: outbox.postpone(connection, publication, until, error)
         )
 
 
-def _new_identifiers() -> Identifiers:
+def _identifiers(row: Publication) -> Identifiers:
     return Identifiers(
-        entry_uuid=new_uuid_urn(),
         submission_set_uuid=new_uuid_urn(),
-        submission_set_unique_id=new_oid(),
-        member_uuid=new_uuid_urn(),
-        replacement_uuid=new_uuid_urn(),
+        submission_set_unique_id=row.submission_set_unique_id,
     )
+
+
+def _replaced(
+    first: Edition, others: list[Edition], replaces: str | None, last: Publication | None
+) -> dict[str, list[str]]:
+    """What each new entry takes the place of: that of its own family, if there was one.
+
+    The entry that speaks for the study replaces the one before and those of families that are
+    published no more.
+    """
+    before = {} if last is None else {one.flavour: one.entry_uuid for one in last.further}
+    replaced = {
+        one.entry.entry_uuid: [before.pop(one.flavour)] for one in others if one.flavour in before
+    }
+    gone = [replaces, *before.values()] if replaces else []
+    return {first.entry.entry_uuid: [one for one in gone if one], **replaced}
 
 
 def _request(publication: Publication) -> ProvideAndRegisterRequest:
     """The submission as its row fixed it; made anew each time, for a receiver may edit it."""
     submit = SubmitObjectsRequest(etree.fromstring(publication.metadata))
-    return ProvideAndRegisterRequest(
-        submit, {publication.entry_uuid: InMemory(publication.manifest)}
-    )
+    documents = {one.entry_uuid: InMemory(one.manifest) for one in publication.further}
+    documents[publication.entry_uuid] = InMemory(publication.manifest)
+    return ProvideAndRegisterRequest(submit, documents)
 
 
 def _errors(response: RegistryResponse) -> list[RegistryError]:

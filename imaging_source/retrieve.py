@@ -2,7 +2,8 @@
 
 Every instance asked for is looked up, located on disk and judged by its transfer syntax
 before the answer begins: status and errors precede the bytes on the wire, so nothing may be
-found missing later. Instances are handed over as they are stored; nothing is transcoded.
+found missing later. Instances are handed over as they are stored, save what was corrected of their
+patient; nothing is transcoded.
 The bytes stream from disk when the answer is written. They are not hashed on the way: that
 would halve the rate of a study (SHA-256 does 1.1 GiB a second here), and what rots on a disk
 is for a scrub to find.
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, select
 
+from imaging_source.coercion import Coerced, coerced
+from imaging_source.corrections import Correction, corrections_of
+from imaging_source.elements import Unreadable
 from imaging_source.schema import INSTANCE
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
@@ -65,22 +69,29 @@ class ImagingSource:
         try:
             with self._database.read() as connection:
                 known = _look_up(connection, asked)
+                studies = {row["study_instance_uid"] for row in known.values()}
+                corrections = corrections_of(connection, studies)
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
-        found = [self._find(one, known, request.transfer_syntaxes) for one in asked]
+        syntaxes = request.transfer_syntaxes
+        found = [self._find(one, known, corrections, syntaxes) for one in asked]
         return RetrieveDocumentSetResponse.of(
             [one for one in found if isinstance(one, RegistryError)],
             [one for one in found if isinstance(one, RetrievedDocument)],
         )
 
     def _find(
-        self, asked: _Asked, known: Mapping[str, RowMapping], syntaxes: tuple[str, ...]
+        self,
+        asked: _Asked,
+        known: Mapping[str, RowMapping],
+        corrections: Mapping[str, Correction],
+        syntaxes: tuple[str, ...],
     ) -> RetrievedDocument | RegistryError:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row, syntaxes)
         if fault is None and row is not None:
-            blob = self._blob(row)
+            blob = self._blob(row, corrections.get(row["study_instance_uid"]))
             if blob is not None:
                 return RetrievedDocument(asked.document, DICOM_MIME_TYPE, blob)
         uid = asked.document.document_unique_id
@@ -104,13 +115,19 @@ class ImagingSource:
             return Fault(rules.TRANSFER_SYNTAX_UNAVAILABLE, uid, value=stored)
         return None
 
-    def _blob(self, row: RowMapping) -> FileContent | None:
-        """The file, if it is there with all its bytes."""
+    def _blob(self, row: RowMapping, correction: Correction | None) -> FileContent | Coerced | None:
+        """The image with what was corrected, if its file is there with all its bytes."""
         try:
             blob = self._blobs.open(row["sha256"])
         except (BlobMissing, BlobStoreUnavailable):
             return None
-        return FileContent(blob.path, blob.size) if blob.size == row["size"] else None
+        if blob.size != row["size"]:
+            return None
+        content = FileContent(blob.path, blob.size)
+        try:
+            return coerced(correction, content, row["transfer_syntax_uid"])
+        except (Unreadable, OSError):
+            return None
 
 
 def _look_up(connection: Connection, asked: list[_Asked]) -> dict[str, RowMapping]:

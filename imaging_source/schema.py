@@ -58,6 +58,7 @@ STUDY = Table(
     Column("published_revision", Integer, nullable=False),
     Column("published_entry", Text),
 )
+Index("ix_study_patient", STUDY.c.patient_id, STUDY.c.issuer_oid)
 # The studies that wait to be published, the longest quiet first.
 Index(
     "ix_study_unpublished",
@@ -66,6 +67,7 @@ Index(
     postgresql_where=STUDY.c.revision > STUDY.c.published_revision,
 )
 
+# ``date`` and ``time`` are null for series stored before they were kept.
 SERIES = Table(
     "series",
     METADATA,
@@ -75,8 +77,23 @@ SERIES = Table(
     Column("series_number", Integer),
     _text("description"),
     _text("body_part"),
+    Column("date", Text),
+    Column("time", Text),
 )
 Index("ix_series_study", SERIES.c.study_instance_uid)
+
+# Requests that a study answers beside the one that its own row names: further pairs of accession
+# and order.
+REQUEST = Table(
+    "request",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("accession_number", Text, primary_key=True),
+    Column("placer_order_number", Text, primary_key=True),
+    _text("accession_issuer_oid"),
+    _text("placer_issuer_oid"),
+    _text("requested_procedure_id"),
+)
 
 # ``sha256`` is the address of the Part 10 file in the blob store. ``rejection`` is the code of
 # the rejection note (IOCM) that names the instance: no door shows it and no manifest lists it any
@@ -99,6 +116,69 @@ INSTANCE = Table(
 Index("ix_instance_study", INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
 Index("ix_instance_sha256", INSTANCE.c.sha256)
 
+# What the rejection notes have named, whether it has arrived or not: an instance that comes after
+# its note is born rejected. One row for an instance, of the code that weighs most. ``note_uid`` is
+# the SOP Instance UID of the note, empty where the site's own retention spoke.
+REJECTION = Table(
+    "rejection",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("code"),
+    _text("note_uid"),
+    Column("received_at", Float, nullable=False),
+)
+
+# What was told of a study's completeness, by signal (``imaging_source.completeness``).
+COMPLETION = Table(
+    "completion",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("signal", Text, primary_key=True),
+    Column("told_at", Float, nullable=False),
+    Column("instances", Integer),
+)
+
+# Studies that cannot be published because nobody can tell now who their patient is in the affinity
+# domain. ``reason`` quotes no patient.
+UNIDENTIFIED = Table(
+    "unidentified",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("since", Float, nullable=False),
+    _text("reason"),
+)
+
+# Identifiers that stand for another since a merge (ADT^A40), as images spell them: studies that
+# arrive under one are the survivor's.
+MERGED_PATIENT = Table(
+    "merged_patient",
+    METADATA,
+    Column("patient_id", Text, primary_key=True),
+    Column("issuer_oid", Text, primary_key=True),
+    _text("surviving_id"),
+    Column("merged_at", Float, nullable=False),
+)
+Index("ix_merged_patient_survivor", MERGED_PATIENT.c.surviving_id)
+
+# What a hospital has corrected of a study's patient since its images were made: they are coerced
+# to these values on every way out. A column that is NULL is as in the images. ``source`` is who
+# said so.
+CORRECTION = Table(
+    "correction",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("patient_id", Text),
+    Column("patient_name", Text),
+    Column("birth_date", Text),
+    Column("sex", Text),
+    Column("corrected_at", Float, nullable=False),
+    _text("source"),
+)
+
 # What was received and kept but not taken into the index, for a person to look at.
 QUARANTINE = Table(
     "quarantine",
@@ -113,14 +193,16 @@ QUARANTINE = Table(
 Index("ix_quarantine_instance", QUARANTINE.c.sop_instance_uid, QUARANTINE.c.sha256, unique=True)
 Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
-# Manifests on their way. ``manifest`` and ``metadata`` are the very bytes to send, fixed
-# before the first attempt so that every later one is the same. ``state`` is one of those of
-# ``imaging_source.outbox``.
+# What is on its way to the registry. ``kind`` says what: a manifest, or the withdrawal of one.
+# ``manifest`` and ``metadata`` are the very bytes to send, fixed before the first attempt so that
+# every later one is the same. ``content_hash`` is what the manifests say (``manifest.engine``).
+# ``kind`` and ``state`` are those of ``imaging_source.outbox``.
 PUBLICATION = Table(
     "publication",
     METADATA,
     Column("submission_set_unique_id", Text, primary_key=True),
     _text("study_instance_uid"),
+    Column("kind", Text, nullable=False, server_default="manifest"),
     Column("revision", Integer, nullable=False),
     _text("entry_uuid"),
     _text("manifest_uid"),
@@ -131,6 +213,7 @@ PUBLICATION = Table(
     Column("next_attempt_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("error", Text),
+    Column("content_hash", Text),
 )
 Index("ix_publication_study", PUBLICATION.c.study_instance_uid)
 # One publication of a study at a time, whoever publishes: the next one replaces its entry.
@@ -191,4 +274,14 @@ NOTIFICATION = Table(
     Column("revision", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", Float, nullable=False),
+)
+
+# The manifests of other families that go with a publication, in the same submission.
+FURTHER_MANIFEST = Table(
+    "further_manifest",
+    METADATA,
+    Column("submission_set_unique_id", Text, primary_key=True),
+    Column("flavour", Text, primary_key=True),
+    _text("entry_uuid"),
+    Column("manifest", LargeBinary, nullable=False),
 )

@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from manifest.model import Concept
+
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 # Who wrote the Part 10 head (PS3.10 7.1). Constant across versions: a new value would make
@@ -47,8 +49,21 @@ def text(tag: int, vr: str, value: str, limit: int | None = None) -> bytes:
 
     An empty ``value`` gives an empty element (type 2 of PS3.5 7.4.3).
     """
-    clean = "".join(" " if char == "\\" or ord(char) < 32 else char for char in value).strip(" ")
+    if vr == "UT":  # the one that may have lines and backslashes (PS3.5 6.2)
+        clean = "".join(char for char in value if ord(char) >= 32 or char in "\r\n").rstrip(" ")
+    else:
+        clean = "".join(" " if c == "\\" or ord(c) < 32 else c for c in value).strip(" ")
     return element(tag, vr, clean[: limit or _LIMITS.get(vr)].encode(errors="replace"))
+
+
+def uid(tag: int, value: str) -> bytes:
+    """An element that holds a UID."""
+    return element(tag, "UI", value.encode("ascii"))
+
+
+def if_known(tag: int, vr: str, value: str) -> bytes:
+    """A text element, or nothing at all for an empty ``value`` (type 3 of PS3.5 7.4.5)."""
+    return text(tag, vr, value) if value else b""
 
 
 def sequence(tag: int, items: Iterable[bytes]) -> bytes:
@@ -58,6 +73,20 @@ def sequence(tag: int, items: Iterable[bytes]) -> bytes:
 
 def _item(content: bytes) -> bytes:
     return _ITEM_HEAD.pack(*_ITEM, len(content)) + content
+
+
+def authority(tag: int, oid: str) -> bytes:
+    """A sequence that names an authority by its OID (PS3.3 10.14); nothing for an empty one."""
+    if not oid:
+        return b""
+    return sequence(tag, (element(0x00400032, "UT", oid.encode()) + text(0x00400033, "CS", "ISO"),))
+
+
+def coded(tag: int, concept: Concept) -> bytes:
+    """A sequence of one code (PS3.3 8.1)."""
+    code, scheme, meaning = concept
+    item = text(0x00080100, "SH", code) + text(0x00080102, "SH", scheme)
+    return sequence(tag, (item + text(0x00080104, "LO", meaning),))
 
 
 def part10_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -8,21 +8,22 @@ adds hash, size and repositoryUniqueId.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, tzinfo
+from uuid import UUID, uuid5
 
+from manifest.fhir import Release
+from manifest.flavours import Flavour
 from manifest.modalities import ACQUISITION_MODALITIES
 from manifest.model import Manifest, ManifestError, Study
+from manifest.moments import local_time, time_zone_of
+from manifest.profile import Profile
 from metadata.datatypes import CX, DTM, HD, OID, XON, CXi, LocalizedString, escape
 from metadata.identifiers import (
     ACCESSION_REFERENCE,
     ACQUISITION_MODALITY_SCHEME,
-    DICOM_MIME_TYPE,
-    DICOM_UID_SCHEME,
     HAS_MEMBER,
-    KOS_FORMAT_CODE,
     ORDER_REFERENCE,
     ORIGINAL,
     RPLC,
@@ -31,11 +32,6 @@ from metadata.identifiers import (
 )
 from metadata.model import Association, Author, Code, DocumentEntry, Submission, SubmissionSet
 
-FORMAT_CODE = Code(
-    KOS_FORMAT_CODE, DICOM_UID_SCHEME, LocalizedString("Key Object Selection Document", "en")
-)
-"""formatCode of every XDS-I.b manifest (RAD TF-3 4.68.4.1.2.3.2)."""
-
 # ITI TF-3 4.2.3.2.24: a title has fewer than 128 characters.
 _TITLE_LIMIT = 127
 # ITI TF-3 4.2.3.1.3: a slot value has at most 256 characters.
@@ -43,8 +39,6 @@ _VALUE_LIMIT = 256
 # What DICOM allows for the name of an institution or one writing of a patient's (PS3.5 6.2). Cut
 # before it is escaped, it fits in a slot with every character of it escaped.
 _NAME_LIMIT = 64
-# How Study Date and Time are written, by number of digits (PS3.5 6.2).
-_FORMS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 # Administrative sex of DICOM (PS3.3 C.7.1.1) in HL7 table 0001; the other values agree.
 _SEX = {"M": "M", "F": "F", "O": "O"}
 
@@ -57,7 +51,9 @@ class PublicationPolicy:
     ``source_authority`` is the OID that departmental identifiers (patient IDs, accession
     and order numbers) belong to when an image names no issuer. ``same_authorities`` are
     further issuer OIDs whose patient IDs are the affinity domain's own. ``time_zone`` is the
-    clock of images that name none. ``modalities`` maps acquisition modalities to display
+    clock of images that name none. ``flavours`` are the families to publish side by side, the
+    first of them the one that speaks for the study; ``profile`` is the national form and
+    ``fhir_release`` that of the FHIR form. ``modalities`` maps acquisition modalities to display
     names: others are not announced. ``body_parts`` maps Body Part Examined (0018,0015) to
     anatomic regions.
     """
@@ -75,75 +71,70 @@ class PublicationPolicy:
     source_authority: str = ""
     same_authorities: frozenset[str] = frozenset()
     time_zone: tzinfo = UTC
+    flavours: tuple[Flavour, ...] = (Flavour.XDS_I,)
+    profile: Profile | None = None
+    fhir_release: Release = "R4"
     modalities: Mapping[str, str] = field(default_factory=lambda: ACQUISITION_MODALITIES)
     body_parts: Mapping[str, Code] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identifiers:
-    """The names that a submission gives to what it submits, chosen once per publication."""
+    """The names of a submission set, chosen once per publication."""
 
-    entry_uuid: str
     submission_set_uuid: str
     submission_set_unique_id: str
-    member_uuid: str
-    replacement_uuid: str
 
 
 def build_submission(
     manifest: Manifest,
+    entries: Sequence[DocumentEntry],
     policy: PublicationPolicy,
     identifiers: Identifiers,
-    replaces: str | None = None,
+    replaced: Mapping[str, Sequence[str]] | None = None,
 ) -> Submission:
-    """The submission that announces ``manifest``.
+    """The submission of the ``entries`` that announce a study's manifests, at least one.
 
-    ``replaces`` is the entryUUID of the entry of an earlier manifest of the same study,
-    which gets deprecated (ITI TF-3 4.2.2.2.1). Raises ManifestError if the study cannot be
-    published: no patient ID, one of a foreign authority, or no time of creation.
+    ``replaced`` are the entryUUIDs of earlier manifests of the study that an entry takes the
+    place of, which get deprecated (ITI TF-3 4.2.2.2.1), by its own entryUUID.
     """
-    entry = _entry(manifest, policy, identifiers)
-    submission = Submission(
-        submission_sets=[_submission_set(manifest, entry, policy, identifiers)],
-        documents=[entry],
-        associations=[_membership(identifiers)],
+    members = [_membership(entry, identifiers) for entry in entries]
+    return Submission(
+        submission_sets=[_submission_set(manifest, entries[0], policy, identifiers)],
+        documents=list(entries),
+        associations=[
+            *members,
+            *(
+                _replacement(entry_uuid, target)
+                for entry_uuid, targets in (replaced or {}).items()
+                for target in targets
+            ),
+        ],
     )
-    if replaces is not None:
-        submission.associations.append(_replacement(identifiers, replaces))
-    return submission
 
 
-def time_zone_of(study: Study, default: tzinfo) -> tzinfo:
-    """The zone of the study's dates and times: its own offset (0008,0201), else ``default``."""
-    try:
-        zone = datetime.strptime(study.timezone_offset, "%z").tzinfo
-    except ValueError:
-        zone = None
-    if zone is None:
-        known = _local_time(study)
-        offset = known[0].replace(tzinfo=default).utcoffset() if known else None
-        # One fixed offset: a manifest made in winter must not move the times of a summer study.
-        zone = timezone(offset or timedelta(0))
-    return zone
-
-
-def _entry(
-    manifest: Manifest, policy: PublicationPolicy, identifiers: Identifiers
+def document_entry(
+    manifest: Manifest, policy: PublicationPolicy, flavour: Flavour, entry_uuid: str
 ) -> DocumentEntry:
+    """The entry that announces ``manifest``, written in the family ``flavour``.
+
+    Raises ManifestError if the study cannot be published: no patient ID, one of a foreign
+    authority, or no time of creation.
+    """
     study = manifest.study
     return DocumentEntry(
-        entry_uuid=identifiers.entry_uuid,
+        entry_uuid=entry_uuid,
         unique_id=manifest.sop_instance_uid,
         object_type=STABLE,
-        mime_type=DICOM_MIME_TYPE,
-        patient_id=_patient_id(study, policy),
+        mime_type=flavour.mime_type,
+        patient_id=domain_patient_id(study, policy),
         source_patient_id=_source_patient_id(study, policy),
         source_patient_info=_patient_info(study, policy),
         author=[_author(study, policy)],
         title=_title(manifest, policy),
         class_code=policy.class_code,
         type_code=policy.type_code,
-        format_code=FORMAT_CODE,
+        format_code=flavour.format_code,
         healthcare_facility_type_code=policy.healthcare_facility_type_code,
         practice_setting_code=policy.practice_setting_code,
         confidentiality_code=[policy.confidentiality_code],
@@ -151,7 +142,7 @@ def _entry(
         language_code=policy.language_code,
         creation_time=_creation_time(manifest),
         service_start_time=_service_time(study, policy),
-        reference_id_list=_references(study, policy),
+        reference_id_list=_references(manifest, policy),
     )
 
 
@@ -170,34 +161,43 @@ def _submission_set(
     )
 
 
-def _membership(identifiers: Identifiers) -> Association:
+def _membership(entry: DocumentEntry, identifiers: Identifiers) -> Association:
+    source, target = identifiers.submission_set_uuid, entry.entry_uuid
     return Association(
-        entry_uuid=identifiers.member_uuid,
+        entry_uuid=_link(source, target),
         association_type=HAS_MEMBER,
-        source=identifiers.submission_set_uuid,
-        target=identifiers.entry_uuid,
+        source=source,
+        target=target,
         submission_set_status=ORIGINAL,
     )
 
 
-def _replacement(identifiers: Identifiers, replaced: str) -> Association:
+def _replacement(entry_uuid: str, replaced: str) -> Association:
     return Association(
-        entry_uuid=identifiers.replacement_uuid,
+        entry_uuid=_link(entry_uuid, replaced),
         association_type=RPLC,
-        source=identifiers.entry_uuid,
+        source=entry_uuid,
         target=replaced,
     )
 
 
-def _patient_id(study: Study, policy: PublicationPolicy) -> CX:
-    """The patient in the affinity domain, provided that the images' ID is one of its own.
+def _link(source: str, target: str) -> str:
+    """The name of the association of two objects: one of them is new, so the name is too."""
+    return uuid5(UUID(source), target).urn
+
+
+def domain_patient_id(study: Study, policy: PublicationPolicy) -> CX:
+    """The patient in the affinity domain: as was found out, or if the images' ID is its own.
 
     The same digits from another authority are another person: such a study waits for a
-    cross-reference of identifiers rather than appear in a stranger's record.
+    cross-reference of identifiers rather than appear in a stranger's record. Raises
+    ManifestError for one that cannot be told.
     """
     patient = study.patient
     if not patient.patient_id:
         raise ManifestError("the study has no Patient ID")
+    if patient.domain_id:
+        return CX.of(patient.domain_id, policy.assigning_authority)
     own = {"", policy.assigning_authority} | policy.same_authorities
     if patient.issuer_oid not in own:
         raise ManifestError(
@@ -267,22 +267,12 @@ def _creation_time(manifest: Manifest) -> DTM:
     return DTM.of(manifest.created)
 
 
-def _local_time(study: Study) -> tuple[datetime, int] | None:
-    """Study Date and Time without zone, and the digits that are known of it."""
-    date, time = study.date.replace(".", ""), study.time.replace(":", "").partition(".")[0]
-    known = min(len(time), 6) // 2 * 2
-    for digits in (date + time[:known], date):  # a time that is none must not lose the date
-        with suppress(KeyError, ValueError):
-            return datetime.strptime(digits, _FORMS[len(digits)]), len(digits)
-    return None
-
-
 def _service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
     """serviceStartTime: Study Date and Time, in UTC, as precise as they are known.
 
     A date without time stays the local date: it names a day, and no hour to convert.
     """
-    known = _local_time(study)
+    known = local_time(study.date, study.time)
     if known is None:
         return None
     moment, digits = known
@@ -298,14 +288,19 @@ def _service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
     return DTM(utc[: max(digits, 12)])
 
 
-def _references(study: Study, policy: PublicationPolicy) -> list[CXi]:
+def _references(manifest: Manifest, policy: PublicationPolicy) -> list[CXi]:
     """What a consumer may search the study by (ITI TF-3 4.2.3.2.28): order, accession, study."""
     local = policy.source_authority or policy.assigning_authority
     numbers = (
-        (study.accession_number, ACCESSION_REFERENCE, study.accession_issuer_oid),
-        (study.placer_order_number, ORDER_REFERENCE, study.placer_issuer_oid),
+        number
+        for one in manifest.study.requests
+        for number in (
+            (one.accession_number, ACCESSION_REFERENCE, one.accession_issuer_oid),
+            (one.placer_order_number, ORDER_REFERENCE, one.placer_issuer_oid),
+        )
     )
     references = [
         CXi.of(number, kind, HD.of(issuer or local)) for number, kind, issuer in numbers if number
     ]
-    return [*references, CXi.of(study.study_instance_uid, STUDY_INSTANCE_UID_REFERENCE)]
+    study = CXi.of(manifest.study_instance_uid, STUDY_INSTANCE_UID_REFERENCE)
+    return [*dict.fromkeys(references), study]

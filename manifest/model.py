@@ -9,13 +9,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 """SOP Class UID of Key Object Selection Document Storage."""
 
+PRIVATE_CREATOR = "IHE_MADO_PRIVATE"
+"""Who reserves the block of group 000D that the Display URI of a MADO manifest is in."""
+
 
 class ManifestError(ValueError):
     """Bytes that are not a usable manifest, or a manifest that cannot be written."""
+
+
+class Concept(NamedTuple):
+    """A coded concept of DICOM: value, coding scheme designator, meaning (PS3.3 8.1)."""
+
+    code: str
+    scheme: str
+    meaning: str
+
+
+MANIFEST = Concept("113030", "DCM", "Manifest")
+"""Document title of XDS-I.b manifests (PS3.16 CID 7010)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,26 @@ class Patient:
     name: str = ""
     birth_date: str = ""
     sex: str = ""
+    domain_id: str = field(default="", compare=False)
+    """The identifier in the affinity domain, where the one above is of another; no KOS has it."""
+
+
+class PatientIdentifier(NamedTuple):
+    """An identifier and the OID of the authority that issued it."""
+
+    patient_id: str
+    issuer_oid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One imaging request that the study answers: accession and order (PS3.3 10.6)."""
+
+    accession_number: str = ""
+    accession_issuer_oid: str = ""
+    placer_order_number: str = ""
+    placer_issuer_oid: str = ""
+    requested_procedure_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +88,33 @@ class Study:
     referring_physician: str = ""
     institution: str = ""
     manufacturer: str = ""
+    further_requests: tuple[Request, ...] = ()
+    """The requests that it answers beside the one named above."""
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every request that the study answers; one without content where none is known."""
+        own = Request(
+            self.accession_number,
+            self.accession_issuer_oid,
+            self.placer_order_number,
+            self.placer_issuer_oid,
+            self.requested_procedure_id,
+        )
+        return (own, *self.further_requests)
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestInstance:
-    """One instance that can be retrieved."""
+    """One instance that can be retrieved.
+
+    What describes it to a person takes no part in a comparison, for a KOS has no place for it.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
+    instance_number: int | None = field(default=None, compare=False)
+    number_of_frames: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +123,8 @@ class ManifestSeries:
 
     ``retrieve_location_uid`` is the imaging source's repositoryUniqueId for RAD-69,
     ``retrieve_ae_title`` its name for C-MOVE, ``retrieve_url`` its WADO-RS address.
-    ``modality`` and ``body_part`` describe the series to the XDS entry; the evidence
-    sequence of a KOS has no place for them, so they take no part in a comparison.
+    The rest describes the series to the XDS entry and in a manifest with descriptions (MADO);
+    the evidence sequence of a KOS has no place for it, so it takes no part in a comparison.
     """
 
     series_instance_uid: str
@@ -79,6 +134,12 @@ class ManifestSeries:
     instances: tuple[ManifestInstance, ...] = ()
     modality: str = field(default="", compare=False)
     body_part: str = field(default="", compare=False)
+    series_number: int | None = field(default=None, compare=False)
+    description: str = field(default="", compare=False)
+    date: str = field(default="", compare=False)
+    time: str = field(default="", compare=False)
+    region: Concept | None = field(default=None, compare=False)
+    """The anatomic region, a code of ``manifest.regions``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +147,9 @@ class Manifest:
     """The content of one manifest.
 
     ``created`` knows its time zone; the times of the study are in the same zone (PS3.3
-    C.12.1.1.8 allows one per object). ``remarks`` says what a reader met that is odd but
-    usable.
+    C.12.1.1.8 allows one per object). ``other_patient_ids`` are the patient's
+    identifiers of other authorities, that of the affinity domain first; ``display_url`` opens
+    the study in a viewer. ``remarks`` says what a reader met that is odd but usable.
     """
 
     sop_instance_uid: str
@@ -95,6 +157,8 @@ class Manifest:
     study: Study
     series: tuple[ManifestSeries, ...]
     created: datetime | None = None
+    other_patient_ids: tuple[PatientIdentifier, ...] = ()
+    display_url: str = ""
     remarks: tuple[str, ...] = field(default=(), compare=False)
 
     @property

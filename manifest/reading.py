@@ -1,7 +1,8 @@
 """Reading manifests, whoever made them.
 
 Takes any DICOM Key Object Selection document, in any order of elements and items: XDS-I.b
-(RAD TF-3 4.68), key image notes, MADO. What XDS-I.b does not define is passed over. A file
+(RAD TF-3 4.68), key image notes, MADO with its descriptions, provisional codes or final; and
+MADO in its FHIR form (``manifest.fhir_reading``). What neither defines is passed over. A file
 that is hostile (deflated bombs, endless nesting, broken lengths) ends in ManifestError.
 """
 
@@ -25,13 +26,18 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from manifest.encoding import EXPLICIT_VR_LITTLE_ENDIAN, part10_head
+from manifest.fhir_reading import looks_like_fhir, read_fhir
+from manifest.library import Library, read_library
 from manifest.model import (
     KEY_OBJECT_SELECTION,
+    PRIVATE_CREATOR,
     Manifest,
     ManifestError,
     ManifestInstance,
     ManifestSeries,
     Patient,
+    PatientIdentifier,
+    Request,
     Study,
 )
 
@@ -66,17 +72,33 @@ _warnings_lock = threading.Lock()
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """The manifest that a KOS file states.
+    """The manifest that a document of any family states.
 
-    Raises ManifestError for bytes that are no KOS, for one that lists nothing, and for one
-    that lists several studies (RAD TF-3 4.68: a manifest is about one).
+    Raises ManifestError for bytes that are no manifest, for one that lists nothing, and for
+    one that lists several studies (RAD TF-3 4.68: a manifest is about one).
     """
+    if len(data) > INFLATED_LIMIT_BYTES:
+        raise ManifestError(f"the manifest has more than {INFLATED_LIMIT_BYTES} bytes")
+    if looks_like_fhir(data):
+        return read_fhir(data)
+    with readable():
+        dataset = open_key_object(data)
+        if dataset.get("SOPClassUID") != KEY_OBJECT_SELECTION:
+            raise ManifestError("the file is not a Key Object Selection document")
+        return _manifest(dataset)
+
+
+def open_key_object(data: bytes) -> Dataset:
+    """The data set of a DICOM file, whose values are decoded as they are asked for."""
+    return dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever DICOM cannot be read in this block becomes a ManifestError."""
     try:
-        with _without_warnings():
-            dataset = dcmread(BytesIO(_inflated(data)), force=True, stop_before_pixels=True)
-            if dataset.get("SOPClassUID") != KEY_OBJECT_SELECTION:
-                raise ManifestError("the file is not a Key Object Selection document")
-            return _manifest(dataset)
+        with _quietly():
+            yield
     except ManifestError:
         raise
     except _UNREADABLE as error:
@@ -85,7 +107,7 @@ def read_manifest(data: bytes) -> Manifest:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     """pydicom's warnings quote values, health data among them: they must not reach a log."""
     log = logging.getLogger("pydicom")
     with _warnings_lock, warnings.catch_warnings(), disable_value_validation():
@@ -121,16 +143,47 @@ def _manifest(dataset: Dataset) -> Manifest:
     if not series:
         raise ManifestError("the manifest lists no instances")
     study = _study(dataset, studies.pop())
-    own = _text(dataset, "StudyInstanceUID")
-    remarks = [] if own == study.study_instance_uid else ["the manifest is filed in another study"]
+    library = read_library(dataset)
     return Manifest(
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
         series_instance_uid=_text(dataset, "SeriesInstanceUID"),
         study=study,
-        series=series,
+        series=tuple(map(library.describe, series)),
         created=_moment(dataset),
-        remarks=tuple(remarks),
+        other_patient_ids=_other_ids(dataset),
+        display_url=_display_url(dataset),
+        remarks=tuple(_remarks(dataset, study, series, library)),
     )
+
+
+def _remarks(
+    dataset: Dataset, study: Study, series: tuple[ManifestSeries, ...], library: Library
+) -> Iterator[str]:
+    if _text(dataset, "StudyInstanceUID") != study.study_instance_uid:
+        yield "the manifest is filed in another study"
+    listed = {instance.sop_instance_uid for one in series for instance in one.instances}
+    beyond = len(library.referenced - listed)
+    if beyond:
+        yield f"the content tree names {beyond} instances that the evidence does not list"
+
+
+def _other_ids(dataset: Dataset) -> tuple[PatientIdentifier, ...]:
+    return tuple(
+        PatientIdentifier(
+            _text(item, "PatientID"), _authority(item, "IssuerOfPatientIDQualifiersSequence")
+        )
+        for item in dataset.get("OtherPatientIDsSequence") or ()
+    )
+
+
+def _display_url(dataset: Dataset) -> str:
+    """Display URI of MADO, in the block of group 000D that its creator has reserved."""
+    try:
+        value = dataset.private_block(0x000D, PRIVATE_CREATOR)[0x01].value
+    except KeyError:
+        return ""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip("\0 ")
 
 
 def _all_series(evidence: list[Dataset]) -> tuple[ManifestSeries, ...]:
@@ -163,7 +216,8 @@ def _series(item: Dataset) -> ManifestSeries:
 
 
 def _study(dataset: Dataset, study_instance_uid: str) -> Study:
-    request = _first(dataset, "ReferencedRequestSequence")
+    requests = _requests(dataset)
+    request = requests[0] if requests else Request()
     return Study(
         study_instance_uid=study_instance_uid,
         patient=_patient(dataset),
@@ -172,15 +226,29 @@ def _study(dataset: Dataset, study_instance_uid: str) -> Study:
         timezone_offset=_text(dataset, "TimezoneOffsetFromUTC"),
         description=_text(dataset, "StudyDescription"),
         study_id=_text(dataset, "StudyID"),
-        accession_number=_text(dataset, "AccessionNumber") or _text(request, "AccessionNumber"),
+        accession_number=_text(dataset, "AccessionNumber") or request.accession_number,
         accession_issuer_oid=_authority(dataset, "IssuerOfAccessionNumberSequence")
-        or _authority(request, "IssuerOfAccessionNumberSequence"),
-        placer_order_number=_text(request, "PlacerOrderNumberImagingServiceRequest"),
-        placer_issuer_oid=_authority(request, "OrderPlacerIdentifierSequence"),
-        requested_procedure_id=_text(request, "RequestedProcedureID"),
+        or request.accession_issuer_oid,
+        placer_order_number=request.placer_order_number,
+        placer_issuer_oid=request.placer_issuer_oid,
+        requested_procedure_id=request.requested_procedure_id,
         referring_physician=_text(dataset, "ReferringPhysicianName"),
         institution=_text(dataset, "InstitutionName"),
         manufacturer=_text(dataset, "Manufacturer"),
+        further_requests=requests[1:],
+    )
+
+
+def _requests(dataset: Dataset) -> tuple[Request, ...]:
+    return tuple(
+        Request(
+            _text(item, "AccessionNumber"),
+            _authority(item, "IssuerOfAccessionNumberSequence"),
+            _text(item, "PlacerOrderNumberImagingServiceRequest"),
+            _authority(item, "OrderPlacerIdentifierSequence"),
+            _text(item, "RequestedProcedureID"),
+        )
+        for item in dataset.get("ReferencedRequestSequence") or ()
     )
 
 

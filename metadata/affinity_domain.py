@@ -24,9 +24,10 @@ of code sets are the standard's attribute names; a set that is left out is open,
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
@@ -77,6 +78,10 @@ class CodeSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __reduce__(self) -> tuple[type[CodeSet], tuple[dict[tuple[str, str], str]]]:
+        """Helper processes are given a domain: a view of a mapping cannot travel, a copy can."""
+        return CodeSet, (dict(self.names),)
+
     def find(self, code: str) -> Code | None:
         """The first allowed coded value with this code, whatever its scheme."""
         for (scheme, candidate), name in self.names.items():
@@ -117,6 +122,11 @@ class AffinityDomain:
     extra_metadata: ExtraMetadata = "save"
     source_ids: frozenset[str] | None = None
     max_results: int = MAX_RESULTS
+
+    def __reduce__(self) -> tuple[Callable[..., AffinityDomain], tuple[Any, ...]]:
+        """As ``CodeSet.__reduce__``."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return partial(AffinityDomain, **{**given, "code_sets": dict(self.code_sets)}), ()
 
     def allows_code(self, name: str, code: Code) -> bool:
         """Whether ``code`` may be used for the attribute ``name``; the display name is free."""

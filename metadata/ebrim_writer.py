@@ -11,10 +11,11 @@ registered and then only copied (no XML tree is built here; that would cost ten 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from metadata.attributes import AUTHOR_SLOTS, KINDS, Attribute, Carrier, Kind
-from metadata.datatypes import is_uuid_urn
+from metadata.datatypes import LocalizedString, is_uuid_urn
 from metadata.identifiers import CLASSIFICATION_OBJECT, EXTERNAL_IDENTIFIER_OBJECT
 from metadata.model import AnyObject, Author, Code, Submission
 
@@ -24,6 +25,9 @@ from metadata.model import AnyObject, Author, Code, Submission
 _GOLDEN = 0x9E3779B97F4B
 _LAST_48_BITS = 0xFFFFFFFFFFFF
 _UUID_PREFIX = len("urn:uuid:00000000-0000-0000-0000-")
+
+# Contents of codes that are rendered once: more than an affinity domain has codes in daily use.
+REMEMBERED_CODES = 2048
 
 # Characters that XML 1.0 cannot carry at all; lone surrogates are refused by the encoder.
 _CONTROLS = bytes(code for code in range(0x20) if code not in (0x09, 0x0A, 0x0D))
@@ -135,9 +139,16 @@ def _node(identity: _Identity, node: str) -> str:
 
 def _code(identity: _Identity, scheme: str, code: Code) -> str:
     selector = f'classificationScheme="{scheme}" nodeRepresentation="{quote(code.code)}"'
-    coding_scheme = _slot("codingScheme", [code.scheme])
-    name = _localized("Name", code.display_name) if code.display_name else ""
-    return _classification(identity, selector, coding_scheme + name)
+    name = code.display_name
+    content = _code_content(code.scheme, str(name), getattr(name, "lang", None))
+    return _classification(identity, selector, content)
+
+
+@lru_cache(REMEMBERED_CODES)
+def _code_content(scheme: str, name: str, lang: str | None) -> str:
+    """What stands inside the Classification of a code."""
+    shown = _localized("Name", LocalizedString(name, lang)) if name else ""
+    return _slot("codingScheme", [scheme]) + shown
 
 
 def _author(identity: _Identity, scheme: str, author: Author) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from metadata import catalogue as rules
@@ -144,6 +145,9 @@ class _KindChecks:
 
 # --- Attributes ------------------------------------------------------------------------------
 
+# Texts of an attribute whose verdict is remembered: a few hundred KB for all attributes.
+REMEMBERED_TEXTS = 512
+
 _TEXTS = (Carrier.XML, Carrier.SLOT, Carrier.NAME, Carrier.DESCRIPTION, Carrier.IDENTIFIER)
 
 
@@ -154,7 +158,15 @@ def _type_check(row: Attribute) -> Check | None:
     if row.type is LocalizedString:
         return _language_problem
     make: Callable[[str], Any] = row.type
-    return lambda text: make(text).problem()
+
+    # Who writes, from which house, when: the same few texts, several times in a message and again
+    # in the next one.
+    @lru_cache(REMEMBERED_TEXTS)
+    def problem(text: str) -> str | None:
+        found: str | None = make(text).problem()
+        return found
+
+    return problem
 
 
 def _language_problem(text: str) -> str | None:

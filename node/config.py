@@ -256,9 +256,31 @@ class SubscriptionsSection(Section):
     """Hours after which a notification that was not accepted becomes a dead letter."""
 
 
+ManifestFamily = Literal["xds-i", "mado-kos", "mado-fhir", "national"]
+
+
+def _each_once(families: tuple[str, ...]) -> tuple[str, ...]:
+    if not families or len(set(families)) < len(families):
+        raise ValueError(tr("imaging_source.document.flavours: each family once, and at least one"))
+    return families
+
+
 class DocumentSection(Section):
     """What the manifests of this source say of themselves (DocumentEntry of RAD-68)."""
 
+    flavours: Annotated[tuple[ManifestFamily, ...], AfterValidator(_each_once)] = ("xds-i",)
+    """Families of manifests that are published of a study, side by side; the first one speaks for
+    it: xds-i (every consumer reads it), mado-kos and mado-fhir (IHE RAD MADO: strict readers of
+    XDS-I.b refuse the first), national (xds-i as national_profile changes it)."""
+    national_profile: Path | Literal["drim-m"] = "drim-m"
+    """File of the national profile (TOML), or drim-m for the French one that ships."""
+    fhir_release: Literal["R4", "R5"] = "R4"
+    """Release of FHIR in which mado-fhir is written."""
+    wado_url: HttpUrl | None = None
+    """Base URL of the WADO-RS service of the images, for manifests to say (Retrieve URL)."""
+    viewer_url: HttpUrl | None = None
+    """Address that opens a study in a viewer, for MADO manifests to say (Display URI); {study} in
+    it stands for the study's UID."""
     class_code: CodeValue = CodeValue(
         code="31", scheme="1.2.250.1.213.1.1.4.1", display_name="Imagerie médicale"
     )
@@ -293,6 +315,22 @@ class DocumentSection(Section):
     """Name of the institution (authorInstitution) where the images do not name one."""
     institution_oid: Oid | None = None
     """OID of that institution."""
+
+
+class IdentitySection(Section):
+    """How patients of other domains are known in the affinity domain; without either key, a study
+    of a foreign patient is not published."""
+
+    table: Path | None = None
+    """File with the columns authority, id and domain_id (CSV), or a table for each authority
+    (TOML); a changed file is read again by itself."""
+    pix_manager: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
+    """HOST:PORT of a PIX manager that is asked by ITI-9, over TLS where the section tls is
+    enabled; the table goes before it."""
+    pix_application: str = "PIX"
+    """Its receiving application (MSH-5)."""
+    pix_facility: str = "PIX"
+    """Its receiving facility (MSH-6)."""
 
 
 class ImagingSourceSection(Section):
@@ -345,6 +383,18 @@ class ImagingSourceSection(Section):
     """OIDs of further issuers of DICOM patient identifiers that are the domain's own."""
     document: DocumentSection = DocumentSection()
     """Codes of the manifests."""
+    identity: IdentitySection = IdentitySection()
+    """The section imaging_source.identity."""
+    complete_by: tuple[Literal["mpps", "ian", "report"], ...] = ()
+    """What says that a study is complete before it has been quiet: a completed procedure step, a
+    notification of availability, a signed report; in the order in which they are believed."""
+    retention_days: Positive | None = None
+    """Days after which a study of which no image has come is rejected as a whole (113039), its
+    manifest withdrawn, and a day later its files removed; without it, studies are kept for ever."""
+    withdrawal: Literal["deprecate", "remove"] = "deprecate"
+    """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
+    with every earlier one of the study (ITI-62). The registry must take orders
+    (registry.administration); until it does, the withdrawal waits."""
 
 
 class MllpSection(Section):

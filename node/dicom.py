@@ -10,12 +10,20 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
+import structlog
+
+from imaging_source.following import follow
 from imaging_source.negotiation import Titles
+from imaging_source.overview import waiting
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
+from imaging_source.retention import keep_for
 from imaging_source.service import Services
+from node import metrics
 from node.codes_watch import CodesWatch
 from node.config import DICOM, Settings
 from node.endpoints import web_url
@@ -24,7 +32,16 @@ from node.migrate import open_database
 from node.process import run_process
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
+from node.wiring.identity import authorities, inbox
 from node.wiring.source import publication_policy, publisher
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+# Metrics are fetched every 15 to 60 seconds.
+COUNT_SECONDS = 15.0
 
 
 def listening(settings: Settings, services: Services) -> Listening:
@@ -62,6 +79,11 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
             lifeline.ready({"dicom": port})
 
         stack.callback(_watch_codes(settings, publishing).stop)
+        for work in _works(settings, database, stop):
+            thread = threading.Thread(target=work, name=work.func.__name__)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(stop.set)
         run(
             database,
             section.files,
@@ -71,6 +93,32 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
             stop=stop,
         )
     client.close()
+
+
+def _works(
+    settings: Settings, database: Database, stop: threading.Event
+) -> Iterator[partial[None]]:
+    """What goes on beside receiving and publishing, each in a thread of its own."""
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    yield partial(follow, database, inbox(settings), authorities(settings), stop)
+    yield partial(_count, database, stop)
+    if section.retention_days is not None:
+        blobs = BlobStore(section.files)
+        yield partial(keep_for, section.retention_days, database, blobs, stop)
+
+
+def _count(database: Database, stop: threading.Event) -> None:
+    """Keep the gauges of what waits."""
+    while not stop.is_set():
+        try:
+            with database.read() as connection:
+                counts = waiting(connection)
+            for stage, count in counts.items():
+                metrics.STUDIES.labels(stage.value).set(count)
+        except StorageError as error:
+            log.warning("not counted", code="imaging-counts", error=type(error).__name__)
+        stop.wait(COUNT_SECONDS)
 
 
 def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:

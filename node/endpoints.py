@@ -35,7 +35,7 @@ class Endpoints:
         base = settings.node.public_url or web_url(settings, port["http"])
         base = base.rstrip("/")
         source, mllp = settings.imaging_source, settings.mllp
-        feed = mllp.enabled and settings.registry.enabled
+        feed = mllp.enabled and (settings.registry.enabled or source.enabled)
         return cls(
             registry=f"{base}/registry" if settings.registry.enabled else None,
             subscriptions=f"{base}/subscriptions" if takes_subscriptions(settings) else None,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from consumer.client import Consumer
 from consumer.errors import ConsumerError
-from metadata.identifiers import DICOM_MIME_TYPE, KOS_FORMAT_CODE
+from manifest.flavours import is_manifest
+from metadata.identifiers import DICOM_MIME_TYPE, FHIR_JSON_MIME_TYPE
 from metadata.model import DocumentEntry
 from node.texts import tr
 
-# What mimetypes would call a DICOM file differs between machines.
-SUFFIXES = {DICOM_MIME_TYPE: ".dcm"}
+# What mimetypes would call a DICOM file differs between machines; FHIR it does not know.
+SUFFIXES = {DICOM_MIME_TYPE: ".dcm", FHIR_JSON_MIME_TYPE: ".json"}
 
 
 @dataclass(slots=True)
@@ -41,22 +42,20 @@ def fetch_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     fetched = Fetched()
+    in_place: set[Path] = set()
     for entry in entries:
         try:
-            _fetch(consumer, entry, folder, images, fetched)
+            _fetch_document(consumer, entry, folder, fetched)
+            if images and is_manifest(entry):
+                _fetch_images(consumer, entry, folder, fetched, in_place)
         except ConsumerError as error:
             fetched.problems.append(f"{entry.unique_id}: {error}")
         step()
     return fetched
 
 
-def is_manifest(entry: DocumentEntry) -> bool:
-    """Whether a document is an XDS-I.b manifest, by its formatCode (RAD TF-3 4.68)."""
-    return entry.format_code is not None and entry.format_code.code == KOS_FORMAT_CODE
-
-
-def _fetch(
-    consumer: Consumer, entry: DocumentEntry, folder: Path, images: bool, fetched: Fetched
+def _fetch_document(
+    consumer: Consumer, entry: DocumentEntry, folder: Path, fetched: Fetched
 ) -> None:
     kind = entry.mime_type or ""
     suffix = SUFFIXES.get(kind) or mimetypes.guess_extension(kind) or ".bin"
@@ -64,10 +63,16 @@ def _fetch(
     file = consumer.save_document(entry, folder / f"{name}{suffix}")
     fetched.documents.append(str(file))
     fetched.bytes += file.stat().st_size
-    if not (images and is_manifest(entry)):
-        return
+
+
+def _fetch_images(
+    consumer: Consumer, entry: DocumentEntry, folder: Path, fetched: Fetched, in_place: set[Path]
+) -> None:
+    """Fetch what a manifest lists; a study may have a manifest of each family."""
     report = consumer.fetch_images(consumer.open_manifest(entry), folder)
-    fetched.images += len(report.fetched) + len(report.present)
+    new = {*report.fetched, *report.present} - in_place
+    in_place |= new
+    fetched.images += len(new)
     fetched.bytes += report.bytes
     for missing in report.missing:
         fetched.problems.append(

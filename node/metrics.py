@@ -50,6 +50,12 @@ WAITING = Gauge(
     "Notifications in the outbox.",
     multiprocess_mode="mostrecent",
 )
+STUDIES = Gauge(
+    "kosmos_studies_waiting",
+    "Studies that are not as the registry has them, by what they wait for.",
+    ["stage"],
+    multiprocess_mode="mostrecent",
+)
 BUILD = Gauge(
     "kosmos_build_info",
     "1, labelled with the version.",

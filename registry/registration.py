@@ -23,6 +23,7 @@ from metadata.model import (
     Folder,
     Submission,
     SubmissionSet,
+    changed,
 )
 from registry import rows
 from registry.rows import Row
@@ -146,7 +147,7 @@ class RegisteredIds:
 
     def version(self, obj: Described, logical_id: str, version: str, status: str) -> Described:
         """``obj`` as the version of ``logical_id`` that it is registered as."""
-        return replace(
+        return changed(
             obj,
             entry_uuid=self.registered[obj.entry_uuid],
             logical_id=logical_id,
@@ -156,7 +157,7 @@ class RegisteredIds:
 
     def relinked(self, link: Association) -> Association:
         """``link`` between registered ids."""
-        return replace(
+        return changed(
             link,
             entry_uuid=self.registered[link.entry_uuid],
             source=self.registered.get(link.source, link.source),

@@ -8,14 +8,14 @@ effects, in one transaction in which the state it was judged by holds still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
 
 from sqlalchemy import Connection, insert
 
-from metadata.affinity_domain import DomainInForce
+from metadata.affinity_domain import AffinityDomain, DomainInForce
 from metadata.catalogue import Fault
 from metadata.datatypes import DTM
 from metadata.identifiers import HAS_MEMBER
@@ -25,8 +25,9 @@ from registry import rows, schema
 from registry.effects import deprecate, inherit_folders, replacements, touch_folders
 from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at, without_extra_metadata
+from registry.rows import Row
 from registry.rules import judge
-from registry.statement import Statement
+from registry.statement import Statement, one_exchange
 from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import Refused, answer, write
@@ -35,14 +36,19 @@ from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
 
-_INSERT_OBJECTS = Statement(insert(schema.object_))
-_INSERT_IDENTITIES = Statement(insert(schema.identity))
-_INSERT_NAMESAKES = Statement(insert(schema.namesake))
-_INSERT_DOCUMENTS = Statement(insert(schema.document_entry))
-_INSERT_SUBMISSION_SET = Statement(insert(schema.submission_set))
-_INSERT_FOLDERS = Statement(insert(schema.folder))
-_INSERT_ASSOCIATIONS = Statement(insert(schema.association))
-_INSERT_VALUES = Statement(insert(schema.attribute_value))
+# The tables of objects in the order in which they are written: of two rivals for an identity one
+# waits, neither for the other.
+TABLES = (
+    schema.identity,
+    schema.namesake,
+    schema.object_,
+    schema.submission_set,
+    schema.document_entry,
+    schema.folder,
+    schema.association,
+    schema.attribute_value,
+)
+_INSERT = {table.name: Statement(insert(table)) for table in TABLES}
 
 
 class Registrar:
@@ -72,17 +78,16 @@ class Registrar:
 
     def _register(self, submission: Submission, transaction: str) -> list[Fault]:
         """The faults and warnings of ``submission``, which is registered if none is an error."""
-        domain = self._domain.current
-        faults = validate_submission(submission, domain, transaction)
-        if any(not fault.rule.is_warning for fault in faults):
+        submission, faults = judge_alone(submission, self._domain.current, transaction)
+        if has_errors(faults):
             return faults + self._judge(submission)
-        if domain.extra_metadata == "warn":
-            submission, warnings = without_extra_metadata(submission)
-            faults += warnings
         registration = prepare(submission)
 
         def work(connection: Connection) -> None:
-            _write(connection, submission, registration, DTM.of(self._clock()))
+            now = DTM.of(self._clock())
+            touched = write_submission(connection, submission, registration, now)
+            tell(connection, registration, touched, now)
+            reach("registry.before_commit")
 
         try:
             write(self._database, work)
@@ -95,16 +100,35 @@ class Registrar:
             return judge(submission, look_around(connection, submission, lock=False))
 
 
+def judge_alone(
+    submission: Submission, domain: AffinityDomain, transaction: str = "ITI-42"
+) -> tuple[Submission, list[Fault]]:
+    """The submission as it may be registered, and what is wrong with the message by itself."""
+    faults = validate_submission(submission, domain, transaction)
+    if domain.extra_metadata == "warn" and not has_errors(faults):
+        submission, warnings = without_extra_metadata(submission)
+        faults += warnings
+    return submission, faults
+
+
+def has_errors(faults: Iterable[Fault]) -> bool:
+    """Whether there is more than warnings."""
+    return any(not fault.rule.is_warning for fault in faults)
+
+
 def name_of(submission: Submission) -> str:
     """What to call the submission in an error."""
     packages = submission.submission_sets
     return packages[0].entry_uuid if packages else "the submission"
 
 
-def _write(
+def write_submission(
     connection: Connection, submission: Submission, registration: Registration, now: DTM
-) -> None:
-    """Judge and write within one transaction; raises Refused with the faults."""
+) -> list[Folder]:
+    """Judge and write within one transaction; the Folders that have grown.
+
+    Raises Refused with the faults.
+    """
     around = look_around(connection, submission, lock=True)
     faults = judge(submission, around)
     if faults:
@@ -114,9 +138,7 @@ def _write(
     insert_links(connection, registration.patient, added)
     links = [*registration.associations, *added]
     existing = {**around.located, **folders}
-    touched = connect(connection, registration.patient, links, existing, now)
-    tell(connection, registration, touched, now)
-    reach("registry.before_commit")
+    return connect(connection, registration.patient, links, existing, now)
 
 
 def _replace(
@@ -141,42 +163,46 @@ def insert_objects(
 
     ``known`` are the uniqueIds that stand for something already.
     """
+    insert_rows(connection, new_rows(registration, known, now))
+
+
+def insert_rows(connection: Connection, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Insert rows of tables of objects, by the name of the table."""
+    with one_exchange(connection):
+        for name, statement in _INSERT.items():
+            if tables[name]:
+                statement.run(connection, tables[name])
+
+
+def new_rows(
+    registration: Registration, known: Container[str | None], now: DTM
+) -> dict[str, list[Row]]:
+    """The rows that ``insert_objects`` adds, by the name of their table."""
     patient = registration.patient
-    objects = [rows.object_row(obj, patient) for obj in registration.objects()]
-    identities = [
-        rows.identity_row(obj, patient)
-        for obj in registration.described()
-        if obj.unique_id not in known
-    ]
-    namesakes = [
-        rows.namesake_row(obj, patient)
-        for obj in registration.described()
-        if obj.unique_id in known
-    ]
-    folders = [rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders]
-    values = [row for obj in registration.described() for row in rows.value_rows(obj, patient)]
-    for statement, new_rows in (
-        # In the order of their keys: of two rivals one waits, neither for the other.
-        (_INSERT_IDENTITIES, sorted(identities, key=itemgetter("unique_id"))),
-        (_INSERT_NAMESAKES, namesakes),
-        (_INSERT_OBJECTS, objects),
-        (_INSERT_SUBMISSION_SET, [registration.submission_set_row]),
-        (_INSERT_DOCUMENTS, registration.document_rows),
-        (_INSERT_FOLDERS, folders),
-        (_INSERT_ASSOCIATIONS, registration.association_rows),
-        (_INSERT_VALUES, values),
-    ):
-        if new_rows:
-            statement.run(connection, new_rows)
+    described = list(registration.described())
+    named = [obj for obj in described if obj.unique_id not in known]
+    again = [obj for obj in described if obj.unique_id in known]
+    identities = [rows.identity_row(obj, patient) for obj in named]
+    return {
+        "identity": sorted(identities, key=itemgetter("unique_id")),
+        "namesake": [rows.namesake_row(obj, patient) for obj in again],
+        "object": [rows.object_row(obj, patient) for obj in registration.objects()],
+        "submission_set": [registration.submission_set_row],
+        "document_entry": registration.document_rows,
+        "folder": [
+            rows.folder_row(updated_at(folder, now), patient) for folder in registration.folders
+        ],
+        "association": registration.association_rows,
+        "attribute_value": [row for obj in described for row in rows.value_rows(obj, patient)],
+    }
 
 
 def insert_links(connection: Connection, patient: str, links: Sequence[Association]) -> None:
     """Add the associations that follow from a submission for ``patient``."""
     if links:
-        _INSERT_OBJECTS.run(connection, [rows.object_row(link, patient) for link in links])
-        _INSERT_ASSOCIATIONS.run(
-            connection, [rows.association_row(link, patient) for link in links]
-        )
+        _INSERT["object"].run(connection, [rows.object_row(link, patient) for link in links])
+        added = [rows.association_row(link, patient) for link in links]
+        _INSERT["association"].run(connection, added)
 
 
 def connect(

@@ -149,6 +149,11 @@ def known_patients(connection: Connection, submission: Submission, lock: bool) -
         for package in submission.submission_sets
         if package.patient_id
     }
+    return survivors_of(connection, ids, lock)
+
+
+def survivors_of(connection: Connection, ids: Iterable[str], lock: bool) -> dict[str, str]:
+    """Those of some patient identifiers that are known, each with who stands for it today."""
     return dict(_PATIENTS[lock].rows(connection, {"ids": list(ids)}))
 
 
@@ -158,7 +163,13 @@ def known_identities(
     """What the uniqueIds of the submission stand for, where they are registered."""
     described = (*submission.submission_sets, *submission.documents, *submission.folders)
     ids = [obj.unique_id for obj in described if obj.unique_id]
-    return {row[0]: Identity(*row) for row in _IDENTITIES[lock].rows(connection, {"ids": ids})}
+    return identities_of(connection, ids, lock)
+
+
+def identities_of(connection: Connection, ids: Iterable[str], lock: bool) -> dict[str, Identity]:
+    """What some uniqueIds stand for, where they are registered."""
+    rows = _IDENTITIES[lock].rows(connection, {"ids": list(ids)})
+    return {row[0]: Identity(*row) for row in rows}
 
 
 def _folders(connection: Connection, touched: list[Located], lock: bool) -> dict[str, FolderState]:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
 
+from manifest.flavours import is_manifest
 from metadata.datatypes import CX, DTM, unescape
 from metadata.identifiers import (
     ACCESSION_REFERENCE,
     ACQUISITION_MODALITY_SCHEME,
-    KOS_FORMAT_CODE,
+    STUDY_INSTANCE_UID_REFERENCE,
 )
 from metadata.model import Code, DocumentEntry
 from repository import summary_cda, summary_pdf
@@ -78,6 +79,7 @@ class ImagingSummary:
         imaging = [one for one in documents if self._is_imaging(one)]
         # What has the same time is told in the order of uniqueIds: always the same.
         imaging.sort(key=lambda one: (_time(one), one.unique_id or ""), reverse=True)
+        imaging = _once_a_study(imaging)
         return Summary(
             title=str(entry.title or ""),
             type_code=self.type_code,
@@ -94,11 +96,11 @@ class ImagingSummary:
         """Not a summary itself: with each snapshot there would be news to tell."""
         if document.type_code == self.type_code:
             return False
-        return _is_manifest(document) or document.type_code in self.report_types
+        return is_manifest(document) or document.type_code in self.report_types
 
     def _exam(self, document: DocumentEntry, language: str) -> Exam:
         return Exam(
-            kind=IMAGES if _is_manifest(document) else REPORT,
+            kind=IMAGES if is_manifest(document) else REPORT,
             date=self._date(_time(document), language),
             modality=", ".join(_modalities(document)),
             title=str(document.title or _name(document.type_code)),
@@ -126,8 +128,18 @@ def _time(document: DocumentEntry) -> DTM:
     return document.service_start_time or document.creation_time or DTM("")
 
 
-def _is_manifest(document: DocumentEntry) -> bool:
-    return document.format_code is not None and document.format_code.code == KOS_FORMAT_CODE
+def _once_a_study(documents: Iterable[DocumentEntry]) -> list[DocumentEntry]:
+    """The documents, but of a study with manifests of several families one alone."""
+    kept: dict[str, DocumentEntry] = {}
+    for document in documents:
+        studies = [
+            reference.id
+            for reference in document.reference_id_list
+            if reference.type == STUDY_INSTANCE_UID_REFERENCE
+        ]
+        study = studies[0] if is_manifest(document) and studies else ""
+        kept.setdefault(study or f"document {len(kept)}", document)
+    return list(kept.values())
 
 
 def _modalities(document: DocumentEntry) -> list[str]:

@@ -8,14 +8,15 @@ is the server's: this module never touches ``synchronous_commit``.
 from __future__ import annotations
 
 import random
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
@@ -125,13 +126,12 @@ def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
         "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MILLISECONDS,
         "default_transaction_read_only": "on" if read_only else "off",
     }
-    return create_engine(
+    pool = create_engine(
         url,
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         hide_parameters=True,  # error texts must not carry health data
-        pool_pre_ping=True,  # a restarted server costs nobody an error
         isolation_level=isolation,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -139,6 +139,25 @@ def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         },
     )
+    event.listen(pool, "checkout", _refuse_closed)
+    return pool
+
+
+def _refuse_closed(driver: psycopg.Connection[Any], record: Any, proxy: Any) -> None:
+    """Let the pool open a new connection in place of one that the server has closed.
+
+    So a restarted server costs nobody an error. To an idle connection a server says nothing but
+    that it ends it (or that a setting was changed: a new connection does no harm then), so there
+    is no need to ask it, which takes as long as a short query.
+    """
+    if driver.closed or _has_something_to_read(driver):
+        raise DisconnectionError("PostgreSQL has ended the connection")
+
+
+def _has_something_to_read(driver: psycopg.Connection[Any]) -> bool:
+    socket = select.poll()
+    socket.register(driver.fileno(), select.POLLIN)
+    return bool(socket.poll(0))
 
 
 @contextmanager

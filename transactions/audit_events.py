@@ -117,6 +117,22 @@ def query_object(
     )
 
 
+def hl7_query_event(
+    type_: Coded,
+    identifiers: Iterable[str],
+    query: bytes,
+    message_id: tuple[str, str],
+    scene: Scene,
+    outcome: Outcome,
+) -> AuditEvent:
+    """A query in HL7 v2 (ITI TF-2 3.9.5): who was asked about, and the segment that asked."""
+    asked = ParticipantObject(
+        type_.code, _SYSTEM_OBJECT, _ROLE_QUERY, type_, query=query, details=(message_id,)
+    )
+    objects = (*_patients(identifiers), asked)
+    return _event(type_, (QUERY, Action.EXECUTE), outcome, scene, objects)
+
+
 def submission_event(
     transaction: AnyTransaction,
     submission: Submission,

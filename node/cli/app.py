@@ -15,8 +15,10 @@ from node.cli import (
     demo_verb,
     feed_verb,
     kit_verbs,
+    load_verb,
     node_verbs,
     operation_verbs,
+    studies_verbs,
     summary_verb,
 )
 from node.texts import tr
@@ -55,10 +57,14 @@ app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
 app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
+app.command(help=tr("Load many submissions at once, as from another registry."))(load_verb.load)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)
 app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
     kit_verbs.list_cases
+)
+kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
+    kit_verbs.manifest
 )
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
@@ -66,6 +72,11 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")
+admin_verbs.admin.add_typer(studies_verbs.publications_app, name="publications")
+app.add_typer(studies_verbs.studies_app, name="studies")
+app.command(
+    "check-images", help=tr("Compare images, their index and their manifests in the registry.")
+)(studies_verbs.check_images)
 app.command(help=tr("Bring the databases up to date."))(operation_verbs.migrate)
 app.command(help=tr("Settle what a crash left between repository and registry."))(
     operation_verbs.reconcile

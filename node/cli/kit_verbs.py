@@ -36,9 +36,10 @@ Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of t
 
 def list_cases(case: CaseIds = None, json: Json = False) -> None:
     """Print the cases of the kit, and what each expects."""
+    from conformance.manifests import manifest_cases
     from conformance.run import all_cases
 
-    told = [_told(one) for one in _selected(all_cases(), case or [])]
+    told = [_told(one) for one in _selected([*all_cases(), *manifest_cases()], case or [])]
     if json:
         output.show_json(told)
         return
@@ -172,6 +173,32 @@ def run(
         targets, _selected(all_cases(), case or []), report, progress=None if json else _show
     )
     _conclude(results.results, json, report)
+    if not results.passed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def manifest(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help=tr("KOS, MADO KOS or FHIR bundle."))
+    ],
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge the content of a manifest file, rule by rule."""
+    from conformance.manifests import judge_file
+    from conformance.results import Verdict
+    from manifest.model import ManifestError
+
+    try:
+        results = judge_file(file, report)
+    except ManifestError as error:
+        raise UsageError(tr("{file}: {error}", file=file, error=error)) from None
+    judged = [one for one in results.results if one.verdict is not Verdict.NOT_RUN]
+    for one in () if json else judged:
+        _show(one)
+    _conclude(judged, json, report)
     if not results.passed:
         raise typer.Exit(Exit.FAILED)
 

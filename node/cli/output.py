@@ -6,11 +6,19 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+class Advance(Protocol):
+    """What ``progress`` gives."""
+
+    def __call__(self, steps: int = 1) -> None:
+        """Count steps."""
+
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -52,8 +60,8 @@ def bytes_text(count: float) -> str:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Any]:
-    """A function that counts one step; it draws a bar on a terminal and nothing elsewhere."""
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A function that counts steps; it draws a bar on a terminal and nothing elsewhere."""
     screen = errors()
     columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(
@@ -64,4 +72,4 @@ def progress(title: str, total: int) -> Iterator[Any]:
         disable=not screen.is_terminal,
     ) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda steps=1: bar.advance(task, steps)

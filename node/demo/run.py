@@ -17,6 +17,7 @@ from rich.console import Console
 from consumer.client import Consumer
 from consumer.errors import ConsumerError, Refused
 from hl7.client import MllpClient, MllpError
+from manifest.flavours import is_manifest
 from manifest.kos import Manifest
 from metadata.datatypes import CX
 from metadata.identifiers import STUDY_INSTANCE_UID_REFERENCE
@@ -26,7 +27,6 @@ from node.cli.output import table
 from node.demo.display import Display, Step, StepFailed
 from node.demo.stage import Stage
 from node.demo.studies import dataset_digest, patients_of
-from node.fetch import is_manifest
 from node.storescu import AssociationFailed, DicomFile, Provider, send
 from node.texts import tr
 from node.wiring.client import consumer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,12 @@ from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQuer
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_57 import ITI_57
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
-from transactions.stored_query import get_documents, get_submission_set_and_contents
+from transactions.stored_query import (
+    get_associations,
+    get_documents,
+    get_submission_set_and_contents,
+    get_submission_sets,
+)
 from transactions.transaction import Transaction
 
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
@@ -108,6 +113,19 @@ class Asked:
     def knows_submission(self, unique_id: str) -> bool:
         """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
         return bool(self._answer(get_submission_set_and_contents(unique_id=unique_id)).fragments)
+
+    def around(self, entries: Sequence[str]) -> list[str]:
+        """Those of ``entries`` that are registered, their associations and submission sets.
+
+        RegistryUnavailable when it cannot say.
+        """
+        found = self.ask(get_documents(entry_uuid=entries, metadata_level=2)).documents
+        held = [one.entry_uuid for one in found]
+        if not held:
+            return []
+        links = self.ask(get_associations(held, metadata_level=2)).associations
+        sets = self.ask(get_submission_sets(held)).submission_sets
+        return [*held, *(one.entry_uuid for one in (*links, *sets))]
 
     def ask(self, request: AdhocQueryRequest) -> Submission:
         """The objects that answer a query; RegistryUnavailable when there is no full answer."""

@@ -33,6 +33,7 @@ from node.progress import Progress
 from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
 from node.wiring.subscriptions import open_broker
 from registry import Registry
@@ -231,7 +232,7 @@ def _forget_messages(patients: Patients) -> None:
 
 
 def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
-    section = doors.settings.imaging_source
+    settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
     database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
     assert section.files is not None  # filled in when the configuration was read
@@ -242,6 +243,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
         Operation(RAD_69, _answering(RAD_69, source.retrieve)),
     )
     rooms.checks["imaging_source"] = _readable(database)
+    if settings.mllp.enabled:
+        rooms.feed = handing_on(rooms.feed or listener(settings), settings)
 
 
 def _answering(

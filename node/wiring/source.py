@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from imaging_source.completeness import Signal
+from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
+from manifest.flavours import Flavour
 from manifest.modalities import ACQUISITION_MODALITIES
+from manifest.model import ManifestError
+from manifest.profile import Profile, default_profile, profile_of
 from manifest.regions import ANATOMIC_REGIONS
 from metadata.affinity_domain import CodeSet
 from metadata.datatypes import XON, LocalizedString, escape
 from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import CodeValue, DocumentSection, Settings, zone_of
+from node.config_file import ConfigError, Problem
+from node.texts import tr
 from node.wiring.common import Asked, affinity_domain
+from node.wiring.identity import crossing
 from soap.client import SoapClient
 from storage.database import Database
+from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
 
 
@@ -25,18 +37,32 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
+    asked = Asked.remote(registry, client)
     return Publisher(
         database,
         publication_policy(settings),
-        Place(repository_unique_id=section.unique_id, ae_title=section.ae_title),
+        Place(
+            repository_unique_id=section.unique_id,
+            ae_title=section.ae_title,
+            wado_url=(section.document.wado_url or "").rstrip("/"),
+            viewer_url=section.document.viewer_url or "",
+        ),
         lambda request: client.call(repository, RAD_68, request),
-        Asked.remote(registry, client).knows_submission,
+        asked.knows_submission,
+        withdrawal=Withdrawal(
+            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+            update=asked.update,
+            remove=lambda request: client.call(registry, ITI_62, request),
+            around=asked.around,
+        ),
+        crossing=crossing(settings),
+        believed=[Signal(one) for one in section.complete_by],
         quiet_seconds=section.quiet_seconds,
     )
 
 
 def publication_policy(settings: Settings) -> PublicationPolicy:
-    """What the manifests of this node say of themselves."""
+    """What the manifests of this node say of themselves. Raises ConfigError."""
     section, document = settings.imaging_source, settings.imaging_source.document
     announced = affinity_domain(settings).code_sets.get("eventCodeList")
     return PublicationPolicy(
@@ -52,10 +78,30 @@ def publication_policy(settings: Settings) -> PublicationPolicy:
         confidentiality_code=_code(document.confidentiality_code),
         institution=_institution(document),
         language_code=document.language_code,
+        flavours=tuple(Flavour(one) for one in document.flavours),
+        profile=_profile(document),
+        fhir_release=document.fhir_release,
         time_zone=zone_of(settings.node.time_zone),
         modalities=_modalities(announced),
         body_parts=_regions(announced),
     )
+
+
+def _profile(document: DocumentSection) -> Profile | None:
+    """The national profile, where manifests follow one."""
+    if "national" not in document.flavours:
+        return None
+    if document.national_profile == "drim-m":
+        return default_profile()
+    file = Path(document.national_profile)
+    try:
+        return profile_of(tomllib.loads(file.read_text("utf-8")))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except (ManifestError, ValueError) as error:
+        reason = str(error)
+    text = tr("a national manifest needs a profile that can be read: {reason}", reason=reason)
+    raise ConfigError([Problem(str(file), "imaging_source.document.national_profile", text)])
 
 
 def _modalities(announced: CodeSet | None) -> Mapping[str, str]:

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import images, queries, sizing, submissions, transfers
+from benchmarks import images, manifests, queries, region, scale, sizing, submissions, transfers
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
 from benchmarks.load import http_answer, mllp_answer
+from benchmarks.place import fresh
+from benchmarks.postgresql import NoPostgreSQL
+from benchmarks.scale import ENGINES, Scale
+from metadata.validation import validate_submission
+from registry.bulk.preparation import read
 
 MIB = 1024 * 1024
 
@@ -57,10 +62,58 @@ def test_a_study_comes_back_byte_for_byte() -> None:
     assert all(map(is_sensible, rows))
 
 
+def test_manifests_are_what_pydicom_writes() -> None:
+    rows = list(manifests.measure(manifests.QUICK))
+    assert len(rows) == 4
+    assert all(map(is_sensible, rows))
+
+
 @pytest.mark.skipif(not shutil.which("storescp"), reason="DCMTK is not installed")
 def test_every_instance_sent_is_stored() -> None:
     [row] = images.measure_storage(images.Scale(instances=4, rounds=1))
     assert row.ratio > 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_regions_registry_answers_rightly_on_each_engine(engine: str) -> None:
+    few = Scale(
+        entries=600,
+        fewer=300,
+        large=50,
+        questions=20,
+        registrations=16,
+        mixed_seconds=0.4,
+        seconds=0.1,
+        rounds=1,
+    )
+    try:
+        rows = list(scale.measure(few, [engine]))
+    except NoPostgreSQL as missing:
+        pytest.skip(str(missing))
+    assert len(rows) == (10 if engine == "postgresql" else 9)
+    assert all(map(is_sensible, rows))
+    assert all(row.work.startswith(engine) for row in rows)
+
+
+def test_the_patients_of_a_region_have_as_many_documents_as_it_has_entries() -> None:
+    everyone = region.patients(20_000, large=1_000)
+    assert sum(sum(one.submissions) for one in everyone) == 20_000
+    assert sum(everyone[0].submissions) == 1_000
+    tens = [one for one in everyone if sum(one.submissions) == region.HITS]
+    assert len(tens) >= 400
+
+
+def test_copies_of_a_message_are_of_one_length_and_share_no_id() -> None:
+    with fresh("mould") as place:
+        mould = region.Mould(place.material, 2, region.text_of)
+        (first, documents), (second, others) = mould.cast(1), mould.cast(2)
+        submissions = [read(text) for text in (first, second)]
+        assert not any(validate_submission(one, place.domain) for one in submissions)
+    assert len(first) == len(second)
+    ids = [{obj.entry_uuid for obj in one.objects()} for one in submissions]
+    assert not ids[0] & ids[1]
+    assert [one.unique_id for one in submissions[0].documents] == [d.unique_id for d in documents]
+    assert not {d.reference for d in documents} & {d.reference for d in others}
 
 
 def test_a_file_that_arrives_damaged_is_a_wrong_answer() -> None:

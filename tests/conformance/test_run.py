@@ -29,6 +29,7 @@ from conformance.expectation import (
     fault,
 )
 from conformance.french import PHRASES
+from conformance.manifests import manifest_cases
 from conformance.report import write_report
 from conformance.report.page import BEGINNING
 from conformance.results import Results, Verdict
@@ -72,7 +73,7 @@ def session() -> Session:
 
 
 def test_ids_are_unique_and_every_case_speaks_both_languages() -> None:
-    cases = all_cases()
+    cases = [*all_cases(), *manifest_cases()]
     assert len({case.id for case in cases}) == len(cases)
     for case in cases:
         assert case.title.en, case.id
@@ -93,7 +94,8 @@ def phrases(expectation: Expectation) -> Iterator[str]:
 
 
 def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
-    used = {phrase for case in all_cases() for one in case.expected for phrase in phrases(one)}
+    cases = [*all_cases(), *manifest_cases()]
+    used = {phrase for case in cases for one in case.expected for phrase in phrases(one)}
     assert used <= PHRASES.keys()
     words = {
         "and",

@@ -19,7 +19,9 @@ from consumer.errors import (
     Refused,
     UnknownSource,
 )
+from manifest.fhir import write_fhir
 from manifest.kos import Manifest
+from manifest.mado import write_mado
 from metadata.catalogue import RegistryError
 from metadata.datatypes import OID
 from metadata.identifiers import APND, DEPRECATED, EMPTY_SHA1, ERROR, RPLC, WARNING
@@ -234,6 +236,25 @@ def test_a_manifest_is_opened(
     opened = consumer.open_manifest(entry_of(study.sop_instance_uid, kos))
     assert opened.series == study.series
     assert opened.study_instance_uid == study.study_instance_uid
+
+
+@pytest.mark.parametrize("write", [write_mado, write_fhir])
+def test_a_manifest_of_another_family_is_opened_and_its_images_fetched(
+    peer: Peer,
+    consumer: Consumer,
+    entry_of: EntryOf,
+    study: Manifest,
+    tmp_path: Path,
+    write: Callable[[Manifest], bytes],
+) -> None:
+    data = write(study)
+    peer.documents[study.sop_instance_uid] = data
+
+    opened = consumer.open_manifest(entry_of(study.sop_instance_uid, data))
+    report = consumer.fetch_images(opened, tmp_path)
+
+    assert report.complete
+    assert len(report.fetched) == study.instance_count
 
 
 def test_another_document_is_no_manifest(peer: Peer, consumer: Consumer, entry_of: EntryOf) -> None:

@@ -23,6 +23,7 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.receiver import Listening, Receiver
 from manifest.entry import PublicationPolicy
+from manifest.model import KEY_OBJECT_SELECTION
 from metadata.datatypes import XON
 from metadata.model import Code
 from storage.blobs import BlobStore
@@ -124,6 +125,48 @@ def make_instance() -> MakeInstance:
         dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         return dataset
+
+    return make
+
+
+class MakeNote(Protocol):
+    """Makes a rejection note titled ``code`` about instances; keywords set attributes."""
+
+    def __call__(self, code: str, *rejected: Dataset, **attributes: object) -> Dataset: ...
+
+
+def _item(**attributes: object) -> Dataset:
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+@pytest.fixture
+def make_note(make_instance: MakeInstance) -> MakeNote:
+    def make(code: str, *rejected: Dataset, **attributes: object) -> Dataset:
+        studies = []
+        for one in rejected:
+            reference = _item(
+                ReferencedSOPClassUID=one.SOPClassUID, ReferencedSOPInstanceUID=one.SOPInstanceUID
+            )
+            series = _item(
+                SeriesInstanceUID=one.SeriesInstanceUID, ReferencedSOPSequence=[reference]
+            )
+            studies.append(
+                _item(StudyInstanceUID=one.StudyInstanceUID, ReferencedSeriesSequence=[series])
+            )
+        title = _item(CodeValue=code, CodingSchemeDesignator="DCM", CodeMeaning="Rejected")
+        note = make_instance(
+            SOPClassUID=KEY_OBJECT_SELECTION,
+            SeriesInstanceUID=generate_uid(),
+            Modality="KO",
+            ConceptNameCodeSequence=[title],
+            CurrentRequestedProcedureEvidenceSequence=studies,
+            **attributes,
+        )
+        del note.PixelData
+        return note
 
     return make
 

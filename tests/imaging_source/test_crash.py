@@ -16,9 +16,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from sqlalchemy import create_engine, select
 
+from imaging_source.rejection import SAFETY
 from imaging_source.schema import INSTANCE, PUBLICATION, STUDY
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 PROGRAM = Path(__file__).with_name("source_process.py")
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 30
@@ -48,7 +48,7 @@ class Source:
     def store(self, instance: Dataset) -> int | None:
         """The status of the response, None if there was none."""
         ae = AE("MODALITY")
-        ae.add_requested_context(CT_IMAGE, ExplicitVRLittleEndian)
+        ae.add_requested_context(instance.SOPClassUID, ExplicitVRLittleEndian)
         association = ae.associate("127.0.0.1", self.port, ae_title="KOSMOS")
         assert association.is_established
         answer = association.send_c_store(instance)
@@ -109,6 +109,27 @@ def test_killed_before_the_response_the_instance_is_known_and_published_once(
         second.wait_until_published()
 
     assert_published_once(tmp_path)
+
+
+def test_killed_before_the_response_a_rejection_note_has_had_its_whole_effect(
+    tmp_path: Path, make_instance: Make, make_note: Make
+) -> None:
+    rejected, late = make_instance(), make_instance()
+    note = make_note(SAFETY, rejected, late)
+    with source(tmp_path) as first:
+        assert first.store(rejected) == 0x0000
+    with source(tmp_path, fault="imaging.stored:kill") as second:
+        assert second.store(note) is None
+        assert second.wait_for_death() == -9
+    with source(tmp_path) as third:
+        assert third.store(note) == 0x0000  # the sender, which heard nothing, tries again
+        assert third.store(late) == 0x0000
+
+    engine = create_engine(f"sqlite:///{tmp_path}/imaging.db")
+    with engine.connect() as connection:
+        rows = connection.execute(select(INSTANCE.c.rejection)).scalars().all()
+    engine.dispose()
+    assert rows == [SAFETY] * 3
 
 
 @pytest.mark.parametrize("point", ["publisher.before_send", "publisher.after_send"])

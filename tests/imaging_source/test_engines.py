@@ -16,6 +16,7 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake, Status
 from imaging_source.outbox import State
 from imaging_source.publisher import Place, Publisher
+from imaging_source.rejection import SAFETY
 from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY
 from manifest.entry import PublicationPolicy
 from storage.blobs import BlobStore
@@ -84,6 +85,25 @@ def test_of_different_bytes_for_one_instance_exactly_one_is_kept(
 
     assert statuses == [Status.SUCCESS] + [Status.COERCED] * (THREADS - 1)
     assert (count(database, INSTANCE), count(database, QUARANTINE)) == (1, THREADS - 1)
+
+
+def test_a_note_that_races_its_instances_hides_them_all(
+    database: Database,
+    intake: Intake,
+    make_instance: Make,
+    make_note: Make,
+    encode: Callable[[Dataset], bytes],
+) -> None:
+    instances = [make_instance() for _ in range(THREADS)]
+    put(intake, make_instance(), encode)  # the study is there: nobody starts again for its row
+    arriving = [*instances[:4], make_note(SAFETY, *instances), *instances[4:]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = set(pool.map(lambda one: put(intake, one, encode), arriving))
+
+    assert statuses == {Status.SUCCESS}
+    with database.read() as connection:
+        hidden = select(func.count()).where(INSTANCE.c.rejection == SAFETY)
+        assert connection.execute(hidden).scalar_one() == THREADS + 1
 
 
 def test_publishers_that_race_send_each_study_once(

@@ -95,7 +95,9 @@ def full(undefined: bool = False) -> Dataset:
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     dataset.SOPInstanceUID = "1.2.3.1"
     dataset.StudyDate = "20240115"
+    dataset.SeriesDate = "20240116"
     dataset.StudyTime = "083000.5"
+    dataset.SeriesTime = "0831"
     dataset.IssuerOfAccessionNumberSequence = one_item(
         UniversalEntityID="1.5.1", undefined=undefined
     )
@@ -186,6 +188,8 @@ def expected_header() -> Header:
         series_number=3,
         series_description="Série",
         body_part="HEAD",
+        series_date="20240116",
+        series_time="0831",
         instance_number=-7,
         number_of_frames=12,
     )

@@ -257,3 +257,35 @@ def test_a_study_is_described_in_the_order_of_its_numbers(
     assert [one.series_instance_uid for one in series_list] == ["1.9.1", "1.9.2"]
     assert [one.sop_instance_uid for one in series_list[0].instances] == ["1.9.1.9", "1.9.1.10"]
     assert (series_list[0].modality, series_list[0].body_part) == ("CT", "CHEST")
+
+
+def test_a_study_keeps_every_request_that_its_series_name(
+    store: Store, make_instance: Make, database: Database
+) -> None:
+    first = make_instance(PlacerOrderNumberImagingServiceRequest="O1")
+    uid = first.StudyInstanceUID
+    store(first)
+    for series, accession in (("1.9.2", "A2"), ("1.9.3", "A3"), ("1.9.3", "A3"), ("1.9.4", "")):
+        store(make_instance(SeriesInstanceUID=series, AccessionNumber=accession))
+
+    with database.read() as connection:
+        study, _ = describe(connection, uid)
+
+    assert [(one.accession_number, one.placer_order_number) for one in study.requests] == [
+        ("", "O1"),
+        ("A2", ""),
+        ("A3", ""),
+    ]
+
+
+def test_a_study_whose_first_instance_names_no_request_has_that_of_a_later_one(
+    store: Store, make_instance: Make, database: Database
+) -> None:
+    store(make_instance())
+    later = make_instance(SeriesInstanceUID="1.9.2", AccessionNumber="A1")
+    store(later)
+
+    with database.read() as connection:
+        study, _ = describe(connection, later.StudyInstanceUID)
+
+    assert [one.accession_number for one in study.requests] == ["A1"]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import pytest
 from lxml import etree
 from pydicom.dataset import Dataset
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from imaging_source import outbox
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Publication, State
 from imaging_source.publisher import Place, Publisher
-from imaging_source.schema import STUDY
+from imaging_source.schema import FURTHER_MANIFEST, STUDY
+from manifest.engine import editions
 from manifest.entry import PublicationPolicy
-from manifest.kos import Manifest, read_manifest, write_kos
+from manifest.flavours import Flavour
+from manifest.kos import Manifest, read_manifest
 from metadata.catalogue import RegistryError
 from metadata.identifiers import RPLC
 from metadata.model import DocumentEntry, Submission
@@ -41,7 +43,7 @@ class Registry:
 
     submissions: list[Submission] = field(default_factory=list)
     manifests: list[Manifest] = field(default_factory=list)
-    seen: list[tuple[bytes, bytes]] = field(default_factory=list)
+    seen: list[tuple[bytes, ...]] = field(default_factory=list)
     before: list[Exception] = field(default_factory=list)
     after: list[Exception] = field(default_factory=list)
     refuse: list[str] = field(default_factory=list)
@@ -50,20 +52,20 @@ class Registry:
     heard: threading.Event = field(default_factory=threading.Event)
 
     def provide_and_register(self, request: ProvideAndRegisterRequest) -> RegistryResponse:
-        ((document_id, content),) = request.documents.items()
-        data = b"".join(content.chunks())
-        self.seen.append((etree.tostring(request.submit.element), data))
+        contents = {name: b"".join(one.chunks()) for name, one in request.documents.items()}
+        self.seen.append((etree.tostring(request.submit.element), *contents.values()))
         if self.before:
             raise self.before.pop()
         if self.refuse:
             return RegistryResponse.of([RegistryError(self.refuse.pop(), "no")])
         submission = request.submit.submission
-        assert document_id == submission.documents[0].entry_uuid
+        entries = [entry.entry_uuid for entry in submission.documents]
+        assert set(contents) == set(entries)
         if self.knows(submission.submission_sets[0].unique_id or ""):
             codes = ("XDSDuplicateUniqueIdInRegistry", "XDSRegistryDeprecatedDocumentError")
             return RegistryResponse.of([RegistryError(code, "again") for code in codes])
         self.submissions.append(submission)
-        self.manifests.append(read_manifest(data))
+        self.manifests.append(read_manifest(contents[entries[0] or ""]))
         self.heard.set()
         request.submit.element.clear()  # a repository may edit what it is given
         if self.after:
@@ -395,8 +397,8 @@ def test_a_study_that_cannot_be_described_does_not_hold_up_the_others(
     clock.now += 60
     surprises = [OverflowError("Durand^Anne")]
     monkeypatch.setattr(
-        "imaging_source.publisher.write_kos",
-        lambda manifest: throw(surprises.pop()) if surprises else write_kos(manifest),
+        "imaging_source.publisher.editions",
+        lambda *given: throw(surprises.pop()) if surprises else editions(*given),
     )
 
     assert publisher.run_once() == 1
@@ -486,10 +488,10 @@ def test_two_publishers_of_one_database_publish_a_study_once(
     clock.now += 60
     decide = publisher._publication
 
-    def decide_twice(due: DueStudy, manifest: Manifest) -> Publication:
-        other = decide(due, manifest)  # the other publisher decides at the same moment
+    def decide_twice(due: DueStudy, manifest: Manifest, last: None) -> Publication:
+        other = decide(due, manifest, last)  # the other publisher decides at the same moment
         database.write(lambda connection: outbox.enqueue(connection, other))
-        return decide(due, manifest)
+        return decide(due, manifest, last)
 
     monkeypatch.setattr(publisher, "_publication", decide_twice)
     publisher.run_once()
@@ -594,3 +596,88 @@ def test_bytes_are_given_up_once_the_repository_has_them(
     (row,) = outbox_rows(database)
     assert (row.manifest, row.metadata) == (b"", b"")
     assert row.state is State.PUBLISHED
+
+
+def retitled(database: Database, description: str) -> None:
+    """Change what is known of the study, and that it changed, as a correction would."""
+    changed = update(STUDY).values(revision=STUDY.c.revision + 1, description=description)
+    database.write(lambda connection: connection.execute(changed))
+
+
+def test_a_change_that_no_manifest_shows_is_not_published(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    store(make_instance(StudyDescription="Thorax"))
+    clock.now += 60
+    publisher.run_once()
+
+    retitled(database, "Thorax")
+    clock.now += 60
+    assert publisher.run_once() == 0
+    assert publisher.run_once() == 0
+    retitled(database, "Abdomen")
+    assert publisher.run_once() == 1
+
+    assert [entry.title for entry in registry.entries()] == ["Thorax", "Abdomen"]
+
+
+def replacements(submission: Submission) -> dict[str, set[str]]:
+    """The entries replaced by each new one."""
+    found: dict[str, set[str]] = {}
+    for association in submission.associations:
+        if association.association_type == RPLC:
+            found.setdefault(association.source, set()).add(association.target)
+    return found
+
+
+def entry_uuids(submission: Submission) -> list[str]:
+    return [entry.entry_uuid or "" for entry in submission.documents]
+
+
+def test_families_are_published_side_by_side_and_each_replaces_its_own(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    database: Database,
+) -> None:
+    families = (Flavour.XDS_I, Flavour.MADO_KOS, Flavour.MADO_FHIR)
+    publisher.policy = replace(publisher.policy, flavours=families)
+    for _ in range(2):
+        store(make_instance())
+        clock.now += 60
+        assert publisher.run_once() == 1
+
+    first, second = registry.submissions
+    assert [entry.mime_type for entry in second.documents] == [one.mime_type for one in families]
+    assert len({entry.unique_id for entry in second.documents}) == 3
+    assert replacements(second) == {
+        new: {old} for new, old in zip(entry_uuids(second), entry_uuids(first), strict=True)
+    }
+    read = [read_manifest(data) for data in registry.seen[1][1:]]
+    assert [one.instance_count for one in read] == [2, 2, 2]
+    with database.read() as connection:
+        kept = connection.execute(select(FURTHER_MANIFEST.c.manifest)).scalars().all()
+    assert kept == [b""] * 4
+
+
+def test_a_family_that_is_published_no_more_is_replaced_all_the_same(
+    publisher: Publisher, registry: Registry, store: Store, make_instance: Make, clock: Any
+) -> None:
+    publisher.policy = replace(publisher.policy, flavours=(Flavour.XDS_I, Flavour.MADO_KOS))
+    store(make_instance())
+    clock.now += 60
+    publisher.run_once()
+    publisher.policy = replace(publisher.policy, flavours=(Flavour.XDS_I,))
+    store(make_instance())
+    clock.now += 60
+    publisher.run_once()
+
+    first, second = registry.submissions
+    assert replacements(second) == {entry_uuids(second)[0]: set(entry_uuids(first))}

@@ -104,9 +104,6 @@ def policy() -> PublicationPolicy:
 @pytest.fixture
 def identifiers() -> Identifiers:
     return Identifiers(
-        entry_uuid="urn:uuid:00000000-0000-4000-8000-000000000001",
         submission_set_uuid="urn:uuid:00000000-0000-4000-8000-000000000002",
         submission_set_unique_id="2.25.13",
-        member_uuid="urn:uuid:00000000-0000-4000-8000-000000000003",
-        replacement_uuid="urn:uuid:00000000-0000-4000-8000-000000000004",
     )

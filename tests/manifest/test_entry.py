@@ -9,20 +9,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manifest.entry import Identifiers, PublicationPolicy, build_submission, time_zone_of
+from manifest.entry import Identifiers, PublicationPolicy, build_submission, document_entry
+from manifest.flavours import Flavour
 from manifest.kos import Manifest, ManifestError
 from manifest.model import Patient, Study
+from manifest.moments import time_zone_of
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.identifiers import HAS_MEMBER, RPLC, STABLE
-from metadata.model import Code, DocumentEntry
+from metadata.model import Code, DocumentEntry, Submission
 from metadata.validation import validate_submission
 
+ENTRY = "urn:uuid:00000000-0000-4000-8000-000000000001"
 MODALITY_SCHEME = "1.2.840.10008.2.16.4"
 
 
 def entry_of(manifest: Manifest, policy: PublicationPolicy, ids: Identifiers) -> DocumentEntry:
-    (entry,) = build_submission(manifest, policy, ids).documents
+    (entry,) = submission_of(manifest, policy, ids).documents
     return entry
+
+
+def submission_of(
+    manifest: Manifest, policy: PublicationPolicy, ids: Identifiers, *replaced: str
+) -> Submission:
+    entry = document_entry(manifest, policy, Flavour.XDS_I, ENTRY)
+    return build_submission(manifest, [entry], policy, ids, {ENTRY: replaced})
 
 
 def test_the_entry_names_the_manifest_and_its_format(
@@ -154,7 +164,7 @@ def test_a_patient_id_of_another_authority_is_not_published(
     foreign = replace(policy, assigning_authority="1.2.3.4")
 
     with pytest.raises(ManifestError, match=r"1\.2\.250\.1\.213\.1\.4\.10"):
-        build_submission(manifest, foreign, identifiers)
+        submission_of(manifest, foreign, identifiers)
 
     trusting = replace(foreign, same_authorities=frozenset({"1.2.250.1.213.1.4.10"}))
     entry = entry_of(manifest, trusting, identifiers)
@@ -168,7 +178,7 @@ def test_a_study_without_patient_id_is_not_published(
     anonymous = replace(manifest, study=replace(manifest.study, patient=Patient()))
 
     with pytest.raises(ManifestError, match="no Patient ID"):
-        build_submission(anonymous, policy, identifiers)
+        submission_of(anonymous, policy, identifiers)
 
 
 def test_references_are_accession_order_and_study(
@@ -195,7 +205,7 @@ def test_a_number_without_issuer_belongs_to_the_source(
 def test_the_submission_set_contains_the_entry(
     manifest: Manifest, policy: PublicationPolicy, identifiers: Identifiers
 ) -> None:
-    submission = build_submission(manifest, policy, identifiers)
+    submission = submission_of(manifest, policy, identifiers)
     (submission_set,) = submission.submission_sets
     (member,) = submission.associations
 
@@ -204,7 +214,7 @@ def test_the_submission_set_contains_the_entry(
     assert submission_set.submission_time == "20240704071507"
     assert submission_set.author[0].institution == ["CHU Bordeaux"]
     assert member.association_type == HAS_MEMBER
-    assert (member.source, member.target) == (submission_set.entry_uuid, identifiers.entry_uuid)
+    assert (member.source, member.target) == (submission_set.entry_uuid, ENTRY)
     assert member.submission_set_status == "Original"
 
 
@@ -213,11 +223,11 @@ def test_a_later_manifest_replaces_the_earlier_entry(
 ) -> None:
     previous = "urn:uuid:00000000-0000-4000-8000-00000000000f"
 
-    submission = build_submission(manifest, policy, identifiers, replaces=previous)
+    submission = submission_of(manifest, policy, identifiers, previous)
 
     replacement = submission.associations[-1]
     assert replacement.association_type == RPLC
-    assert (replacement.source, replacement.target) == (identifiers.entry_uuid, previous)
+    assert (replacement.source, replacement.target) == (ENTRY, previous)
 
 
 def test_the_entry_is_valid_in_the_french_domain(
@@ -226,7 +236,7 @@ def test_the_entry_is_valid_in_the_french_domain(
     domain = AffinityDomain.from_mapping(
         {"assigning_authority": policy.assigning_authority, **default_codes()}
     )
-    submission = build_submission(manifest, policy, identifiers)
+    submission = submission_of(manifest, policy, identifiers)
 
     faults = validate_submission(submission, domain, "ITI-41")
 
@@ -236,9 +246,9 @@ def test_the_entry_is_valid_in_the_french_domain(
 def test_the_same_arguments_make_the_same_submission(
     manifest: Manifest, policy: PublicationPolicy, identifiers: Identifiers
 ) -> None:
-    first = build_submission(manifest, policy, identifiers)
+    first = submission_of(manifest, policy, identifiers)
 
-    assert build_submission(manifest, policy, identifiers) == first
+    assert submission_of(manifest, policy, identifiers) == first
 
 
 _text = st.text(max_size=80)

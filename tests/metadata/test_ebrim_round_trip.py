@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +38,7 @@ from metadata.model import (
     Folder,
     Submission,
     SubmissionSet,
+    changed,
 )
 
 # Any text XML 1.0 can carry, metacharacters and line ends likely.
@@ -170,6 +171,13 @@ def test_a_full_submission_survives(
     with_folder: Submission, reread: Callable[[Submission], Submission], exact: Exact
 ) -> None:
     assert exact(reread(with_folder)) == exact(with_folder)
+
+
+def test_a_changed_copy_differs_in_what_was_named_alone(with_folder: Submission) -> None:
+    for obj in with_folder.objects():
+        before = replace(obj)
+        assert changed(obj, entry_uuid="another") == replace(obj, entry_uuid="another")
+        assert obj == before
 
 
 def test_writing_twice_gives_the_same_bytes(with_folder: Submission) -> None:

@@ -24,9 +24,9 @@ from tests.model.over_soap import Registry
 from tests.node.conftest import Node
 from tests.registry.invariants import broken
 
-# A history of 25 steps takes a second: some half a minute for each engine.
-EXAMPLES = int(os.environ.get("KOSMOS_MODEL_EXAMPLES", "20"))
-
+# A history of 25 steps is some 200 calls: 0.6 s on an idle machine with 2 cores, several times that
+# on a busy one. Both engines together shall take less than a minute.
+EXAMPLES = int(os.environ.get("KOSMOS_MODEL_EXAMPLES", "12"))
 
 AUTHORITY = "1.2.250.1.213.1.4.10"
 CONFIG = """\
@@ -87,14 +87,16 @@ def test_every_history_leaves_what_the_standard_says(registry: Registry, databas
 
 
 class Forgetful(Registry):
-    """A registry to which no new document replaces another."""
+    """A registry to which no document is related."""
 
     def register(self, message: Submission) -> set[str]:
-        links = [one for one in message.associations if one.association_type != xds.RPLC]
+        related = xds.DOCUMENT_RELATIONSHIPS
+        links = [one for one in message.associations if one.association_type not in related]
         return super().register(replace(message, associations=links))
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_registry_that_forgets_replacements_is_found_out(registry: Registry) -> None:
+def test_a_registry_that_forgets_relationships_is_found_out(registry: Registry) -> None:
     with pytest.raises(AssertionError):
         play(Forgetful(registry.url, registry.client), max_examples=100, phases=[Phase.generate])

@@ -77,6 +77,7 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     assert choose(tmp_path) == []
 
 
+@pytest.mark.timeout(400)  # hundreds of cases: half a minute, more on a machine that is busy
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_the_pasted_line_passes_every_case_of_the_kit(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path

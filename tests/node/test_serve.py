@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from metadata.identifiers import FAILURE, SUCCESS
 from metadata.model import Code
+from node.demo.studies import sample_folder
 from node.init import NewNode, create
 from soap.client import SoapClient
 from transactions.iti_18 import ITI_18
@@ -90,6 +91,32 @@ def test_the_main_job_from_the_command_line(running: Any, kosmos: Kosmos, tmp_pa
     assert Path(file).read_text() == "no finding"
     assert PATIENT not in running.log.read_text()
     assert "kosmos_responses_total" in running.get(f"{running.endpoints['admin']}/metrics")[1]
+
+
+def test_a_study_is_published_as_every_family_and_fetched_once(
+    port_base: int, serve: Serve, kosmos: Kosmos, tmp_path: Path
+) -> None:
+    node = create(NewNode(tmp_path / "node", plain=True, port_base=port_base))
+    quick = node.read_text().replace("[imaging_source]", "[imaging_source]\nquiet_seconds = 0.2")
+    chosen = '\n[imaging_source.document]\nflavours = ["xds-i", "mado-kos", "mado-fhir"]\n'
+    node.write_text(quick + chosen)
+    serve(node)
+    config = ("--config", node)
+    kosmos("feed", "--patient", "1CT1", "--name", "CompressedSamples^CT1", *config)
+    sent = kosmos("publish", sample_folder() / "CT_small.dcm", *config)
+    assert sent.returncode == 0, sent.stderr
+    wait_for(lambda: len(json.loads(kosmos("find", "1CT1", "--json", *config).stdout)) == 3)
+
+    fetched = kosmos("fetch", "1CT1", "--folder", tmp_path / "fetched", "--json", *config)
+
+    told = json.loads(fetched.stdout)
+    assert (len(told["documents"]), told["images"], told["problems"]) == (3, 1, [])
+    assert sorted(Path(one).suffix for one in told["documents"]) == [".dcm", ".dcm", ".json"]
+    for file in told["documents"]:
+        judged = json.loads(kosmos("conformance", "manifest", file, "--json").stdout)
+        # Where the images do not say what MADO wants to know, nor does the manifest.
+        failed = {one["id"] for one in judged if one["verdict"] == "failed"}
+        assert failed <= {"M15"}, failed
 
 
 def test_the_identity_feed_of_hl7_v3_from_the_command_line(running: Any, kosmos: Kosmos) -> None:

@@ -119,3 +119,16 @@ def _insert_first_rows(connection: Connection) -> None:
         ),
         {"ebrim": b"<a/>"},
     )
+
+
+def test_objects_are_compressed_by_lz4_on_postgresql(postgresql_database_url: str) -> None:
+    columns = text(
+        "SELECT attrelid::regclass::text, attcompression FROM pg_attribute WHERE attname = 'ebrim'"
+    )
+    with Database.open(postgresql_database_url) as database:
+        database.migrate(MIGRATIONS)
+        with database.read() as connection:
+            found = {str(name): str(method) for name, method in connection.execute(columns)}
+    assert found == dict.fromkeys(
+        ("association", "document_entry", "folder", "submission_set"), "l"
+    )

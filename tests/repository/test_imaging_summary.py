@@ -17,7 +17,9 @@ from metadata.identifiers import (
     ACQUISITION_MODALITY_SCHEME,
     CONFIDENTIALITY_SCHEME,
     KOS_FORMAT_CODE,
+    MADO_FHIR_FORMAT_CODE,
     ORDER_REFERENCE,
+    STUDY_INSTANCE_UID_REFERENCE,
 )
 from metadata.model import Author, Code, DocumentEntry
 from repository.imaging_summary import CDA_MIME_TYPE, PDF_MIME_TYPE, ImagingSummary
@@ -110,6 +112,19 @@ def test_studies_and_reports_are_listed_the_latest_first() -> None:
     listed = rows(cda(entry(), study(1), report, study(3)))
     assert [row[3] for row in listed] == ["Scanner 3", "Scanner 2", "Scanner 1"]
     assert [row[1] for row in listed] == ["Images", "Compte rendu", "Images"]
+
+
+def test_a_study_with_manifests_of_several_families_is_listed_once() -> None:
+    reference = [CXi.of("1.2.3.4", STUDY_INSTANCE_UID_REFERENCE)]
+    mado = Code(MADO_FHIR_FORMAT_CODE, "1.3.6.1.4.1.19376.1.2.7.1")
+    families = [
+        study(1, reference_id_list=reference),
+        study(2, reference_id_list=reference, format_code=mado),
+        study(3, format_code=mado),
+    ]
+    listed = rows(cda(entry(), *families))
+    assert [row[3] for row in listed] == ["Scanner 3", "Scanner 2"]
+    assert {row[1] for row in listed} == {"Images"}
 
 
 def test_a_row_tells_date_modality_title_facility_and_accession_number() -> None:

@@ -17,6 +17,7 @@ from metadata.model import Submission
 from soap.message import InMemory
 from transactions import (
     iti_8,
+    iti_9,
     iti_18,
     iti_41,
     iti_42,
@@ -122,6 +123,7 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
         *iti_8.audit("A40", [PATIENT], "OLD^^^&1.2.3.4&ISO", "MSG1", Outcome.SUCCESS, scene),
+        *iti_9.audit([PATIENT, LOCAL], b"QPD|IHE PIX Query", "M3", Outcome.SUCCESS, scene),
         *iti_44.audit(MERGED, Acknowledgement("CA"), scene),
         *iti_64.audit([PATIENT, LOCAL], "OLD^^^&1.2.3.4&ISO", "MSG2", Outcome.SUCCESS, scene),
     ]
@@ -135,7 +137,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 21
+    assert len(events) == 22
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]

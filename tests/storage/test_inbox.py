@@ -1,0 +1,46 @@
+"""Messages through a folder: in order, once they are there, until they are removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.errors import BlobStoreUnavailable
+from storage.inbox import Inbox
+
+
+def test_messages_are_taken_in_order_and_again_until_they_are_removed(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "in")
+    assert list(inbox.waiting()) == []
+    for number in range(20):
+        inbox.put(b"%d" % number)
+
+    assert [raw for _, raw in Inbox(tmp_path / "in").waiting()] == [b"%d" % n for n in range(20)]
+    for name, _ in list(inbox.waiting())[:15]:
+        inbox.remove(name)
+    assert [raw for _, raw in inbox.waiting()] == [b"%d" % n for n in range(15, 20)]
+
+
+def test_half_a_message_is_none(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    (tmp_path / "00000000000000000001-aaaa.part").write_bytes(b"hal")
+    assert list(inbox.waiting()) == []
+
+
+def test_a_folder_that_cannot_be_written_refuses(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BlobStoreUnavailable):
+        Inbox(tmp_path / "file" / "in").put(b"message")
+
+
+@given(st.binary())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+def test_any_bytes_come_out_as_they_went_in(tmp_path: Path, message: bytes) -> None:
+    inbox = Inbox(tmp_path)
+    inbox.put(message)
+    ((name, raw),) = inbox.waiting()
+    inbox.remove(name)
+    assert raw == message
