@@ -102,13 +102,11 @@ class Retriever:
         blobs: BlobStore,
         title: str,
         destinations: Mapping[str, Peer],
-        coerced: Callable[[Selected, Content], Content] = lambda _selected, content: content,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._title = title
         self._destinations = destinations
-        self._coerced = coerced
 
     def get(self, exchange: Exchange) -> None:
         """Handle one C-GET request."""
@@ -185,8 +183,8 @@ class Retriever:
 
     def _send(self, one: Selected, send: _Send) -> int | None:
         try:
-            content = self._coerced(one, file_of(self._blobs, one))
-        except StorageError as error:
+            content = file_of(self._blobs, one)
+        except (StorageError, Unreadable, OSError) as error:
             _log.error("instance not sent", code="imaging-retrieve", error=type(error).__name__)
             return None
         return send(one, content)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 
+from imaging_source.coercion import coerced
+from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
 from manifest.encoding import PREAMBLE
-from storage.blobs import BlobStore
+from storage.blobs import BlobStore, FileContent
 from storage.database import Database
 from storage.errors import BlobMissing
 from storage.spool import Content
@@ -28,13 +30,14 @@ _META_AT = _META_LENGTH_AT + 4
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An instance to be sent, as it is stored."""
+    """An instance to be sent: as it is stored, with what is known better of its patient."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     sha256: str
     size: int
+    correction: Correction | None
 
     @property
     def context(self) -> tuple[str, str]:
@@ -63,6 +66,7 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
             INSTANCE.c.transfer_syntax_uid,
             INSTANCE.c.sha256,
             INSTANCE.c.size,
+            INSTANCE.c.study_instance_uid,
         )
         .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
         .join(STUDY, STUDY.c.study_instance_uid == INSTANCE.c.study_instance_uid)
@@ -76,15 +80,21 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
         )
     )
     with database.read() as connection:
-        return [Selected(*row) for row in connection.execute(query)]
+        rows = connection.execute(query).all()
+        corrections = corrections_of(connection, {row.study_instance_uid for row in rows})
+    return [Selected(*row[:-1], corrections.get(row[-1])) for row in rows]
 
 
 def file_of(blobs: BlobStore, selected: Selected) -> Content:
-    """The Part 10 file of an instance; raises BlobMissing where it is not whole."""
+    """The Part 10 file of an instance, coerced; raises BlobMissing where it is not whole.
+
+    Raises Unreadable where what is stored cannot be corrected.
+    """
     blob = blobs.open(selected.sha256)
     if blob.size != selected.size:
         raise BlobMissing(selected.sha256)
-    return blob
+    content = FileContent(blob.path, blob.size)
+    return coerced(selected.correction, content, selected.transfer_syntax_uid)
 
 
 def data_set_of(content: Content) -> Iterator[bytes]:
