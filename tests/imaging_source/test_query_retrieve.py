@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, Association, build_role, evt
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from imaging_source.dimse import (
     C_CANCEL_RQ,
@@ -43,7 +43,7 @@ from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.requestor import Peer, Requested
-from imaging_source.schema import INSTANCE
+from imaging_source.schema import CORRECTION, INSTANCE
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
 from storage.blobs import BlobStore
@@ -445,6 +445,32 @@ def test_what_was_rejected_is_not_moved(
 
     assert (response.Status, counts(response)) == (0x0000, (0, 0, 0, 0))
     assert destination.received == []
+
+
+def test_what_was_corrected_leaves_corrected(
+    offering: Offering,
+    destination: Destination,
+    database: Database,
+    store: Store,
+    make_instance: Make,
+) -> None:
+    one = make_instance()
+    assert store(one) == 0
+    row = {
+        "study_instance_uid": one.StudyInstanceUID,
+        "patient_name": "Durand^Annette",
+        "corrected_at": 1_700_000_000.0,
+        "source": "test",
+    }
+    database.write(lambda connection: connection.execute(insert(CORRECTION), row).close())
+
+    identifier = asked("STUDY", StudyInstanceUID=one.StudyInstanceUID)
+    response, _ = move(offering(destination.peer()), identifier)
+
+    assert response.Status == 0x0000
+    (received,) = destination.received
+    assert received.PatientName == "Durand^Annette"
+    assert received.PixelData == one.PixelData
 
 
 @pytest.mark.parametrize(
