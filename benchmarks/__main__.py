@@ -13,7 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import dicomweb, feed, images, manifests, queries, scale, submissions, transfers
+from benchmarks import (
+    dicomweb,
+    dimse,
+    feed,
+    images,
+    manifests,
+    queries,
+    scale,
+    submissions,
+    transfers,
+)
 from benchmarks.figures import Row, WrongAnswer, table
 from benchmarks.scale import ENGINES
 
@@ -36,6 +46,7 @@ BENCHMARKS = {
     "study": Benchmark(images.measure_retrieval, images.Scale(), images.QUICK),
     "dicomweb": Benchmark(dicomweb.measure, dicomweb.Scale(), dicomweb.QUICK),
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
+    "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),
 }
