@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import (
     dicomweb,
+    dimse,
     feed,
     images,
     manifests,
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "dicomweb": Benchmark(dicomweb.measure, dicomweb.Scale(), dicomweb.QUICK),
     "media": Benchmark(media.measure, media.Scale(), media.QUICK),
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
+    "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),
 }

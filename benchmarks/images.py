@@ -95,12 +95,12 @@ def measure_storage(scale: Scale) -> Iterator[Row]:
             return Study(place.folder / f"study-{number}", number, scale.instances)
 
         def ours() -> float:
-            return scale.instances / _send(study(), "KOSMOS", server.ports["dicom"])
+            return scale.instances / send(study(), "KOSMOS", server.ports["dicom"])
 
         def reference() -> float:
             folder = place.folder / f"storescp-{next(numbers)}"
             with _storescp(folder) as port:
-                seconds = _send(study(), "STORESCP", port)
+                seconds = send(study(), "STORESCP", port)
             _expect(len(list(folder.iterdir())), scale.instances)
             return scale.instances / seconds
 
@@ -160,17 +160,28 @@ def _numbered(uid: str, number: int) -> str:
     return uid[: -len(digits)] + digits
 
 
-def _send(study: Study, title: str, port: int) -> float:
-    """Seconds that ``ASSOCIATIONS`` senders take together."""
+def send(
+    study: Study, title: str, port: int, associations: int = ASSOCIATIONS, *, delayed: bool = False
+) -> float:
+    """Seconds that the senders take together; ``delayed`` ones as DCMTK sends by default."""
     started = time.perf_counter()
+    folders = list(map(str, study.folders))
     senders = [
         subprocess.Popen(
-            ["storescu", "-aec", title, "+sd", "127.0.0.1", str(port), str(folder)],
-            env=os.environ | {"TCP_NODELAY": "1"},
+            [
+                "storescu",
+                "-aec",
+                title,
+                "+sd",
+                "127.0.0.1",
+                str(port),
+                *folders[part::associations],
+            ],
+            env=os.environ if delayed else os.environ | {"TCP_NODELAY": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for folder in study.folders
+        for part in range(associations)
     ]
     codes = [sender.wait() for sender in senders]
     seconds = time.perf_counter() - started

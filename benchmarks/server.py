@@ -21,12 +21,14 @@ from sqlalchemy import make_url
 
 from benchmarks import bare
 from hl7.mllp import MllpServer
-from imaging_source.receiver import Listening, run
+from imaging_source.receiver import run
 from node import logs
 from node.config import PID_FOLDER, Settings
 from node.config_file import load
+from node.dicom import listening
 from node.migrate import open_database
 from node.wiring.common import affinity_domain
+from node.wiring.dicom import dicom_services
 from node.wiring.rooms import Rooms, open_rooms
 from registry import Registry
 from soap.asgi import Application
@@ -92,7 +94,7 @@ def dicom(settings: Settings) -> None:
         run(
             database,
             files,
-            Listening(port=0),
+            listening(settings, dicom_services(settings, database).offered),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,

@@ -1,8 +1,9 @@
-"""One association with a storage user, from the first byte to the last (PS3.8 9.2, PS3.7 9).
+"""One association with a peer that asked for it, first byte to last (PS3.8 9.2, PS3.7 9).
 
 Runs in the thread of its connection: PDUs are read one after the other through the guard,
 data set fragments go straight from the read buffer to the spool, and the response is sent
-when the instance is durable. The acceptor's half of the state machine is so small that its
+when the instance is durable. Requests for other services are gathered and handed to their
+handlers (``imaging_source.service``). The acceptor's half of the state machine is so small that its
 states are places in the code: waiting for the request, established, gone.
 """
 
@@ -18,6 +19,7 @@ from imaging_source.dimse import (
     C_ECHO_RQ,
     C_STORE_RQ,
     COMMAND_LIMIT_BYTES,
+    RESPONSE,
     Command,
     Fragment,
     read_command,
@@ -36,6 +38,7 @@ from imaging_source.guard import (
 )
 from imaging_source.header import is_uid
 from imaging_source.intake import Intake, Outcome, Status
+from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import (
     LOCAL_LIMIT_EXCEEDED,
     VERIFICATION,
@@ -43,10 +46,10 @@ from imaging_source.negotiation import (
     Context,
     Rejection,
     Titles,
-    abort,
     negotiate,
     release_response,
 )
+from imaging_source.service import Exchange, Handler, Services, answer
 from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -87,6 +90,23 @@ class _Refused:
         """Nothing to forget."""
 
 
+class _Gathering:
+    """Holds the small data set of a request that a handler will answer."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        if len(self.data) + len(data) > DATA_SET_LIMIT_BYTES:
+            raise ProtocolError(AbortReason.INVALID_PARAMETER, "the data set is too long")
+        self.data += data
+
+    def abort(self) -> None:
+        """Nothing to forget."""
+
+
 class Association:
     """Serves one connection."""
 
@@ -97,19 +117,21 @@ class Association:
         doorman: Doorman,
         limits: Limits,
         titles: Titles,
+        services: Services,
     ) -> None:
         self._socket = connection
         self._intake = intake
         self._doorman = doorman
         self._limits = limits
         self._titles = titles
+        self._services = services
         self._reader = PduReader(connection, limits)
-        self._calling = ""
-        self._contexts: dict[int, Context] = {}
+        self._line = Line(connection, self._reader, limits)
         self._command = bytearray()
         self._context_id = 0
         self._request: Command | None = None
-        self._sink: _Sink | None = None
+        self._sink: _Sink | _Gathering | None = None
+        self._due: _Gathering | None = None
 
     def serve(self) -> None:
         """Serve until the association ends, however it ends; does not close the socket."""
@@ -129,18 +151,17 @@ class Association:
     def _associate(self) -> bool:
         """Answer the association request; whether the association is established."""
         _, content = self._reader.read()
-        answer = negotiate(content, self._titles, self._limits.pdu_bytes)
-        if isinstance(answer, Accepted) and not self._doorman.associate(self._socket):
-            answer = LOCAL_LIMIT_EXCEEDED
-        if isinstance(answer, Rejection):
-            _log.warning("association rejected", code="dicom-rejected", reason=answer.reason)
-            self._send(answer.encode())
+        offer, pdu_bytes = self._services.offer, self._limits.pdu_bytes
+        result = negotiate(content, self._titles, pdu_bytes, offer)
+        if isinstance(result, Accepted) and not self._doorman.associate(self._socket):
+            result = LOCAL_LIMIT_EXCEEDED
+        if isinstance(result, Rejection):
+            _log.warning("association rejected", code="dicom-rejected", reason=result.reason)
+            self._line.send(result.encode())
             self._reader.drain()
             return False
-        self._calling = answer.calling_ae_title
-        self._contexts = dict(answer.contexts)
-        self._reader.associated()
-        self._send(answer.pdu)
+        self._line.established(result.calling_ae_title, result.contexts, result.peer_pdu_bytes)
+        self._line.send(result.pdu)
         return True
 
     def _next(self) -> bool:
@@ -149,9 +170,10 @@ class Association:
         if kind == PduType.P_DATA:
             for fragment in read_fragments(content):
                 self._take(fragment)
+            self._answer_due()
             return True
         if kind == PduType.RELEASE_RQ:
-            self._send(release_response())
+            self._line.send(release_response())
         elif kind == PduType.RELEASE_RP:  # an answer to nothing
             raise ProtocolError(AbortReason.UNEXPECTED_PDU, "A-RELEASE-RP without a request")
         return False
@@ -162,12 +184,12 @@ class Association:
         elif self._sink is None or fragment.context_id != self._context_id:
             raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a data set without its command")
         else:
-            self._store(fragment)
+            self._receive(fragment)
 
     def _take_command(self, fragment: Fragment) -> None:
-        if self._sink is not None:
-            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a command inside a data set")
-        if fragment.context_id not in self._contexts:
+        if self._sink is not None or self._due is not None:
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a command inside a request")
+        if fragment.context_id not in self._line.contexts:
             raise ProtocolError(
                 AbortReason.INVALID_PARAMETER, f"no presentation context {fragment.context_id}"
             )
@@ -182,24 +204,31 @@ class Association:
 
     def _begin(self, request: Command) -> None:
         """Act on a request: now, or when its data set has passed."""
-        if request.field == C_CANCEL_RQ:  # has no response, and nothing here can be cancelled
+        if request.field == C_CANCEL_RQ:  # has no response; came after what it would cancel
             return
+        if request.field & RESPONSE:
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a response to nothing")
         self._request = request
         if request.has_data_set:
             self._sink = self._sink_for(request)
         elif request.field == C_ECHO_RQ and self._syntax().abstract_syntax == VERIFICATION:
             self._respond(Outcome(Status.SUCCESS))
-        elif request.field == C_STORE_RQ:
-            self._respond(Outcome(Status.CANNOT_UNDERSTAND, "a C-STORE has a data set"))
+        elif request.field == C_STORE_RQ or self._handler(request) is not None:
+            self._respond(Outcome(Status.CANNOT_UNDERSTAND, "the request lacks its data set"))
         else:
             self._respond(Outcome(_UNRECOGNIZED_OPERATION))
 
     def _syntax(self) -> Context:
-        return self._contexts[self._context_id]
+        return self._line.contexts[self._context_id]
 
-    def _sink_for(self, request: Command) -> _Sink:
+    def _handler(self, request: Command) -> Handler | None:
+        return self._services.handlers.get((self._syntax().abstract_syntax, request.field))
+
+    def _sink_for(self, request: Command) -> _Sink | _Gathering:
         """Where the data set goes; UIDs are judged here, before they are used for anything."""
         context = self._syntax()
+        if (handler := self._handler(request)) is not None:
+            return _Gathering(handler)
         if request.field != C_STORE_RQ:
             return _Refused(_UNRECOGNIZED_OPERATION, "")
         if request.sop_class_uid != context.abstract_syntax:
@@ -211,12 +240,12 @@ class Association:
                 request.sop_class_uid,
                 request.sop_instance_uid,
                 context.transfer_syntax,
-                self._calling,
+                self._line.name,
             )
         except StorageError as error:
             return _no_room(error)
 
-    def _store(self, fragment: Fragment) -> None:
+    def _receive(self, fragment: Fragment) -> None:
         assert self._sink is not None
         try:
             self._sink.write(fragment.data)
@@ -225,26 +254,30 @@ class Association:
             self._sink = _no_room(error)
         if fragment.is_last:
             sink, self._sink = self._sink, None
-            self._respond(sink.finish())
+            if isinstance(sink, _Gathering):
+                self._due = sink
+            else:
+                self._respond(sink.finish())
+
+    def _answer_due(self) -> None:
+        """Let a handler answer, now that nothing points into the read buffer any more."""
+        if self._due is not None:
+            assert self._request is not None
+            due, self._due = self._due, None
+            exchange = Exchange(self._line, self._context_id, self._request, bytes(due.data))
+            answer(due.handler, exchange)
 
     def _respond(self, outcome: Outcome) -> None:
         assert self._request is not None
-        self._send(write_response(self._context_id, self._request, outcome.status, outcome.comment))
-
-    def _send(self, pdu: bytes) -> None:
-        try:
-            self._socket.settimeout(self._limits.pdu_seconds)
-            self._socket.sendall(pdu)
-        except OSError as error:
-            raise PeerGone(f"the connection broke: {type(error).__name__}") from error
+        response = write_response(self._context_id, self._request, outcome.status, outcome.comment)
+        self._line.send(response)
 
     def _abort(self, error: ProtocolError | Unreadable) -> None:
         reason = AbortReason.INVALID_PARAMETER
         if isinstance(error, ProtocolError):
             reason = error.reason
         try:
-            self._send(abort(reason))
-            self._reader.drain()
+            self._line.abort(reason)
         except PeerGone:
             _log.info("peer left before the abort", code="dicom-peer-gone")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 _UNDEFINED = 0xFFFFFFFF

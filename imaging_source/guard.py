@@ -27,13 +27,22 @@ _DRAIN_BYTES = 4 * 1024 * 1024
 
 
 class PduType(IntEnum):
-    """PDU types that a requestor may send (PS3.8 9.3.1)."""
+    """PDU types (PS3.8 9.3.1)."""
 
     ASSOCIATE_RQ = 0x01
+    ASSOCIATE_AC = 0x02
+    ASSOCIATE_RJ = 0x03
     P_DATA = 0x04
     RELEASE_RQ = 0x05
     RELEASE_RP = 0x06
     ABORT = 0x07
+
+
+REQUEST = frozenset({PduType.ASSOCIATE_RQ})
+"""What an acceptor is told before there is an association."""
+ANSWER = frozenset({PduType.ASSOCIATE_AC, PduType.ASSOCIATE_RJ})
+"""What a requestor is told before there is one."""
+_OPENING = REQUEST | ANSWER
 
 
 class AbortReason(IntEnum):
@@ -80,11 +89,17 @@ class Limits:
 
 
 class PduReader:
-    """Reads the PDUs of one connection within ``limits``."""
+    """Reads the PDUs of one connection within ``limits``; the first is one of ``opening``."""
 
-    def __init__(self, connection: socket.socket, limits: Limits) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        limits: Limits,
+        opening: frozenset[PduType] = REQUEST,
+    ) -> None:
         self._socket = connection
         self._limits = limits
+        self._opening = opening
         self._associated = False
         self._buffer = bytearray()
         self._opened = time.monotonic()
@@ -124,8 +139,8 @@ class PduReader:
 
     def _head(self) -> memoryview:
         head = memoryview(bytearray(_HEAD.size))
-        self._receive(head[:1], self._deadline(self._limits.idle_seconds))
-        self._receive(head[1:], self._deadline(self._limits.pdu_seconds))
+        count = self._receive_some(head, self._deadline(self._limits.idle_seconds))
+        self._receive(head[count:], self._deadline(self._limits.pdu_seconds))
         return head
 
     def _deadline(self, seconds: float) -> float:
@@ -135,30 +150,38 @@ class PduReader:
 
     def _limit(self, kind: int) -> int:
         """The most bytes that a PDU of this type may have now."""
-        if kind not in PduType._value2member_map_ and kind not in (0x02, 0x03):
+        if kind not in PduType._value2member_map_:
             raise ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU type {kind} does not exist")
         if kind == PduType.ABORT:
             return 4
-        if (kind == PduType.ASSOCIATE_RQ) is self._associated or kind in (0x02, 0x03):
+        expected = self._associated if kind not in _OPENING else kind in self._opening_now()
+        if not expected:
             raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"PDU type {kind} is out of place")
-        if kind == PduType.ASSOCIATE_RQ:
+        if kind in _OPENING:
             return self._limits.associate_bytes
         return self._limits.pdu_bytes if kind == PduType.P_DATA else 4
 
+    def _opening_now(self) -> frozenset[PduType]:
+        return frozenset() if self._associated else self._opening
+
     def _receive(self, into: memoryview, deadline: float) -> None:
         """Fill ``into``; PeerGone when that is not done by ``deadline``."""
+        while into:
+            into = into[self._receive_some(into, deadline) :]
+
+    def _receive_some(self, into: memoryview, deadline: float) -> int:
+        """Receive what there is, up to the length of ``into``; PeerGone when nothing comes."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise PeerGone("the peer was silent for too long")
         try:
-            while into:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise PeerGone("the peer was silent for too long")
-                self._socket.settimeout(remaining)
-                count = self._socket.recv_into(into)
-                if count == 0:
-                    raise PeerGone("the peer closed the connection")
-                into = into[count:]
+            self._socket.settimeout(remaining)
+            count = self._socket.recv_into(into)
         except OSError as error:  # timeouts and resets
             raise PeerGone(f"the connection broke: {type(error).__name__}") from error
+        if count == 0:
+            raise PeerGone("the peer closed the connection")
+        return count
 
 
 class Doorman:

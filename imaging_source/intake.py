@@ -76,7 +76,7 @@ class Door(ABC):
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: str
     ) -> Arrival:
         """Start taking an instance in; StorageError when there is no room for it."""
-        spool = self.blobs.spool()
+        spool = self.blobs.spool_addressed()
         spool.write(part10_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid))
         return Arrival(self, spool, (sop_class_uid, sop_instance_uid), transfer_syntax_uid, sender)
 

@@ -1,8 +1,10 @@
 """Association negotiation of a storage provider (PS3.8 7.1, PS3.7 D.3), on pynetdicom's codecs.
 
-Accepted are Verification and every storage SOP class and transfer syntax that pynetdicom
-knows, except the deflated ones: a megabyte of those may inflate to a gigabyte for whoever
-reads the file later. Extended negotiation is not offered; one operation at a time.
+Accepted are Verification, every storage SOP class and transfer syntax that pynetdicom knows,
+except the deflated ones (a megabyte of those may inflate to a gigabyte for whoever reads the
+file later), and what else the provider offers this peer. Who may retrieve may take the role of
+a storage provider (C-GET, PS3.7 D.3.3.4). Extended negotiation is not offered; one operation
+at a time.
 """
 
 from __future__ import annotations
@@ -25,20 +27,20 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
+from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.guard import AbortReason, ProtocolError
 from imaging_source.syntaxes import ALL_DEFLATED
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION = "1.2.840.10008.1.1"
-_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
-_CLASSES = frozenset(
-    (VERIFICATION, *(str(context.abstract_syntax) for context in AllStoragePresentationContexts))
-)
+_STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 _SYNTAXES = sorted(
     (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in ALL_DEFLATED),
-    key=lambda uid: uid != _EXPLICIT_VR_LITTLE_ENDIAN,
+    key=lambda uid: uid != EXPLICIT_VR_LITTLE_ENDIAN,
 )
+# How the data sets of other services are written: there are no pixels to compress.
+_PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 _CONTEXT_LIMIT = 128
@@ -53,7 +55,7 @@ _ITEMS = frozenset({0x10, _PRESENTATION_CONTEXT, _USER_INFORMATION})
 _USER_ITEMS = range(0x51, 0x5A)
 
 # What pynetdicom lets through when the bytes are no A-ASSOCIATE-RQ.
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     KeyError,
@@ -94,12 +96,32 @@ LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
 class Titles:
     """Whom the provider answers to, and whom it listens to; no ``calling`` means anybody.
 
-    With ``any_called`` the name by which it is called is not checked.
+    With ``any_called`` the name by which it is called is not checked. Of those listened to,
+    ``querying`` may query and retrieve; ``*`` stands for all of them.
     """
 
     called: str = "KOSMOS"
     calling: frozenset[str] = frozenset()
     any_called: bool = False
+    querying: frozenset[str] = frozenset()
+
+    def may_query(self, calling: str) -> bool:
+        """Whether what is stored may be shown to ``calling``."""
+        return calling in self.querying or "*" in self.querying
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The SOP classes that a provider offers besides Verification and Storage.
+
+    ``shown`` are those that show what is stored: see ``Titles.may_query``.
+    """
+
+    classes: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
+
+
+NOTHING_MORE = Offer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +131,21 @@ class Accepted:
     pdu: bytes
     calling_ae_title: str
     contexts: Mapping[int, Context] = field(default_factory=dict)
+    peer_pdu_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An accepted presentation context."""
+    """An accepted presentation context; whether we may send requests in it too (PS3.7 D.3.3.4)."""
 
     abstract_syntax: str
     transfer_syntax: str
+    we_may_request: bool = False
 
 
-def negotiate(content: memoryview, titles: Titles, pdu_bytes: int) -> Accepted | Rejection:
+def negotiate(
+    content: memoryview, titles: Titles, pdu_bytes: int, offer: Offer = NOTHING_MORE
+) -> Accepted | Rejection:
     """The answer to the A-ASSOCIATE-RQ whose content (without its head) is given.
 
     Raises ProtocolError for bytes that are none.
@@ -135,7 +161,9 @@ def negotiate(content: memoryview, titles: Titles, pdu_bytes: int) -> Accepted |
         return CALLED_AE_TITLE_UNKNOWN
     if titles.calling and calling not in titles.calling:
         return CALLING_AE_TITLE_UNKNOWN
-    return _accept(request, calling, pdu_bytes)
+    querying = titles.may_query(calling)
+    classes = offer.classes | offer.shown if querying else offer.classes
+    return _accept(request, calling, pdu_bytes, classes, querying)
 
 
 def release_response() -> bytes:
@@ -158,7 +186,7 @@ def _read(content: memoryview) -> tuple[A_ASSOCIATE, int]:
         pdu.decode(struct.pack(">BBI", 1, 0, len(known)) + known)
         request = pdu.to_primitive()
         contexts = request.presentation_context_definition_list
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         text = f"the A-ASSOCIATE-RQ cannot be read ({type(error).__name__})"
         raise ProtocolError(AbortReason.INVALID_PARAMETER, text) from error
     ids = {context.context_id for context in contexts}
@@ -199,7 +227,9 @@ def _items(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
         position = end
 
 
-def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int) -> Accepted:
+def _accept(
+    request: A_ASSOCIATE, calling: str, pdu_bytes: int, offered: frozenset[str], both_ways: bool
+) -> Accepted:
     roles = {
         item.sop_class_uid: (item.scu_role, item.scp_role)
         for item in request.user_information
@@ -207,7 +237,7 @@ def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int) -> Accepted:
     }
     requested = request.presentation_context_definition_list
     classes = {context.abstract_syntax for context in requested if context.abstract_syntax}
-    supported = [context for uid in classes if (context := _supported(uid))]
+    supported = [context for uid in classes if (context := _supported(uid, offered, both_ways))]
     results, role_items = negotiate_as_acceptor(requested, supported, roles)
     answer = A_ASSOCIATE()
     answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
@@ -216,22 +246,32 @@ def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int) -> Accepted:
     answer.result = 0
     answer.result_source = 1
     answer.presentation_context_definition_results_list = results
-    answer.user_information = [*_user_information(pdu_bytes), *role_items]
+    answer.user_information = [*user_information(pdu_bytes), *role_items]
     accepted = {
-        context.context_id: Context(str(context.abstract_syntax), str(context.transfer_syntax[0]))
+        context.context_id: Context(
+            str(context.abstract_syntax), str(context.transfer_syntax[0]), bool(context.as_scu)
+        )
         for context in results
         if context.result == 0 and context.context_id is not None
     }
-    return Accepted(_bytes(A_ASSOCIATE_AC(answer)), calling, accepted)
+    return Accepted(_bytes(A_ASSOCIATE_AC(answer)), calling, accepted, longest_pdu(request))
 
 
-def _user_information(
+def longest_pdu(primitive: A_ASSOCIATE) -> int:
+    """The Maximum Length that a peer has announced (PS3.8 D.1), 0 for none."""
+    items = primitive.user_information
+    found = (one for one in items if isinstance(one, MaximumLengthNotification))
+    return next((one.maximum_length_received or 0 for one in found), 0)
+
+
+def user_information(
     pdu_bytes: int,
 ) -> list[
     MaximumLengthNotification
     | ImplementationClassUIDNotification
     | ImplementationVersionNameNotification
 ]:
+    """What this application says of itself and of the PDUs it takes (PS3.7 D.3.3)."""
     length = MaximumLengthNotification()
     length.maximum_length_received = pdu_bytes
     implementation = ImplementationClassUIDNotification()
@@ -241,12 +281,21 @@ def _user_information(
     return [length, implementation, version]
 
 
-@lru_cache(maxsize=256)
-def _supported(abstract_syntax: UID) -> PresentationContext | None:
+@lru_cache(maxsize=512)
+def _supported(
+    abstract_syntax: UID, offered: frozenset[str], both_ways: bool
+) -> PresentationContext | None:
     """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first."""
-    if abstract_syntax not in _CLASSES:
-        return None
-    return build_context(abstract_syntax, _SYNTAXES)
+    if abstract_syntax == VERIFICATION:
+        return build_context(abstract_syntax, _SYNTAXES)
+    if abstract_syntax in _STORAGE:
+        context = build_context(abstract_syntax, _SYNTAXES)
+        if both_ways:
+            context.scu_role = context.scp_role = True
+        return context
+    if abstract_syntax in offered:
+        return build_context(abstract_syntax, list(_PLAIN_SYNTAXES))
+    return None
 
 
 def _bytes(pdu: A_ASSOCIATE_AC | A_ASSOCIATE_RJ | A_RELEASE_RP | A_ABORT_RQ) -> bytes:

@@ -1,4 +1,4 @@
-"""The DICOM Storage SCP: listens, and gives each connection a thread behind the guard.
+"""The DICOM provider: listens, and gives each connection a thread behind the guard.
 
 Meant for a process of its own (``run``): images never share a heap with the registry, and
 the embedded database has one writer. pynetdicom's codecs do the negotiation; the data path
@@ -29,6 +29,7 @@ from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
+from imaging_source.service import Services
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -44,6 +45,10 @@ _BACKLOG = 128
 # How long to wait when the system has no descriptors left for another connection.
 _ACCEPT_PAUSE_SECONDS = 0.1
 
+# An association that is cut ends at once, unless it waits for a third party (C-MOVE): that one
+# ends with the process, and nothing that it was told is lost.
+_LAST_SECONDS = 3.0
+
 # Associations at work may finish in this time when the receiver stops.
 STOP_SECONDS = 10.0
 
@@ -57,6 +62,7 @@ class Listening:
     titles: Titles = field(default_factory=Titles)
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    services: Services = field(default_factory=Services)
 
 
 class Receiver:
@@ -91,8 +97,9 @@ class Receiver:
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._doorman.close_all()
+        deadline = time.monotonic() + _LAST_SECONDS
         for thread in list(self._threads):
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Self:
         return self
@@ -133,10 +140,14 @@ class Receiver:
             self._threads.discard(threading.current_thread())
 
     def _serve_secured(self, connection: socket.socket, address: str) -> None:
-        limits, titles = self._listening.limits, self._listening.titles
+        here = self._listening
+        limits, titles = here.limits, here.titles
         with self._secured(connection) as secured, self._doorman.admit(secured, address) as ok:
             if ok:
-                Association(secured, self._intake, self._doorman, limits, titles).serve()
+                association = Association(
+                    secured, self._intake, self._doorman, limits, titles, here.services
+                )
+                association.serve()
             else:
                 _log.warning("connection refused", code="dicom-connections", peer=address)
 

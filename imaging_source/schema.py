@@ -285,6 +285,56 @@ Index(
 )
 Index("ix_publication_due", PUBLICATION.c.state, PUBLICATION.c.next_attempt_at)
 
+# Storage commitments that were asked for: ``named`` are the instances, as JSON, and ``state`` is
+# one of those of ``imaging_source.commitment``. A report is sent until the peer has taken it.
+COMMITMENT = Table(
+    "commitment",
+    METADATA,
+    Column("peer", Text, primary_key=True),
+    Column("transaction_uid", Text, primary_key=True),
+    Column("named", LargeBinary, nullable=False),
+    _text("state"),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("requested_at", Float, nullable=False),
+)
+Index("ix_commitment_due", COMMITMENT.c.state, COMMITMENT.c.next_attempt_at)
+
+# What modalities and archives tell of studies: a performed procedure step (MPPS), a row for each
+# study it belongs to, and that instances are available somewhere (IAN).
+PERFORMED_STEP = Table(
+    "performed_step",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    Column("study_instance_uid", Text, primary_key=True),
+    _text("status"),
+    _text("sender"),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+Index("ix_performed_step_study", PERFORMED_STEP.c.study_instance_uid)
+AVAILABILITY = Table(
+    "availability",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    _text("retrieve_ae_title"),
+    Column("instances", Integer, nullable=False),
+    Column("told_at", Float, nullable=False),
+)
+Index("ix_availability_told", AVAILABILITY.c.told_at)
+
+# Which revision of a published study a peer has been told of (IAN), or is to be told again.
+NOTIFICATION = Table(
+    "notification",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("peer", Text, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+)
+
 # The manifests of other families that go with a publication, in the same submission.
 FURTHER_MANIFEST = Table(
     "further_manifest",

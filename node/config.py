@@ -48,6 +48,14 @@ def _time_zone(name: str) -> str:
     return name
 
 
+def _with_a_port(url: str) -> str:
+    try:
+        urlsplit(url).port  # noqa: B018 (it is the reading that judges)
+    except ValueError:
+        raise ValueError(tr("{url} has no port below 65536", url=url)) from None
+    return url
+
+
 def _oid_of(value: object) -> object:
     """``urn:oid:`` before an OID is allowed in the file and dropped here."""
     return value.removeprefix("urn:oid:") if isinstance(value, str) else value
@@ -59,6 +67,9 @@ OID_PATTERN = r"^[0-2](\.(0|[1-9][0-9]*)){1,}$"
 Port = Annotated[int, Field(ge=0, le=65535)]
 # DICOM PS3.5 6.2, VR AE: at most 16 characters, no backslash.
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+# dicoms is DICOM over TLS; the AE title is the key of the table.
+_DICOM_URL = r"^dicoms?://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):[0-9]{1,5}$"
+DicomUrl = Annotated[str, Field(pattern=_DICOM_URL), AfterValidator(_with_a_port)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
@@ -355,6 +366,11 @@ class ImagingSourceSection(Section):
     """Application entity title that senders must call."""
     calling_titles: tuple[AeTitle, ...] = ()
     """Titles of the senders that are listened to; without any, everybody is."""
+    peers: dict[AeTitle, DicomUrl] = {}
+    """Title = dicom://host:port, or dicoms://host:port over TLS. Peers may query and retrieve
+    (C-FIND, C-GET, C-MOVE), and images may be moved to them."""
+    query_titles: tuple[AeTitle, ...] = ()
+    """Titles that may query and retrieve besides the peers; `*` for whoever is listened to."""
     dicom_tls: bool | None = None
     """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
     database: str = ""
@@ -366,6 +382,14 @@ class ImagingSourceSection(Section):
     transcoded_gib: Positive = 10
     """Gigabytes of transcoded images that are kept in the data folder for the next time; 1 GiB
     holds a study of 2,000 CT images."""
+    archives: tuple[AeTitle, ...] = ()
+    """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
+    archive_days: Positive = 2
+    """Days before today whose studies are looked for in the archives."""
+    archive_seconds: Seconds = 60.0
+    """Seconds between two looks at the archives."""
+    notified: tuple[AeTitle, ...] = ()
+    """Titles of peers that are told of each published study (instance availability, N-CREATE)."""
     quiet_seconds: Seconds = 60.0
     """Seconds without a new image after which a study is published."""
     repository: Literal["local"] | HttpUrl = "local"
@@ -535,6 +559,34 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _archives_are_peers(self) -> Settings:
+        source = self.imaging_source
+        for key, titles in (("archives", source.archives), ("notified", source.notified)):
+            for title in titles:
+                if title not in source.peers:
+                    raise ValueError(
+                        tr(
+                            "imaging_source.{key}: {title} is not one of the peers",
+                            key=key,
+                            title=title,
+                        )
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _peers_over_tls_need_a_certificate(self) -> Settings:
+        secured = [
+            title
+            for title, url in self.imaging_source.peers.items()
+            if url.startswith("dicoms:") and not self.tls.enabled
+        ]
+        if secured:
+            raise ValueError(
+                tr("imaging_source.peers: {title} needs tls.enabled", title=secured[0])
+            )
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from imaging_source.overview import waiting
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
 from imaging_source.retention import keep_for
+from imaging_source.service import Services
 from node import metrics
 from node.codes_watch import CodesWatch
 from node.config import DICOM, PID_FOLDER, Settings
@@ -30,6 +31,7 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.wiring.common import server_tls, soap_client
+from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
 from node.wiring.source import publication_policy, publisher
 from storage.blobs import BlobStore
@@ -42,14 +44,19 @@ log = structlog.get_logger(__name__)
 COUNT_SECONDS = 15.0
 
 
-def listening(settings: Settings) -> Listening:
-    """Where and how the storage provider listens. Raises TlsError and ConfigError."""
+def listening(settings: Settings, services: Services) -> Listening:
+    """Where and how the provider listens. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     return Listening(
         host=section.host or settings.node.host,
         port=settings.port(DICOM),
-        titles=Titles(section.ae_title, frozenset(section.calling_titles)),
+        titles=Titles(
+            section.ae_title,
+            frozenset(section.calling_titles),
+            querying=frozenset({*section.peers, *section.query_titles}),
+        ),
         tls=server_tls(settings) if settings.dicom_over_tls else None,
+        services=services,
     )
 
 
@@ -64,6 +71,13 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     web = web_url(settings, given.http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
+        services = dicom_services(settings, database)
+        stack.callback(services.stop)
+
+        def ready(port: int) -> None:
+            services.start()
+            lifeline.ready({"dicom": port})
+
         stack.callback(_watch_codes(settings, publishing).stop)
         for work in _works(settings, database, stop):
             thread = threading.Thread(target=work, name=work.func.__name__)
@@ -73,10 +87,10 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
         run(
             database,
             section.files,
-            listening(settings),
+            listening(settings, services.offered),
             handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
-            ready=lambda port: lifeline.ready({"dicom": port}),
+            ready=ready,
             stop=stop,
         )
     client.close()

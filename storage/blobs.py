@@ -28,7 +28,7 @@ from typing import Protocol
 
 from blake3 import blake3 as Blake3
 
-from storage.errors import BlobCorrupt, BlobMissing, from_os_error
+from storage.errors import BlobCorrupt, BlobMissing, StorageError, from_os_error
 from storage.space import LowWaterMark
 from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder, read
 
@@ -236,6 +236,13 @@ class BlobStore:
         """See ``Blobs``."""
         return self._spools.spool()
 
+    def spool_addressed(self) -> FileSpool:
+        """Like ``spool``, for bytes that are known by their address alone and only kept here.
+
+        They are synced when they are kept, together with their name.
+        """
+        return self._spools.spool(addressed=True)
+
     def receive(self, content: Content) -> SpooledFile:
         """See ``Blobs``."""
         return self._spools.receive(content)
@@ -251,7 +258,8 @@ class BlobStore:
         try:
             if spooled.path == target:  # kept before by the same caller
                 os.utime(target)
-            else:
+            elif not self._named_first(spooled, target):
+                self._sync_file(spooled)
                 os.replace(spooled.path, target)
         except FileNotFoundError as error:
             raise BlobMissing(spooled.sha256) from error
@@ -307,6 +315,34 @@ class BlobStore:
 
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / check_address(sha256)
+
+    def _named_first(self, spooled: SpooledFile, target: Path) -> bool:
+        """Give bytes that are not synced yet their name and sync them then; whether it was done.
+
+        The file system writes name and bytes in one commit, which saves one of two syncs. A name
+        that is taken is left alone: whoever has it may rely on it already, and only what is
+        synced may take its place.
+        """
+        if spooled.descriptor is None:
+            return False
+        try:
+            os.link(spooled.path, target)
+        except OSError:  # it is taken, or the file system knows no links
+            return False
+        try:
+            self._sync_file(spooled)
+        except StorageError:
+            target.unlink()
+            raise
+        spooled.path.unlink()
+        return True
+
+    def _sync_file(self, spooled: SpooledFile) -> None:
+        try:
+            spooled.sync()
+        except OSError as error:
+            self.sync_failed()
+            raise from_os_error(error, "syncing a blob") from error
 
     def _sync(self, folder: Path) -> None:
         try:

@@ -10,6 +10,7 @@ from node.cli import (
     admin_codes,
     admin_subscriptions,
     admin_verbs,
+    archives_verb,
     client_verbs,
     demo_verb,
     feed_verb,
@@ -88,5 +89,8 @@ app.command(help=tr("Copy a node, serving or not, into a folder of backups."))(
 )
 app.command(help=tr("Make a node from a backup, and prove that everything is there."))(
     operation_verbs.restore
+)
+app.command(help=tr("Tell how the archives are from which studies are fetched."))(
+    archives_verb.archives
 )
 app.command(help=tr("Print the version of Kosmos and of what it stands on."))(node_verbs.version)

@@ -171,3 +171,96 @@ def test_keeping_an_old_blob_again_protects_it_from_removal_by_age(store: BlobSt
     store.keep(InMemory(b"aged"))
     assert not store.delete_if_older(blob.sha256, DAY)
     assert b"".join(store.open(blob.sha256).chunks()) == b"aged"
+
+
+def addressed(store: BlobStore, *pieces: bytes) -> SpooledFile:
+    spool = store.spool_addressed()
+    for piece in pieces:
+        spool.write(piece)
+    return spool.finish()
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (400, 70_000, 70_000, 3), (2_000_000,), (9,) * 50])
+def test_bytes_known_by_their_address_alone_are_kept_whole(
+    store: BlobStore, sizes: tuple[int, ...]
+) -> None:
+    pieces = [os.urandom(size) for size in sizes]
+    blob = store.keep(addressed(store, *pieces))
+
+    data = b"".join(pieces)
+    assert blob.sha256 == hashlib.sha256(data).hexdigest()
+    assert b"".join(store.open(blob.sha256).chunks()) == data
+    assert temporary_files(store) == []
+
+
+def test_such_bytes_get_their_name_first_and_are_synced_with_it(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        fsync(descriptor)
+
+    def note_link(source: Path, target: Path) -> None:
+        steps.append(f"name in {target.parent.name}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "link", note_link)
+    received = addressed(store, b"durable")
+    temporary = received.path.name
+    blob = store.keep(received)
+    shard = blob.sha256[:2]
+    assert steps == [f"name in {shard}", f"sync {temporary}", f"sync {shard}"]
+
+
+def test_a_name_that_is_taken_is_left_alone_until_the_bytes_are_synced(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.keep(InMemory(b"acknowledged"))
+    before = first.path.stat().st_ino
+
+    def fail(_: int) -> None:
+        assert first.path.stat().st_ino == before
+        raise OSError(errno.EIO, "Input/output error")
+
+    received = addressed(store, b"acknowledged")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(BlobStoreUnavailable):
+            store.keep(received)
+    received.discard()
+    assert first.path.stat().st_ino == before
+    assert b"".join(first.chunks()) == b"acknowledged"
+    store.keep(addressed(store, b"acknowledged"))
+    assert temporary_files(store) == []
+
+
+def test_a_name_whose_bytes_could_not_be_synced_is_taken_back(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    received = addressed(store, b"lost")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(BlobStoreUnavailable):
+            store.keep(received)
+    received.discard()
+    assert not store.holds(received.sha256)
+    assert temporary_files(store) == []
+
+
+def test_a_file_system_without_links_keeps_such_bytes_too(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(_source: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    blob = store.keep(addressed(store, b"plain"))
+    assert b"".join(store.open(blob.sha256).chunks()) == b"plain"
+    assert temporary_files(store) == []

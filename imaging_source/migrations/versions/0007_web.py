@@ -7,8 +7,8 @@ from alembic import op
 
 from imaging_source.names import folded
 
-revision = "0003"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 
 _FOLDED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _INDEXES = (

@@ -1,0 +1,203 @@
+"""What others tell of studies: performed procedure steps (MPPS) and availability (IAN).
+
+Covers the provider's side of PS3.4 F.7 (N-CREATE, N-SET) and of PS3.4 R.3 (N-CREATE). Kept is
+what tells that a study is complete, or that an archive has it: ``is_performed`` and
+``available`` read it, and completeness is told. Not here: N-GET of a step, and telling others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pydicom.uid import generate_uid
+from sqlalchemy import Connection, delete, insert, select, update
+
+from imaging_source.completeness import Signal, tell
+from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
+from imaging_source.elements import Elements, encoding_of
+from imaging_source.header import is_uid
+from imaging_source.negotiation import Offer
+from imaging_source.references import items_of, texts_of
+from imaging_source.schema import AVAILABILITY, PERFORMED_STEP
+from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
+from storage.database import Database
+
+MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
+INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
+
+_STUDY_INSTANCE_UID = 0x0020000D
+_STATUS = 0x00400252
+_SCHEDULED_STEPS = 0x00400270
+_REFERENCED_SERIES = 0x00081115
+_REFERENCED_SOP = 0x00081199
+_RETRIEVE_AE_TITLE = 0x00080054
+_INSTANCE_AVAILABILITY = 0x00080056
+
+# Statuses of an answer (PS3.7 Annex C).
+_INVALID_VALUE = 0x0106
+_DUPLICATE_INSTANCE = 0x0111
+_NO_SUCH_INSTANCE = 0x0112
+_INVALID_INSTANCE = 0x0117
+_MISSING_ATTRIBUTE = 0x0120
+
+
+class Step(StrEnum):
+    """The status of a performed procedure step (PS3.3 C.4.14)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """Instances of a study that ``sender`` says can be retrieved from ``retrieve_ae_title``."""
+
+    study_instance_uid: str
+    sender: str
+    retrieve_ae_title: str
+    instances: int
+    told_at: float
+
+
+def is_performed(connection: Connection, study_instance_uid: str) -> bool | None:
+    """Whether every step known of a study has ended; None when none is known."""
+    query = select(PERFORMED_STEP.c.status)
+    found = query.where(PERFORMED_STEP.c.study_instance_uid == study_instance_uid)
+    states = set(connection.execute(found).scalars())
+    return Step.IN_PROGRESS not in states if states else None
+
+
+def available(connection: Connection, since: float) -> list[Available]:
+    """What was told to be available from ``since`` on, the oldest first."""
+    columns = (AVAILABILITY.c[name] for name in Available.__slots__)
+    query = select(*columns).where(AVAILABILITY.c.told_at >= since)
+    return [Available(*row) for row in connection.execute(query.order_by(AVAILABILITY.c.told_at))]
+
+
+class Notices:
+    """Takes notices in."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    @property
+    def services(self) -> Services:
+        """The services as the provider offers them, to everybody who may store."""
+        step, notification = MODALITY_PERFORMED_PROCEDURE_STEP, INSTANCE_AVAILABILITY_NOTIFICATION
+        handlers = {
+            (step, N_CREATE_RQ): self.begin_step,
+            (step, N_SET_RQ): self.change_step,
+            (notification, N_CREATE_RQ): self.note_availability,
+        }
+        return Services(Offer(frozenset({step, notification})), handlers)
+
+    def begin_step(self, exchange: Exchange) -> None:
+        """Handle the N-CREATE of a performed procedure step."""
+        elements = _elements(exchange)
+        uid = _created(exchange)
+        if _status(elements) is not Step.IN_PROGRESS:
+            raise Refused(_INVALID_VALUE, "a step begins IN PROGRESS (0040,0252)")
+        found = (
+            texts_of(item, _STUDY_INSTANCE_UID)[0] for item in items_of(elements, _SCHEDULED_STEPS)
+        )
+        studies = {study for study in found if is_uid(study)}
+        if not studies:
+            raise Refused(_MISSING_ATTRIBUTE, "no Study Instance UID in (0040,0270)")
+        sender, now = exchange.line.name, self._clock()
+
+        def work(connection: Connection) -> None:
+            if _studies_of(connection, uid):
+                raise Refused(_DUPLICATE_INSTANCE, "this step is known")
+            row = {"sop_instance_uid": uid, "status": Step.IN_PROGRESS, "sender": sender}
+            times = {"created_at": now, "changed_at": now}
+            rows = [{**row, **times, "study_instance_uid": study} for study in sorted(studies)]
+            connection.execute(insert(PERFORMED_STEP), rows)
+
+        self._database.write(work)
+        exchange.respond(SUCCESS)
+
+    def change_step(self, exchange: Exchange) -> None:
+        """Handle the N-SET of a performed procedure step."""
+        uid, status = exchange.request.sop_instance_uid, _status(_elements(exchange))
+        now = self._clock()
+
+        def work(connection: Connection) -> None:
+            studies = _studies_of(connection, uid)
+            if not studies:
+                raise Refused(_NO_SUCH_INSTANCE, "this step is not known")
+            this = PERFORMED_STEP.c.sop_instance_uid == uid
+            ended = update(PERFORMED_STEP).where(this, PERFORMED_STEP.c.status == Step.IN_PROGRESS)
+            values = {"changed_at": now} | ({"status": status} if status else {})
+            if not connection.execute(ended.values(values)).rowcount:
+                raise Refused(PROCESSING_FAILURE, "the step has ended and may not be changed")
+            for study in studies:
+                if is_performed(connection, study):
+                    tell(connection, study, Signal.MPPS, now)
+
+        self._database.write(work)
+        exchange.respond(SUCCESS)
+
+    def note_availability(self, exchange: Exchange) -> None:
+        """Handle the N-CREATE of an instance availability notification."""
+        elements = _elements(exchange)
+        _created(exchange)
+        (study,) = texts_of(elements, _STUDY_INSTANCE_UID)
+        if not is_uid(study):
+            raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
+        instances = [
+            texts_of(item, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY)
+            for series in items_of(elements, _REFERENCED_SERIES)
+            for item in items_of(series, _REFERENCED_SOP)
+        ]
+        online = [title for title, availability in instances if availability != "UNAVAILABLE"]
+        sender, now = exchange.line.name, self._clock()
+        row = {
+            "study_instance_uid": study,
+            "sender": sender,
+            "retrieve_ae_title": next(filter(None, online), sender),
+            "instances": len(online),
+            "told_at": now,
+        }
+
+        def work(connection: Connection) -> None:
+            known = AVAILABILITY.c.study_instance_uid == study, AVAILABILITY.c.sender == sender
+            connection.execute(delete(AVAILABILITY).where(*known))
+            connection.execute(insert(AVAILABILITY), row)
+            if online:
+                tell(connection, study, Signal.IAN, now, len(online))
+
+        self._database.write(work)
+        exchange.respond(SUCCESS)
+
+
+def _elements(exchange: Exchange) -> Elements:
+    return Elements(exchange.data_set, encoding_of(exchange.context.transfer_syntax))
+
+
+def _created(exchange: Exchange) -> str:
+    """The UID of what is created: the user's, or one of ours that the response tells."""
+    uid = exchange.request.sop_instance_uid or str(generate_uid())
+    if not is_uid(uid):
+        raise Refused(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
+    exchange.request = replace(exchange.request, sop_instance_uid=uid)
+    return uid
+
+
+def _status(elements: Elements) -> Step | None:
+    """The status that is given; Refused for one that there is not."""
+    (text,) = texts_of(elements, _STATUS)
+    try:
+        return Step(text) if text else None
+    except ValueError:
+        raise Refused(_INVALID_VALUE, "no such status of a step (0040,0252)") from None
+
+
+def _studies_of(connection: Connection, uid: str) -> list[str]:
+    query = select(PERFORMED_STEP.c.study_instance_uid)
+    found = query.where(PERFORMED_STEP.c.sop_instance_uid == uid)
+    return list(connection.execute(found).scalars())

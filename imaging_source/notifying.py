@@ -1,0 +1,207 @@
+"""Telling peers that a published study can be retrieved here (IAN, PS3.4 Annex R, as user).
+
+A row for each study and peer says which revision the peer knows; what is published beyond it is
+told, until the peer has taken it. So nothing is to be noted at the moment of publishing, and a
+process that dies tells at most once too often. Studies that changed longer ago than the days
+looked at are not told: a peer that is added today need not hear of years.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import structlog
+from pydicom.uid import generate_uid
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select
+
+from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INSTANCE_UID
+from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, Unreadable
+from imaging_source.encoded import Value, encode
+from imaging_source.guard import PeerGone, ProtocolError
+from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
+from imaging_source.references import Reference
+from imaging_source.requestor import Peer, Requested, Unreachable
+from imaging_source.schema import INSTANCE, NOTIFICATION, STUDY
+from imaging_source.service import SUCCESS
+from storage.database import Database
+from storage.errors import StorageError
+
+_log = structlog.get_logger("kosmos.imaging_source")
+
+_RETRIEVE_AE_TITLE = 0x00080054
+_INSTANCE_AVAILABILITY = 0x00080056
+_REFERENCED_STEPS = 0x00081111
+_REFERENCED_SERIES = 0x00081115
+_REFERENCED_SOP = 0x00081199
+_STUDY_INSTANCE_UID = 0x0020000D
+_SERIES_INSTANCE_UID = 0x0020000E
+
+_POLL_SECONDS = 2.0
+# Between two attempts: 5 s, then twice as long each time, 15 minutes at most.
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 900.0
+# Longer than a long weekend that a peer is switched off.
+_LOOK_BACK_SECONDS = 7 * 86_400.0
+# Studies told in one round.
+_MOST = 100
+_STOP_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A revision of a study that a peer does not know yet."""
+
+    study_instance_uid: str
+    revision: int
+    attempts: int
+
+
+class Notifier:
+    """Tells ``peers`` of the studies that are published; ``title`` is where to retrieve them."""
+
+    def __init__(
+        self,
+        database: Database,
+        title: str,
+        peers: Mapping[str, Peer],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._title = title
+        self._peers = peers
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+
+    def start(self) -> None:
+        """Tell from a thread until ``stop``."""
+        if self._peers:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the notice under way, or leave it to the next process."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def run_once(self) -> int:
+        """Tell what is due; how many notices were tried. Raises StorageError."""
+        tried = 0
+        for peer in self._peers.values():
+            for due in self._due(peer):
+                if self._stopping.is_set():
+                    return tried
+                self._note(peer, due, self._tell(peer, due))
+                tried += 1
+        return tried
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_POLL_SECONDS):
+            try:
+                self.run_once()
+            except StorageError as error:
+                _log.error("notices wait", code="dicom-notices", error=type(error).__name__)
+
+    def _due(self, peer: Peer) -> list[_Due]:
+        known = and_(
+            NOTIFICATION.c.study_instance_uid == STUDY.c.study_instance_uid,
+            NOTIFICATION.c.peer == peer.title,
+        )
+        revision = func.coalesce(NOTIFICATION.c.revision, 0)
+        now = self._clock()
+        query = (
+            select(
+                STUDY.c.study_instance_uid,
+                STUDY.c.published_revision,
+                func.coalesce(NOTIFICATION.c.attempts, 0),
+            )
+            .select_from(STUDY.outerjoin(NOTIFICATION, known))
+            .where(STUDY.c.changed_at >= now - _LOOK_BACK_SECONDS)
+            .where(STUDY.c.published_revision > revision)
+            .where(func.coalesce(NOTIFICATION.c.next_attempt_at, 0.0) <= now)
+            .limit(_MOST)
+        )
+        with self._database.read() as connection:
+            return [_Due(*row) for row in connection.execute(query)]
+
+    def _tell(self, peer: Peer, due: _Due) -> bool:
+        """Whether the peer has taken the notice."""
+        with self._database.read() as connection:
+            values = self._notice(due, _instances(connection, due.study_instance_uid))
+        sop_class = INSTANCE_AVAILABILITY_NOTIFICATION
+        contexts = [(sop_class, EXPLICIT_VR_LITTLE_ENDIAN)]
+        elements = (
+            (SOP_CLASS_UID, sop_class),
+            (MESSAGE_ID, 1),
+            (SOP_INSTANCE_UID, str(generate_uid())),
+        )
+        try:
+            with Requested(peer, self._title, contexts) as asked:
+                if (context_id := asked.line.context_of(sop_class)) is None:
+                    raise Unreachable(f"{peer.title} takes no notices of availability")
+                data_set = encode(values, EXPLICIT_VR_LITTLE_ENDIAN)
+                answer = asked.request(context_id, N_CREATE_RQ, elements, data_set)
+                return answer.command.status == SUCCESS
+        except (Unreachable, PeerGone, ProtocolError, Unreadable) as error:
+            _log.warning("notice not taken", code="dicom-notices", reason=str(error))
+            return False
+
+    def _notice(
+        self, due: _Due, instances: list[Row[str, str, str]]
+    ) -> dict[int, tuple[str, Value]]:
+        here: dict[int, tuple[str, Value]] = {
+            _RETRIEVE_AE_TITLE: ("AE", self._title),
+            _INSTANCE_AVAILABILITY: ("CS", "ONLINE"),
+        }
+        series = [
+            {
+                _SERIES_INSTANCE_UID: ("UI", uid),
+                _REFERENCED_SOP: (
+                    "SQ",
+                    [here | Reference(sop_class, one).values for _, sop_class, one in rows],
+                ),
+            }
+            for uid, rows in groupby(instances, key=lambda row: row[0])
+        ]
+        return {
+            _STUDY_INSTANCE_UID: ("UI", due.study_instance_uid),
+            _REFERENCED_STEPS: ("SQ", []),
+            _REFERENCED_SERIES: ("SQ", series),
+        }
+
+    def _note(self, peer: Peer, due: _Due, taken: bool) -> None:
+        pause = min(_FIRST_RETRY_SECONDS * 2 ** min(due.attempts, 10), _LAST_RETRY_SECONDS)
+        row = {
+            "study_instance_uid": due.study_instance_uid,
+            "peer": peer.title,
+            "revision": due.revision if taken else 0,
+            "attempts": 0 if taken else due.attempts + 1,
+            "next_attempt_at": 0.0 if taken else self._clock() + pause,
+        }
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                delete(NOTIFICATION).where(
+                    NOTIFICATION.c.study_instance_uid == due.study_instance_uid,
+                    NOTIFICATION.c.peer == peer.title,
+                )
+            )
+            connection.execute(insert(NOTIFICATION), row)
+
+        self._database.write(work)
+
+
+def _instances(connection: Connection, study: str) -> list[Row[str, str, str]]:
+    """Series, class and UID of the instances that are shown, by series."""
+    query = (
+        select(
+            INSTANCE.c.series_instance_uid, INSTANCE.c.sop_class_uid, INSTANCE.c.sop_instance_uid
+        )
+        .where(INSTANCE.c.study_instance_uid == study, INSTANCE.c.rejection.is_(None))
+        .order_by(INSTANCE.c.series_instance_uid, INSTANCE.c.instance_number)
+    )
+    return list(connection.execute(query))

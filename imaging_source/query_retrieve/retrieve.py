@@ -1,0 +1,254 @@
+"""C-MOVE and C-GET, the provider (PS3.4 C.4.2, C.4.3): a sub-operation for each instance.
+
+Both select the same rows and send the same files; C-GET on the association that asks, C-MOVE
+on one that we ask the destination for. An instance is sent as it is stored: where the receiver
+does not take its transfer syntax, the sub-operation fails and the instance is named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from imaging_source.dimse import (
+    C_STORE_RQ,
+    MESSAGE_ID,
+    MOVE_ORIGINATOR,
+    MOVE_ORIGINATOR_MESSAGE_ID,
+    PRIORITY,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    Command,
+    Counts,
+    write_request,
+)
+from imaging_source.elements import Unreadable
+from imaging_source.encoded import Values, encode
+from imaging_source.guard import AbortReason, PeerGone, ProtocolError
+from imaging_source.line import Line
+from imaging_source.query_retrieve.identifier import read_identifier
+from imaging_source.query_retrieve.models import TOP_LEVEL, UNIQUE_KEY
+from imaging_source.query_retrieve.selection import (
+    Selected,
+    data_set_of,
+    file_of,
+    select_instances,
+)
+from imaging_source.requestor import MOST_CONTEXTS, Peer, Requested, Unreachable
+from imaging_source.service import CANCELLED, PENDING, SUCCESS, Exchange, Refused
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import StorageError
+from storage.spool import Content
+
+_log = structlog.get_logger("kosmos.imaging_source")
+
+# Final statuses of a retrieval (PS3.4 Tables C.4-2, C.4-3).
+_NO_SUB_OPERATION_DONE = 0xA702
+_SOME_FAILED = 0xB000
+_DESTINATION_UNKNOWN = 0xA801
+
+_FAILED_UIDS = 0x00080058
+_MEDIUM = 0
+
+# A person who waits sees progress this often; each telling is a segment of its own.
+_TELL_SECONDS = 1.0
+# UI has a two-byte length (PS3.5 7.1.2): a longer list of failures is cut here.
+_MOST_FAILED_UIDS = 1000
+
+
+# One way to send an instance: the receiver's status, None where it takes no such instance.
+_Send = Callable[[Selected, Content], int | None]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a retrieval is."""
+
+    remaining: int
+    completed: int = 0
+    warning: int = 0
+    failed: list[str] = field(default_factory=list)
+    told: float = 0.0
+
+    @property
+    def counts(self) -> Counts:
+        """As responses tell them."""
+        return Counts(self.remaining, self.completed, len(self.failed), self.warning)
+
+    def add(self, uid: str, status: int | None) -> None:
+        """Count a sub-operation by the status of its response (PS3.4 B.2.3)."""
+        self.remaining -= 1
+        if status == SUCCESS:
+            self.completed += 1
+        elif status is not None and (status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)):
+            self.warning += 1
+        else:
+            self.failed.append(uid)
+
+
+class Retriever:
+    """Answers C-MOVE and C-GET from an index that may be open for reading only.
+
+    ``destinations`` are the peers that C-MOVE may send to, by title; ``title`` is our own.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        title: str,
+        destinations: Mapping[str, Peer],
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._title = title
+        self._destinations = destinations
+
+    def get(self, exchange: Exchange) -> None:
+        """Handle one C-GET request."""
+        selected = self._select(exchange)
+        line = exchange.line
+
+        def send(one: Selected, content: Content) -> int | None:
+            return _store(line, _accepted(line, one), one, content, (), exchange.response_to)
+
+        progress = _Progress(len(selected))
+        self._send_all(exchange, selected, send, progress)
+        _conclude(exchange, progress)
+
+    def move(self, exchange: Exchange) -> None:
+        """Handle one C-MOVE request."""
+        destination = self._destinations.get(exchange.request.move_destination)
+        if destination is None:
+            raise Refused(_DESTINATION_UNKNOWN, "the move destination is not configured")
+        selected = self._select(exchange)
+        progress = _Progress(len(selected))
+        for group in _groups(selected) if selected else ():
+            if exchange.is_cancelled():
+                break
+            self._move(exchange, destination, group, progress)
+        _conclude(exchange, progress)
+
+    def _move(
+        self, exchange: Exchange, destination: Peer, group: list[Selected], progress: _Progress
+    ) -> None:
+        """Send ``group`` over one association; what is left when that breaks has failed."""
+        wanted = dict.fromkeys(one.context for one in group)
+        origin = (
+            (MOVE_ORIGINATOR, exchange.line.name),
+            (MOVE_ORIGINATOR_MESSAGE_ID, exchange.request.message_id),
+        )
+        before = progress.remaining
+        try:
+            with Requested(destination, self._title, wanted) as requested:
+                line = requested.line
+
+                def answered(_message_id: int) -> Command:
+                    return requested.response_to(C_STORE_RQ).command
+
+                def send(one: Selected, content: Content) -> int | None:
+                    try:
+                        return _store(line, _accepted(line, one), one, content, origin, answered)
+                    except (PeerGone, ProtocolError, Unreadable) as error:
+                        raise Unreachable(f"{destination.title} broke off: {error}") from error
+
+                self._send_all(exchange, group, send, progress)
+        except Unreachable as error:
+            _log.warning("destination not reached", code="dicom-move", reason=str(error))
+            for one in group[before - progress.remaining :]:
+                progress.add(one.sop_instance_uid, None)
+
+    def _select(self, exchange: Exchange) -> list[Selected]:
+        context = exchange.context
+        top = TOP_LEVEL[context.abstract_syntax]
+        keys = UNIQUE_KEY.values()
+        identifier = read_identifier(exchange.data_set, context.transfer_syntax, [*keys], top)
+        return select_instances(self._database, identifier, top)
+
+    def _send_all(
+        self, exchange: Exchange, selected: list[Selected], send: _Send, progress: _Progress
+    ) -> None:
+        for one in selected:
+            if exchange.is_cancelled():
+                return
+            progress.add(one.sop_instance_uid, self._send(one, send))
+            now = time.monotonic()
+            if progress.remaining and now - progress.told >= _TELL_SECONDS:
+                progress.told = now
+                exchange.respond(PENDING, counts=progress.counts)
+
+    def _send(self, one: Selected, send: _Send) -> int | None:
+        try:
+            content = file_of(self._blobs, one)
+        except (StorageError, Unreadable, OSError) as error:
+            _log.error("instance not sent", code="imaging-retrieve", error=type(error).__name__)
+            return None
+        return send(one, content)
+
+
+def _accepted(line: Line, selected: Selected) -> int | None:
+    """The context in which the peer takes an instance as it is stored."""
+    context_id = line.context_of(*selected.context)
+    taken = context_id is not None and line.contexts[context_id].we_may_request
+    return context_id if taken else None
+
+
+def _store(
+    line: Line,
+    context_id: int | None,
+    selected: Selected,
+    content: Content,
+    origin: Sequence[tuple[int, str | int]],
+    answered: Callable[[int], Command],
+) -> int | None:
+    """Send one instance and wait for the status; None where no context carries it."""
+    if context_id is None:
+        return None
+    message_id = line.next_message_id()
+    elements: tuple[tuple[int, str | int], ...] = (
+        (SOP_CLASS_UID, selected.sop_class_uid),
+        (MESSAGE_ID, message_id),
+        (PRIORITY, _MEDIUM),
+        (SOP_INSTANCE_UID, selected.sop_instance_uid),
+        *origin,
+    )
+    line.send(write_request(context_id, C_STORE_RQ, elements, has_data_set=True))
+    try:
+        line.stream(context_id, data_set_of(content))
+    except StorageError as error:  # half of it is sent: what follows would be taken for the rest
+        text = f"a file broke while it was sent ({type(error).__name__})"
+        raise ProtocolError(AbortReason.NOT_SPECIFIED, text) from error
+    return answered(message_id).status
+
+
+def _groups(selected: list[Selected]) -> Iterator[list[Selected]]:
+    """The instances in groups that one association can carry."""
+    group: list[Selected] = []
+    contexts: set[tuple[str, str]] = set()
+    for one in selected:
+        if one.context not in contexts and len(contexts) == MOST_CONTEXTS:
+            yield group
+            group, contexts = [], set()
+        contexts.add(one.context)
+        group.append(one)
+    yield group
+
+
+def _conclude(exchange: Exchange, progress: _Progress) -> None:
+    """The last response: how it ended, and which instances were not sent."""
+    failed = progress.failed[:_MOST_FAILED_UIDS]
+    if progress.remaining:
+        status = CANCELLED
+    elif not progress.failed and not progress.warning:
+        status = SUCCESS
+    else:
+        status = _SOME_FAILED if progress.completed or progress.warning else _NO_SUB_OPERATION_DONE
+    identifier = None
+    if failed:
+        values: Values = {_FAILED_UIDS: ("UI", "\\".join(failed))}
+        identifier = encode(values, exchange.context.transfer_syntax)
+    exchange.respond(status, identifier, counts=progress.counts)

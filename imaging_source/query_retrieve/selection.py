@@ -1,0 +1,123 @@
+"""What a retrieval names: rows of the index, and their files (PS3.4 C.4.2.1, C.4.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, select
+
+from imaging_source.coercion import coerced
+from imaging_source.corrections import Correction, corrections_of
+from imaging_source.elements import Unreadable
+from imaging_source.query_retrieve.identifier import Identifier
+from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
+from imaging_source.schema import INSTANCE, SERIES, STUDY
+from imaging_source.service import NOT_OF_THE_CLASS, Refused
+from manifest.encoding import PREAMBLE
+from storage.blobs import BlobStore, FileContent
+from storage.database import Database
+from storage.errors import BlobMissing
+from storage.spool import Content
+
+# UIDs of one level in one statement: well below SQLite's limit of 32,766 values.
+_LIST_LIMIT = 10_000
+
+# Where the length of the File Meta Information stands, and where it begins to count (PS3.10 7.1).
+_META_LENGTH_AT = len(PREAMBLE) + len(b"DICM") + 8
+_META_AT = _META_LENGTH_AT + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An instance to be sent: as it is stored, with what is known better of its patient."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    size: int
+    correction: Correction | None
+
+    @property
+    def context(self) -> tuple[str, str]:
+        """The SOP class and transfer syntax in which it is sent."""
+        return self.sop_class_uid, self.transfer_syntax_uid
+
+
+_COLUMNS = {
+    Level.PATIENT: STUDY.c.patient_id,
+    Level.STUDY: INSTANCE.c.study_instance_uid,
+    Level.SERIES: INSTANCE.c.series_instance_uid,
+    Level.IMAGE: INSTANCE.c.sop_instance_uid,
+}
+
+
+def select_instances(database: Database, identifier: Identifier, top: Level) -> list[Selected]:
+    """The instances that are shown of what ``identifier`` names, in series and instance order.
+
+    Raises Refused without the unique keys of the level and of those above, and StorageError.
+    """
+    conditions = [_named(identifier, level) for level in Level if top <= level <= identifier.level]
+    query = (
+        select(
+            INSTANCE.c.sop_class_uid,
+            INSTANCE.c.sop_instance_uid,
+            INSTANCE.c.transfer_syntax_uid,
+            INSTANCE.c.sha256,
+            INSTANCE.c.size,
+            INSTANCE.c.study_instance_uid,
+        )
+        .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
+        .join(STUDY, STUDY.c.study_instance_uid == INSTANCE.c.study_instance_uid)
+        .where(*conditions, INSTANCE.c.rejection.is_(None))
+        .order_by(
+            INSTANCE.c.study_instance_uid,
+            SERIES.c.series_number,
+            INSTANCE.c.series_instance_uid,
+            INSTANCE.c.instance_number,
+            INSTANCE.c.sop_instance_uid,
+        )
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+        corrections = corrections_of(connection, {row.study_instance_uid for row in rows})
+    return [Selected(*row[:-1], corrections.get(row[-1])) for row in rows]
+
+
+def file_of(blobs: BlobStore, selected: Selected) -> Content:
+    """The Part 10 file of an instance, coerced; raises BlobMissing where it is not whole.
+
+    Raises Unreadable where what is stored cannot be corrected.
+    """
+    blob = blobs.open(selected.sha256)
+    if blob.size != selected.size:
+        raise BlobMissing(selected.sha256)
+    content = FileContent(blob.path, blob.size)
+    return coerced(selected.correction, content, selected.transfer_syntax_uid)
+
+
+def data_set_of(content: Content) -> Iterator[bytes]:
+    """The pieces of a Part 10 file that follow its File Meta Information."""
+    pieces = content.chunks()
+    first = b""
+    for piece in pieces:
+        first += piece
+        if len(first) >= _META_AT and len(first) >= _data_set_at(first):
+            break
+    else:
+        raise Unreadable("a stored file ends within its meta information")
+    yield first[_data_set_at(first) :]
+    yield from pieces
+
+
+def _data_set_at(file: bytes) -> int:
+    return _META_AT + int.from_bytes(file[_META_LENGTH_AT:_META_AT], "little")
+
+
+def _named(identifier: Identifier, level: Level) -> ColumnElement[bool]:
+    values = identifier.values(UNIQUE_KEY[level])
+    if not values or len(values) > _LIST_LIMIT:
+        text = f"the unique key of the {level.name.lower()} level must be given"
+        raise Refused(NOT_OF_THE_CLASS, text)
+    return _COLUMNS[level].in_(values)

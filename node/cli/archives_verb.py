@@ -1,0 +1,36 @@
+"""The verb ``archives``: how the archives are from which this node fetches studies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from node.cli import output
+from node.cli.exits import CommandError, UsageError
+from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.texts import tr
+
+
+def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Ask each archive for its studies of the last days, and tell which are missing here."""
+    from node.config_file import load
+    from node.migrate import open_database
+    from node.wiring.dicom import archives as configured
+
+    settings = load(config)
+    if not settings.imaging_source.enabled or not settings.imaging_source.archives:
+        raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
+    with open_database(settings.imaging_source, "imaging_source", read_only=True) as database:
+        found = list(configured(settings, database).conditions())
+    if json:
+        output.show_json([asdict(one) for one in found])
+    else:
+        rows = [
+            (one.title, one.address, tr("answers"), one.studies, one.missing)
+            if one.answers
+            else (one.title, one.address, tr("does not answer"), "", "")
+            for one in found
+        ]
+        headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
+        output.console().print(output.table(headings, rows))
+    if silent := [one.title for one in found if not one.answers]:
+        raise CommandError(tr("{title} does not answer", title=", ".join(silent)))

@@ -1,0 +1,81 @@
+"""The DICOM services of the process ``dicom`` besides storage, and the peers it knows."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from imaging_source.archives import Archives
+from imaging_source.commitment import Commitments
+from imaging_source.notices import Notices
+from imaging_source.notifying import Notifier
+from imaging_source.query_retrieve.find import Finder
+from imaging_source.query_retrieve.retrieve import Retriever
+from imaging_source.query_retrieve.services import query_retrieve
+from imaging_source.requestor import Peer
+from imaging_source.service import Services
+from node.config import Settings
+from node.wiring.common import client_tls
+from storage.blobs import BlobStore
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class DicomServices:
+    """What the provider does besides storage, and what works on in threads of its own."""
+
+    offered: Services
+    commitments: Commitments
+    archives: Archives
+    notifier: Notifier
+
+    def start(self) -> None:
+        """Start the threads, once the schema is there and instances may arrive."""
+        self.commitments.start()
+        self.archives.start()
+        self.notifier.start()
+
+    def stop(self) -> None:
+        """Stop them."""
+        self.commitments.stop()
+        self.archives.stop()
+        self.notifier.stop()
+
+
+def dicom_services(settings: Settings, database: Database) -> DicomServices:
+    """The services of a node. Raises TlsError and ConfigError."""
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    blobs, title, peers = BlobStore(section.files), section.ae_title, dicom_peers(settings)
+    finder = Finder(database, title, settings.limits.query_results)
+    commitments = Commitments(database, blobs, title, peers)
+    offered = query_retrieve(finder, Retriever(database, blobs, title, peers))
+    offered |= commitments.services | Notices(database).services
+    notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
+    return DicomServices(offered, commitments, archives(settings, database), notifier)
+
+
+def archives(settings: Settings, database: Database) -> Archives:
+    """The archives of a node. Raises TlsError and ConfigError."""
+    section, peers = settings.imaging_source, dicom_peers(settings)
+    return Archives(
+        database,
+        section.ae_title,
+        [peers[title] for title in section.archives],
+        days=section.archive_days,
+        poll_seconds=section.archive_seconds,
+    )
+
+
+def dicom_peers(settings: Settings) -> dict[str, Peer]:
+    """The application entities of the configuration by title. Raises TlsError, ConfigError."""
+    tls = client_tls(settings)
+    return {title: _peer(title, url, tls) for title, url in settings.imaging_source.peers.items()}
+
+
+def _peer(title: str, url: str, tls: ssl.SSLContext | None) -> Peer:
+    parts = urlsplit(url)
+    assert parts.hostname is not None  # the pattern of the configuration says so
+    assert parts.port is not None
+    return Peer(title, parts.hostname, parts.port, tls if parts.scheme == "dicoms" else None)

@@ -1,0 +1,206 @@
+"""Performed procedure steps and availability: kept as they are told, by the rules of PS3.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE
+from sqlalchemy import select, update
+
+from imaging_source import schema
+from imaging_source.index import MIGRATIONS
+from imaging_source.notices import (
+    INSTANCE_AVAILABILITY_NOTIFICATION,
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    Available,
+    Notices,
+    available,
+    is_performed,
+)
+from imaging_source.notifying import Notifier
+from imaging_source.receiver import Listening
+from imaging_source.requestor import Peer
+from imaging_source.schema import COMPLETION, INSTANCE, PERFORMED_STEP
+from storage.database import Database
+
+Start = Callable[[Listening], int]
+STUDY = "1.2.3.4"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database.open(database_url) as opened:
+        opened.migrate(MIGRATIONS)
+        yield opened
+
+
+@pytest.fixture
+def provider(start_receiver: Start, database: Database, clock: Any) -> int:
+    return start_receiver(Listening(port=0, services=Notices(database, clock).services))
+
+
+@contextmanager
+def associated(port: int, sop_class: str) -> Iterator[Any]:
+    ae = AE("MODALITY")
+    ae.add_requested_context(sop_class)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    assert association.is_established
+    yield association
+    association.release()
+
+
+def create(port: int, uid: str | None, status: str = "IN PROGRESS", study: str = STUDY) -> Any:
+    scheduled = Dataset()
+    scheduled.StudyInstanceUID = study
+    step = Dataset()
+    step.PerformedProcedureStepStatus = status
+    step.ScheduledStepAttributesSequence = [scheduled] if study else []
+    with associated(port, MODALITY_PERFORMED_PROCEDURE_STEP) as association:
+        answer, _ = association.send_n_create(step, MODALITY_PERFORMED_PROCEDURE_STEP, uid)
+    return answer
+
+
+def change(port: int, uid: str, status: str) -> int:
+    step = Dataset()
+    step.PerformedProcedureStepStatus = status
+    with associated(port, MODALITY_PERFORMED_PROCEDURE_STEP) as association:
+        answer, _ = association.send_n_set(step, MODALITY_PERFORMED_PROCEDURE_STEP, uid)
+    return int(answer.Status)
+
+
+def told(database: Database) -> list[Any]:
+    """What is known of complete studies."""
+    columns = (COMPLETION.c[name] for name in ("study_instance_uid", "signal", "instances"))
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(select(*columns))]
+
+
+def performed(database: Database) -> bool | None:
+    with database.read() as connection:
+        return is_performed(connection, STUDY)
+
+
+def test_a_study_is_performed_when_its_last_step_has_ended(
+    provider: int, database: Database
+) -> None:
+    first, second = generate_uid(), generate_uid()
+    assert performed(database) is None
+    assert create(provider, first).Status == create(provider, second).Status == 0x0000
+    assert performed(database) is False
+
+    assert change(provider, first, "COMPLETED") == 0x0000
+    assert performed(database) is False
+    assert told(database) == []
+    assert change(provider, second, "DISCONTINUED") == 0x0000
+    assert performed(database) is True
+    assert told(database) == [(STUDY, "mpps", None)]
+
+
+def test_a_step_without_a_uid_gets_one(provider: int, database: Database) -> None:
+    assert create(provider, None).Status == 0x0000
+
+    with database.read() as connection:
+        uid = connection.execute(select(PERFORMED_STEP.c.sop_instance_uid)).scalar_one()
+    assert change(provider, uid, "COMPLETED") == 0x0000
+    assert performed(database) is True
+
+
+@pytest.mark.parametrize(
+    ("status", "study", "expected"),
+    [("COMPLETED", STUDY, 0x0106), ("WHATEVER", STUDY, 0x0106), ("IN PROGRESS", "", 0x0120)],
+)
+def test_a_step_that_begins_wrongly_is_refused(
+    provider: int, database: Database, status: str, study: str, expected: int
+) -> None:
+    assert create(provider, generate_uid(), status, study).Status == expected
+    assert performed(database) is None
+
+
+def test_a_step_begins_once_and_ends_once(provider: int) -> None:
+    uid = generate_uid()
+    assert change(provider, uid, "COMPLETED") == 0x0112
+    assert create(provider, uid).Status == 0x0000
+    assert create(provider, uid).Status == 0x0111
+    assert change(provider, uid, "COMPLETED") == 0x0000
+    assert change(provider, uid, "IN PROGRESS") == 0x0110
+
+
+def test_what_is_available_is_known_with_its_place(
+    provider: int, database: Database, clock: Any
+) -> None:
+    def item(title: str, availability: str) -> Dataset:
+        instance = Dataset()
+        instance.RetrieveAETitle = title
+        instance.InstanceAvailability = availability
+        return instance
+
+    series = Dataset()
+    series.ReferencedSOPSequence = [item("PACS", "ONLINE"), item("PACS", "UNAVAILABLE")]
+    notice = Dataset()
+    notice.StudyInstanceUID = STUDY
+    notice.ReferencedSeriesSequence = [series]
+    for _ in range(2):
+        with associated(provider, INSTANCE_AVAILABILITY_NOTIFICATION) as association:
+            answer, _ = association.send_n_create(
+                notice, INSTANCE_AVAILABILITY_NOTIFICATION, generate_uid()
+            )
+        assert answer.Status == 0x0000
+
+    with database.read() as connection:
+        expected = Available(STUDY, "MODALITY", "PACS", 1, clock.now)
+        assert available(connection, clock.now) == [expected]
+        assert available(connection, clock.now + 1) == []
+    assert told(database) == [(STUDY, "ian", 1)]
+
+
+def test_a_peer_is_told_of_each_published_revision_once(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    """The peer is a node of our own, which keeps what it is told."""
+    one, rejected = make_instance(), make_instance()
+    assert store(one) == store(rejected) == 0
+    hide = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == rejected.SOPInstanceUID)
+    database.write(lambda connection: connection.execute(hide.values(rejection="113037")).close())
+    peer = Peer("KOSMOS", "127.0.0.1", provider)
+    notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock)
+    assert notifier.run_once() == 0  # nothing is published yet
+
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    assert notifier.run_once() == 1
+    assert notifier.run_once() == 0
+    with database.read() as connection:
+        assert available(connection, 0) == [
+            Available(one.StudyInstanceUID, "HERE", "HERE", 1, clock.now)
+        ]
+
+    assert store(make_instance()) == 0
+    database.write(lambda connection: connection.execute(publish).close())
+    assert notifier.run_once() == 1
+    with database.read() as connection:
+        assert [told.instances for told in available(connection, 0)] == [2]
+
+
+def test_a_peer_that_is_away_is_told_later(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    assert store(make_instance()) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    peer = Peer("SOMEONE", "127.0.0.1", provider)  # the title that is called is not known there
+    assert Notifier(database, "HERE", {"PEER": peer}, clock).run_once() == 1
+
+    again = Notifier(database, "HERE", {"PEER": replace(peer, title="KOSMOS")}, clock)
+    assert again.run_once() == 1
+    away = Notifier(database, "HERE", {"PEER": peer}, clock)
+    assert away.run_once() == 0
+    clock.now += 6
+    assert away.run_once() == 1
+    clock.now += 6
+    assert away.run_once() == 0  # twice as long

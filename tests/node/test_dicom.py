@@ -1,0 +1,91 @@
+"""The DICOM services of a running node, as its peers and its keeper see them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from node.config_file import ConfigError, load
+from node.init import NewNode, create
+
+Serve = Callable[[Path], Any]
+Kosmos = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tool() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program of DCMTK."""
+
+    def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        command = [path, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+
+    return run
+
+
+def test_a_peer_queries_a_node_and_a_stranger_does_not(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, tool: Any
+) -> None:
+    config = create(NewNode(tmp_path / "node", plain=True, port_base=port_base))
+    # The node is its own archive: what it has is not missing there.
+    itself = (
+        f'peers = {{ ASKER = "dicom://127.0.0.1:9", KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}'
+    )
+    keys = f'{itself}\narchives = ["KOSMOS"]\narchive_days = 36500'
+    config.write_text(config.read_text().replace("[imaging_source]", f"[imaging_source]\n{keys}"))
+    serve(config)
+    here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
+    image = get_testdata_file("CT_small.dcm")
+    assert tool("storescu", *here, str(image)).returncode == 0
+
+    query = ("-S", *here, "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1")
+    found = tool("findscu", "-aet", "ASKER", *query)
+    assert "[1CT1]" in found.stdout + found.stderr
+    refused = tool("findscu", "-aet", "STRANGER", *query)
+    assert "No Acceptable Presentation Contexts" in refused.stdout + refused.stderr
+
+    told = kosmos("archives", "--config", config, "--json")
+    assert told.returncode == 0, told.stderr
+    (archive,) = json.loads(told.stdout)
+    assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
+    assert "KOSMOS" in kosmos("archives", "--config", config).stdout
+
+
+def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:
+    assert kosmos("archives", "--config", plain_node).returncode != 0
+    keys = '[imaging_source]\npeers = { PACS = "dicom://127.0.0.1:9" }\narchives = ["PACS"]'
+    plain_node.write_text(plain_node.read_text().replace("[imaging_source]", keys))
+    assert kosmos("migrate", "--config", plain_node).returncode == 0
+
+    told = kosmos("archives", "--config", plain_node)
+    assert told.returncode != 0
+    assert "PACS does not answer" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ('archives = ["PACS"]', "PACS is not one of the peers"),
+        ('peers = { PACS = "dicoms://10.0.0.1:104" }', "PACS needs tls.enabled"),
+        ('peers = { PACS = "dicom://10.0.0.1:99999" }', "no port below 65536"),
+        ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
+    ],
+)
+def test_a_peer_that_cannot_be_meant_is_refused(plain_node: Path, keys: str, text: str) -> None:
+    new = f"[imaging_source]\n{keys}"
+    plain_node.write_text(plain_node.read_text().replace("[imaging_source]", new))
+    with pytest.raises(ConfigError) as caught:
+        load(plain_node)
+    assert text in " ".join(str(problem) for problem in caught.value.problems)
