@@ -15,12 +15,13 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from urllib3.response import BaseHTTPResponse
 
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.dicomweb.wado_uri import WadoUri
-from imaging_source.schema import INSTANCE
+from imaging_source.media import entries, write_folder
+from imaging_source.schema import CORRECTION, INSTANCE
 from imaging_source.syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -279,7 +280,7 @@ def test_an_encapsulated_document_comes_out_as_it_is(
 
 
 def test_an_anonymous_instance_names_nobody(base: str, make_image: Make, store: Store) -> None:
-    private = {"OperatorsName": "Martin^Paul", "DeviceSerialNumber": "SN-4711"}
+    private = {"OperatorsName": "Martin^Paul", "DeviceSerialNumber": "SN-Quokka"}
     first, second = (
         make_image(InstitutionName="Hospital", ImageComments="tall, red hair", **private)
         for _ in range(2)
@@ -293,7 +294,7 @@ def test_an_anonymous_instance_names_nobody(base: str, make_image: Make, store: 
     answers = [Ask(base, one)(**asked) for one in (first, second)]
 
     made = [dcmread(io.BytesIO(answer.data)) for answer in answers]
-    for word in (b"Durand", b"Martin", b"4711", b"Hospital", b"hair", b"20240115", b"ACME"):
+    for word in (b"Durand", b"Martin", b"Quokka", b"Hospital", b"hair", b"20240115", b"ACME"):
         assert word not in answers[0].data
     assert first.StudyInstanceUID.encode() not in answers[0].data
     assert made[0].StudyInstanceUID == made[1].StudyInstanceUID != first.StudyInstanceUID
@@ -388,3 +389,34 @@ def test_implicit_is_made_for_who_knows_nothing_else(base: str, image: Dataset) 
         contentType="application/dicom", transferSyntax=IMPLICIT_VR_LITTLE_ENDIAN
     )
     assert dcmread(io.BytesIO(answer.data)).file_meta.TransferSyntaxUID == IMPLICIT_VR_LITTLE_ENDIAN
+
+
+def test_what_was_corrected_of_the_patient_is_in_everything_that_is_made(
+    base: str, image: Dataset, database: Database, blobs: BlobStore, tmp_path: Path
+) -> None:
+    study = str(image.StudyInstanceUID)
+    row = {
+        "study_instance_uid": study,
+        "patient_id": "P7",
+        "patient_name": "Martin^Zoe",
+        "birth_date": None,
+        "sex": None,
+        "corrected_at": 0.0,
+        "source": "test",
+    }
+    plain = Ask(base, image).picture(annotation="patient").tobytes()
+    database.write(lambda connection: connection.execute(insert(CORRECTION), row).close())
+
+    transcoded = Ask(base, image)(contentType="application/dicom", transferSyntax=RLE_LOSSLESS)
+    zipped = get(f"{base}/dicomweb/studies/{study}", "application/zip")
+    write_folder(entries(database, blobs, [study]), tmp_path / "cd", lambda: None)
+
+    made = dcmread(io.BytesIO(transcoded.data))
+    assert made.file_meta.TransferSyntaxUID == RLE_LOSSLESS
+    with zipfile.ZipFile(io.BytesIO(zipped.data)) as opened:
+        archived = dcmread(io.BytesIO(opened.read(opened.namelist()[0])))
+    exported = dcmread(tmp_path / "cd" / "DICOM" / "ST000001" / "SE000001" / "IM000001")
+    for one in (made, archived, exported):
+        assert (one.PatientName, one.PatientID) == ("Martin^Zoe", "P7")
+        assert np.array_equal(one.pixel_array, image.pixel_array)
+    assert Ask(base, image).picture(annotation="patient").tobytes() != plain
