@@ -25,7 +25,7 @@ from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
 from imaging_source.requestor import Peer, Requested, Unreachable
-from imaging_source.schema import INSTANCE, NOTIFICATION, STUDY
+from imaging_source.schema import INSTANCE, PEER_TOLD, STUDY
 from imaging_source.service import SUCCESS
 from storage.database import Database
 from storage.errors import StorageError
@@ -108,21 +108,21 @@ class Notifier:
 
     def _due(self, peer: Peer) -> list[_Due]:
         known = and_(
-            NOTIFICATION.c.study_instance_uid == STUDY.c.study_instance_uid,
-            NOTIFICATION.c.peer == peer.title,
+            PEER_TOLD.c.study_instance_uid == STUDY.c.study_instance_uid,
+            PEER_TOLD.c.peer == peer.title,
         )
-        revision = func.coalesce(NOTIFICATION.c.revision, 0)
+        revision = func.coalesce(PEER_TOLD.c.revision, 0)
         now = self._clock()
         query = (
             select(
                 STUDY.c.study_instance_uid,
                 STUDY.c.published_revision,
-                func.coalesce(NOTIFICATION.c.attempts, 0),
+                func.coalesce(PEER_TOLD.c.attempts, 0),
             )
-            .select_from(STUDY.outerjoin(NOTIFICATION, known))
+            .select_from(STUDY.outerjoin(PEER_TOLD, known))
             .where(STUDY.c.changed_at >= now - _LOOK_BACK_SECONDS)
             .where(STUDY.c.published_revision > revision)
-            .where(func.coalesce(NOTIFICATION.c.next_attempt_at, 0.0) <= now)
+            .where(func.coalesce(PEER_TOLD.c.next_attempt_at, 0.0) <= now)
             .limit(_MOST)
         )
         with self._database.read() as connection:
@@ -185,12 +185,12 @@ class Notifier:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                delete(NOTIFICATION).where(
-                    NOTIFICATION.c.study_instance_uid == due.study_instance_uid,
-                    NOTIFICATION.c.peer == peer.title,
+                delete(PEER_TOLD).where(
+                    PEER_TOLD.c.study_instance_uid == due.study_instance_uid,
+                    PEER_TOLD.c.peer == peer.title,
                 )
             )
-            connection.execute(insert(NOTIFICATION), row)
+            connection.execute(insert(PEER_TOLD), row)
 
         self._database.write(work)
 

@@ -325,8 +325,8 @@ AVAILABILITY = Table(
 Index("ix_availability_told", AVAILABILITY.c.told_at)
 
 # Which revision of a published study a peer has been told of (IAN), or is to be told again.
-NOTIFICATION = Table(
-    "notification",
+PEER_TOLD = Table(
+    "peer_told",
     METADATA,
     Column("study_instance_uid", Text, primary_key=True),
     Column("peer", Text, primary_key=True),

@@ -42,7 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_availability_told", "availability", ["told_at"])
     op.create_table(
-        "notification",
+        "peer_told",
         sa.Column("study_instance_uid", sa.Text, primary_key=True),
         sa.Column("peer", sa.Text, primary_key=True),
         sa.Column("revision", sa.Integer, nullable=False),
