@@ -50,8 +50,9 @@ class IndexDoor:
     def __init__(self, door: Door, folder: Path) -> None:
         """Raises OSError when there can be no socket in ``folder``."""
         self._door = door
+        self._name = folder / NAME
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / NAME).unlink(missing_ok=True)  # of a process that has died
+        self._name.unlink(missing_ok=True)  # of a process that has died
         self._socket = socket.socket(socket.AF_UNIX)
         with _short(folder) as place:
             self._socket.bind(place)
@@ -70,6 +71,7 @@ class IndexDoor:
     ) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._name.unlink(missing_ok=True)
         self._thread.join()
 
     def _accept(self) -> None:

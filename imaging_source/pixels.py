@@ -206,7 +206,9 @@ class Image:
         layout = self.layout
         array: Pixels = np.frombuffer(self._native_bytes(index), dtype=layout.dtype)
         if layout.planar and layout.samples > 1:
-            return array.reshape(layout.samples, layout.rows, layout.columns).transpose(1, 2, 0)
+            planes = array.reshape(layout.samples, layout.rows, layout.columns)
+            # Copied: encoders take the strides as they find them, odd ones of thin frames too.
+            return planes.transpose(1, 2, 0).copy()
         return array.reshape(layout.shape)
 
     def _native_bytes(self, index: int) -> bytes:
