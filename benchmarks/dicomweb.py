@@ -7,17 +7,13 @@ one file of the study's size. Where a program is not installed, its rows are lef
 from __future__ import annotations
 
 import http.client
-import json
 import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydicom import dcmread
@@ -26,6 +22,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from benchmarks.figures import MIB, Row, WrongAnswer, growth, interleaved, per_second, throughput
 from benchmarks.images import Study, data_set, request_of, take_in
 from benchmarks.load import address_of, drive
+from benchmarks.orthanc import orthanc as orthanc_in
+from benchmarks.peers import free_port, running
 from benchmarks.place import Place, Server, fresh
 from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
 from imaging_source.description.worker import Describer
@@ -35,7 +33,6 @@ from storage.blobs import BlobStore
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _STUDY_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-_START_SECONDS = 20.0
 
 # Studies of a day: what a list of a worklist's width has.
 _PER_DAY = 80
@@ -215,37 +212,29 @@ def _small(template: Path, number: int, file: Path) -> None:
 @contextmanager
 def orthanc(folder: Path, files: Sequence[Path]) -> Iterator[str]:
     """Orthanc with these files; the root of its DICOMweb."""
-    folder.mkdir()
-    port, dicom_port = _free_port(), _free_port()
-    configuration: Mapping[str, Any] = {
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "index"),
-        "HttpPort": port,
-        "DicomPort": dicom_port,
+    options = {
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
         "KeepAlive": True,
         "TcpNoDelay": True,
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True},
     }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with _running(["Orthanc", str(folder / "orthanc.json")], folder / "log", port):
-        connection = http.client.HTTPConnection("127.0.0.1", port)
+    with orthanc_in(folder, **options) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.http)
         for file in files:
             connection.request("POST", "/instances", file.read_bytes())
             answer = connection.getresponse()
             answer.read()
             if answer.status != 200:
                 raise WrongAnswer(f"Orthanc did not take an instance: {answer.status}")
-        yield f"http://127.0.0.1:{port}/dicom-web"
+        yield f"http://127.0.0.1:{server.http}/dicom-web"
 
 
 @contextmanager
 def _nginx(www: Path, folder: Path) -> Iterator[str]:
     """nginx serving a folder with its usual settings; its URL."""
     folder.mkdir()
-    port = _free_port()
+    port = free_port()
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 2; pid {folder}/pid; error_log {folder}/error.log;\n"
         f"user root; events {{}}\nhttp {{ access_log off; sendfile on; tcp_nopush on;\n"
@@ -254,35 +243,5 @@ def _nginx(www: Path, folder: Path) -> Iterator[str]:
         f"scgi_temp_path {folder}/scgi;\n"
         f"server {{ listen 127.0.0.1:{port}; root {www}; }} }}\n"
     )
-    with _running(["nginx", "-c", str(folder / "nginx.conf")], folder / "log", port):
+    with running(["nginx", "-c", str(folder / "nginx.conf")], folder / "log", port):
         yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def _running(command: Sequence[str], log: Path, port: int) -> Iterator[None]:
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        _wait_for(port, process)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return
-    raise WrongAnswer(f"{process.args!r} does not listen")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port

@@ -16,6 +16,7 @@ from sqlalchemy import Select, or_, select
 from imaging_source.housekeeping import orphans
 from imaging_source.rejection import EXPIRED
 from imaging_source.schema import INSTANCE, STUDY
+from imaging_source.shown import SHOWN
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
@@ -86,7 +87,7 @@ def _check_file(
 
 # What has expired may have no file any more.
 _INSTANCES = select(INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.size).where(
-    or_(INSTANCE.c.rejection.is_(None), INSTANCE.c.rejection != EXPIRED)
+    or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
 )
 _STUDIES = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
     STUDY.c.published_entry.is_not(None)

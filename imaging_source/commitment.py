@@ -41,9 +41,10 @@ from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.header import is_uid
 from imaging_source.line import Line
 from imaging_source.negotiation import Offer
+from imaging_source.parts import look_up
 from imaging_source.references import Reference, references_of, texts_of
 from imaging_source.requestor import Peer, Requested, Unreachable
-from imaging_source.schema import COMMITMENT, INSTANCE
+from imaging_source.schema import COMMITMENT
 from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -71,8 +72,6 @@ _OTHER_CLASS = 0x0119
 
 # A request for more instances than any study has is a mistake, and would be read from disk.
 _MOST_INSTANCES = 20_000
-# Instances looked up by one statement (SQLite allows 32,766 parameters).
-_LOOKUP_SIZE = 1000
 
 _POLL_SECONDS = 1.0
 # Between two attempts: 5 s, then twice as long each time, 15 minutes at most, for three days:
@@ -273,15 +272,8 @@ class Commitments:
 
     def _look_up(self, references: Iterable[Reference]) -> dict[str, RowMapping]:
         """The rows of those that are shown, by SOP Instance UID."""
-        uids = [one.sop_instance_uid for one in references]
-        rows: dict[str, RowMapping] = {}
         with self._database.read() as connection:
-            for start in range(0, len(uids), _LOOKUP_SIZE):
-                part = uids[start : start + _LOOKUP_SIZE]
-                query = select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(part))
-                found = connection.execute(query.where(INSTANCE.c.rejection.is_(None)))
-                rows |= {row["sop_instance_uid"]: row for row in found.mappings()}
-        return rows
+            return look_up(connection, (one.sop_instance_uid for one in references))
 
 
 def _read(exchange: Exchange) -> Commitment:

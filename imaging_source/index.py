@@ -33,6 +33,7 @@ from imaging_source.header import Header
 from imaging_source.names import folded
 from imaging_source.rejection import Note
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY, STUDY_NAME
+from imaging_source.shown import IN_ORDER, SHOWN
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -139,13 +140,8 @@ _LIST = (
         INSTANCE.c.number_of_frames,
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
-    .where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
-    .order_by(
-        SERIES.c.series_number,
-        INSTANCE.c.series_instance_uid,
-        INSTANCE.c.instance_number,
-        INSTANCE.c.sop_instance_uid,
-    )
+    .where(INSTANCE.c.study_instance_uid == bindparam("study"), SHOWN)
+    .order_by(*IN_ORDER)
 )
 
 

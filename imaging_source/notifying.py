@@ -27,6 +27,7 @@ from imaging_source.references import Reference
 from imaging_source.requestor import Peer, Requested, Unreachable
 from imaging_source.schema import INSTANCE, PEER_TOLD, STUDY
 from imaging_source.service import SUCCESS
+from imaging_source.shown import SHOWN
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -201,7 +202,7 @@ def _instances(connection: Connection, study: str) -> list[Row[str, str, str]]:
         select(
             INSTANCE.c.series_instance_uid, INSTANCE.c.sop_class_uid, INSTANCE.c.sop_instance_uid
         )
-        .where(INSTANCE.c.study_instance_uid == study, INSTANCE.c.rejection.is_(None))
+        .where(INSTANCE.c.study_instance_uid == study, SHOWN)
         .order_by(INSTANCE.c.series_instance_uid, INSTANCE.c.instance_number)
     )
     return list(connection.execute(query))

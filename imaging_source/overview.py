@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from imaging_source.outbox import State
 from imaging_source.schema import CORRECTION, INSTANCE, PUBLICATION, STUDY, UNIDENTIFIED
+from imaging_source.shown import SHOWN
 
 
 class Stage(StrEnum):
@@ -82,7 +83,7 @@ _OVERVIEW = (
         STUDY.c.patient_id,
         STUDY.c.date,
         STUDY.c.description,
-        _count(INSTANCE.c.rejection.is_(None)),
+        _count(SHOWN),
         _count(INSTANCE.c.rejection.is_not(None)),
         CORRECTION.c.study_instance_uid.is_not(None),
         STUDY.c.changed_at,

@@ -21,15 +21,13 @@ from imaging_source.coercion import Coerced, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from imaging_source.schema import INSTANCE, SERIES
+from imaging_source.shown import IN_ORDER, SHOWN
 from storage.blobs import BlobStore, FileContent
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
 from storage.spool import CHUNK_BYTES
 
 # Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
 _LOOKUP_SIZE = 1000
-
-SHOWN = INSTANCE.c.rejection.is_(None)
-"""What every door asks of an instance: no rejection note names it (IOCM)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,7 @@ def select_under(study: str, series: str | None = None, instance: str | None = N
         select(INSTANCE)
         .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
         .where(INSTANCE.c.study_instance_uid == study, SHOWN)
-        .order_by(
-            SERIES.c.series_number,
-            INSTANCE.c.series_instance_uid,
-            INSTANCE.c.instance_number,
-            INSTANCE.c.sop_instance_uid,
-        )
+        .order_by(*IN_ORDER)
     )
     if series is not None:
         query = query.where(INSTANCE.c.series_instance_uid == series)
@@ -99,18 +92,29 @@ def under(
 
 def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
     """The instance with what was corrected, if its file is there with all its bytes."""
+    kept = (row["sha256"], row["size"], row["transfer_syntax_uid"])
     try:
-        blob = blobs.open(row["sha256"])
-    except (BlobMissing, BlobStoreUnavailable):
+        return Part(row, leaving(blobs, *kept, correction), correction)
+    except (BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
         return None
-    if blob.size != row["size"]:
-        return None
-    content = FileContent(blob.path, blob.size)
-    try:
-        leaving = coerced(correction, content, row["transfer_syntax_uid"])
-        return Part(row, leaving, correction)
-    except (Unreadable, OSError):
-        return None
+
+
+def leaving(
+    blobs: BlobStore,
+    sha256: str,
+    size: int,
+    transfer_syntax_uid: str,
+    correction: Correction | None,
+) -> FileContent | Coerced:
+    """The Part 10 file of an instance with what was corrected.
+
+    Raises BlobMissing where the file is not there with all its bytes, BlobStoreUnavailable or
+    OSError where it cannot be read, and Unreadable where it cannot be corrected.
+    """
+    blob = blobs.open(sha256)
+    if blob.size != size:
+        raise BlobMissing(sha256)
+    return coerced(correction, FileContent(blob.path, blob.size), transfer_syntax_uid)
 
 
 def preflight(

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Select, bindparam, exists, func, select, upda
 from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.rejection import EXPIRED, Note, Reference, reject
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, STUDY
+from imaging_source.shown import SHOWN
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -32,15 +33,15 @@ _AT_ONCE = 500
 
 _OLD = (
     select(INSTANCE.c.study_instance_uid)
-    .where(INSTANCE.c.rejection.is_(None), INSTANCE.c.study_instance_uid > bindparam("after"))
+    .where(SHOWN, INSTANCE.c.study_instance_uid > bindparam("after"))
     .group_by(INSTANCE.c.study_instance_uid)
     .having(func.max(INSTANCE.c.received_at) < bindparam("before"))
     .order_by(INSTANCE.c.study_instance_uid)
     .limit(_AT_ONCE)
 )
-_SHOWN = select(
+_SHOWN_OF_STUDY = select(
     INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid, INSTANCE.c.sop_instance_uid
-).where(INSTANCE.c.study_instance_uid == bindparam("study"), INSTANCE.c.rejection.is_(None))
+).where(INSTANCE.c.study_instance_uid == bindparam("study"), SHOWN)
 
 _OTHER = INSTANCE.alias("other")
 # Files of expired instances that no other row needs.
@@ -99,12 +100,12 @@ def _expire(connection: Connection, study: str, days: int, now: float) -> bool:
     touched = update(STUDY).where(row).values(revision=STUDY.c.revision + 1, changed_at=now)
     connection.execute(touched)
     newest = select(func.max(INSTANCE.c.received_at)).where(
-        INSTANCE.c.study_instance_uid == study, INSTANCE.c.rejection.is_(None)
+        INSTANCE.c.study_instance_uid == study, SHOWN
     )
     received_at = connection.execute(newest).scalar_one()
     if received_at is None or received_at >= now - days * DAY_SECONDS:
         return False
-    references = [Reference(*one) for one in connection.execute(_SHOWN, {"study": study})]
+    references = [Reference(*one) for one in connection.execute(_SHOWN_OF_STUDY, {"study": study})]
     reject(connection, Note(EXPIRED, "", study, tuple(references)), now)
     return True
 

@@ -146,3 +146,9 @@ def _number(told: Descriptors, known: Known) -> int | None:
     with suppress(ValueError):
         return int(_text(told, known))
     return None
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """The text of an element, empty if it is absent."""
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip("\0 ")

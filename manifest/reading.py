@@ -27,7 +27,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from manifest.encoding import EXPLICIT_VR_LITTLE_ENDIAN, part10_head
 from manifest.fhir_reading import looks_like_fhir, read_fhir
-from manifest.library import Library, read_library
+from manifest.library import Library, read_library, text_of
 from manifest.model import (
     KEY_OBJECT_SELECTION,
     PRIVATE_CREATOR,
@@ -136,7 +136,7 @@ def _inflated(data: bytes) -> bytes:
 
 def _manifest(dataset: Dataset) -> Manifest:
     evidence = list(dataset.get("CurrentRequestedProcedureEvidenceSequence") or ())
-    studies = {_text(item, "StudyInstanceUID") for item in evidence}
+    studies = {text_of(item, "StudyInstanceUID") for item in evidence}
     if len(studies) > 1:
         raise ManifestError(f"the manifest lists {len(studies)} studies, not one")
     series = _all_series(evidence)
@@ -145,8 +145,8 @@ def _manifest(dataset: Dataset) -> Manifest:
     study = _study(dataset, studies.pop())
     library = read_library(dataset)
     return Manifest(
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        series_instance_uid=text_of(dataset, "SeriesInstanceUID"),
         study=study,
         series=tuple(map(library.describe, series)),
         created=_moment(dataset),
@@ -159,7 +159,7 @@ def _manifest(dataset: Dataset) -> Manifest:
 def _remarks(
     dataset: Dataset, study: Study, series: tuple[ManifestSeries, ...], library: Library
 ) -> Iterator[str]:
-    if _text(dataset, "StudyInstanceUID") != study.study_instance_uid:
+    if text_of(dataset, "StudyInstanceUID") != study.study_instance_uid:
         yield "the manifest is filed in another study"
     listed = {instance.sop_instance_uid for one in series for instance in one.instances}
     beyond = len(library.referenced - listed)
@@ -170,7 +170,7 @@ def _remarks(
 def _other_ids(dataset: Dataset) -> tuple[PatientIdentifier, ...]:
     return tuple(
         PatientIdentifier(
-            _text(item, "PatientID"), _authority(item, "IssuerOfPatientIDQualifiersSequence")
+            text_of(item, "PatientID"), _authority(item, "IssuerOfPatientIDQualifiersSequence")
         )
         for item in dataset.get("OtherPatientIDsSequence") or ()
     )
@@ -200,18 +200,18 @@ def _all_series(evidence: list[Dataset]) -> tuple[ManifestSeries, ...]:
 
 def _series(item: Dataset) -> ManifestSeries:
     return ManifestSeries(
-        series_instance_uid=_text(item, "SeriesInstanceUID"),
-        retrieve_location_uid=_text(item, "RetrieveLocationUID"),
-        retrieve_ae_title=_text(item, "RetrieveAETitle"),
-        retrieve_url=_text(item, "RetrieveURL"),
+        series_instance_uid=text_of(item, "SeriesInstanceUID"),
+        retrieve_location_uid=text_of(item, "RetrieveLocationUID"),
+        retrieve_ae_title=text_of(item, "RetrieveAETitle"),
+        retrieve_url=text_of(item, "RetrieveURL"),
         instances=tuple(
             ManifestInstance(
-                _text(reference, "ReferencedSOPClassUID"),
-                _text(reference, "ReferencedSOPInstanceUID"),
+                text_of(reference, "ReferencedSOPClassUID"),
+                text_of(reference, "ReferencedSOPInstanceUID"),
             )
             for reference in item.get("ReferencedSOPSequence") or ()
         ),
-        modality=_text(item, "Modality"),
+        modality=text_of(item, "Modality"),
     )
 
 
@@ -221,20 +221,20 @@ def _study(dataset: Dataset, study_instance_uid: str) -> Study:
     return Study(
         study_instance_uid=study_instance_uid,
         patient=_patient(dataset),
-        date=_text(dataset, "StudyDate"),
-        time=_text(dataset, "StudyTime"),
-        timezone_offset=_text(dataset, "TimezoneOffsetFromUTC"),
-        description=_text(dataset, "StudyDescription"),
-        study_id=_text(dataset, "StudyID"),
-        accession_number=_text(dataset, "AccessionNumber") or request.accession_number,
+        date=text_of(dataset, "StudyDate"),
+        time=text_of(dataset, "StudyTime"),
+        timezone_offset=text_of(dataset, "TimezoneOffsetFromUTC"),
+        description=text_of(dataset, "StudyDescription"),
+        study_id=text_of(dataset, "StudyID"),
+        accession_number=text_of(dataset, "AccessionNumber") or request.accession_number,
         accession_issuer_oid=_authority(dataset, "IssuerOfAccessionNumberSequence")
         or request.accession_issuer_oid,
         placer_order_number=request.placer_order_number,
         placer_issuer_oid=request.placer_issuer_oid,
         requested_procedure_id=request.requested_procedure_id,
-        referring_physician=_text(dataset, "ReferringPhysicianName"),
-        institution=_text(dataset, "InstitutionName"),
-        manufacturer=_text(dataset, "Manufacturer"),
+        referring_physician=text_of(dataset, "ReferringPhysicianName"),
+        institution=text_of(dataset, "InstitutionName"),
+        manufacturer=text_of(dataset, "Manufacturer"),
         further_requests=requests[1:],
     )
 
@@ -242,11 +242,11 @@ def _study(dataset: Dataset, study_instance_uid: str) -> Study:
 def _requests(dataset: Dataset) -> tuple[Request, ...]:
     return tuple(
         Request(
-            _text(item, "AccessionNumber"),
+            text_of(item, "AccessionNumber"),
             _authority(item, "IssuerOfAccessionNumberSequence"),
-            _text(item, "PlacerOrderNumberImagingServiceRequest"),
+            text_of(item, "PlacerOrderNumberImagingServiceRequest"),
             _authority(item, "OrderPlacerIdentifierSequence"),
-            _text(item, "RequestedProcedureID"),
+            text_of(item, "RequestedProcedureID"),
         )
         for item in dataset.get("ReferencedRequestSequence") or ()
     )
@@ -254,18 +254,13 @@ def _requests(dataset: Dataset) -> tuple[Request, ...]:
 
 def _patient(dataset: Dataset) -> Patient:
     return Patient(
-        patient_id=_text(dataset, "PatientID"),
-        issuer=_text(dataset, "IssuerOfPatientID"),
+        patient_id=text_of(dataset, "PatientID"),
+        issuer=text_of(dataset, "IssuerOfPatientID"),
         issuer_oid=_authority(dataset, "IssuerOfPatientIDQualifiersSequence"),
-        name=_text(dataset, "PatientName"),
-        birth_date=_text(dataset, "PatientBirthDate"),
-        sex=_text(dataset, "PatientSex"),
+        name=text_of(dataset, "PatientName"),
+        birth_date=text_of(dataset, "PatientBirthDate"),
+        sex=text_of(dataset, "PatientSex"),
     )
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip("\0 ")
 
 
 def _first(dataset: Dataset, keyword: str) -> Dataset:
@@ -274,13 +269,13 @@ def _first(dataset: Dataset, keyword: str) -> Dataset:
 
 
 def _authority(dataset: Dataset, keyword: str) -> str:
-    return _text(_first(dataset, keyword), "UniversalEntityID")
+    return text_of(_first(dataset, keyword), "UniversalEntityID")
 
 
 def _moment(dataset: Dataset) -> datetime | None:
     """When the content was made; UTC is assumed of a manifest that names no time zone."""
-    digits = _text(dataset, "ContentDate") + _text(dataset, "ContentTime").partition(".")[0]
-    offset = _OFFSET.fullmatch(_text(dataset, "TimezoneOffsetFromUTC"))
+    digits = text_of(dataset, "ContentDate") + text_of(dataset, "ContentTime").partition(".")[0]
+    offset = _OFFSET.fullmatch(text_of(dataset, "TimezoneOffsetFromUTC"))
     zone = UTC
     if offset:
         size = timedelta(hours=int(offset[2]), minutes=int(offset[3]))

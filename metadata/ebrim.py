@@ -14,13 +14,14 @@ from lxml import etree
 from metadata.ebrim_reader import compact_scheme, read_objects, slot_values
 from metadata.ebrim_writer import object_ref, write_object, write_objects
 from metadata.identifiers import RIM
-from metadata.model import AnyObject
+from metadata.model import AnyObject, Submission
 
 __all__ = [
     "external_identifier",
     "get_slot",
     "object_ref",
     "read_fragment",
+    "read_fragments",
     "read_objects",
     "set_slot",
     "wrap",
@@ -50,6 +51,11 @@ def read_fragment(fragment: bytes) -> AnyObject:
     if len(objects) != 1:
         raise ValueError(f"a fragment holds one registry object, this one {len(objects)}")
     return objects[0]
+
+
+def read_fragments(fragments: Iterable[bytes]) -> Submission:
+    """The objects in fragments of any maker, as they came in one message."""
+    return read_objects(etree.fromstring(wrap(fragments)))
 
 
 def get_slot(element: etree._Element, name: str) -> list[str]:

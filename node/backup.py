@@ -42,6 +42,7 @@ from node.version import kosmos_version
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
 from storage.snapshot import Snapshot, hold, is_empty
+from storage.spool import sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -106,7 +107,7 @@ def create(settings: Settings, config: Path, target: Path, progress: Progress = 
         except BaseException:
             shutil.rmtree(working, ignore_errors=True)
             raise
-        _sync(target)
+        sync_folder(target)
     return backup
 
 
@@ -223,7 +224,7 @@ class _Copier:
         os.fsync(self._list.fileno())
         self._list.close()
         for folder in (*self._folder.iterdir(), self._folder):
-            _sync(folder)
+            sync_folder(folder)
         return self._result
 
     def _linked(self, relative: Path, target: Path, size: int) -> bool:
@@ -283,12 +284,4 @@ def _write_manifest(
         file.flush()
         os.fsync(file.fileno())
     for made in (folder / "databases", folder / "config", folder):
-        _sync(made)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(made)

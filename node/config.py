@@ -8,7 +8,6 @@ create or judge anything outside the file: ``kosmos check`` does.
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +21,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from metadata.datatypes import LocalizedString
+from metadata.model import Code
 from node.texts import tr
+from soap.address import is_loopback
 
 ENVIRONMENT_PREFIX = "KOSMOS__"
 # Offsets from node.port_base: the contract of the command line.
@@ -172,6 +174,11 @@ class CodeValue(Section):
     """The coding scheme, usually an OID."""
     display_name: Text
     """What a person reads."""
+
+    @property
+    def coded(self) -> Code:
+        """The same as metadata carry it."""
+        return Code(self.code, self.scheme, LocalizedString(self.display_name))
 
 
 LOINC = "2.16.840.1.113883.6.1"
@@ -630,11 +637,3 @@ class Settings(BaseSettings):
         if self.node.port_base is None:
             return STANDARD_PORTS[offset]
         return self.node.port_base + offset if self.node.port_base else 0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

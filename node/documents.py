@@ -25,7 +25,7 @@ from metadata.model import (
     Submission,
     SubmissionSet,
 )
-from node.config import CodeValue, Settings
+from node.config import Settings
 from node.texts import tr
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_42 import SubmitObjectsRequest
@@ -102,9 +102,9 @@ def _entry(
         class_code=_find(domain, "classCode", given.class_code),
         type_code=_find(domain, "typeCode", given.type_code),
         format_code=_find(domain, "formatCode", given.format_code),
-        healthcare_facility_type_code=_code(policy.healthcare_facility_type_code),
-        practice_setting_code=_code(policy.practice_setting_code),
-        confidentiality_code=[_code(policy.confidentiality_code)],
+        healthcare_facility_type_code=policy.healthcare_facility_type_code.coded,
+        practice_setting_code=policy.practice_setting_code.coded,
+        confidentiality_code=[policy.confidentiality_code.coded],
         creation_time=DTM.of(datetime.fromtimestamp(path.stat().st_mtime, UTC)),
         language_code=policy.language_code,
     )
@@ -117,7 +117,7 @@ def _submission_set(entry: DocumentEntry, settings: Settings) -> SubmissionSet:
         patient_id=entry.patient_id,
         title=entry.title,
         author=entry.author,
-        content_type_code=_code(settings.imaging_source.document.content_type_code),
+        content_type_code=settings.imaging_source.document.content_type_code.coded,
         # Nothing but this node's own identifiers names the one who submits here.
         source_id=OID(settings.node.home_community_id),
         submission_time=DTM.of(datetime.now(UTC)),
@@ -135,7 +135,3 @@ def _find(domain: AffinityDomain, name: str, code: str) -> Code:
         text = tr("{code} is no {set} of the affinity domain's code sets", code=code, set=name)
         raise UnknownCode(text)
     return found
-
-
-def _code(value: CodeValue) -> Code:
-    return Code(value.code, value.scheme, LocalizedString(value.display_name))

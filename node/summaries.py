@@ -26,7 +26,7 @@ from metadata.model import (
     Submission,
     SubmissionSet,
 )
-from node.config import CodeValue, Settings
+from node.config import Settings
 from repository.imaging_summary import CDA_MIME_TYPE, PDF_MIME_TYPE
 from repository.summary import WORDS
 from transactions.iti_42 import SubmitObjectsRequest
@@ -40,7 +40,7 @@ _FORMAT_CODE = Code(
 
 def promised(consumer: Consumer, patient_id: CX, settings: Settings) -> list[DocumentEntry]:
     """The summaries of a patient that the registry knows already. Raises ConsumerError."""
-    code = _code(settings.repository.on_demand.type_code)
+    code = settings.repository.on_demand.type_code.coded
     return consumer.find_documents(patient_id, type_code=[code], type=[ON_DEMAND])
 
 
@@ -67,7 +67,7 @@ def promise(
         patient_id=patient_id,
         title=entries[0].title,
         author=entries[0].author,
-        content_type_code=_code(document.content_type_code),
+        content_type_code=document.content_type_code.coded,
         source_id=OID(settings.repository.unique_id),
         submission_time=DTM.of(datetime.now(UTC)),
     )
@@ -96,16 +96,12 @@ def _entry(patient_id: CX, mime_type: str, language: str, settings: Settings) ->
         title=LocalizedString(words["title"], language),
         mime_type=mime_type,
         author=[Author(institution=[XON(escape(document.institution))])],
-        class_code=_code(document.class_code),
-        type_code=_code(settings.repository.on_demand.type_code),
+        class_code=document.class_code.coded,
+        type_code=settings.repository.on_demand.type_code.coded,
         format_code=_FORMAT_CODE,
-        healthcare_facility_type_code=_code(document.healthcare_facility_type_code),
-        practice_setting_code=_code(document.practice_setting_code),
-        confidentiality_code=[_code(document.confidentiality_code)],
+        healthcare_facility_type_code=document.healthcare_facility_type_code.coded,
+        practice_setting_code=document.practice_setting_code.coded,
+        confidentiality_code=[document.confidentiality_code.coded],
         language_code=language,
         repository_unique_id=OID(settings.repository.unique_id),
     )
-
-
-def _code(value: CodeValue) -> Code:
-    return Code(value.code, value.scheme, LocalizedString(value.display_name))

@@ -30,7 +30,7 @@ from blake3 import blake3 as Blake3
 
 from storage.errors import BlobCorrupt, BlobMissing, StorageError, from_os_error
 from storage.space import LowWaterMark
-from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder, read
+from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder, read, sync_folder
 
 _ADDRESS = re.compile(r"[0-9a-f]{64}")
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
@@ -174,14 +174,6 @@ def check_address(sha256: str) -> str:
     if not _ADDRESS.fullmatch(sha256):
         raise BlobMissing("not a SHA-256 in lower-case hex")
     return sha256
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +338,7 @@ class BlobStore:
 
     def _sync(self, folder: Path) -> None:
         try:
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError as error:
             self.sync_failed()
             raise from_os_error(error, "syncing a folder of blobs") from error
@@ -377,8 +369,8 @@ class BlobStore:
         for shard in _SHARDS:
             (self.root / shard).mkdir(exist_ok=True, mode=0o700)
         self._temporary.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(self.root)
-        _sync_folder(self.root.parent)
+        sync_folder(self.root)
+        sync_folder(self.root.parent)
 
     def _restore_interrupted_removals(self) -> None:
         for aside in self._temporary.glob(f"{_REMOVING}*"):

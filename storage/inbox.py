@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import from_os_error
+from storage.spool import sync_folder
 
 _ARRIVING = ".part"
 
@@ -34,7 +35,7 @@ class Inbox:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write(arriving, message)
             os.rename(arriving, self._folder / name)
-            _sync(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             with suppress(OSError):
                 arriving.unlink(missing_ok=True)
@@ -62,11 +63,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,14 +17,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, make_url, text
 
 from storage.database import Database
 from storage.errors import DatabaseUnavailable
-from storage.sqlite import translate
+from storage.sqlite import driver_of, translate
 
 # Holding three databases still takes a millisecond, in which a busy first one may change. After
 # so many tries what the order alone promises must do: see ``hold``.
@@ -53,7 +52,7 @@ class Snapshot:
         """
         if self.database.backend == "sqlite":
             try:
-                _copy_sqlite(_driver(self.connection), target)
+                _copy_sqlite(driver_of(self.connection), target)
             except sqlite3.Error as error:
                 raise translate(error) or DatabaseUnavailable(f"SQLite: {error}") from error
         else:
@@ -139,10 +138,6 @@ def _transactions(database: Database) -> object:
     """Who has finished and who is at work: the whole server's, so it errs on the safe side."""
     with database.read() as connection:
         return connection.execute(text("SELECT pg_current_snapshot()::text")).scalar_one()
-
-
-def _driver(connection: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
 def _copy_sqlite(source: sqlite3.Connection, target: Path) -> None:

@@ -59,6 +59,15 @@ class Content(Protocol):
         """The bytes, in pieces."""
 
 
+def sync_folder(folder: Path) -> None:
+    """Make durable which names a folder holds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read(path: Path) -> Iterator[bytes]:
     """A file's bytes in pieces of 256 KiB; raises BlobMissing, BlobStoreUnavailable."""
     try:

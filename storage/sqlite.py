@@ -155,7 +155,8 @@ def _open(engine: Engine, path: Path) -> Connection:
         ) from error
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The connection of Python's own driver behind SQLAlchemy's."""
     return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
@@ -174,7 +175,7 @@ class _Readers:
             return self._idle.pop()
         except IndexError:
             connection = _open(self._engine, self._path)
-            return connection, _driver(connection)
+            return connection, driver_of(connection)
 
     def give_back(self, connection: Connection, driver: sqlite3.Connection) -> None:
         """Take a connection back."""
@@ -240,7 +241,7 @@ class _Writer:
         except StorageError:
             os.close(self._lock)
             raise
-        self._driver = _driver(self._connection)
+        self._driver = driver_of(self._connection)
         # For SQLAlchemy, and Alembic above it, one transaction lasts for ever: the real ones
         # are begun and committed on the driver, below their sight.
         self._connection.begin()

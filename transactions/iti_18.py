@@ -100,7 +100,7 @@ class AdhocQueryResponse:
 
     def objects(self) -> Submission:
         """The registry objects in the answer, read."""
-        return ebrim.read_objects(etree.fromstring(ebrim.wrap(self.fragments)))
+        return ebrim.read_fragments(self.fragments)
 
 
 def read_request(message: Incoming) -> AdhocQueryRequest:

@@ -46,7 +46,7 @@ class Notification:
 
     def objects(self) -> Submission:
         """The registry objects, read."""
-        return ebrim.read_objects(etree.fromstring(ebrim.wrap(self.fragments)))
+        return ebrim.read_fragments(self.fragments)
 
 
 @dataclass(frozen=True, slots=True)

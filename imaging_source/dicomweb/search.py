@@ -34,7 +34,6 @@ from imaging_source.dicomweb.attributes import (
 from imaging_source.dicomweb.matching import Operator, comparison, condition
 from imaging_source.dicomweb.paths import Level, Search
 from imaging_source.dicomweb.query import Query
-from imaging_source.parts import SHOWN
 from imaging_source.schema import (
     DESCRIPTION,
     INSTANCE,
@@ -44,26 +43,12 @@ from imaging_source.schema import (
     STUDY,
     STUDY_NAME,
 )
+from imaging_source.shown import SERIES_IS_SHOWN, SHOWN, STUDY_IS_SHOWN
 
 DEPTH = {Level.STUDY: 0, Level.SERIES: 1, Level.INSTANCE: 2}
 
 # A key among these, matched as one value, finds few rows by an index.
 _SELECTIVE = frozenset({"0020000D", "0020000E", "00080018", "00100020", "00080050", "00200010"})
-
-_SHOWN_OF_STUDY = (
-    select(INSTANCE.c.sop_instance_uid)
-    .where(INSTANCE.c.study_instance_uid == STUDY.c.study_instance_uid, SHOWN)
-    .exists()
-)
-_SHOWN_OF_SERIES = (
-    select(INSTANCE.c.sop_instance_uid)
-    .where(
-        INSTANCE.c.study_instance_uid == SERIES.c.study_instance_uid,
-        INSTANCE.c.series_instance_uid == SERIES.c.series_instance_uid,
-        SHOWN,
-    )
-    .exists()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +192,7 @@ def _described(shape: Shape) -> list[ColumnElement[Any]]:
     return [first.limit(1).scalar_subquery().label("attributes")]
 
 
-_SHOWN_AT = {Level.STUDY: _SHOWN_OF_STUDY, Level.SERIES: _SHOWN_OF_SERIES, Level.INSTANCE: SHOWN}
+_SHOWN_AT = {Level.STUDY: STUDY_IS_SHOWN, Level.SERIES: SERIES_IS_SHOWN, Level.INSTANCE: SHOWN}
 _TABLE_AT = {Level.STUDY: STUDY, Level.SERIES: SERIES, Level.INSTANCE: INSTANCE}
 
 
@@ -253,7 +238,7 @@ def _some_series(asked: ColumnElement[bool]) -> ColumnElement[bool]:
     return (
         select(SERIES.c.series_instance_uid)
         .select_from(SERIES.outerjoin(SERIES_STEP, step))
-        .where(SERIES.c.study_instance_uid == STUDY.c.study_instance_uid, _SHOWN_OF_SERIES, asked)
+        .where(SERIES.c.study_instance_uid == STUDY.c.study_instance_uid, SERIES_IS_SHOWN, asked)
         .correlate(STUDY)
         .exists()
     )

@@ -17,10 +17,7 @@ from imaging_source.query_retrieve.identifier import Identifier, read_identifier
 from imaging_source.query_retrieve.keys import (
     KEYS,
     MODALITIES_IN_STUDY,
-    SERIES_IS_SHOWN,
     SERIES_OF_STUDY,
-    SHOWN,
-    STUDY_IS_SHOWN,
     Key,
 )
 from imaging_source.query_retrieve.matching import Match, match
@@ -40,6 +37,7 @@ from imaging_source.service import (
     Exchange,
     Refused,
 )
+from imaging_source.shown import SERIES_IS_SHOWN, SHOWN, STUDY_IS_SHOWN
 from storage.database import Database
 
 _RETRIEVE_AE_TITLE = 0x00080054

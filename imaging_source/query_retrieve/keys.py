@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Table, exists, f
 from imaging_source.query_retrieve.matching import Kind
 from imaging_source.query_retrieve.models import Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
+from imaging_source.shown import SERIES_IS_SHOWN, SHOWN
 
 MODALITIES_IN_STUDY = 0x00080061
 SOP_CLASSES_IN_STUDY = 0x00080062
@@ -32,13 +33,9 @@ class Key:
     column: ColumnElement[Any]
 
 
-# What a series or a study shows: instances that were not rejected.
-SHOWN = INSTANCE.c.rejection.is_(None)
 _IN_SERIES = INSTANCE.c.series_instance_uid == SERIES.c.series_instance_uid
 _IN_STUDY = INSTANCE.c.study_instance_uid == STUDY.c.study_instance_uid
 _IN_STUDY_OF_SERIES = INSTANCE.c.study_instance_uid == SERIES.c.study_instance_uid
-SERIES_IS_SHOWN = exists().where(_IN_STUDY_OF_SERIES, _IN_SERIES, SHOWN).correlate(SERIES)
-STUDY_IS_SHOWN = exists().where(_IN_STUDY, SHOWN).correlate(STUDY)
 SERIES_OF_STUDY = SERIES.c.study_instance_uid == STUDY.c.study_instance_uid
 
 # The studies of the patient in the row, once more under another name; an ID alone is no patient.

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 
-from imaging_source.coercion import coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
+from imaging_source.parts import leaving
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
+from imaging_source.shown import IN_ORDER, SHOWN
 from manifest.encoding import PREAMBLE
-from storage.blobs import BlobStore, FileContent
+from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import BlobMissing
 from storage.spool import Content
 
 # UIDs of one level in one statement: well below SQLite's limit of 32,766 values.
@@ -70,14 +70,8 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
         )
         .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
         .join(STUDY, STUDY.c.study_instance_uid == INSTANCE.c.study_instance_uid)
-        .where(*conditions, INSTANCE.c.rejection.is_(None))
-        .order_by(
-            INSTANCE.c.study_instance_uid,
-            SERIES.c.series_number,
-            INSTANCE.c.series_instance_uid,
-            INSTANCE.c.instance_number,
-            INSTANCE.c.sop_instance_uid,
-        )
+        .where(*conditions, SHOWN)
+        .order_by(INSTANCE.c.study_instance_uid, *IN_ORDER)
     )
     with database.read() as connection:
         rows = connection.execute(query).all()
@@ -86,15 +80,9 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
 
 
 def file_of(blobs: BlobStore, selected: Selected) -> Content:
-    """The Part 10 file of an instance, coerced; raises BlobMissing where it is not whole.
-
-    Raises Unreadable where what is stored cannot be corrected.
-    """
-    blob = blobs.open(selected.sha256)
-    if blob.size != selected.size:
-        raise BlobMissing(selected.sha256)
-    content = FileContent(blob.path, blob.size)
-    return coerced(selected.correction, content, selected.transfer_syntax_uid)
+    """The Part 10 file of an instance: see ``parts.leaving``, whose errors it raises."""
+    kept = (selected.sha256, selected.size, selected.transfer_syntax_uid)
+    return leaving(blobs, *kept, selected.correction)
 
 
 def data_set_of(content: Content) -> Iterator[bytes]:

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from manifest.concepts import Known
-from manifest.library import concept_of
-
-
-def text_of(dataset: Dataset, keyword: str) -> str:
-    """The text of an element, empty if it is absent."""
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip("\0 ")
+from manifest.library import concept_of, text_of
 
 
 def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:

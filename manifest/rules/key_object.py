@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
+from manifest.library import text_of
 from manifest.model import KEY_OBJECT_SELECTION, MANIFEST
 from manifest.rules.content import (
     all_series,
@@ -17,7 +18,6 @@ from manifest.rules.content import (
     listed,
     referenced,
     studies,
-    text_of,
 )
 from manifest.rules.rule import MADO_CONTENT, XDS_I_CONTENT, Family, Rules
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from manifest.concepts import Known
-from manifest.library import Descriptors, concept_of, descriptors
+from manifest.library import Descriptors, concept_of, descriptors, text_of
 from manifest.rules.content import (
     all_series,
     entries,
@@ -18,7 +18,6 @@ from manifest.rules.content import (
     listed,
     referenced,
     studies,
-    text_of,
 )
 from manifest.rules.rule import MADO_CONTENT, Family, Rules
 

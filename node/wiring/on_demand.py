@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from metadata.datatypes import LocalizedString
-from metadata.model import Code
-from node.config import CodeValue, Settings, zone_of
+from node.config import Settings, zone_of
 from node.wiring.common import Asked
 from repository.imaging_summary import ImagingSummary
 from repository.on_demand import Source
@@ -17,7 +15,7 @@ def on_demand(settings: Settings, asked: Asked) -> Source | None:
     section, document = settings.repository.on_demand, settings.imaging_source.document
     if not section.enabled:
         return None
-    source_id, content_type_code = settings.repository.unique_id, _code(document.content_type_code)
+    source_id, content_type_code = settings.repository.unique_id, document.content_type_code.coded
     snapshots = Snapshots(
         register=asked.register,
         ask=asked.ask,
@@ -37,13 +35,9 @@ def _imaging_summary(settings: Settings, asked: Asked) -> ImagingSummary:
     section, document = settings.repository.on_demand, settings.imaging_source.document
     return ImagingSummary(
         find=lambda patient_id: asked.ask(find_documents(patient_id)).documents,
-        type_code=_code(section.type_code),
-        report_types=frozenset(map(_code, section.report_types)),
+        type_code=section.type_code.coded,
+        report_types=frozenset(one.coded for one in section.report_types),
         institution=document.institution,
         institution_oid=document.institution_oid or settings.node.home_community_id,
         time_zone=zone_of(settings.node.time_zone),
     )
-
-
-def _code(value: CodeValue) -> Code:
-    return Code(value.code, value.scheme, LocalizedString(value.display_name))

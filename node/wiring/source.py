@@ -21,7 +21,7 @@ from metadata.affinity_domain import CodeSet
 from metadata.datatypes import XON, LocalizedString, escape
 from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
-from node.config import CodeValue, DocumentSection, Settings, zone_of
+from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
 from node.texts import tr
 from node.wiring.common import Asked, affinity_domain
@@ -70,12 +70,12 @@ def publication_policy(settings: Settings) -> PublicationPolicy:
         assigning_authority=settings.affinity_domain.assigning_authority,
         source_authority=section.source_assigning_authority or "",
         same_authorities=frozenset(section.same_authorities),
-        class_code=_code(document.class_code),
-        type_code=_code(document.type_code),
-        content_type_code=_code(document.content_type_code),
-        healthcare_facility_type_code=_code(document.healthcare_facility_type_code),
-        practice_setting_code=_code(document.practice_setting_code),
-        confidentiality_code=_code(document.confidentiality_code),
+        class_code=document.class_code.coded,
+        type_code=document.type_code.coded,
+        content_type_code=document.content_type_code.coded,
+        healthcare_facility_type_code=document.healthcare_facility_type_code.coded,
+        practice_setting_code=document.practice_setting_code.coded,
+        confidentiality_code=document.confidentiality_code.coded,
         institution=_institution(document),
         language_code=document.language_code,
         flavours=tuple(Flavour(one) for one in document.flavours),
@@ -127,10 +127,6 @@ def _regions(announced: CodeSet | None) -> Mapping[str, Code]:
         for term, code in ANATOMIC_REGIONS.items()
         if (name := announced.names.get((code.scheme, code.code))) is not None
     }
-
-
-def _code(value: CodeValue) -> Code:
-    return Code(value.code, value.scheme, LocalizedString(value.display_name))
 
 
 def _institution(document: DocumentSection) -> XON:

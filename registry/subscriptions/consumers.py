@@ -6,9 +6,10 @@ addresses below the configured URLs are accepted (server-side request forgery).
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from soap.address import is_loopback
 
 _PORTS = {"http": 80, "https": 443}
 _LONGEST = 2048  # what proxies and logs commonly take of a URL
@@ -29,7 +30,7 @@ class Consumers:
         parts = _split(address)
         if parts is None:
             return False
-        if self.loopback and _is_loopback(parts.hostname or ""):
+        if self.loopback and is_loopback(parts.hostname or ""):
             return True
         return any(_below(parts, prefix) for prefix in map(_split, self.prefixes) if prefix)
 
@@ -60,10 +61,3 @@ def _below(parts: SplitResult, prefix: SplitResult) -> bool:
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
