@@ -6,9 +6,16 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from node.config import ADMIN, DICOM, HTTP, MLLP, MLLPS, Settings
+from node.config import ADMIN, AUDIT, DICOM, HTTP, MLLP, MLLPS, Settings
 
-OFFSETS = {"http": HTTP, "admin": ADMIN, "mllp": MLLP, "mllps": MLLPS, "dicom": DICOM}
+OFFSETS = {
+    "http": HTTP,
+    "admin": ADMIN,
+    "mllp": MLLP,
+    "mllps": MLLPS,
+    "dicom": DICOM,
+    "audit": AUDIT,
+}
 # An address that means "all of them" is reached from this machine by its loopback address.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -27,6 +34,7 @@ class Endpoints:
     mllps: str | None
     dicom: str | None
     ae_title: str | None
+    audit: str | None
 
     @classmethod
     def of(cls, settings: Settings, ports: Mapping[str, int] | None = None) -> Endpoints:
@@ -52,6 +60,7 @@ class Endpoints:
             if source.enabled
             else None,
             ae_title=source.ae_title if source.enabled else None,
+            audit=authority(settings.node.host, port["audit"]) if settings.audit.listen else None,
         )
 
     def line(self) -> str:
@@ -66,6 +75,7 @@ class Endpoints:
             "mllp": self.mllp,
             "mllps": self.mllps,
             "dicom": self.dicom and f"{self.ae_title}@{self.dicom}",
+            "audit": self.audit,
         }
         return " ".join(["ready", *(f"{name}={where}" for name, where in named.items() if where)])
 

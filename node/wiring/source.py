@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from imaging_source.completeness import Signal
@@ -24,20 +25,35 @@ from metadata.model import Code
 from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
 from node.texts import tr
+from node.wiring.audit import Auditor
 from node.wiring.common import Asked, affinity_domain
 from node.wiring.identity import crossing
 from soap.client import SoapClient
 from storage.database import Database
+from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
+from transactions.registry_response import RegistryResponse
 
 
-def publisher(settings: Settings, database: Database, web: str, client: SoapClient) -> Publisher:
+def publisher(
+    settings: Settings,
+    database: Database,
+    web: str,
+    client: SoapClient,
+    auditor: Auditor | None = None,
+) -> Publisher:
     """The publisher of the imaging source; ``web`` is the base URL of this node's endpoints."""
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
     asked = Asked.remote(registry, client)
+
+    provide: Callable[[ProvideAndRegisterRequest], RegistryResponse] = partial(
+        client.call, repository, RAD_68
+    )
+    if auditor is not None:
+        provide = auditor.calling(RAD_68.number, repository, provide)
     return Publisher(
         database,
         publication_policy(settings),
@@ -47,7 +63,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
             wado_url=(section.document.wado_url or "").rstrip("/"),
             viewer_url=section.document.viewer_url or "",
         ),
-        lambda request: client.call(repository, RAD_68, request),
+        provide,
         asked.knows_submission,
         withdrawal=Withdrawal(
             kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
