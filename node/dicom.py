@@ -33,7 +33,7 @@ from node.process import run_process
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
-from node.wiring.source import publication_policy, publisher
+from node.wiring.source import publication_policy, publisher, report_policy
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -127,6 +127,8 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
 
     def take_over() -> None:
         publishing.policy = publication_policy(settings)
+        if publishing.reporting is not None:
+            publishing.reporting.policy = report_policy(settings)
 
     watch = CodesWatch(settings.affinity_domain.codes, take_over)
     signal.signal(signal.SIGHUP, lambda _number, _frame: watch.tell())

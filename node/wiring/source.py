@@ -10,6 +10,7 @@ from pathlib import Path
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from manifest.flavours import Flavour
@@ -25,8 +26,9 @@ from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
 from node.texts import tr
 from node.wiring.common import Asked, affinity_domain
-from node.wiring.identity import crossing
+from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
@@ -38,6 +40,12 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
     asked = Asked.remote(registry, client)
+    withdrawal = Withdrawal(
+        kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+        update=asked.update,
+        remove=lambda request: client.call(registry, ITI_62, request),
+        around=asked.around,
+    )
     return Publisher(
         database,
         publication_policy(settings),
@@ -49,15 +57,37 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
         ),
         lambda request: client.call(repository, RAD_68, request),
         asked.knows_submission,
-        withdrawal=Withdrawal(
-            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-            update=asked.update,
-            remove=lambda request: client.call(registry, ITI_62, request),
-            around=asked.around,
-        ),
+        withdrawal=withdrawal,
         crossing=crossing(settings),
         believed=[Signal(one) for one in section.complete_by],
+        reporting=_reporting(settings, database, withdrawal),
         quiet_seconds=section.quiet_seconds,
+    )
+
+
+def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    if not section.reports.enabled and section.reports.port is None:
+        return None
+    return Reporting(
+        database,
+        BlobStore(section.files),
+        report_policy(settings),
+        authorities(settings),
+        instances=section.reports.enabled,
+        withdrawal=withdrawal,
+        crossing=crossing(settings),
+    )
+
+
+def report_policy(settings: Settings) -> PublicationPolicy:
+    """What the entries of reports say: what manifests say, by codes of their own."""
+    section = settings.imaging_source.reports
+    return replace(
+        publication_policy(settings),
+        class_code=section.class_code.coded,
+        type_code=section.type_code.coded,
     )
 
 
