@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from io import BytesIO
 
@@ -131,7 +131,7 @@ class Reporting:
         is_rejected = row["rejection"] is not None
         try:
             dataset = self._dataset(row["sha256"])
-            report, document = _read_instance(dataset, row["sop_class_uid"])
+            report, document = _read_instance(dataset, row["sop_class_uid"], self.policy.time_zone)
         except (NotADocument, ManifestError, BlobMissing, *UNREADABLE) as error:
             _log.warning("no report", code="report-unreadable", error=type(error).__name__)
             return None
@@ -333,7 +333,7 @@ def keep(blobs: BlobStore, document: bytes) -> Kept:
     return Kept(blob.sha256, blob.size)
 
 
-def _read_instance(dataset: Dataset, sop_class_uid: str) -> tuple[Report, bytes]:
+def _read_instance(dataset: Dataset, sop_class_uid: str, zone: tzinfo) -> tuple[Report, bytes]:
     """What an instance says of its document, and the document."""
     document = bytes(dataset.get("EncapsulatedDocument", b""))
     length = dataset.get("EncapsulatedDocumentLength")
@@ -345,14 +345,14 @@ def _read_instance(dataset: Dataset, sop_class_uid: str) -> tuple[Report, bytes]
     said = Report(
         form=Form.PDF,
         title=str(dataset.get("DocumentTitle", "")).strip(),
-        created=moment(_in_zone(f"{date}{of_day}", dataset)),
+        created=moment(_in_zone(f"{date}{of_day}", dataset), zone),
         accession_number=str(dataset.get("AccessionNumber", "")).strip(),
     )
     if sop_class_uid != ENCAPSULATED_CDA:
         if not document.startswith(b"%PDF-"):
             raise NotADocument("it is no PDF")
         return said, document
-    inner = read_cda(document)
+    inner = read_cda(document, zone)
     title, created = inner.title or said.title, inner.created or said.created
     return replace(inner, title=title, created=created), document
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from lxml import etree
 
@@ -25,17 +25,16 @@ _DICOM = "urn:dicom-org:ps3-20"
 _NAMES = {"c": _HL7, "d": _DICOM}
 # A time of HL7 v3 that names at least a day, and its zone if it has one.
 _TIME = re.compile(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(?:\.\d+)?([+-]\d{4})?")
+_DAY_DIGITS = 8
 # ITI TF-3 4.2.3.2.26: a uniqueId has at most 128 characters, an extension at most 16.
 _EXTENSION_LIMIT = 16
 
 
-def is_cda(data: bytes) -> bool:
-    """Whether the bytes look like a CDA document, well-formed or not."""
-    return data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"ClinicalDocument" in data
+def read_cda(data: bytes, zone: tzinfo = UTC) -> Report:
+    """The report that a CDA document is; ``zone`` is that of times that name none.
 
-
-def read_cda(data: bytes) -> Report:
-    """The report that a CDA document is. Raises ManifestError for what is none."""
+    Raises ManifestError for what is none.
+    """
     try:
         root = parse(data)
     except MessageError as error:
@@ -47,7 +46,7 @@ def read_cda(data: bytes) -> Report:
         form=_form(root),
         title=_text(_find(root, "c:title")),
         language=_attribute(root, "c:languageCode", "code"),
-        created=moment(_attribute(root, "c:effectiveTime", "value")),
+        created=moment(_attribute(root, "c:effectiveTime", "value"), zone),
         author=_author(root),
         study_instance_uid=_study(root),
         accession_number=accession,
@@ -67,21 +66,24 @@ def version_set(data: bytes) -> str:
     return ""
 
 
-def moment(value: str) -> str:
+def moment(value: str, zone: tzinfo = UTC) -> str:
     """A time of HL7 as a DTM in UTC, as precise as it is; empty for what is none.
 
-    Without a zone it is taken as it stands.
+    ``zone`` is that of a time that names none. A day stays the local day.
     """
     found = _TIME.fullmatch(value.strip())
     if found is None:
         return ""
-    *parts, zone = found.groups("")
+    *parts, offset = found.groups("")
     digits = "".join(parts)
     with suppress(ValueError, OverflowError):
-        at = datetime.strptime(f"{digits:0<14}"[:14], "%Y%m%d%H%M%S")
-        if zone and len(digits) > 8:
-            at = datetime.strptime(f"{at:%Y%m%d%H%M%S}{zone}", "%Y%m%d%H%M%S%z").astimezone(UTC)
-        return DTM(DTM.of(at.replace(tzinfo=UTC))[: len(digits)])
+        at = datetime.strptime(f"{digits:0<14}", "%Y%m%d%H%M%S").replace(tzinfo=zone)
+        if len(digits) == _DAY_DIGITS:
+            return DTM(digits)
+        if offset:
+            at = at.replace(tzinfo=datetime.strptime(offset, "%z").tzinfo)
+        # A half-hour zone turns a whole hour into a minute: nothing coarser than that is cut.
+        return DTM(DTM.of(at)[: max(len(digits), 12)])
     return ""
 
 

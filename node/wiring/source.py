@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hl7.message import Limits
+from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.report_feed import ReportFeed
 from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
@@ -24,14 +27,18 @@ from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
+from node.report_listener import ReportListener
 from node.texts import tr
-from node.wiring.common import Asked, affinity_domain
+from node.wiring.common import Asked, affinity_domain, server_tls
 from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
 from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
+
+# Framing around the largest message.
+BLOCK_OVERHEAD = 1024
 
 
 def publisher(settings: Settings, database: Database, web: str, client: SoapClient) -> Publisher:
@@ -79,6 +86,30 @@ def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -
         withdrawal=withdrawal,
         crossing=crossing(settings),
     )
+
+
+def report_listener(
+    settings: Settings, database: Database, reporting: Reporting | None
+) -> ReportListener | None:
+    """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
+    section, limits = settings.imaging_source, settings.limits
+    if reporting is None or section.reports.port is None:
+        return None
+    assert section.files is not None  # filled in when the configuration was read
+    feed = ReportFeed(
+        database, BlobStore(section.files), reporting, Limits(size=section.reports.message_bytes)
+    )
+    most = MllpLimits(
+        max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections
+    )
+    server = MllpServer(
+        feed.answer,
+        section.host or settings.node.host,
+        section.reports.port,
+        ssl_context=server_tls(settings),
+        limits=most,
+    )
+    return ReportListener(server)
 
 
 def report_policy(settings: Settings) -> PublicationPolicy:
