@@ -7,12 +7,13 @@ file of code sets by itself and on SIGHUP. Stops on SIGTERM, or when the supervi
 
 from __future__ import annotations
 
-import argparse
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -60,7 +61,7 @@ def listening(settings: Settings, services: Services) -> Listening:
     )
 
 
-def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:
+def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     """Receive and publish until told to stop."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
@@ -68,7 +69,7 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     section = settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
     client = soap_client(settings)
-    web = web_url(settings, given.http_port)
+    web = web_url(settings, http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
         services = dicom_services(settings, database)
@@ -140,12 +141,6 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
     return watch
 
 
-def main() -> None:
-    """The entry point of the process (``python -m node.dicom``)."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--http-port", type=int, required=True)
-    run_process("dicom", parser, serve)
-
-
-if __name__ == "__main__":
-    main()
+def main(config: Path, line: socket.socket, http_port: int) -> None:
+    """What the process does; ``http_port`` is the node's own, ``line`` leads to the supervisor."""
+    run_process("dicom", config, line, partial(serve, http_port=http_port))
