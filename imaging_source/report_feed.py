@@ -14,6 +14,7 @@ from datetime import tzinfo
 from functools import partial
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
 from hl7.adt import Refused, refuse
@@ -88,9 +89,17 @@ class ReportFeed:
             kept = keep(self._blobs, said.document)
             version = replace(version, report=report, sha256=kept.sha256, size=kept.size)
         reach("reports.kept")
-        taken = self._database.write(partial(reports.take_in, version=version))
+        taken = self._write(version)
         reach("reports.taken")
         return taken
+
+    def _write(self, version: Version) -> Taken:
+        """Keep the row; two deliveries of one new report may both insert it (PostgreSQL)."""
+        work = partial(reports.take_in, version=version)
+        try:
+            return self._database.write(work)
+        except IntegrityError:
+            return self._database.write(work)
 
     def _report(self, said: ReportMessage) -> Report:
         """What the message and its document say together. Raises Refused."""

@@ -29,7 +29,6 @@ from imaging_source.corrections import Authorities
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import Kind, Publication, State
-from imaging_source.reconciliation import UNREADABLE
 from imaging_source.reports import (
     ENCAPSULATED_CDA,
     NO_PATIENT,
@@ -40,6 +39,7 @@ from imaging_source.reports import (
     Status,
     Version,
 )
+from imaging_source.syntaxes import DEFLATED
 from imaging_source.withdrawal import Withdrawal
 from manifest.cda import moment, read_cda, version_set
 from manifest.entry import Identifiers, PublicationPolicy, build_submission
@@ -49,7 +49,7 @@ from metadata.datatypes import DTM, new_oid, new_uuid_urn
 from metadata.model import SubmissionSet
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import BlobMissing, StorageError
+from storage.errors import BlobCorrupt, BlobMissing, StorageError
 from storage.faultpoints import reach
 from transactions.iti_42 import SubmitObjectsRequest
 
@@ -130,9 +130,14 @@ class Reporting:
         """
         is_rejected = row["rejection"] is not None
         try:
-            dataset = self._dataset(row["sha256"])
+            dataset = self._dataset(row)
             report, document = _read_instance(dataset, row["sop_class_uid"], self.policy.time_zone)
-        except (NotADocument, ManifestError, BlobMissing, *UNREADABLE) as error:
+        except (BlobMissing, BlobCorrupt) as error:
+            _log.error("no report", code="report-unreadable", error=type(error).__name__)
+            return None
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an instance can hold, the others go on
             _log.warning("no report", code="report-unreadable", error=type(error).__name__)
             return None
         kept = keep(self._blobs, document)
@@ -156,9 +161,10 @@ class Reporting:
             received_at=self._clock(),
         )
 
-    def _dataset(self, sha256: str) -> Dataset:
-        blob = self._blobs.open(sha256)
-        if blob.size > DOCUMENT_LIMIT_BYTES:
+    def _dataset(self, row: RowMapping) -> Dataset:
+        """The instance, in memory; a deflated one could be of any size there."""
+        blob = self._blobs.open(row["sha256"])
+        if blob.size > DOCUMENT_LIMIT_BYTES or row["transfer_syntax_uid"] == DEFLATED:
             raise NotADocument("it is too large")
         return dcmread(BytesIO(b"".join(blob.chunks())))
 
@@ -255,8 +261,11 @@ class Reporting:
         )
         try:
             return self._filled(row, known, study, series)
-        except StorageError:
-            raise
+        except StorageError as error:
+            if not isinstance(error, BlobMissing | BlobCorrupt):
+                raise
+            _log.error("no document", code="report-document", error=type(error).__name__)
+            return replace(row, state=State.FAILED, error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever a report can hold, the others go on
             _log.error("report cannot be published", code="report-unpublishable", exc_info=error)
             reason = str(error) if isinstance(error, ManifestError) else type(error).__name__

@@ -173,6 +173,7 @@ def instances(connection: Connection, limit: int) -> list[RowMapping]:
         INSTANCE.c.sop_instance_uid,
         INSTANCE.c.study_instance_uid,
         INSTANCE.c.sop_class_uid,
+        INSTANCE.c.transfer_syntax_uid,
         INSTANCE.c.sha256,
         INSTANCE.c.rejection,
     )

@@ -15,6 +15,7 @@ from hl7.demographics import Identifier
 from imaging_source import reports
 from imaging_source.completeness import Signal
 from imaging_source.corrections import Authorities
+from imaging_source.identity import Crossing, Unidentified
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
@@ -374,3 +375,69 @@ def test_a_signed_report_makes_its_study_complete(
     assert [(one["study_instance_uid"], one["signal"]) for one in told] == [
         (image.StudyInstanceUID, Signal.REPORT)
     ]
+
+
+class Numbers:
+    """A cross-reference of one department's numbers."""
+
+    def find(self, patient_id: str, authority: str) -> str:
+        if (patient_id, authority) != ("P1", "9.9.9"):
+            raise Unidentified("nobody knows this patient")
+        return "D1"
+
+
+@pytest.mark.parametrize(
+    ("named", "stage"), [("D1", Stage.SENDING), ("D2", Stage.QUARANTINE), ("P1", Stage.QUARANTINE)]
+)
+def test_a_departments_patient_is_known_by_the_domains_identifier(
+    database: Database,
+    blobs: BlobStore,
+    policy: PublicationPolicy,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    named: str,
+    stage: Stage,
+) -> None:
+    image = make_instance()
+    store(image)
+    reporting = Reporting(
+        database,
+        blobs,
+        policy,
+        Authorities(frozenset({"9.9.9"})),
+        crossing=Crossing(Numbers(), "9.9.9", frozenset({DOMAIN})),
+        clock=clock,
+    )
+    patients = ((Identifier(named, DOMAIN, ""),),)
+    said = version(blobs, clock, study_instance_uid=image.StudyInstanceUID, patients=patients)
+    take_in(database, said)
+    reporting.make_ready()
+    assert [found for found, _ in overview(database)] == [stage]
+
+
+def test_a_lost_document_is_a_failure_that_holds_nobody_up(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance()
+    store(image)
+    lost = version(blobs, clock, study_instance_uid=image.StudyInstanceUID)
+    blobs.delete(lost.sha256)
+    take_in(database, lost)
+    clock.now += 60
+    publisher.run_once()
+    assert len(registry.entries) == 1  # the manifest
+    assert overview(database) == [(Stage.FAILED, "BlobMissing")]
+    kept = keep(blobs, PDF)
+    with database.read() as connection:
+        (failed,) = reports.reports(connection, Stage.FAILED)
+    assert kept.sha256 == lost.sha256
+    assert database.write(lambda connection: reports.retry(connection, failed.report_uid))
+    publisher.run_once()
+    assert overview(database) == [(Stage.PUBLISHED, "")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,10 +65,7 @@ def mdm(node: RunningNode, event: str, numbers: tuple[str, str], document: bytes
     """A message about the document that the first of ``numbers`` names."""
     identifier = (PATIENT, "", "", ("", authority(node), "ISO"))
     header = ("MSH", "RIS", "H", "K", "K", "20240115120000", "", ("MDM", event), numbers[0], "P")
-    txa = ["TXA", "1", *[""] * 15]
-    own, before = numbers
-    txa += ["LA"]
-    txa[12], txa[13] = own, before
+    txa = ("TXA", "1", *[""] * 10, *numbers, "", "", "", "LA")
     data = ("", "Application", "XML", "Base64", base64.b64encode(document).decode())
     obx = ("OBX", "1", "ED", "R", "", data, "", "", "", "", "", "F")
     return build([(*header, "2.5"), ("PID", "", "", identifier), txa, *([obx] if document else [])])
@@ -91,6 +88,18 @@ def found(node: RunningNode, study: str, accession: str) -> dict[str, DocumentEn
     return {one.mime_type or "": one for one in entries if one.entry_uuid in named}
 
 
+def both(
+    node: RunningNode, study: str, accession: str, report: str
+) -> Callable[[], dict[str, DocumentEntry] | None]:
+    """Look for a manifest and a report of this media type."""
+
+    def look() -> dict[str, DocumentEntry] | None:
+        entries = found(node, study, accession)
+        return entries if entries.keys() == {"application/dicom", report} else None
+
+    return look
+
+
 def test_a_report_is_found_beside_its_manifest_replaced_and_taken_back(
     node: RunningNode, tmp_path: Path
 ) -> None:
@@ -100,8 +109,7 @@ def test_a_report_is_found_beside_its_manifest_replaced_and_taken_back(
     assert say(node, mdm(node, "T02", ("D1", ""), first)) == "AA"
     assert node.store([image(tmp_path, study, accession)]) == [0]
 
-    entries = await_(lambda: len(both := found(node, study, accession)) == 2 and both)
-    assert entries.keys() == {"application/dicom", "text/xml"}
+    entries = await_(both(node, study, accession, "text/xml"))
     report = entries["text/xml"]
     us = node.consumer()
     assert us.fetch_document(report) == first
@@ -111,12 +119,12 @@ def test_a_report_is_found_beside_its_manifest_replaced_and_taken_back(
 
     second = cda(patient=by_image, study=study, document=generate_uid(), body="<structuredBody />")
     assert say(node, mdm(node, "T10", ("D2", "D1"), second)) == "AA"
-    new = await_(
-        lambda: (
-            (one := found(node, study, accession)["text/xml"]).entry_uuid != report.entry_uuid
-            and one
-        )
-    )
+
+    def replaced() -> DocumentEntry | None:
+        now = found(node, study, accession)["text/xml"]
+        return None if now.entry_uuid == report.entry_uuid else now
+
+    new = await_(replaced)
     assert us.fetch_document(new) == second
 
 
@@ -130,7 +138,7 @@ def test_a_pdf_by_c_store_is_found_like_its_images(node: RunningNode, tmp_path: 
     }
     sent = [image(tmp_path, study, accession), image(tmp_path, study, accession, **held)]
     assert node.store(sent) == [0, 0]
-    entries = await_(lambda: len(both := found(node, study, accession)) == 2 and both)
+    entries = await_(both(node, study, accession, "application/pdf"))
     assert node.consumer().fetch_document(entries["application/pdf"]) == PDF
 
 
@@ -191,7 +199,7 @@ def test_killed_at_every_step_a_report_is_published_once(nodes: Nodes, tmp_path:
 
     last = nodes.start(**LISTENING)
     assert say(last, message) == "AA"  # the sender, which heard nothing, tries again
-    await_(lambda: len(found(last, study, accession)) == 2)
+    await_(both(last, study, accession, "text/xml"))
     statuses = [APPROVED, DEPRECATED]
     entries = last.consumer().find_documents(last.patient(PATIENT), status=statuses)
     assert [one.mime_type for one in entries].count("text/xml") == 1
