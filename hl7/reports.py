@@ -95,23 +95,13 @@ def read_report(message: Message) -> ReportMessage:
     every fault found for wrong content.
     """
     _check_kind(message)
-    faults = list(_missing(message))
-    documents: list[tuple[int, bytes]] = []
-    for number in range(1, message.count("OBX") + 1):
-        found = _document(message, number)
-        if isinstance(found, Problem):
-            faults.append(found)
-        elif found:
-            documents.append((number, found))
-    where, document = documents[0] if documents else (1, b"")
+    documents = [(n, _document(message, n)) for n in range(1, message.count("OBX") + 1)]
+    held = [(number, found) for number, found in documents if isinstance(found, bytes) and found]
+    where, document = held[0] if held else (1, b"")
     completion = _completion(message, where)
-    if len(documents) > 1:
-        text = f"{len(documents)} documents in one message; expected one"
-        faults.append(Problem(SEGMENT_SEQUENCE, text, f"OBX^{documents[1][0]}^5"))
-    if not documents and not faults and completion is not Completion.WITHDRAWN:
-        text = "no OBX-5 holds a PDF or a CDA document"
-        faults.append(Problem(REQUIRED_FIELD_MISSING, text, "OBX^1^5"))
-    refuse(faults)
+    unreadable = [found for _, found in documents if isinstance(found, Problem)]
+    is_needed = completion is not Completion.WITHDRAWN and not unreadable
+    refuse([*_missing(message), *unreadable, *_number_of_documents(held, is_needed)])
     accession, authority = _accession(message)
     return ReportMessage(
         sender=f"{message['MSH-4']}|{message['MSH-3']}",
@@ -128,6 +118,15 @@ def read_report(message: Message) -> ReportMessage:
         filler_number=message["OBR-3.1"] or message["TXA-15.1"],
         document=document,
     )
+
+
+def _number_of_documents(held: list[tuple[int, bytes]], is_needed: bool) -> Iterator[Problem]:
+    if len(held) > 1:
+        text = f"{len(held)} documents in one message; expected one"
+        yield Problem(SEGMENT_SEQUENCE, text, f"OBX^{held[1][0]}^5")
+    if not held and is_needed:
+        text = "no OBX-5 holds a PDF or a CDA document"
+        yield Problem(REQUIRED_FIELD_MISSING, text, "OBX^1^5")
 
 
 def _check_kind(message: Message) -> None:

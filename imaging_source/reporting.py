@@ -29,16 +29,15 @@ from imaging_source.corrections import Authorities
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import Kind, Publication, State
-from imaging_source.reports import (
-    ENCAPSULATED_CDA,
+from imaging_source.report_matching import (
     NO_PATIENT,
     OTHER_PATIENT,
     SEVERAL_STUDIES,
     Candidate,
-    KnownReport,
-    Status,
-    Version,
+    candidates,
+    is_about,
 )
+from imaging_source.reports import ENCAPSULATED_CDA, KnownReport, Status, Version
 from imaging_source.syntaxes import DEFLATED
 from imaging_source.withdrawal import Withdrawal
 from manifest.cda import moment, read_cda, version_set
@@ -128,10 +127,10 @@ class Reporting:
 
         Of a rejected instance the withdrawal of what it held.
         """
-        is_rejected = row["rejection"] is not None
         try:
             dataset = self._dataset(row)
-            report, document = _read_instance(dataset, row["sop_class_uid"], self.policy.time_zone)
+            zone = self.policy.time_zone
+            report, document = _read_instance(dataset, row["sop_class_uid"], zone)
         except (BlobMissing, BlobCorrupt) as error:
             _log.error("no report", code="report-unreadable", error=type(error).__name__)
             return None
@@ -140,17 +139,16 @@ class Reporting:
         except Exception as error:  # noqa: BLE001 - whatever an instance can hold, the others go on
             _log.warning("no report", code="report-unreadable", error=type(error).__name__)
             return None
-        kept = keep(self._blobs, document)
-        is_signed = dataset.get("VerificationFlag", "") != "UNVERIFIED"
-        status = Status.FINAL if is_signed else Status.PRELIMINARY
         patient = Identifier(
             str(dataset.get("PatientID", "")).strip(), _issuer(dataset), self._authorities.namespace
         )
+        kept = keep(self._blobs, document)
+        status = _status(dataset, is_rejected=row["rejection"] is not None)
         return Version(
             sender=INSTANCES,
             numbers=_numbers(row, document),
-            status=Status.WITHDRAWN if is_rejected else status,
-            issued_at="" if is_rejected else report.created,
+            status=status,
+            issued_at="" if status is Status.WITHDRAWN else report.created,
             report=replace(
                 report,
                 study_instance_uid=row["study_instance_uid"],
@@ -199,11 +197,11 @@ class Reporting:
 
     def _found(self, known: KnownReport) -> str | None:
         with self._database.read() as connection:
-            candidates = reports.candidates(connection, known.report, self._authorities)
-        if not candidates:
+            found = candidates(connection, known.report, self._authorities)
+        if not found:
             self._wait(known, _NO_STUDY)
             return None
-        verdicts = {one.study_instance_uid: self._is_about(known, one) for one in candidates}
+        verdicts = {one.study_instance_uid: self._is_about(known, one) for one in found}
         right = [uid for uid, verdict in verdicts.items() if verdict]
         if len(right) == 1:
             return right[0]
@@ -218,9 +216,7 @@ class Reporting:
         authority = self.policy.assigning_authority
         domain = Identifier(domain_id, authority, "") if domain_id else None
         with self._database.read() as connection:
-            return reports.is_about(
-                connection, known.report, candidate.patient, self._authorities, domain
-            )
+            return is_about(connection, known.report, candidate.patient, self._authorities, domain)
 
     def _identified(self, patient: Patient) -> Patient:
         """The patient with its identifier in the domain. Raises Unidentified."""
@@ -364,6 +360,14 @@ def _read_instance(dataset: Dataset, sop_class_uid: str, zone: tzinfo) -> tuple[
     inner = read_cda(document, zone)
     title, created = inner.title or said.title, inner.created or said.created
     return replace(inner, title=title, created=created), document
+
+
+def _status(dataset: Dataset, *, is_rejected: bool) -> Status:
+    """How final the document of an instance is (Verification Flag, PS3.3 C.24.2)."""
+    if is_rejected:
+        return Status.WITHDRAWN
+    is_signed = dataset.get("VerificationFlag", "") != "UNVERIFIED"
+    return Status.FINAL if is_signed else Status.PRELIMINARY
 
 
 def _numbers(row: RowMapping, document: bytes) -> tuple[str, ...]:

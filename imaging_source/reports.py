@@ -4,7 +4,8 @@ A report has one row, for the version that its sender has now. It is published o
 its study is here: the one that it names, or the only one of its patient with its accession number.
 A later version replaces the entry, a withdrawal takes it back. A report that contradicts its study
 about the patient is put in quarantine. The functions here are units of work;
-``imaging_source.reporting`` strings them together, and ``manifest.report`` says what is published.
+``imaging_source.reporting`` strings them together, ``imaging_source.report_matching`` knows whose a
+report is, and ``manifest.report`` says what is published.
 """
 
 from __future__ import annotations
@@ -25,12 +26,10 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    union,
     update,
 )
 
 from hl7.demographics import Identifier
-from imaging_source.corrections import Authorities, is_same_patient
 from imaging_source.outbox import State, wait_seconds
 from imaging_source.schema import (
     ENCAPSULATED,
@@ -38,20 +37,13 @@ from imaging_source.schema import (
     PUBLICATION,
     REPORT,
     REPORT_NAME,
-    REQUEST,
-    STUDY,
 )
-from manifest.model import Patient
 from manifest.report import Form, Person, Report
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 DOCUMENTS = (ENCAPSULATED_PDF, ENCAPSULATED_CDA)
 """SOP classes of instances that hold a document (PS3.3 A.45)."""
-
-OTHER_PATIENT = "the report is about another patient than its study"
-NO_PATIENT = "the report names its patient by no identifier that its study's patient has"
-SEVERAL_STUDIES = "several studies of the patient have the report's accession number"
 
 
 class Status(StrEnum):
@@ -60,25 +52,6 @@ class Status(StrEnum):
     PRELIMINARY = "preliminary"
     FINAL = "final"
     WITHDRAWN = "withdrawn"
-
-
-class Stage(StrEnum):
-    """Where a report is on its way."""
-
-    PRELIMINARY = "preliminary"
-    """It is not signed: nothing is published."""
-    WAITING = "waiting"
-    """It is final; its study, or its patient's identifier, is not here yet."""
-    QUARANTINE = "quarantine"
-    """It cannot belong to its study as it is: a person is needed."""
-    SENDING = "sending"
-    """It is on its way to the registry."""
-    FAILED = "failed"
-    """The registry has refused it: a person is needed."""
-    PUBLISHED = "published"
-    """The registry has it."""
-    WITHDRAWN = "withdrawn"
-    """Its sender has taken it back, and so has the registry."""
 
 
 class Taken(StrEnum):
@@ -127,14 +100,6 @@ class KnownReport:
     published_entry: str | None
     attempts: int
     reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A study that a report may be about."""
-
-    study_instance_uid: str
-    patient: Patient
 
 
 def take_in(connection: Connection, version: Version) -> Taken:
@@ -207,42 +172,6 @@ def due(connection: Connection, now: float, limit: int) -> list[KnownReport]:
     return [_report(row) for row in connection.execute(query).mappings()]
 
 
-def candidates(connection: Connection, report: Report, authorities: Authorities) -> list[Candidate]:
-    """The studies here that a report may be about; none while it has to wait."""
-    columns = (STUDY.c.study_instance_uid, STUDY.c.patient_id, STUDY.c.issuer_oid)
-    query = select(*columns)
-    if report.study_instance_uid:
-        query = query.where(STUDY.c.study_instance_uid == report.study_instance_uid)
-    elif report.accession_number:
-        query = query.where(STUDY.c.study_instance_uid.in_(_by_accession(report, authorities)))
-    else:
-        return []
-    return [
-        Candidate(uid, Patient(patient_id=patient, issuer_oid=issuer))
-        for uid, patient, issuer in connection.execute(query)
-    ]
-
-
-def is_about(
-    connection: Connection,
-    report: Report,
-    patient: Patient,
-    authorities: Authorities,
-    domain: Identifier | None,
-) -> bool | None:
-    """Whether a report names ``patient``, or another; None where nobody can tell.
-
-    ``domain`` is the identifier of the study's patient in the affinity domain, where it has one of
-    its own. One place that names another patient is enough to refuse.
-    """
-    verdicts = {
-        verdict
-        for group in report.patients
-        for verdict in _verdicts(connection, group, patient, authorities, domain)
-    }
-    return False if False in verdicts else (True if True in verdicts else None)
-
-
 def place(connection: Connection, known: KnownReport, study_instance_uid: str) -> None:
     """Note which study a report is about."""
     row = REPORT.c.report_uid == known.report_uid
@@ -297,69 +226,6 @@ def retry(connection: Connection, report_uid: str) -> bool:
         update(REPORT).where(row, aside).values(next_attempt_at=0.0, reason=None)
     )
     return refused or bool(mended.rowcount)
-
-
-_STUCK = PUBLICATION.alias("stuck")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOverview:
-    """One report for an operator; ``reason`` is the last trouble."""
-
-    report_uid: str
-    stage: Stage
-    sender: str
-    form: str
-    title: str
-    study_instance_uid: str
-    accession_number: str
-    received_at: float
-    reason: str
-
-
-def reports(
-    connection: Connection, stage: Stage | None = None, limit: int = 100
-) -> list[ReportOverview]:
-    """The newest reports, of one stage or of all."""
-    on_its_way = (_STUCK.c.study_instance_uid == REPORT.c.report_uid) & (
-        (_STUCK.c.state == State.PENDING)
-        | ((_STUCK.c.state == State.FAILED) & (_STUCK.c.revision >= REPORT.c.revision))
-    )
-    query = (
-        select(REPORT, _STUCK.c.state.label("sending"), _STUCK.c.error.label("error"))
-        .join_from(REPORT, _STUCK, on_its_way, isouter=True)
-        .order_by(REPORT.c.received_at.desc(), REPORT.c.report_uid)
-    )
-    found = (_overview(row) for row in connection.execute(query).mappings())
-    chosen = (one for one in found if stage in (None, one.stage))
-    return [one for one, _ in zip(chosen, range(limit), strict=False)]
-
-
-def _overview(row: RowMapping) -> ReportOverview:
-    report = _content(row["content"])
-    return ReportOverview(
-        report_uid=row["report_uid"],
-        stage=_stage(row),
-        sender=row["sender"],
-        form=report.form,
-        title=report.title,
-        study_instance_uid=row["study_instance_uid"],
-        accession_number=row["accession_number"],
-        received_at=row["received_at"],
-        reason=row["error"] or row["reason"] or "",
-    )
-
-
-def _stage(row: RowMapping) -> Stage:
-    if row["sending"] is not None:
-        return Stage.FAILED if row["sending"] == State.FAILED else Stage.SENDING
-    if row["status"] == Status.PRELIMINARY:
-        return Stage.PRELIMINARY
-    if row["next_attempt_at"] is not None:
-        return Stage.WAITING
-    if row["reason"] is not None:
-        return Stage.QUARANTINE
-    return Stage.PUBLISHED if row["status"] == Status.FINAL else Stage.WITHDRAWN
 
 
 def _known(connection: Connection, version: Version) -> RowMapping | None:
@@ -438,40 +304,6 @@ def _is_news(known: RowMapping, version: Version) -> bool:
     return (known["status"], known["sha256"], bytes(known["content"])) != now
 
 
-def _by_accession(report: Report, authorities: Authorities) -> Any:
-    """The UIDs of the studies that answer the request; an issuer left out contradicts none."""
-    issuer = report.accession_issuer_oid
-    same = {"", issuer} | (authorities.own if issuer in authorities.own else set())
-    found = []
-    for table in (STUDY, REQUEST):
-        query = select(table.c.study_instance_uid)
-        query = query.where(table.c.accession_number == report.accession_number)
-        if issuer:
-            query = query.where(table.c.accession_issuer_oid.in_(sorted(same)))
-        found.append(query)
-    return union(*found)
-
-
-def _verdicts(
-    connection: Connection,
-    group: Sequence[Identifier],
-    patient: Patient,
-    authorities: Authorities,
-    domain: Identifier | None,
-) -> list[bool]:
-    """What one place of a report says: of the study's own authority, and of the domain."""
-    said = []
-    same = [one.value for one in group if patient.issuer_oid in authorities.issuers(one)]
-    if same:
-        named = (Patient(patient_id=one, issuer_oid=patient.issuer_oid) for one in same)
-        merged = (is_same_patient(connection, one, patient.patient_id) for one in named)
-        said.append(patient.patient_id in same or any(merged))
-    if domain is not None:
-        known = [one.value for one in group if one.authority == domain.authority]
-        said += [domain.value in known] if known else []
-    return said
-
-
 def _same(connection: Connection, known: KnownReport, **values: object) -> None:
     """Change the row, unless another version has come meanwhile."""
     row = (REPORT.c.report_uid == known.report_uid) & (REPORT.c.revision == known.revision)
@@ -483,7 +315,7 @@ def _report(row: RowMapping) -> KnownReport:
         report_uid=row["report_uid"],
         sender=row["sender"],
         status=Status(row["status"]),
-        report=_content(row["content"]),
+        report=content_of(row["content"]),
         sha256=row["sha256"],
         study_instance_uid=row["study_instance_uid"],
         accession_number=row["accession_number"],
@@ -495,8 +327,8 @@ def _report(row: RowMapping) -> KnownReport:
     )
 
 
-def _content(data: bytes) -> Report:
-    """What ``asdict`` made of a Report."""
+def content_of(data: bytes) -> Report:
+    """What a row's content says, which ``asdict`` made of a Report."""
     fields = json.loads(data)
     groups = tuple(tuple(Identifier(**one) for one in group) for group in fields["patients"])
     typed = {"form": Form(fields["form"]), "author": Person(**fields["author"])}

@@ -32,7 +32,7 @@ def list_reports(
     json: Json = False,
 ) -> None:
     """Print reports, the newest first."""
-    from imaging_source.reports import Stage, reports
+    from imaging_source.report_overview import Stage, reports
 
     if stage and stage not in set(Stage):
         raise UsageError(tr("there is no stage {stage}", stage=stage))

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hl7.message import Message, build
-from imaging_source import report_feed, reports
+from imaging_source import report_feed, report_overview, reports
 from imaging_source.corrections import Authorities
 from imaging_source.report_feed import ReportFeed
+from imaging_source.report_overview import ReportOverview, Stage
 from imaging_source.reporting import Reporting
-from imaging_source.reports import ReportOverview, Stage
 from manifest.entry import PublicationPolicy
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -56,7 +56,7 @@ def code(answer: bytes) -> str:
 
 def known(database: Database) -> list[ReportOverview]:
     with database.read() as connection:
-        return reports.reports(connection)
+        return report_overview.reports(connection)
 
 
 def test_what_is_acknowledged_is_there_with_its_document(
@@ -151,12 +151,14 @@ def one_feed(
     return feed.answer
 
 
+@settings(deadline=None)  # a commit takes as long as the disk takes
 @given(st.binary(max_size=300))
 def test_every_document_gets_an_answer(one_feed: Callable[[bytes], bytes], data: bytes) -> None:
     for document in (data, b"<ClinicalDocument" + data, b"%PDF-" + data):
         assert code(one_feed(oru(document))) in ("AA", "AE")
 
 
+@settings(deadline=None)  # a commit takes as long as the disk takes
 @given(st.binary(max_size=300))
 def test_every_message_gets_an_answer(one_feed: Callable[[bytes], bytes], data: bytes) -> None:
     right = oru()

@@ -12,25 +12,17 @@ from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from hl7.demographics import Identifier
-from imaging_source import reports
+from imaging_source import report_overview, reports
 from imaging_source.completeness import Signal
 from imaging_source.corrections import Authorities
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
+from imaging_source.report_matching import NO_PATIENT, OTHER_PATIENT, SEVERAL_STUDIES
+from imaging_source.report_overview import Stage
 from imaging_source.reporting import Reporting, keep
-from imaging_source.reports import (
-    ENCAPSULATED_CDA,
-    ENCAPSULATED_PDF,
-    NO_PATIENT,
-    OTHER_PATIENT,
-    SEVERAL_STUDIES,
-    Stage,
-    Status,
-    Taken,
-    Version,
-)
+from imaging_source.reports import ENCAPSULATED_CDA, ENCAPSULATED_PDF, Status, Taken, Version
 from imaging_source.schema import COMPLETION
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
@@ -143,7 +135,7 @@ def take_in(database: Database, one: Version) -> Taken:
 
 def overview(database: Database) -> list[tuple[Stage, str]]:
     with database.read() as connection:
-        return [(one.stage, one.reason) for one in reports.reports(connection)]
+        return [(one.stage, one.reason) for one in report_overview.reports(connection)]
 
 
 def test_a_pdf_among_the_images_is_published_beside_their_manifest(
@@ -335,7 +327,7 @@ def test_a_report_of_another_patient_is_put_aside_until_a_person_has_seen_to_it(
     assert reasons == [(Stage.QUARANTINE, one) for one in expected]
 
     with database.read() as connection:
-        (aside, *_) = reports.reports(connection, Stage.QUARANTINE)
+        (aside, *_) = report_overview.reports(connection, Stage.QUARANTINE)
     assert database.write(lambda connection: reports.retry(connection, aside.report_uid))
     publisher.run_once()
     assert len(overview(database)) == 3
@@ -436,7 +428,7 @@ def test_a_lost_document_is_a_failure_that_holds_nobody_up(
     assert overview(database) == [(Stage.FAILED, "BlobMissing")]
     kept = keep(blobs, PDF)
     with database.read() as connection:
-        (failed,) = reports.reports(connection, Stage.FAILED)
+        (failed,) = report_overview.reports(connection, Stage.FAILED)
     assert kept.sha256 == lost.sha256
     assert database.write(lambda connection: reports.retry(connection, failed.report_uid))
     publisher.run_once()
