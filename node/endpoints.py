@@ -35,6 +35,7 @@ class Endpoints:
     dicom: str | None
     ae_title: str | None
     audit: str | None
+    reports: str | None
 
     @classmethod
     def of(cls, settings: Settings, ports: Mapping[str, int] | None = None) -> Endpoints:
@@ -61,6 +62,7 @@ class Endpoints:
             else None,
             ae_title=source.ae_title if source.enabled else None,
             audit=authority(settings.node.host, port["audit"]) if settings.audit.listen else None,
+            reports=_reports(settings, found),
         )
 
     def line(self) -> str:
@@ -76,8 +78,16 @@ class Endpoints:
             "mllps": self.mllps,
             "dicom": self.dicom and f"{self.ae_title}@{self.dicom}",
             "audit": self.audit,
+            "reports": self.reports,
         }
         return " ".join(["ready", *(f"{name}={where}" for name, where in named.items() if where)])
+
+
+def _reports(settings: Settings, found: Mapping[str, int]) -> str | None:
+    source = settings.imaging_source
+    if not source.enabled or source.reports.port is None:
+        return None
+    return authority(source.host or settings.node.host, found.get("reports", source.reports.port))
 
 
 def takes_subscriptions(settings: Settings) -> bool:

@@ -380,4 +380,12 @@ FRENCH: Final[dict[str, str]] = {
     "the head at record {number} was not signed here": "la tête à la trace {number} n'a pas été signée ici",
     "audit.send_to: write tls:// for {url}": "audit.send_to : écrivez tls:// pour {url}",
     "audit.send_to: {url} needs tls.enabled": "audit.send_to : {url} demande tls.enabled",
+    "The reports of the imaging source, and what waits.": "Les comptes rendus de la source d'imagerie, et ce qui attend.",
+    "Print reports and where each is on its way, newest first.": "Affiche les comptes rendus et où chacun en est, le plus récent d'abord.",
+    "Only reports at this stage.": "Seulement les comptes rendus à cette étape.",
+    "report": "compte rendu",
+    "Look again at a report that was put aside or refused.": "Réexamine un compte rendu mis de côté ou refusé.",
+    "UID of the report.": "UID du compte rendu.",
+    "no report {uid} was put aside or refused": "aucun compte rendu {uid} n'a été mis de côté ou refusé",
+    "{uid} is looked at again when the node runs": "{uid} sera réexaminé quand le nœud tournera",
 }

@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from hl7.message import Limits
+from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.report_feed import ReportFeed
+from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from manifest.flavours import Flavour
@@ -24,16 +29,23 @@ from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
+from node.report_listener import ReportListener
 from node.texts import tr
 from node.wiring.audit import Auditor
-from node.wiring.common import Asked, affinity_domain
-from node.wiring.identity import crossing
+from node.wiring.common import Asked, affinity_domain, server_tls
+from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
-from transactions.iti_41 import ProvideAndRegisterRequest
+from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
-from transactions.registry_response import RegistryResponse
+
+# See ``Auditor.calling``.
+Recording = Callable[[str, str, Callable[[Any], Any]], Callable[[Any], Any]]
+
+# Framing around the largest message.
+BLOCK_OVERHEAD = 1024
 
 
 def publisher(
@@ -48,12 +60,13 @@ def publisher(
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
     asked = Asked.remote(registry, client)
-
-    provide: Callable[[ProvideAndRegisterRequest], RegistryResponse] = partial(
-        client.call, repository, RAD_68
+    audited: Recording = _unrecorded if auditor is None else auditor.calling
+    withdrawal = Withdrawal(
+        kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+        update=audited(ITI_57.number, registry, asked.update),
+        remove=audited(ITI_62.number, registry, partial(client.call, registry, ITI_62)),
+        around=asked.around,
     )
-    if auditor is not None:
-        provide = auditor.calling(RAD_68.number, repository, provide)
     return Publisher(
         database,
         publication_policy(settings),
@@ -63,17 +76,67 @@ def publisher(
             wado_url=(section.document.wado_url or "").rstrip("/"),
             viewer_url=section.document.viewer_url or "",
         ),
-        provide,
+        audited(RAD_68.number, repository, partial(client.call, repository, RAD_68)),
         asked.knows_submission,
-        withdrawal=Withdrawal(
-            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-            update=asked.update,
-            remove=lambda request: client.call(registry, ITI_62, request),
-            around=asked.around,
-        ),
+        withdrawal=withdrawal,
         crossing=crossing(settings),
         believed=[Signal(one) for one in section.complete_by],
+        reporting=_reporting(settings, database, withdrawal),
         quiet_seconds=section.quiet_seconds,
+    )
+
+
+def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return call
+
+
+def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    if not section.reports.enabled and section.reports.port is None:
+        return None
+    return Reporting(
+        database,
+        BlobStore(section.files),
+        report_policy(settings),
+        authorities(settings),
+        instances=section.reports.enabled,
+        withdrawal=withdrawal,
+        crossing=crossing(settings),
+    )
+
+
+def report_listener(
+    settings: Settings, database: Database, reporting: Reporting | None
+) -> ReportListener | None:
+    """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
+    section, limits = settings.imaging_source, settings.limits
+    if reporting is None or section.reports.port is None:
+        return None
+    assert section.files is not None  # filled in when the configuration was read
+    feed = ReportFeed(
+        database, BlobStore(section.files), reporting, Limits(size=section.reports.message_bytes)
+    )
+    most = MllpLimits(
+        max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections
+    )
+    server = MllpServer(
+        feed.answer,
+        section.host or settings.node.host,
+        section.reports.port,
+        ssl_context=server_tls(settings),
+        limits=most,
+    )
+    return ReportListener(server)
+
+
+def report_policy(settings: Settings) -> PublicationPolicy:
+    """What the entries of reports say: what manifests say, by codes of their own."""
+    section = settings.imaging_source.reports
+    return replace(
+        publication_policy(settings),
+        class_code=section.class_code.coded,
+        type_code=section.type_code.coded,
     )
 
 
