@@ -138,13 +138,17 @@ def test_a_half_file_of_what_has_changed_is_fetched_anew(
     consumer: Consumer, one: Manifest, tmp_path: Path, part10: Part10
 ) -> None:
     whole = part10(UID, size=100_000)
-    server = liar.Liar(
-        lambda _path, _headers: liar.Answered(
-            body=whole,
-            headers={"ETag": f'"{len(server.requests)}"', "Accept-Ranges": "bytes"},
-            cut=50_000 if len(server.requests) == 1 else None,
-        )
+    answers = iter(
+        [
+            liar.Answered(
+                body=whole,
+                headers={"ETag": f'"{number}"', "Accept-Ranges": "bytes"},
+                cut=50_000 if number == 1 else None,
+            )
+            for number in (1, 2)
+        ]
     )
+    server = liar.Liar(lambda _path, _headers: next(answers))
     with liar.serving(server) as base:
         report = web(consumer, base).fetch_images(one, tmp_path)
     assert report.complete
