@@ -26,6 +26,10 @@ PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint postgresql:pg
 MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
 
+# Twice as many as the cores of the smallest machine: tests of whole nodes wait for much.
+WORKERS ?= 4
+# Tests start hundreds of processes: each would compile all the code anew.
+export PYTHONDONTWRITEBYTECODE :=
 STAY ?= 1
 STUDY ?=
 SCALE ?=
@@ -45,7 +49,7 @@ test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench
 bench: $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry

@@ -1,8 +1,20 @@
-"""With CI=true a skipped test is a failed test: a machine that checks must have every peer."""
+"""In which order tests run; and with CI=true a skipped test is a failed test.
+
+A machine that checks must have every peer.
+"""
 
 import os
 
 import pytest
+
+# Tests of these folders run whole nodes, files of many seconds: begun last, one of them would
+# still run when the other workers have nothing left to do.
+_WHOLE_NODES = ("system", "node", "benchmarks", "conformance", "model")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: item.path.parent.name not in _WHOLE_NODES)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""The process ``dicom``: takes images in and publishes their manifests.
+"""The process ``dicom``: takes images and reports in, publishes manifests and reports.
 
 The only writer of the imaging source's database. Publishes through the SOAP endpoints of
 this node (or of others, by configuration), like any other source would. Takes over a changed
@@ -7,12 +7,13 @@ file of code sets by itself and on SIGHUP. Stops on SIGTERM, or when the supervi
 
 from __future__ import annotations
 
-import argparse
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -33,7 +34,7 @@ from node.process import run_process
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
-from node.wiring.source import publication_policy, publisher
+from node.wiring.source import publication_policy, publisher, report_listener, report_policy
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -60,7 +61,7 @@ def listening(settings: Settings, services: Services) -> Listening:
     )
 
 
-def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:
+def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     """Receive and publish until told to stop."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
@@ -68,15 +69,19 @@ def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> 
     section = settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
     client = soap_client(settings)
-    web = web_url(settings, given.http_port)
+    web = web_url(settings, http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
         services = dicom_services(settings, database)
         stack.callback(services.stop)
+        listener = report_listener(settings, database, publishing.reporting)
+        if listener is not None:
+            stack.callback(listener.stop)
 
         def ready(port: int) -> None:
             services.start()
-            lifeline.ready({"dicom": port})
+            reports = {} if listener is None else {"reports": listener.start()}
+            lifeline.ready({"dicom": port, **reports})
 
         stack.callback(_watch_codes(settings, publishing).stop)
         for work in _works(settings, database, stop):
@@ -127,6 +132,8 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
 
     def take_over() -> None:
         publishing.policy = publication_policy(settings)
+        if publishing.reporting is not None:
+            publishing.reporting.policy = report_policy(settings)
 
     watch = CodesWatch(settings.affinity_domain.codes, take_over)
     signal.signal(signal.SIGHUP, lambda _number, _frame: watch.tell())
@@ -134,12 +141,6 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
     return watch
 
 
-def main() -> None:
-    """The entry point of the process (``python -m node.dicom``)."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--http-port", type=int, required=True)
-    run_process("dicom", parser, serve)
-
-
-if __name__ == "__main__":
-    main()
+def main(config: Path, line: socket.socket, http_port: int) -> None:
+    """What the process does; ``http_port`` is the node's own, ``line`` leads to the supervisor."""
+    run_process("dicom", config, line, partial(serve, http_port=http_port))

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from threading import Thread
 
 Listeners = dict[str, int]
-"""Name of a listener (``http``, ``admin``, ``mllp``, ``mllps``, ``dicom``) -> its port."""
+"""Name of a listener (``http``, ``admin``, ``mllp``, ``mllps``, ``dicom``, ``reports``) -> port."""
 
 
 class Lifeline:
-    """The child's end, by its inherited file descriptor."""
+    """The child's end, a socket that it was given."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+    def __init__(self, line: socket.socket) -> None:
+        self._socket = line
 
     def ready(self, listeners: Mapping[str, int]) -> None:
         """Tell the supervisor that every listener accepts."""

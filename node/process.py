@@ -6,11 +6,15 @@ that the supervisor hands on.
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import gc
+import importlib
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -25,26 +29,33 @@ log = structlog.get_logger(__name__)
 # As for commands (node.cli.exits): 1 failed, 3 configuration.
 FAILED, CONFIGURATION = 1, 3
 
-Work = Callable[[Settings, argparse.Namespace, Lifeline], None]
+Work = Callable[[Settings, Lifeline], None]
 
 
-def run_process(name: str, arguments: argparse.ArgumentParser, work: Work) -> None:
-    """Read the arguments and the configuration, then do ``work`` until it returns."""
-    arguments.add_argument("config", type=Path)
-    arguments.add_argument("--lifeline", type=int, required=True)
-    given = arguments.parse_args()
+def enter(
+    module: str, name: str, config: Path, line: socket.socket, given: Mapping[str, Any]
+) -> None:
+    """Be the process ``name``: the function ``main`` of ``module``, with what it was given."""
+    gc.enable()  # off since node.preload
+    with contextlib.suppress(OSError):  # what ps and top show; Linux alone has it
+        Path("/proc/self/comm").write_text(f"kosmos {name}")
+    importlib.import_module(module).main(config, line, **given)
+
+
+def run_process(name: str, config: Path, line: socket.socket, work: Work) -> None:
+    """Read the configuration, then do ``work`` until it returns."""
     # Ctrl-C goes to every process of the terminal; the supervisor says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Reloads what can be: for who has nothing to reload, and until that is known, nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        settings = load(given.config)
+        settings = load(config)
     except ConfigError as error:
         sys.exit(_refused(error))
     use(settings.node.language or "en")
     logs.configure(name, settings.node.log_format, settings.node.log_level)
     try:
-        work(settings, given, Lifeline(given.lifeline))
+        work(settings, Lifeline(line))
     except ConfigError as error:
         sys.exit(_refused(error))
     except Exception as error:

@@ -5,6 +5,9 @@ HTTP port (so that restarts never refuse a connection), starts ``web`` and ``dic
 (docs/architecture.md), prints one line ``ready`` when every listener accepts, restarts what
 dies, ever more slowly while it keeps dying, passes SIGHUP on, and ends everything on SIGTERM or
 SIGINT.
+
+The processes are forked from one that has imported what they need and does nothing else: that is
+read once, is in memory once, and a process that died is soon back.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import multiprocess
@@ -28,6 +33,7 @@ from prometheus_client import multiprocess
 from node.config import HTTP, PID_FOLDER, Settings
 from node.endpoints import Endpoints
 from node.lifeline import Listeners
+from node.process import enter
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +47,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 SETTLED_SECONDS = 60.0
 # Connections that wait while a process restarts.
 BACKLOG = 1024
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["node.preload"])
 
 
 def _presence_file(settings: Settings) -> Path:
@@ -71,37 +80,33 @@ class StartFailed(Exception):
 
 
 class Child:
-    """One process of the node: ``python -m arguments... --lifeline FD``."""
+    """One process of the node: ``main`` of a module, with what it is given."""
 
-    def __init__(
-        self, name: str, arguments: Sequence[str], descriptors: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, name: str, module: str, config: Path, **given: Any) -> None:
         self.name = name
         self.listeners: Listeners = {}
-        self._arguments = arguments
-        self._descriptors = tuple(descriptors)
-        self._process: asyncio.subprocess.Process | None = None
+        self._module = module
+        self._config = config
+        self._given = given
+        self._process: ForkServerProcess | None = None
+        self._ended = asyncio.Event()
         self._line: asyncio.StreamWriter | None = None
 
     @property
     def pid(self) -> int:
         """The process id; 0 before the first start."""
-        return self._process.pid if self._process else 0
+        return (self._process.pid or 0) if self._process else 0
 
     async def start(self) -> None:
         """Start it and wait until its listeners accept. Raises StartFailed."""
         self.listeners = {}
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *self._arguments,
-                "--lifeline",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(), *self._descriptors),
-                stdin=asyncio.subprocess.DEVNULL,
-            )
+            given = (self._module, self.name, self._config, theirs, self._given)
+            process = _processes.Process(target=enter, args=given, name=self.name)
+            # The first one waits until everything is imported.
+            await asyncio.to_thread(process.start)
+        self._watch_end(process)
         reader, self._line = await asyncio.open_connection(sock=ours)
         try:
             line = await asyncio.wait_for(reader.readline(), START_SECONDS)
@@ -114,31 +119,49 @@ class Child:
 
     def reload(self) -> None:
         """Tell it to read again what may change; one that is starting is reading anyway."""
-        if self.listeners and self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGHUP)
+        if self.listeners:
+            self._signal(signal.SIGHUP)
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
         assert self._process is not None
-        return await self._process.wait()
+        await self._ended.wait()
+        return self._process.exitcode or 0
 
     async def stop(self) -> int:
         """End it, politely first, for sure after ``STOP_SECONDS``; its exit code."""
         if self._process is None:
             return 0
-        if self._process.returncode is None:
-            # Not by its method, which would take the exit code from under whoever waits for it.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGTERM)
-            try:
-                await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
-            except TimeoutError:
-                log.error("process did not stop in time", code="NODE-STOP", child=self.name)
-                self._process.kill()
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._ended.wait(), STOP_SECONDS)
+        except TimeoutError:
+            log.error("process did not stop in time", code="NODE-STOP", child=self.name)
+            self._signal(signal.SIGKILL)
+        self.forget()
+        return await self.wait()
+
+    def forget(self) -> None:
+        """Cut the line: should the process live, out of our sight, it stops by itself."""
         if self._line is not None:
             self._line.close()
-        return await self._process.wait()
+
+    def _watch_end(self, process: ForkServerProcess) -> None:
+        """Have ``_ended`` set when it ends."""
+        self._process, self._ended = process, asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(process.sentinel)
+            process.join()
+            self._ended.set()
+
+        loop.add_reader(process.sentinel, ended)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and not self._ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 class Supervisor:
@@ -146,7 +169,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, config: Path) -> None:
         self._settings = settings
-        self._config = str(config.resolve())
+        self._config = config.resolve()
         self._children: list[Child] = []
         self._stopping = asyncio.Event()
 
@@ -171,6 +194,8 @@ class Supervisor:
                     announce(self._endpoints())
                     await self._until_stopped(self._watch_all())
             finally:
+                # Ends at once what waits for a process that is gone: nobody will answer it.
+                http.close()
                 await asyncio.gather(*(child.stop() for child in self._children))
 
     def _reload(self) -> None:
@@ -214,15 +239,14 @@ class Supervisor:
 
     async def _start_all(self, http: socket.socket) -> None:
         """All at once: who needs another waits for it, as after any restart."""
-        descriptor, port = http.fileno(), http.getsockname()[1]
         for number in range(self._settings.node.web_processes):
-            arguments = ["node.web", self._config, "--http", str(descriptor)]
             # One process alone has the admin port and the feed.
-            arguments += ["--primary"] if number == 0 else []
-            self._children.append(Child(f"web-{number}", arguments, [descriptor]))
+            primary = number == 0
+            child = Child(f"web-{number}", "node.web", self._config, http=http, primary=primary)
+            self._children.append(child)
         if self._settings.imaging_source.enabled:
-            arguments = ["node.dicom", self._config, "--http-port", str(port)]
-            self._children.append(Child("dicom", arguments))
+            port = http.getsockname()[1]
+            self._children.append(Child("dicom", "node.dicom", self._config, http_port=port))
         await asyncio.gather(*(self._start(child) for child in self._children))
 
     async def _start(self, child: Child) -> None:
@@ -254,6 +278,7 @@ class Supervisor:
             log.error(
                 "process died", code="NODE-DIED", child=child.name, exit_code=code, pause=pause
             )
+            child.forget()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             with contextlib.suppress(StartFailed):

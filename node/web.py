@@ -8,13 +8,14 @@ and on SIGHUP. Stops on SIGTERM, or when the supervisor is gone.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 import socket
 import ssl
 import threading
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -179,20 +180,12 @@ def _notify(rooms: Rooms, stack: ExitStack) -> None:
         rooms.notifier.start()
 
 
-def serve(settings: Settings, given: argparse.Namespace, lifeline: Lifeline) -> None:
+def serve(settings: Settings, lifeline: Lifeline, *, http: socket.socket, primary: bool) -> None:
     """The work of the process."""
     metrics.BUILD.labels(kosmos_version()).set(1)
-    http = socket.socket(fileno=given.http)
-    uvloop.run(run(settings, http, given.primary, lifeline))
+    uvloop.run(run(settings, http, primary, lifeline))
 
 
-def main() -> None:
-    """The entry point of the process (``python -m node.web``)."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--http", type=int, required=True, help="descriptor of the HTTP socket")
-    parser.add_argument("--primary", action="store_true")
-    run_process("web", parser, serve)
-
-
-if __name__ == "__main__":
-    main()
+def main(config: Path, line: socket.socket, http: socket.socket, primary: bool) -> None:
+    """What the process does; ``http`` is the bound socket, ``line`` leads to the supervisor."""
+    run_process("web", config, line, partial(serve, http=http, primary=primary))

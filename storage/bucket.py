@@ -71,8 +71,8 @@ class Bucket:
             raise ValueError("write s3://bucket or s3://bucket/prefix")
         return match["name"], (match["prefix"] or "").strip("/")
 
-    def objects(self, retries: int = RETRIES) -> S3Store:
-        """The store as obstore sees it; keys count from the prefix."""
+    def objects(self, *, once: bool = False) -> S3Store:
+        """The store as obstore sees it; keys count from the prefix. ``once``: no second try."""
         return S3Store(
             self.name,
             prefix=self.prefix or None,
@@ -84,7 +84,7 @@ class Bucket:
             virtual_hosted_style_request=False,
             client_options=self._client_options(),
             retry_config={
-                "max_retries": retries,
+                "max_retries": 0 if once else RETRIES,
                 "retry_timeout": timedelta(seconds=RETRY_SECONDS),
             },
         )

@@ -151,7 +151,7 @@ class ObjectStore:
         """
         self._bucket = bucket
         self._store = bucket.objects()
-        self._store_asked_once = bucket.objects(retries=0)
+        self._store_asked_once = bucket.objects(once=True)
         self._uploads = MultipartUploads(bucket)
         self._clock = clock
         try:

@@ -62,7 +62,7 @@ def for_ever(request: SubscribeRequest) -> SubscribeRequest:
 
 def verdicts(system: Any, ids: set[str]) -> dict[str, Verdict]:
     """What becomes of these cases; some of them wait in vain, so they do not wait long."""
-    session = Session(system.targets(timeout=1.0), secrets.token_hex(4))
+    session = Session(system.targets(timeout=0.5), secrets.token_hex(4))
     return {case.id: run_case(case, session).verdict for case in TOLD if case.id in ids}
 
 

@@ -23,6 +23,7 @@ from repository import repository as repository_module
 from repository.documents import Documents
 from repository.schema import DOCUMENT
 from soap.message import Content, InMemory
+from storage import bucket
 from storage.blobs import Blobs
 from storage.database import Database
 from storage.errors import (
@@ -536,8 +537,10 @@ def test_an_object_store_that_is_away_makes_the_repository_busy_until_it_is_back
     object_server: ObjectServer,
     object_shelf: ObjectShelf,
     registry: FakeRegistry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    repository = Repository(small_database, object_shelf.store, OURS, registry.register)
+    monkeypatch.setattr(bucket, "RETRIES", 0)
+    repository = Repository(small_database, object_shelf.again(), OURS, registry.register)
     repository.provide_and_register(request(("1.1", b"abc")))
     object_server.stop()
     try:

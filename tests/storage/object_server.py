@@ -67,6 +67,8 @@ class ObjectServer:
             "-s3.port.lance=0",
             "-volume.max=0",
             "-master.volumeSizeLimitMB=64",
+            # The one master elects itself; by default it waits 10 s for others after a restart.
+            "-master.electionTimeout=1s",
             *(f"{name}={port}" for name, port in zip(_PORTS, ports, strict=True)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,7 +91,7 @@ class ObjectServer:
         if self._process is None:
             with (self._folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        store, pause = self.bucket("ready").objects(retries=0), threading.Event()
+        store, pause = self.bucket("ready").objects(once=True), threading.Event()
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -479,8 +479,9 @@ def test_errors_of_the_server_are_told_apart(
 
 def test_connections_that_the_server_has_closed_are_replaced(postgresql_notes: Database) -> None:
     count(postgresql_notes)
+    # Waits until each is gone: one that is still going may be taken from the pool once more.
     kill = text(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     postgresql_notes.write(lambda connection: connection.execute(kill).close())
