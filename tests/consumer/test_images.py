@@ -14,6 +14,7 @@ from consumer.report import Fault, Progress
 from manifest.kos import Manifest, ManifestInstance, ManifestSeries
 from metadata.catalogue import RegistryError
 from metadata.identifiers import ERROR, WARNING
+from metadata.model import DocumentEntry
 from soap.faults import RECEIVER, SoapFault
 from soap.message import InMemory
 from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocumentSetResponse
@@ -310,3 +311,23 @@ def test_nothing_remains_of_what_was_on_its_way(
     peer.documents["1.2.3.4.1.1"] = b"not DICOM"
     consumer.fetch_images(study, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.4"]
+
+
+def test_the_example_of_the_documentation_runs(
+    peer: Peer,
+    consumer: Consumer,
+    kos: bytes,
+    entry_of: Callable[[str, bytes], DocumentEntry],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "consumer.md"
+    example = page.read_text().split("```python\n")[1].split("```")[0]
+    peer.entries = [entry_of("1.2.3.9", kos)]
+    peer.documents["1.2.3.9"] = kos
+    del peer.documents["1.2.3.4.1.2"]
+    names = {"consumer": consumer, "patient_id": "MRN-1^^^&1.2.3.4&ISO", "folder": tmp_path}
+    exec(example, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[-1].startswith("1.2.3.4.1.2 not-sent")
