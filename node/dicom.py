@@ -34,6 +34,7 @@ from node.process import run_process
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
+from node.wiring.pictures import open_variants
 from node.wiring.source import publication_policy, publisher
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -72,7 +73,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     web = web_url(settings, http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         publishing = publisher(settings, database, web, client)
-        services = dicom_services(settings, database)
+        services = dicom_services(settings, database, open_variants(settings, stack))
         stack.callback(services.stop)
 
         def ready(port: int) -> None:
