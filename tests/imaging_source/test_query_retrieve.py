@@ -573,11 +573,21 @@ def receiving(program: str, option: str, folder: Path) -> Iterator[Peer]:
         yield Peer("DEST", "127.0.0.1", port)
 
 
-def test_who_gets_without_compression_gets_the_same_pixels(
-    provider: int, send: Callable[..., list[int]], test_file: Callable[[str], Path]
+def test_who_gets_without_compression_gets_the_same_pixels_and_what_was_corrected(
+    provider: int,
+    database: Database,
+    send: Callable[..., list[int]],
+    test_file: Callable[[str], Path],
 ) -> None:
     compressed = dcmread(test_file("MR_small_jp2klossless.dcm"))
     assert send(provider, compressed) == [0]
+    row = {
+        "study_instance_uid": compressed.StudyInstanceUID,
+        "patient_name": "Durand^Annette",
+        "corrected_at": 1_700_000_000.0,
+        "source": "test",
+    }
+    database.write(lambda connection: connection.execute(insert(CORRECTION), row).close())
     received: list[Dataset] = []
 
     def take(event: Any) -> int:
@@ -600,6 +610,7 @@ def test_who_gets_without_compression_gets_the_same_pixels(
 
     assert (response.Status, counts(response)) == (0x0000, (0, 1, 0, 0))
     (got,) = received
+    assert got.PatientName == "Durand^Annette"
     assert got.PixelData == compressed.pixel_array.tobytes()
 
 
