@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import func, select
 
-from imaging_source import outbox
+from imaging_source import outbox, reports
+from imaging_source.corrections import Authorities
 from imaging_source.handover import DistantIntake, IndexDoor
 from imaging_source.importing import Importer, Journal, sources
 from imaging_source.index import MIGRATIONS
@@ -23,6 +24,8 @@ from imaging_source.outbox import State
 from imaging_source.publisher import Place, Publisher
 from imaging_source.reconciliation import Identities
 from imaging_source.rejection import SAFETY
+from imaging_source.report_feed import ReportFeed
+from imaging_source.reporting import Reporting
 from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY
 from imaging_source.stow import Stow
 from manifest.entry import PublicationPolicy
@@ -31,6 +34,7 @@ from soap.server import running_server
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.migrations import metadata_differs
+from tests.imaging_source.test_report_feed import oru
 from transactions.registry_response import RegistryResponse
 
 Make = Callable[..., Dataset]
@@ -226,3 +230,15 @@ def test_a_medium_is_imported_once(
 
     assert counted == [{"stored": 3}, {"duplicate": 3}]
     assert count(database, INSTANCE) == 3
+
+
+def test_a_report_that_comes_several_times_at_once_is_one_report(
+    database: Database, blobs: BlobStore, policy: PublicationPolicy
+) -> None:
+    feed = ReportFeed(database, blobs, Reporting(database, blobs, policy, Authorities(frozenset())))
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(lambda _: feed.answer(oru()), range(THREADS)))
+    assert all(b"|AA|" in one for one in answers)
+    with database.read() as connection:
+        (found,) = reports.due(connection, 1e12, 10)
+    assert found.revision == 1
