@@ -655,7 +655,8 @@ def test_a_move_is_told_to_stop(offering: Offering, store: Store, make_instance:
     destination.server.shutdown()
 
     assert response.Status == 0xFE00
-    assert response.NumberOfRemainingSuboperations == 3
+    # The asker's thread sends it a moment later: another instance may leave before.
+    assert 1 <= response.NumberOfRemainingSuboperations <= 3
 
 
 def test_a_study_is_got_on_the_association_that_asks(
