@@ -29,6 +29,7 @@ from node.dicom import listening
 from node.migrate import open_database
 from node.wiring.common import affinity_domain
 from node.wiring.dicom import dicom_services
+from node.wiring.pictures import open_variants
 from node.wiring.rooms import Rooms, open_rooms
 from registry import Registry
 from soap.asgi import Application
@@ -90,11 +91,12 @@ def dicom(settings: Settings) -> None:
     _when_input_ends(stop.set)
     files = settings.imaging_source.files
     assert files is not None  # filled in when the configuration was read
-    with open_database(settings.imaging_source, "imaging_source") as database:
+    with open_database(settings.imaging_source, "imaging_source") as database, ExitStack() as stack:
+        services = dicom_services(settings, database, open_variants(settings, stack))
         run(
             database,
             files,
-            listening(settings, dicom_services(settings, database).offered),
+            listening(settings, services.offered),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,

@@ -35,6 +35,7 @@ from node.wiring.audit import open_auditor
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
+from node.wiring.pictures import open_variants
 from node.wiring.source import publication_policy, publisher, report_listener, report_policy
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -76,7 +77,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         if auditor is not None:
             stack.enter_context(auditor.living())
         publishing = publisher(settings, database, web, client, auditor)
-        services = dicom_services(settings, database)
+        services = dicom_services(settings, database, open_variants(settings, stack))
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting)
         if listener is not None:

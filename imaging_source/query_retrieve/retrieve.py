@@ -1,14 +1,16 @@
 """C-MOVE and C-GET, the provider (PS3.4 C.4.2, C.4.3): a sub-operation for each instance.
 
 Both select the same rows and send the same files; C-GET on the association that asks, C-MOVE
-on one that we ask the destination for. An instance is sent as it is stored: where the receiver
-does not take its transfer syntax, the sub-operation fails and the instance is named.
+on one that we ask the destination for. An instance is sent as it is stored where the receiver
+takes its transfer syntax, else losslessly transcoded to one that it takes (PS3.5 10.1 lets nobody
+refuse Implicit VR Little Endian); where that cannot be made, the sub-operation fails and the
+instance is named.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -29,16 +31,18 @@ from imaging_source.elements import Unreadable
 from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
 from imaging_source.line import Line
+from imaging_source.parts import Part
 from imaging_source.query_retrieve.identifier import read_identifier
 from imaging_source.query_retrieve.models import TOP_LEVEL, UNIQUE_KEY
 from imaging_source.query_retrieve.selection import (
     Selected,
     data_set_of,
-    file_of,
+    part_of,
     select_instances,
 )
 from imaging_source.requestor import MOST_CONTEXTS, Peer, Requested, Unreachable
 from imaging_source.service import CANCELLED, PENDING, SUCCESS, Exchange, Refused
+from imaging_source.variants import NoVariant, Variants
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -60,8 +64,8 @@ _TELL_SECONDS = 1.0
 _MOST_FAILED_UIDS = 1000
 
 
-# One way to send an instance: the receiver's status, None where it takes no such instance.
-_Send = Callable[[Selected, Content], int | None]
+# One way to send a file of an instance in a context: the receiver's status.
+_Send = Callable[[Selected, int, Content], int]
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Retriever:
     """Answers C-MOVE and C-GET from an index that may be open for reading only.
 
     ``destinations`` are the peers that C-MOVE may send to, by title; ``title`` is our own.
+    ``variants`` makes what a peer does not take as it is stored.
     """
 
     def __init__(
@@ -102,22 +107,24 @@ class Retriever:
         blobs: BlobStore,
         title: str,
         destinations: Mapping[str, Peer],
+        variants: Variants,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._title = title
         self._destinations = destinations
+        self._variants = variants
 
     def get(self, exchange: Exchange) -> None:
         """Handle one C-GET request."""
         selected = self._select(exchange)
         line = exchange.line
 
-        def send(one: Selected, content: Content) -> int | None:
-            return _store(line, _accepted(line, one), one, content, (), exchange.response_to)
+        def send(one: Selected, context_id: int, content: Content) -> int:
+            return _store(line, context_id, one, content, (), exchange.response_to)
 
         progress = _Progress(len(selected))
-        self._send_all(exchange, selected, send, progress)
+        self._send_all(exchange, line, selected, send, progress)
         _conclude(exchange, progress)
 
     def move(self, exchange: Exchange) -> None:
@@ -137,7 +144,7 @@ class Retriever:
         self, exchange: Exchange, destination: Peer, group: list[Selected], progress: _Progress
     ) -> None:
         """Send ``group`` over one association; what is left when that breaks has failed."""
-        wanted = dict.fromkeys(one.context for one in group)
+        wanted = dict.fromkeys(context for one in group for context in one.contexts)
         origin = (
             (MOVE_ORIGINATOR, exchange.line.name),
             (MOVE_ORIGINATOR_MESSAGE_ID, exchange.request.message_id),
@@ -150,13 +157,13 @@ class Retriever:
                 def answered(_message_id: int) -> Command:
                     return requested.response_to(C_STORE_RQ).command
 
-                def send(one: Selected, content: Content) -> int | None:
+                def send(one: Selected, context_id: int, content: Content) -> int:
                     try:
-                        return _store(line, _accepted(line, one), one, content, origin, answered)
+                        return _store(line, context_id, one, content, origin, answered)
                     except (PeerGone, ProtocolError, Unreadable) as error:
                         raise Unreachable(f"{destination.title} broke off: {error}") from error
 
-                self._send_all(exchange, group, send, progress)
+                self._send_all(exchange, line, group, send, progress)
         except Unreachable as error:
             _log.warning("destination not reached", code="dicom-move", reason=str(error))
             for one in group[before - progress.remaining :]:
@@ -170,44 +177,60 @@ class Retriever:
         return select_instances(self._database, identifier, top)
 
     def _send_all(
-        self, exchange: Exchange, selected: list[Selected], send: _Send, progress: _Progress
+        self,
+        exchange: Exchange,
+        line: Line,
+        selected: list[Selected],
+        send: _Send,
+        progress: _Progress,
     ) -> None:
         for one in selected:
             if exchange.is_cancelled():
                 return
-            progress.add(one.sop_instance_uid, self._send(one, send))
+            progress.add(one.sop_instance_uid, self._send(line, one, send))
             now = time.monotonic()
             if progress.remaining and now - progress.told >= _TELL_SECONDS:
                 progress.told = now
                 exchange.respond(PENDING, counts=progress.counts)
 
-    def _send(self, one: Selected, send: _Send) -> int | None:
+    def _send(self, line: Line, one: Selected, send: _Send) -> int | None:
+        """The receiver's status; None where there is nothing to send that it takes."""
+        taken = _taken(line, one.sop_class_uid)
         try:
-            content = file_of(self._blobs, one)
+            part = self._part(one, taken)
+        except NoVariant:
+            syntax = one.transfer_syntax_uid
+            _log.warning("instance not transcoded", code="imaging-retrieve", syntax=syntax)
+            return None
         except (StorageError, Unreadable, OSError) as error:
             _log.error("instance not sent", code="imaging-retrieve", error=type(error).__name__)
             return None
-        return send(one, content)
+        return send(one, taken[part.row["transfer_syntax_uid"]], part.content)
+
+    def _part(self, one: Selected, taken: Collection[str]) -> Part:
+        """The instance as it is stored, or in a syntax that is ``taken``."""
+        part = part_of(self._blobs, one)
+        return part if one.transfer_syntax_uid in taken else self._variants.part(part, taken)
 
 
-def _accepted(line: Line, selected: Selected) -> int | None:
-    """The context in which the peer takes an instance as it is stored."""
-    context_id = line.context_of(*selected.context)
-    taken = context_id is not None and line.contexts[context_id].we_may_request
-    return context_id if taken else None
+def _taken(line: Line, sop_class_uid: str) -> dict[str, int]:
+    """The transfer syntaxes in which the peer takes instances of a class, with their contexts."""
+    return {
+        context.transfer_syntax: context_id
+        for context_id, context in line.contexts.items()
+        if context.abstract_syntax == sop_class_uid and context.we_may_request
+    }
 
 
 def _store(
     line: Line,
-    context_id: int | None,
+    context_id: int,
     selected: Selected,
     content: Content,
     origin: Sequence[tuple[int, str | int]],
     answered: Callable[[int], Command],
-) -> int | None:
-    """Send one instance and wait for the status; None where no context carries it."""
-    if context_id is None:
-        return None
+) -> int:
+    """Send one instance and wait for the status."""
     message_id = line.next_message_id()
     elements: tuple[tuple[int, str | int], ...] = (
         (SOP_CLASS_UID, selected.sop_class_uid),
@@ -230,10 +253,10 @@ def _groups(selected: list[Selected]) -> Iterator[list[Selected]]:
     group: list[Selected] = []
     contexts: set[tuple[str, str]] = set()
     for one in selected:
-        if one.context not in contexts and len(contexts) == MOST_CONTEXTS:
+        if len(contexts.union(one.contexts)) > MOST_CONTEXTS:
             yield group
             group, contexts = [], set()
-        contexts.add(one.context)
+        contexts.update(one.contexts)
         group.append(one)
     yield group
 

@@ -9,12 +9,13 @@ from sqlalchemy import ColumnElement, select
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
-from imaging_source.parts import leaving
+from imaging_source.parts import Part, leaving
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
 from imaging_source.shown import IN_ORDER, SHOWN
+from imaging_source.syntaxes import DECODED, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from manifest.encoding import PREAMBLE
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -22,6 +23,9 @@ from storage.spool import Content
 
 # UIDs of one level in one statement: well below SQLite's limit of 32,766 values.
 _LIST_LIMIT = 10_000
+
+# What is offered to a destination that may not take an instance as it is stored.
+_FALLBACKS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 # Where the length of the File Meta Information stands, and where it begins to count (PS3.10 7.1).
 _META_LENGTH_AT = len(PREAMBLE) + len(b"DICM") + 8
@@ -40,9 +44,10 @@ class Selected:
     correction: Correction | None
 
     @property
-    def context(self) -> tuple[str, str]:
-        """The SOP class and transfer syntax in which it is sent."""
-        return self.sop_class_uid, self.transfer_syntax_uid
+    def contexts(self) -> tuple[tuple[str, str], ...]:
+        """The SOP class in the transfer syntaxes in which it can be sent, as stored first."""
+        made = _FALLBACKS if self.transfer_syntax_uid in DECODED else ()
+        return tuple((self.sop_class_uid, one) for one in (self.transfer_syntax_uid, *made))
 
 
 _COLUMNS = {
@@ -79,10 +84,11 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
     return [Selected(*row[:-1], corrections.get(row[-1])) for row in rows]
 
 
-def file_of(blobs: BlobStore, selected: Selected) -> Content:
-    """The Part 10 file of an instance: see ``parts.leaving``, whose errors it raises."""
+def part_of(blobs: BlobStore, selected: Selected) -> Part:
+    """The instance with its Part 10 file: see ``parts.leaving``, whose errors it raises."""
     kept = (selected.sha256, selected.size, selected.transfer_syntax_uid)
-    return leaving(blobs, *kept, selected.correction)
+    row = {"sha256": selected.sha256, "transfer_syntax_uid": selected.transfer_syntax_uid}
+    return Part(row, leaving(blobs, *kept, selected.correction), selected.correction)
 
 
 def data_set_of(content: Content) -> Iterator[bytes]:

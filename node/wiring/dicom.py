@@ -15,6 +15,7 @@ from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.requestor import Peer
 from imaging_source.service import Services
+from imaging_source.variants import Variants
 from node.config import Settings
 from node.wiring.common import client_tls
 from storage.blobs import BlobStore
@@ -43,14 +44,14 @@ class DicomServices:
         self.notifier.stop()
 
 
-def dicom_services(settings: Settings, database: Database) -> DicomServices:
+def dicom_services(settings: Settings, database: Database, variants: Variants) -> DicomServices:
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
     blobs, title, peers = BlobStore(section.files), section.ae_title, dicom_peers(settings)
     finder = Finder(database, title, settings.limits.query_results)
     commitments = Commitments(database, blobs, title, peers)
-    offered = query_retrieve(finder, Retriever(database, blobs, title, peers))
+    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants))
     offered |= commitments.services | Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
     return DicomServices(offered, commitments, archives(settings, database), notifier)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import func, select
 
 from imaging_source import outbox, reports
 from imaging_source.corrections import Authorities
+from imaging_source.handover import DistantIntake, IndexDoor
+from imaging_source.importing import Importer, Journal, sources
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake, Status
 from imaging_source.outbox import State
 from imaging_source.publisher import Place, Publisher
+from imaging_source.reconciliation import Identities
 from imaging_source.rejection import SAFETY
 from imaging_source.report_feed import ReportFeed
 from imaging_source.reporting import Reporting
 from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY
+from imaging_source.stow import Stow
 from manifest.entry import PublicationPolicy
+from soap.limits import Limits
+from soap.server import running_server
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.migrations import metadata_differs
@@ -150,6 +159,77 @@ def test_publishers_that_race_send_each_study_once(
     with database.read() as connection:
         states = {row.state for row in outbox.publications(connection)}
     assert states == {State.PUBLISHED}
+
+
+@pytest.fixture
+def door(intake: Intake, blobs: BlobStore, tmp_path: Path) -> Iterator[DistantIntake]:
+    """The door of a process that does not write the index."""
+    with IndexDoor(intake, tmp_path / "run"):
+        yield DistantIntake(blobs, tmp_path / "run")
+
+
+def test_what_many_hand_over_at_once_is_indexed_once(
+    database: Database,
+    door: DistantIntake,
+    make_instance: Make,
+    encode: Callable[[Dataset], bytes],
+) -> None:
+    one = make_instance()
+
+    def hand_over(_number: int) -> int:
+        arrival = door.begin(one.SOPClassUID, one.SOPInstanceUID, ExplicitVRLittleEndian, "WEB")
+        arrival.write(memoryview(encode(one)))
+        return int(arrival.finish().status)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = set(pool.map(hand_over, range(THREADS)))
+
+    assert statuses == {Status.SUCCESS}
+    assert (count(database, INSTANCE), count(database, QUARANTINE)) == (1, 0)
+
+
+def test_what_is_posted_is_indexed_and_other_bytes_for_it_are_put_aside(
+    database: Database, door: DistantIntake, make_instance: Make
+) -> None:
+    one = make_instance()
+    other = make_instance(SOPInstanceUID=one.SOPInstanceUID, PixelData=b"\7" * 8)
+    with ThreadPoolExecutor(2) as pool, running_server(Stow(door, pool, Limits())) as base:
+        statuses = [post(f"{base}/dicomweb/studies", each) for each in (one, one, other)]
+
+    assert statuses[:2] == [200, 200]
+    assert (count(database, INSTANCE), count(database, QUARANTINE)) == (1, 1)
+
+
+def post(url: str, instance: Dataset) -> int:
+    """Store by STOW-RS (PS3.18 10.5); the status."""
+    file = BytesIO()
+    instance.save_as(file, enforce_file_format=True)
+    body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + file.getvalue() + b"\r\n--b--\r\n"
+    media = 'multipart/related; type="application/dicom"; boundary=b'
+    answer = urllib3.request("POST", url, body=body, headers={"content-type": media}, timeout=30.0)
+    return answer.status
+
+
+def test_a_medium_is_imported_once(
+    database: Database, door: DistantIntake, make_instance: Make, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cd"
+    folder.mkdir()
+    for number in range(3):
+        make_instance().save_as(folder / f"IM{number}", enforce_file_format=True)
+
+    counted = []
+    for name in ("first", "second"):
+        journal = Journal.of(folder, tmp_path / name)
+        with sources(folder, 10**9) as files:
+            done = Importer(door, Identities(), tmp_path / "aside", journal).run(
+                files, lambda: None
+            )
+        journal.close(complete=True)
+        counted.append(dict(done.counts))
+
+    assert counted == [{"stored": 3}, {"duplicate": 3}]
+    assert count(database, INSTANCE) == 3
 
 
 def test_a_report_that_comes_several_times_at_once_is_one_report(

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, Association, build_role, evt
 from sqlalchemy import insert, update
 
+from benchmarks.peers import free_port, running
 from imaging_source.dimse import (
     C_CANCEL_RQ,
     C_FIND_RQ,
@@ -44,11 +46,14 @@ from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.requestor import Peer, Requested
 from imaging_source.schema import CORRECTION, INSTANCE
+from imaging_source.variants import Variants
+from imaging_source.workers import Workers
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
 from storage.blobs import BlobStore
 from storage.database import Database
 
+IMPLICIT, EXPLICIT = str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 Make = Callable[..., Dataset]
 Store = Callable[..., int]
@@ -69,20 +74,21 @@ class Offering(Protocol):
 
 
 @pytest.fixture
-def offering(intake: Intake) -> Iterator[Offering]:
-    with ExitStack() as running:
+def offering(intake: Intake, workers: Workers, tmp_path: Path) -> Iterator[Offering]:
+    with ExitStack() as started:
 
         def start(*destinations: Peer, querying: str = "*", **listening: Any) -> int:
             finder = Finder(intake.database, "KOSMOS", MOST)
             peers = {peer.title: peer for peer in destinations}
-            retriever = Retriever(intake.database, intake.blobs, "KOSMOS", peers)
+            variants = Variants(tmp_path / "transcoded", workers, 10**9)
+            retriever = Retriever(intake.database, intake.blobs, "KOSMOS", peers, variants)
             here = Listening(
                 port=0,
                 titles=Titles(querying=frozenset({querying})),
                 services=query_retrieve(finder, retriever),
                 **listening,
             )
-            return running.enter_context(Receiver(intake, here)).port
+            return started.enter_context(Receiver(intake, here)).port
 
         yield start
 
@@ -507,7 +513,7 @@ def test_a_destination_that_is_away_fails_every_instance_by_name(
     assert set(failed.FailedSOPInstanceUIDList) == {one.SOPInstanceUID for one in sent}
 
 
-def test_an_instance_in_a_syntax_that_the_destination_lacks_fails_alone(
+def test_an_instance_that_cannot_be_made_in_a_syntax_of_the_destination_fails_alone(
     offering: Offering,
     destination: Destination,
     intake: Intake,
@@ -529,6 +535,83 @@ def test_an_instance_in_a_syntax_that_the_destination_lacks_fails_alone(
     assert (response.Status, counts(response)) == (0xB000, (0, 1, 1, 0))
     assert failed is not None
     assert failed.FailedSOPInstanceUIDList == compressed.SOPInstanceUID
+
+
+@pytest.mark.parametrize(("option", "syntax"), [("+xi", IMPLICIT), ("+xe", EXPLICIT)])
+def test_a_destination_that_takes_no_compression_gets_the_same_pixels(
+    offering: Offering,
+    send: Callable[..., list[int]],
+    tool: Callable[[str], str],
+    test_file: Callable[[str], Path],
+    tmp_path: Path,
+    option: str,
+    syntax: str,
+) -> None:
+    """Of DCMTK's receiver: JPEG 2000 is stored, little endian is taken."""
+    compressed = dcmread(test_file("MR_small_jp2klossless.dcm"))
+    storescp = Path(tool("dcmqrscp")).with_name("storescp")  # pynetdicom has one of that name too
+    with receiving(str(storescp), option, tmp_path / "got") as destination:
+        port = offering(destination)
+        assert send(port, compressed) == [0]
+        identifier = asked("STUDY", StudyInstanceUID=compressed.StudyInstanceUID)
+        response, _ = move(port, identifier)
+
+    assert (response.Status, counts(response)) == (0x0000, (0, 1, 0, 0))
+    (received,) = map(dcmread, (tmp_path / "got").iterdir())
+    assert received.file_meta.TransferSyntaxUID == syntax
+    assert received.SOPInstanceUID == compressed.SOPInstanceUID
+    assert received.pixel_array.tobytes() == compressed.pixel_array.tobytes()
+
+
+@contextmanager
+def receiving(program: str, option: str, folder: Path) -> Iterator[Peer]:
+    """DCMTK's storage provider with this option, keeping what it gets in ``folder``."""
+    folder.mkdir()
+    port = free_port()
+    command = [program, option, "-aet", "DEST", "-od", str(folder), str(port)]
+    with running(command, folder.with_suffix(".log"), port):
+        yield Peer("DEST", "127.0.0.1", port)
+
+
+def test_who_gets_without_compression_gets_the_same_pixels_and_what_was_corrected(
+    provider: int,
+    database: Database,
+    send: Callable[..., list[int]],
+    test_file: Callable[[str], Path],
+) -> None:
+    compressed = dcmread(test_file("MR_small_jp2klossless.dcm"))
+    assert send(provider, compressed) == [0]
+    row = {
+        "study_instance_uid": compressed.StudyInstanceUID,
+        "patient_name": "Durand^Annette",
+        "corrected_at": 1_700_000_000.0,
+        "source": "test",
+    }
+    database.write(lambda connection: connection.execute(insert(CORRECTION), row).close())
+    received: list[Dataset] = []
+
+    def take(event: Any) -> int:
+        received.append(event.dataset)
+        return 0x0000
+
+    ae = AE("ASKER")
+    ae.add_requested_context(STUDY_ROOT_GET)
+    ae.add_requested_context(compressed.SOPClassUID, ImplicitVRLittleEndian)
+    association = ae.associate(
+        "127.0.0.1",
+        provider,
+        ae_title="KOSMOS",
+        ext_neg=[build_role(compressed.SOPClassUID, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, take)],
+    )
+    identifier = asked("STUDY", StudyInstanceUID=compressed.StudyInstanceUID)
+    *_, (response, _) = association.send_c_get(identifier, STUDY_ROOT_GET)
+    association.release()
+
+    assert (response.Status, counts(response)) == (0x0000, (0, 1, 0, 0))
+    (got,) = received
+    assert got.PatientName == "Durand^Annette"
+    assert got.PixelData == compressed.pixel_array.tobytes()
 
 
 def test_a_file_that_is_gone_fails_alone(
@@ -572,7 +655,8 @@ def test_a_move_is_told_to_stop(offering: Offering, store: Store, make_instance:
     destination.server.shutdown()
 
     assert response.Status == 0xFE00
-    assert response.NumberOfRemainingSuboperations == 3
+    # The asker's thread sends it a moment later: another instance may leave before.
+    assert 1 <= response.NumberOfRemainingSuboperations <= 3
 
 
 def test_a_study_is_got_on_the_association_that_asks(
