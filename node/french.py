@@ -8,6 +8,8 @@ FRENCH: Final[dict[str, str]] = {
     "{count} code sets": "{count} jeux de codes",
     "certificate, key and trust fit together": "certificat, clé et confiance vont ensemble",
     "valid for {days} days": "valable encore {days} jours",
+    "the registry takes the withdrawal of a manifest": "le registre accepte le retrait d'un manifeste",
+    "registry.administration is off: the withdrawal of a manifest waits for it": "registry.administration est à false : le retrait d'un manifeste l'attend",
     "{words}: renew it": "{words} : à renouveler",
     "answers ({release}), its schema is up to date": "répond ({release}), son schéma est à jour",
     "its schema is at version {present} of {newest}: `kosmos migrate`": "son schéma est à la version {present} sur {newest} : `kosmos migrate`",
