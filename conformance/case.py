@@ -98,6 +98,21 @@ NEEDS = {
         "a study the source holds (--study STUDY/SERIES/INSTANCE)",
         "un examen détenu par la source (--study EXAMEN/SÉRIE/INSTANCE)",
     ),
+    "dicomweb": Text("--dicomweb URL", "--dicomweb URL"),
+    "wado_uri": Text("--wado-uri URL", "--wado-uri URL"),
+    "dicom": Text("--dicom AE@HOST:PORT", "--dicom AE@HÔTE:PORT"),
+    "images": Text(
+        "a way to store images (--dicom AE@HOST:PORT or --dicomweb URL)",
+        "un moyen de déposer des images (--dicom AE@HÔTE:PORT ou --dicomweb URL)",
+    ),
+    "move_to": Text(
+        "a place of this machine that the source moves images to (--move-to AE@HOST:PORT)",
+        "un lieu de cette machine où la source envoie des images (--move-to AE@HÔTE:PORT)",
+    ),
+    "publishes": Text(
+        "a source that publishes to this repository and registry (--publishes)",
+        "une source qui publie dans cet entrepôt et ce registre (--publishes)",
+    ),
     "repository_facing_simulator": Text(
         "a repository that registers with the kit's own registry "
         "(--repository-facing-simulator URL --simulator-port PORT)",

@@ -50,7 +50,7 @@ class Reply:
 
     @property
     def media(self) -> str:
-        """The media type; of a multipart body with that of its parts: ``multipart/related, TYPE``."""
+        """The media type; of a multipart body ``multipart/related, TYPE OF ITS PARTS``."""
         media = parse_media_type(self.headers.get("content-type", ""))
         inner = media.parameters.get("type", "") if media.name == MULTIPART else ""
         return f"{media.name}, {inner}" if inner else media.name

@@ -166,6 +166,8 @@ FRENCH: Final[dict[str, str]] = {
     "study": "examen",
     "DICOM Storage": "Stockage DICOM",
     "Compare data sets by SHA-256": "Compare les jeux de données (SHA-256)",
+    "Where the source may move images to: this machine.": "Où la source peut envoyer des images : cette machine.",
+    "The source publishes to that repository and registry.": "La source publie dans cet entrepôt et ce registre.",
     "Rejection note and a new image": "Note de rejet et nouvelle image",
     "1 image rejected for its quality ({code}), 1 added": "1 image rejetée pour sa qualité ({code}), 1 ajoutée",
     "A new manifest replaces the old": "Un nouveau manifeste remplace l'ancien",

@@ -118,6 +118,23 @@ def run(
         str | None,
         typer.Option(metavar="STUDY/SERIES/INSTANCE", help=tr("An image the source holds.")),
     ] = None,
+    dicomweb: Url = None,
+    wado_uri: Url = None,
+    dicom: Annotated[
+        str | None, typer.Option(metavar="AE@HOST:PORT", help=tr("Endpoint under test."))
+    ] = None,
+    move_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AE@HOST:PORT", help=tr("Where the source may move images to: this machine.")
+        ),
+    ] = None,
+    publishes: Annotated[
+        bool,
+        typer.Option(
+            "--publishes", help=tr("The source publishes to that repository and registry.")
+        ),
+    ] = False,
     repository_facing_simulator: Url = None,
     simulator_port: Annotated[
         int, typer.Option(help=tr("Where that repository expects its registry."))
@@ -160,6 +177,11 @@ def run(
         "patients": tuple(patient or ()) or None,
         "repository_unique_id": repository_id,
         "imaging_unique_id": imaging_id,
+        "dicomweb": dicomweb,
+        "wado_uri": wado_uri,
+        "dicom": dicom,
+        "move_to": move_to,
+        "publishes": publishes or None,
         "repository_facing_simulator": repository_facing_simulator,
         "simulator_port": simulator_port or None,
         "crash": crash,
@@ -232,6 +254,10 @@ def _of_node(config: Path | None) -> Targets:
         imaging=places.imaging,
         mllp=places.mllp,
         identity_v3=places.registry,
+        dicomweb=places.dicomweb,
+        wado_uri=places.wado_uri,
+        dicom=places.dicom and f"{places.ae_title}@{places.dicom}",
+        publishes=settings.imaging_source.enabled and _publishes_here(settings),
         subscriptions=places.subscriptions,
         link_change=places.mllp is not None,
         multi_patient=places.registry is not None,
@@ -255,6 +281,12 @@ def _assembled_type(settings: Settings) -> Code | None:
     if not (settings.repository.enabled and section.enabled):
         return None
     return Code(section.type_code.code, section.type_code.scheme)
+
+
+def _publishes_here(settings: Settings) -> bool:
+    """Whether the node's manifests come to its own repository and registry."""
+    own = (settings.imaging_source.repository, settings.repository.registry)
+    return own == ("local", "local")
 
 
 def _code(text: str | None) -> Code | None:
