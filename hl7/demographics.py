@@ -52,8 +52,8 @@ def read_demographics(message: Message) -> Demographics | None:
     if message["MSH-9.1"] != "ADT" or event not in (UPDATE, MERGE):
         return None
     return Demographics(
-        identifiers=_identifiers(message, "PID-3"),
-        merged=_identifiers(message, "MRG-1") if event == MERGE else (),
+        identifiers=read_identifiers(message, "PID-3"),
+        merged=read_identifiers(message, "MRG-1") if event == MERGE else (),
         name=_name(message),
         birth_date=_birth_date(message),
         sex=_sex(message),
@@ -61,7 +61,8 @@ def read_demographics(message: Message) -> Demographics | None:
     )
 
 
-def _identifiers(message: Message, field: str) -> tuple[Identifier, ...]:
+def read_identifiers(message: Message, field: str) -> tuple[Identifier, ...]:
+    """The patient identifiers in a field (CX), as they stand there."""
     found = []
     for number in range(1, message.count(field) + 1):
         path = f"{field}[{number}]"

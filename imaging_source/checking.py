@@ -1,4 +1,4 @@
-"""Whether index, files and published manifests agree: a look, which changes nothing.
+"""Whether index, files, published manifests and reports agree: a look, which changes nothing.
 
 Every instance that may be shown has its file with all its bytes; every manifest that the index
 takes for published is in the registry, in force. Files that no row names are told too: they are
@@ -15,7 +15,7 @@ from sqlalchemy import Select, or_, select
 
 from imaging_source.housekeeping import orphans
 from imaging_source.rejection import EXPIRED
-from imaging_source.schema import INSTANCE, STUDY
+from imaging_source.schema import INSTANCE, REPORT, STUDY
 from imaging_source.shown import SHOWN
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -27,7 +27,7 @@ _AT_ONCE = 500
 
 @dataclass(slots=True)
 class Findings:
-    """What was found wrong: instances and studies by their UID, files by their address."""
+    """What was found wrong: instances, studies and reports by their UID, files by their address."""
 
     instances: int = 0
     studies: int = 0
@@ -59,8 +59,11 @@ def check(
         findings.instances += 1
         _check_file(blobs, uid, sha256, size, hashes, findings)
         step()
+    for uid, sha256, size in _rows(database, _REPORTS):
+        _check_file(blobs, uid, sha256, size, hashes, findings)
     published: dict[str, str] = dict(_rows(database, _STUDIES))
     findings.studies = len(published)
+    published |= dict(_rows(database, _PUBLISHED_REPORTS))
     uids = list(published)
     for start in range(0, len(uids), _AT_ONCE):
         part = uids[start : start + _AT_ONCE]
@@ -91,6 +94,10 @@ _INSTANCES = select(INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.s
 )
 _STUDIES = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
     STUDY.c.published_entry.is_not(None)
+)
+_REPORTS = select(REPORT.c.report_uid, REPORT.c.sha256, REPORT.c.size)
+_PUBLISHED_REPORTS = select(REPORT.c.report_uid, REPORT.c.published_entry).where(
+    REPORT.c.published_entry.is_not(None)
 )
 
 

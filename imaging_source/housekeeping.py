@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import structlog
 from sqlalchemy import Connection, select, union_all
 
-from imaging_source.schema import INSTANCE, QUARANTINE
+from imaging_source.schema import INSTANCE, QUARANTINE, REPORT
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -67,7 +67,7 @@ def _groups(blobs: BlobStore) -> Iterator[set[str]]:
 
 def _named(connection: Connection, addresses: set[str]) -> set[str]:
     """Those of the addresses that a row names."""
-    tables = (INSTANCE, QUARANTINE)
+    tables = (INSTANCE, QUARANTINE, REPORT)
     query = union_all(
         *(select(table.c.sha256).where(table.c.sha256.in_(addresses)) for table in tables)
     )

@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from imaging_source import rejection, requests
+from imaging_source import rejection, reports, requests
 from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
 from imaging_source.names import folded
@@ -242,6 +242,7 @@ def _insert(
     connection.execute(_TOUCH_STUDY, {"study": uids["study"], "now": arrived.received_at})
     hidden = None if note is None else note.code
     connection.execute(_ADD_INSTANCE, {**_instance_row(arrived), **uids, "hidden": hidden})
+    reports.note_instance(connection, header.sop_class_uid, header.sop_instance_uid)
     if note is not None:
         misplaced = rejection.reject(connection, note, arrived.received_at)
         if misplaced:
@@ -259,6 +260,7 @@ def _restore(connection: Connection, arrived: Arrived) -> None:
     connection.execute(row.values(**_instance_row(arrived), rejection=None))
     study = arrived.header.study.study_instance_uid
     connection.execute(_TOUCH_STUDY, {"study": study, "now": arrived.received_at})
+    reports.note_instance(connection, arrived.header.sop_class_uid, uid)
 
 
 def _put_aside(connection: Connection, arrived: Arrived, verdict: Verdict) -> None:

@@ -14,23 +14,30 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
+from sqlalchemy.exc import NoResultFound
 
 from imaging_source.completeness import Signal, is_told
-from imaging_source.schema import FURTHER_MANIFEST, PUBLICATION, STUDY, UNIDENTIFIED
+from imaging_source.schema import FURTHER_MANIFEST, PUBLICATION, REPORT, STUDY, UNIDENTIFIED
 
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 900.0
 
 
 class Kind(StrEnum):
-    """What a publication does to the entry of the study's manifest."""
+    """What a publication does to the entry of the study's manifest, or of a report."""
 
     MANIFEST = "manifest"
     """A new manifest, which replaces the one before."""
+    REPORT = "report"
+    """A new version of a report, which replaces the one before."""
     DEPRECATION = "deprecation"
     """No image is left: the entry is deprecated (ITI-57)."""
     REMOVAL = "removal"
     """No image is left: the study's entries are taken out of the registry (ITI-62)."""
+
+
+PUBLISHING = (Kind.MANIFEST, Kind.REPORT)
+"""Kinds that leave an entry in force."""
 
 
 class State(StrEnum):
@@ -67,6 +74,8 @@ class FurtherManifest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """One row: who, which version of the study, and the bytes to send.
+
+    Of a report: its own UID in the place of the study's, its document in that of the manifest.
 
     ``entry_uuid``, ``manifest_uid`` and ``manifest`` are those of the family that speaks for
     the study; ``further`` are the others. ``attempts`` counts the one under way. ``error`` is the
@@ -180,13 +189,19 @@ def manifest_entries(connection: Connection, study_instance_uid: str) -> list[li
     query = (
         select(PUBLICATION.c.submission_set_unique_id, PUBLICATION.c.entry_uuid)
         .where(*_of_study(study_instance_uid, State.PUBLISHED))
-        .where(PUBLICATION.c.kind == Kind.MANIFEST)
+        .where(PUBLICATION.c.kind.in_(PUBLISHING))
         .order_by(PUBLICATION.c.created_at)
     )
     return [
         [entry, *(one.entry_uuid for one in _further(connection, unique_id))]
         for unique_id, entry in connection.execute(query).all()
     ]
+
+
+def document_ids(connection: Connection, uid: str) -> set[str]:
+    """The uniqueIds under which a study's manifests, or a report, were sent or are to be."""
+    query = select(PUBLICATION.c.manifest_uid).where(PUBLICATION.c.study_instance_uid == uid)
+    return set(connection.execute(query).scalars())
 
 
 def _forget_troubles(connection: Connection, study_instance_uid: str) -> None:
@@ -196,14 +211,18 @@ def _forget_troubles(connection: Connection, study_instance_uid: str) -> None:
     connection.execute(delete(UNIDENTIFIED).where(waiting))
 
 
-def _is_published(connection: Connection, study_instance_uid: str, revision: int) -> bool:
+# What can be published, by UID: a study, or a report about one.
+_SUBJECTS = ((STUDY, STUDY.c.study_instance_uid), (REPORT, REPORT.c.report_uid))
+
+
+def _is_published(connection: Connection, uid: str, revision: int) -> bool:
     # Locked as ``settle`` locks it, so that one of the two sees what the other did.
-    published = (
-        select(STUDY.c.published_revision)
-        .where(STUDY.c.study_instance_uid == study_instance_uid)
-        .with_for_update()
-    )
-    return bool(connection.execute(published).scalar_one() >= revision)
+    for table, key in _SUBJECTS:
+        query = select(table.c.published_revision).where(key == uid).with_for_update()
+        published = connection.execute(query).scalar_one_or_none()
+        if published is not None:
+            return bool(published >= revision)
+    raise NoResultFound(uid)
 
 
 def claim(connection: Connection, now: float, lease_until: float) -> Publication | None:
@@ -240,7 +259,7 @@ def settle(connection: Connection, publication: Publication) -> None:
 
     The bytes are given up: the repository has them now.
     """
-    entry = publication.entry_uuid if publication.kind is Kind.MANIFEST else None
+    entry = publication.entry_uuid if publication.kind in PUBLISHING else None
     _published(connection, publication.study_instance_uid, publication.revision, entry)
     _change(
         connection,
@@ -324,14 +343,13 @@ def publications(
     return [_publication(row) for row in connection.execute(query).mappings()]
 
 
-def _published(
-    connection: Connection, study_instance_uid: str, revision: int, entry_uuid: str | None
-) -> None:
-    connection.execute(
-        update(STUDY)
-        .where(STUDY.c.study_instance_uid == study_instance_uid)
-        .values(published_revision=revision, published_entry=entry_uuid)
-    )
+def _published(connection: Connection, uid: str, revision: int, entry_uuid: str | None) -> None:
+    values = {"published_revision": revision, "published_entry": entry_uuid}
+    for table, key in _SUBJECTS:
+        connection.execute(update(table).where(key == uid).values(**values))
+    # A version that has come meanwhile is due.
+    done = (REPORT.c.report_uid == uid) & (REPORT.c.revision == revision)
+    connection.execute(update(REPORT).where(done).values(next_attempt_at=None, reason=None))
 
 
 def _further(connection: Connection, submission_set_unique_id: str) -> tuple[FurtherManifest, ...]:

@@ -21,13 +21,15 @@ from functools import partial
 
 import structlog
 from lxml import etree
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from imaging_source import corrections, outbox
+from imaging_source import corrections, outbox, reports
 from imaging_source.completeness import Signal
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, FurtherManifest, Kind, Publication, State
+from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.engine import Edition, content_hash, editions
 from manifest.entry import Identifiers, PublicationPolicy, build_submission, document_entry
@@ -94,8 +96,9 @@ class Publisher:
     "outcome unknown". ``already_registered`` asks the registry whether it has the submission
     set with a given uniqueId (ITI-18). ``withdrawal`` takes back the manifest of a study that has
     no image left. ``crossing`` knows patients of other domains in the affinity domain. ``believed``
-    are the signals by which a study is complete before it has been quiet. ``policy`` may be
-    replaced at any time: manifests made from then on follow the new one.
+    are the signals by which a study is complete before it has been quiet. ``reporting`` makes
+    reports ready, which go the same way. ``policy`` may be replaced at any time: manifests made
+    from then on follow the new one.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Publisher:
         withdrawal: Withdrawal | None = None,
         crossing: Crossing | None = None,
         believed: Sequence[Signal] = (),
+        reporting: Reporting | None = None,
         quiet_seconds: float = DEFAULT_QUIET_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -120,6 +124,7 @@ class Publisher:
         self._withdrawal = withdrawal
         self._crossing = crossing
         self._believed = believed
+        self.reporting = reporting
         self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._stopping = threading.Event()
@@ -145,6 +150,8 @@ class Publisher:
     def run_once(self) -> int:
         """Make ready what is due and send what is ready; how many submissions were sent."""
         self._make_ready()
+        if self.reporting is not None:
+            self.reporting.make_ready()
         sent = 0
         while not self._stopping.is_set() and (publication := self._claim()) is not None:
             self._send(publication)
@@ -201,7 +208,7 @@ class Publisher:
             self._database.write(partial(outbox.leave, due=due))
             return
         with suppress(IntegrityError):  # another publisher was faster
-            self._database.write(partial(outbox.enqueue, publication=row))
+            self._database.write(partial(_enqueue, publication=row, study=manifest.study))
 
     def _publication(
         self, due: DueStudy, manifest: Manifest, last: Publication | None
@@ -242,7 +249,7 @@ class Publisher:
             entries = outbox.manifest_entries(connection, row.study_instance_uid)
         entry = document_entry(manifest, self.policy, self.policy.flavours[0], row.entry_uuid)
         names = _identifiers(row)
-        (named,) = build_submission(manifest, [entry], self.policy, names).submission_sets
+        (named,) = build_submission(manifest.study, [entry], self.policy, names).submission_sets
         return replace(
             row, kind=self._withdrawal.kind, metadata=self._withdrawal.message(entries, named)
         )
@@ -254,7 +261,7 @@ class Publisher:
         policy = self.policy
         first, *others = editions(manifest, policy, row.entry_uuid)
         submission = build_submission(
-            manifest,
+            manifest.study,
             [first.entry, *(one.entry for one in others)],
             policy,
             _identifiers(row),
@@ -311,12 +318,13 @@ class Publisher:
             return
         if published:
             self._database.write(lambda connection: outbox.settle(connection, publication))
-            _log.info("study published", code="publisher-published", attempts=publication.attempts)
+            kind, attempts = publication.kind.value, publication.attempts
+            _log.info("published", code="publisher-published", kind=kind, attempts=attempts)
         else:
             self._refused(publication, response)
 
     def _perform(self, publication: Publication) -> RegistryResponse:
-        if publication.kind is Kind.MANIFEST:
+        if publication.kind in outbox.PUBLISHING:
             return self._provide_and_register(_request(publication))
         if self._withdrawal is None:
             raise ManifestError("entries cannot be withdrawn")
@@ -351,6 +359,13 @@ class Publisher:
         self._database.write(
             lambda connection: outbox.postpone(connection, publication, until, error)
         )
+
+
+def _enqueue(connection: Connection, publication: Publication, study: Study) -> None:
+    """Put a manifest in the outbox, and let reports that wait for its study follow."""
+    outbox.enqueue(connection, publication)
+    accessions = [one.accession_number for one in study.requests]
+    reports.wake(connection, study.study_instance_uid, accessions)
 
 
 def _identifiers(row: Publication) -> Identifiers:

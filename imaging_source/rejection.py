@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, or_, select, update
 
 from imaging_source.elements import Elements, Unreadable, encoding_of
+from imaging_source.reports import note_rejected
 from imaging_source.schema import INSTANCE, REJECTION
 
 QUALITY = "113001"
@@ -131,6 +132,7 @@ def _remember(connection: Connection, note: Note, references: list[Reference], n
 
 def _hide(connection: Connection, note: Note, uids: list[str]) -> None:
     rejection = INSTANCE.c.rejection
+    note_rejected(connection, uids)
     connection.execute(
         update(INSTANCE)
         .where(

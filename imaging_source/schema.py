@@ -252,7 +252,8 @@ QUARANTINE = Table(
 Index("ix_quarantine_instance", QUARANTINE.c.sop_instance_uid, QUARANTINE.c.sha256, unique=True)
 Index("ix_quarantine_sha256", QUARANTINE.c.sha256)
 
-# What is on its way to the registry. ``kind`` says what: a manifest, or the withdrawal of one.
+# What is on its way to the registry. ``kind`` says what: a manifest, a report, or the withdrawal of
+# one. A publication of a report stands under the report's own UID in ``study_instance_uid``.
 # ``manifest`` and ``metadata`` are the very bytes to send, fixed before the first attempt so that
 # every later one is the same. ``content_hash`` is what the manifests say (``manifest.engine``).
 # ``kind`` and ``state`` are those of ``imaging_source.outbox``.
@@ -343,4 +344,52 @@ FURTHER_MANIFEST = Table(
     Column("flavour", Text, primary_key=True),
     _text("entry_uuid"),
     Column("manifest", LargeBinary, nullable=False),
+)
+
+# Reports about studies, each as its sender has it now; ``status`` is one of those of
+# ``imaging_source.reports``, ``issued_at`` when the sender said so. ``content`` is what it says of
+# itself, as JSON; ``sha256`` is the address of the document in the blob store. The study is the one
+# that it names, or the one that was found by ``accession_number``; empty while there is none.
+# ``next_attempt_at`` is null where nothing is to be done; a ``reason`` beside that is why a person
+# is needed. Revisions count as those of a study do.
+REPORT = Table(
+    "report",
+    METADATA,
+    Column("report_uid", Text, primary_key=True),
+    _text("sender"),
+    _text("status"),
+    _text("issued_at"),
+    Column("content", LargeBinary, nullable=False),
+    _text("sha256"),
+    Column("size", BigInteger, nullable=False),
+    _text("study_instance_uid"),
+    _text("accession_number"),
+    Column("received_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("published_revision", Integer, nullable=False),
+    Column("published_entry", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float),
+    Column("reason", Text),
+)
+Index("ix_report_due", REPORT.c.next_attempt_at)
+Index("ix_report_study", REPORT.c.study_instance_uid)
+Index("ix_report_accession", REPORT.c.accession_number)
+Index("ix_report_sha256", REPORT.c.sha256)
+
+# What its sender calls a report; a version that replaces another has a name of its own.
+REPORT_NAME = Table(
+    "report_name",
+    METADATA,
+    Column("sender", Text, primary_key=True),
+    Column("number", Text, primary_key=True),
+    _text("report_uid"),
+)
+
+# Instances that hold a document, or held one until they were rejected: still to be looked at.
+ENCAPSULATED = Table(
+    "encapsulated",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
 )

@@ -19,7 +19,14 @@ from manifest.fhir import write_fhir
 from manifest.flavours import Flavour
 from manifest.kos import write_kos
 from manifest.mado import write_mado
-from manifest.model import Concept, Manifest, ManifestError, ManifestSeries, PatientIdentifier
+from manifest.model import (
+    Concept,
+    Manifest,
+    ManifestError,
+    ManifestSeries,
+    PatientIdentifier,
+    Study,
+)
 from manifest.profile import write_national
 from metadata import ebrim
 from metadata.model import DocumentEntry, Submission
@@ -35,6 +42,9 @@ _NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _ACCESSION_DIGITS = 15
 
 
+_MADO = (Flavour.MADO_KOS, Flavour.MADO_FHIR)
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """A manifest in one family: its entry and its bytes."""
@@ -48,8 +58,8 @@ def edition(
     manifest: Manifest, policy: PublicationPolicy, flavour: Flavour, entry_uuid: str
 ) -> Edition:
     """``manifest`` in one family. Raises ManifestError if it cannot be written or published."""
-    if flavour in (Flavour.MADO_KOS, Flavour.MADO_FHIR):
-        manifest = _numbered(manifest, policy)
+    if flavour in _MADO:
+        manifest = replace(manifest, study=_numbered(manifest.study, policy))
     entry = document_entry(manifest, policy, flavour, entry_uuid)
     return Edition(flavour, entry, _write(manifest, policy, flavour))
 
@@ -114,25 +124,26 @@ def _write(manifest: Manifest, policy: PublicationPolicy, flavour: Flavour) -> b
             return write_national(manifest, policy.profile)
 
 
-def _numbered(manifest: Manifest, policy: PublicationPolicy) -> Manifest:
-    """``manifest`` with an accession number, and who issued the numbers of each request."""
-    study, local = manifest.study, policy.source_authority or policy.assigning_authority
+def as_announced(study: Study, policy: PublicationPolicy) -> Study:
+    """``study`` with the numbers that its manifests have, for what else refers to it."""
+    return _numbered(study, policy) if set(policy.flavours) & set(_MADO) else study
+
+
+def _numbered(study: Study, policy: PublicationPolicy) -> Study:
+    """``study`` with an accession number, and who issued the numbers of each request."""
+    local = policy.source_authority or policy.assigning_authority
     return replace(
-        manifest,
-        study=replace(
-            study,
-            accession_number=study.accession_number or made_up_accession(study.study_instance_uid),
-            accession_issuer_oid=study.accession_issuer_oid or local,
-            placer_issuer_oid=study.placer_order_number and (study.placer_issuer_oid or local),
-            further_requests=tuple(
-                replace(
-                    one,
-                    accession_issuer_oid=one.accession_number
-                    and (one.accession_issuer_oid or local),
-                    placer_issuer_oid=one.placer_order_number and (one.placer_issuer_oid or local),
-                )
-                for one in study.further_requests
-            ),
+        study,
+        accession_number=study.accession_number or made_up_accession(study.study_instance_uid),
+        accession_issuer_oid=study.accession_issuer_oid or local,
+        placer_issuer_oid=study.placer_order_number and (study.placer_issuer_oid or local),
+        further_requests=tuple(
+            replace(
+                one,
+                accession_issuer_oid=one.accession_number and (one.accession_issuer_oid or local),
+                placer_issuer_oid=one.placer_order_number and (one.placer_issuer_oid or local),
+            )
+            for one in study.further_requests
         ),
     )
 

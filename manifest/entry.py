@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 from manifest.fhir import Release
 from manifest.flavours import Flavour
 from manifest.modalities import ACQUISITION_MODALITIES
-from manifest.model import Manifest, ManifestError, Study
+from manifest.model import Manifest, ManifestError, ManifestSeries, Study
 from manifest.moments import local_time, time_zone_of
 from manifest.profile import Profile
 from metadata.datatypes import CX, DTM, HD, OID, XON, CXi, LocalizedString, escape
@@ -87,20 +87,20 @@ class Identifiers:
 
 
 def build_submission(
-    manifest: Manifest,
+    study: Study,
     entries: Sequence[DocumentEntry],
     policy: PublicationPolicy,
     identifiers: Identifiers,
     replaced: Mapping[str, Sequence[str]] | None = None,
 ) -> Submission:
-    """The submission of the ``entries`` that announce a study's manifests, at least one.
+    """The submission of the ``entries`` that announce manifests of a study or a report about it.
 
-    ``replaced`` are the entryUUIDs of earlier manifests of the study that an entry takes the
-    place of, which get deprecated (ITI TF-3 4.2.2.2.1), by its own entryUUID.
+    There is at least one. ``replaced`` are the entryUUIDs of earlier documents that an entry takes
+    the place of, which get deprecated (ITI TF-3 4.2.2.2.1), by its own entryUUID.
     """
     members = [_membership(entry, identifiers) for entry in entries]
     return Submission(
-        submission_sets=[_submission_set(manifest, entries[0], policy, identifiers)],
+        submission_sets=[_submission_set(study, entries[0], policy, identifiers)],
         documents=list(entries),
         associations=[
             *members,
@@ -128,9 +128,9 @@ def document_entry(
         object_type=STABLE,
         mime_type=flavour.mime_type,
         patient_id=domain_patient_id(study, policy),
-        source_patient_id=_source_patient_id(study, policy),
-        source_patient_info=_patient_info(study, policy),
-        author=[_author(study, policy)],
+        source_patient_id=source_patient_id(study, policy),
+        source_patient_info=patient_info(study, policy),
+        author=[author_of(study, policy)],
         title=_title(manifest, policy),
         class_code=policy.class_code,
         type_code=policy.type_code,
@@ -138,22 +138,22 @@ def document_entry(
         healthcare_facility_type_code=policy.healthcare_facility_type_code,
         practice_setting_code=policy.practice_setting_code,
         confidentiality_code=[policy.confidentiality_code],
-        event_code_list=_event_codes(manifest, policy),
+        event_code_list=event_codes_of(manifest.series, policy),
         language_code=policy.language_code,
         creation_time=_creation_time(manifest),
-        service_start_time=_service_time(study, policy),
-        reference_id_list=_references(manifest, policy),
+        service_start_time=service_time(study, policy),
+        reference_id_list=references_of(study, policy),
     )
 
 
 def _submission_set(
-    manifest: Manifest, entry: DocumentEntry, policy: PublicationPolicy, identifiers: Identifiers
+    study: Study, entry: DocumentEntry, policy: PublicationPolicy, identifiers: Identifiers
 ) -> SubmissionSet:
     return SubmissionSet(
         entry_uuid=identifiers.submission_set_uuid,
         unique_id=identifiers.submission_set_unique_id,
         patient_id=entry.patient_id,
-        author=[_author(manifest.study, policy)],
+        author=[author_of(study, policy)],
         content_type_code=policy.content_type_code,
         source_id=OID(policy.source_id),
         submission_time=entry.creation_time,
@@ -207,18 +207,19 @@ def domain_patient_id(study: Study, policy: PublicationPolicy) -> CX:
     return CX.of(patient.patient_id, policy.assigning_authority)
 
 
-def _source_patient_id(study: Study, policy: PublicationPolicy) -> CX:
+def source_patient_id(study: Study, policy: PublicationPolicy) -> CX:
+    """The patient as the images name it, with the authority that is meant."""
     patient = study.patient
     issuer = patient.issuer_oid or policy.source_authority or policy.assigning_authority
     return CX.of(patient.patient_id, issuer)
 
 
-def _patient_info(study: Study, policy: PublicationPolicy) -> list[str]:
+def patient_info(study: Study, policy: PublicationPolicy) -> list[str]:
     """PID-3, 5, 7 and 8 from the images (ITI TF-3 4.2.3.2.23); what is not known is left out."""
     patient = study.patient
     components = patient.name.partition("=")[0][:_NAME_LIMIT].rstrip("^").split("^")
     fields = {
-        "PID-3": str(_source_patient_id(study, policy)),
+        "PID-3": str(source_patient_id(study, policy)),
         "PID-5": "^".join(map(escape, _as_xpn(components))),
         "PID-7": patient.birth_date if patient.birth_date.isdigit() else "",
         "PID-8": _SEX.get(patient.sex, "U") if patient.sex else "",
@@ -235,7 +236,7 @@ def _as_xpn(components: list[str]) -> list[str]:
     return ordered
 
 
-def _author(study: Study, policy: PublicationPolicy) -> Author:
+def author_of(study: Study, policy: PublicationPolicy) -> Author:
     """The institution where the images were made (RAD TF-3 4.68), else the configured one."""
     named = escape(study.institution.strip()[:_NAME_LIMIT])
     return Author(institution=[XON(named) if named else policy.institution])
@@ -243,21 +244,21 @@ def _author(study: Study, policy: PublicationPolicy) -> Author:
 
 def _title(manifest: Manifest, policy: PublicationPolicy) -> LocalizedString | None:
     """Study Description, or the modalities where the images carry none."""
-    text = manifest.study.description or " ".join(_modalities(manifest, policy))
+    text = manifest.study.description or " ".join(_modalities(manifest.series, policy))
     return LocalizedString(text[:_TITLE_LIMIT], policy.language_code) if text else None
 
 
-def _modalities(manifest: Manifest, policy: PublicationPolicy) -> list[str]:
-    return sorted({series.modality for series in manifest.series} & policy.modalities.keys())
+def _modalities(series: Sequence[ManifestSeries], policy: PublicationPolicy) -> list[str]:
+    return sorted({one.modality for one in series} & policy.modalities.keys())
 
 
-def _event_codes(manifest: Manifest, policy: PublicationPolicy) -> list[Code]:
+def event_codes_of(series: Sequence[ManifestSeries], policy: PublicationPolicy) -> list[Code]:
     """One code per acquisition modality, then one per anatomic region."""
     modalities = [
         Code(code, ACQUISITION_MODALITY_SCHEME, LocalizedString(policy.modalities[code]))
-        for code in _modalities(manifest, policy)
+        for code in _modalities(series, policy)
     ]
-    parts = sorted({series.body_part for series in manifest.series} & policy.body_parts.keys())
+    parts = sorted({one.body_part for one in series} & policy.body_parts.keys())
     return modalities + list(dict.fromkeys(policy.body_parts[part] for part in parts))
 
 
@@ -267,7 +268,7 @@ def _creation_time(manifest: Manifest) -> DTM:
     return DTM.of(manifest.created)
 
 
-def _service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
+def service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
     """serviceStartTime: Study Date and Time, in UTC, as precise as they are known.
 
     A date without time stays the local date: it names a day, and no hour to convert.
@@ -288,12 +289,12 @@ def _service_time(study: Study, policy: PublicationPolicy) -> DTM | None:
     return DTM(utc[: max(digits, 12)])
 
 
-def _references(manifest: Manifest, policy: PublicationPolicy) -> list[CXi]:
+def references_of(study: Study, policy: PublicationPolicy) -> list[CXi]:
     """What a consumer may search the study by (ITI TF-3 4.2.3.2.28): order, accession, study."""
     local = policy.source_authority or policy.assigning_authority
     numbers = (
         number
-        for one in manifest.study.requests
+        for one in study.requests
         for number in (
             (one.accession_number, ACCESSION_REFERENCE, one.accession_issuer_oid),
             (one.placer_order_number, ORDER_REFERENCE, one.placer_issuer_oid),
@@ -302,5 +303,5 @@ def _references(manifest: Manifest, policy: PublicationPolicy) -> list[CXi]:
     references = [
         CXi.of(number, kind, HD.of(issuer or local)) for number, kind, issuer in numbers if number
     ]
-    study = CXi.of(manifest.study_instance_uid, STUDY_INSTANCE_UID_REFERENCE)
-    return [*dict.fromkeys(references), study]
+    itself = CXi.of(study.study_instance_uid, STUDY_INSTANCE_UID_REFERENCE)
+    return [*dict.fromkeys(references), itself]

@@ -357,6 +357,27 @@ class IdentitySection(Section):
     """Its receiving facility (MSH-6)."""
 
 
+class ReportsSection(Section):
+    """Reports about the studies of this source, published beside their manifests (XDS-I.b)."""
+
+    enabled: bool = True
+    """Whether documents among the images are published as reports (Encapsulated PDF and CDA)."""
+    port: Port | None = None
+    """Port on which reports are taken in as HL7 messages (ORU^R01, MDM^T02, T10 and T11) by MLLP,
+    over TLS where the section tls is enabled; without one, nobody listens. The address is that of
+    the DICOM listener."""
+    message_bytes: Positive = 64 * 1024 * 1024
+    """Largest message with a report, in bytes."""
+    class_code: CodeValue = CodeValue(
+        code="31", scheme="1.2.250.1.213.1.1.4.1", display_name="Imagerie médicale"
+    )
+    """classCode."""
+    type_code: CodeValue = CodeValue(
+        code="18748-4", scheme=LOINC, display_name="CR d'imagerie médicale"
+    )
+    """typeCode."""
+
+
 class ImagingSourceSection(Section):
     """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
 
@@ -414,6 +435,8 @@ class ImagingSourceSection(Section):
     """The section imaging_source.dicomweb."""
     identity: IdentitySection = IdentitySection()
     """The section imaging_source.identity."""
+    reports: ReportsSection = ReportsSection()
+    """The section imaging_source.reports."""
     complete_by: tuple[Literal["mpps", "ian", "report"], ...] = ()
     """What says that a study is complete before it has been quiet: a completed procedure step, a
     notification of availability, a signed report; in the order in which they are believed."""

@@ -1,4 +1,4 @@
-"""The process ``dicom``: takes images in and publishes their manifests.
+"""The process ``dicom``: takes images and reports in, publishes manifests and reports.
 
 The only writer of the imaging source's database. Publishes through the SOAP endpoints of
 this node (or of others, by configuration), like any other source would. Takes over a changed
@@ -34,7 +34,7 @@ from node.process import run_process
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
-from node.wiring.source import publication_policy, publisher
+from node.wiring.source import publication_policy, publisher, report_listener, report_policy
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
@@ -74,10 +74,14 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         publishing = publisher(settings, database, web, client)
         services = dicom_services(settings, database)
         stack.callback(services.stop)
+        listener = report_listener(settings, database, publishing.reporting)
+        if listener is not None:
+            stack.callback(listener.stop)
 
         def ready(port: int) -> None:
             services.start()
-            lifeline.ready({"dicom": port})
+            reports = {} if listener is None else {"reports": listener.start()}
+            lifeline.ready({"dicom": port, **reports})
 
         stack.callback(_watch_codes(settings, publishing).stop)
         for work in _works(settings, database, stop):
@@ -128,6 +132,8 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
 
     def take_over() -> None:
         publishing.policy = publication_policy(settings)
+        if publishing.reporting is not None:
+            publishing.reporting.policy = report_policy(settings)
 
     watch = CodesWatch(settings.affinity_domain.codes, take_over)
     signal.signal(signal.SIGHUP, lambda _number, _frame: watch.tell())

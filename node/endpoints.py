@@ -28,6 +28,7 @@ class Endpoints:
     mllps: str | None
     dicom: str | None
     ae_title: str | None
+    reports: str | None
 
     @classmethod
     def of(cls, settings: Settings, ports: Mapping[str, int] | None = None) -> Endpoints:
@@ -54,6 +55,7 @@ class Endpoints:
             if source.enabled
             else None,
             ae_title=source.ae_title if source.enabled else None,
+            reports=_reports(settings, found),
         )
 
     def line(self) -> str:
@@ -68,8 +70,16 @@ class Endpoints:
             "mllp": self.mllp,
             "mllps": self.mllps,
             "dicom": self.dicom and f"{self.ae_title}@{self.dicom}",
+            "reports": self.reports,
         }
         return " ".join(["ready", *(f"{name}={where}" for name, where in named.items() if where)])
+
+
+def _reports(settings: Settings, found: Mapping[str, int]) -> str | None:
+    source = settings.imaging_source
+    if not source.enabled or source.reports.port is None:
+        return None
+    return authority(source.host or settings.node.host, found.get("reports", source.reports.port))
 
 
 def takes_subscriptions(settings: Settings) -> bool:

@@ -368,4 +368,12 @@ FRENCH: Final[dict[str, str]] = {
     "this node has no imaging source": "ce nœud n'a pas de source d'imagerie",
     "Compare images, their index and their manifests in the registry.": "Compare les images, leur index et leurs manifestes dans le registre.",
     "date": "date",
+    "The reports of the imaging source, and what waits.": "Les comptes rendus de la source d'imagerie, et ce qui attend.",
+    "Print reports and where each is on its way, newest first.": "Affiche les comptes rendus et où chacun en est, le plus récent d'abord.",
+    "Only reports at this stage.": "Seulement les comptes rendus à cette étape.",
+    "report": "compte rendu",
+    "Look again at a report that was put aside or refused.": "Réexamine un compte rendu mis de côté ou refusé.",
+    "UID of the report.": "UID du compte rendu.",
+    "no report {uid} was put aside or refused": "aucun compte rendu {uid} n'a été mis de côté ou refusé",
+    "{uid} is looked at again when the node runs": "{uid} sera réexaminé quand le nœud tournera",
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from threading import Thread
 
 Listeners = dict[str, int]
-"""Name of a listener (``http``, ``admin``, ``mllp``, ``mllps``, ``dicom``) -> its port."""
+"""Name of a listener (``http``, ``admin``, ``mllp``, ``mllps``, ``dicom``, ``reports``) -> port."""
 
 
 class Lifeline:

@@ -19,6 +19,7 @@ from node.cli import (
     media_verbs,
     node_verbs,
     operation_verbs,
+    reports_verb,
     studies_verbs,
     summary_verb,
 )
@@ -77,6 +78,7 @@ admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")
 admin_verbs.admin.add_typer(studies_verbs.publications_app, name="publications")
 app.add_typer(studies_verbs.studies_app, name="studies")
+app.add_typer(reports_verb.reports_app, name="reports")
 app.command(
     "check-images", help=tr("Compare images, their index and their manifests in the registry.")
 )(studies_verbs.check_images)

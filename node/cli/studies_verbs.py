@@ -57,7 +57,7 @@ def list_studies(
 
     if stage and stage not in set(Stage):
         raise UsageError(tr("there is no stage {stage}", stage=stage))
-    with _index(config) as database, database.read() as connection:
+    with index(config) as database, database.read() as connection:
         found = studies(connection, Stage(stage) if stage else None, after, limit)
     _show(found, json)
 
@@ -67,7 +67,7 @@ def show(study: Study, config: Config = DEFAULT_CONFIG, json: Json = False) -> N
     """Print all that is known of a study's way."""
     from imaging_source import overview
 
-    with _index(config) as database, database.read() as connection:
+    with index(config) as database, database.read() as connection:
         found = overview.study(connection, study)
     if found is None:
         raise CommandError(tr("no study has the UID {uid}", uid=study))
@@ -122,13 +122,13 @@ def list_publications(
     """Print publications, the newest first."""
     from imaging_source.outbox import State, publications
 
-    with _index(config) as database, database.read() as connection:
+    with index(config) as database, database.read() as connection:
         found = publications(connection, None if all_ else State.FAILED, limit)
     if json:
         output.show_json(
             [
                 {k: v for k, v in asdict(one).items() if not isinstance(v, bytes)}
-                | {"created_at": _time(one.created_at)}
+                | {"created_at": time_text(one.created_at)}
                 for one in found
             ]
         )
@@ -174,11 +174,15 @@ def _show(found: list[StudyOverview], json: bool) -> None:
 
 
 def _told(study: StudyOverview) -> dict[str, object]:
-    times = {"changed_at": _time(study.changed_at), "next_attempt_at": _time(study.next_attempt_at)}
+    times = {
+        "changed_at": time_text(study.changed_at),
+        "next_attempt_at": time_text(study.next_attempt_at),
+    }
     return {**asdict(study), **times}
 
 
-def _time(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
+    """A time as people and scripts read it."""
     return (
         None
         if seconds is None
@@ -187,7 +191,8 @@ def _time(seconds: float | None) -> str | None:
 
 
 @contextmanager
-def _index(config: Path, *, read_only: bool = True) -> Iterator[Database]:
+def index(config: Path, *, read_only: bool = True) -> Iterator[Database]:
+    """The index of the node; to write to an embedded one needs the node stopped."""
     from node.config_file import load
     from node.wiring.studies import open_index
 
@@ -199,5 +204,5 @@ def _index(config: Path, *, read_only: bool = True) -> Iterator[Database]:
 
 
 def _write(config: Path, work: Callable[[Connection], bool]) -> bool:
-    with _index(config, read_only=False) as database:
+    with index(config, read_only=False) as database:
         return database.write(work)

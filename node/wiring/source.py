@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hl7.message import Limits
+from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
+from imaging_source.report_feed import ReportFeed
+from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from manifest.flavours import Flavour
@@ -23,13 +27,18 @@ from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
 from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
+from node.report_listener import ReportListener
 from node.texts import tr
-from node.wiring.common import Asked, affinity_domain
-from node.wiring.identity import crossing
+from node.wiring.common import Asked, affinity_domain, server_tls
+from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
+
+# Framing around the largest message.
+BLOCK_OVERHEAD = 1024
 
 
 def publisher(settings: Settings, database: Database, web: str, client: SoapClient) -> Publisher:
@@ -38,6 +47,12 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
     asked = Asked.remote(registry, client)
+    withdrawal = Withdrawal(
+        kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
+        update=asked.update,
+        remove=lambda request: client.call(registry, ITI_62, request),
+        around=asked.around,
+    )
     return Publisher(
         database,
         publication_policy(settings),
@@ -49,15 +64,61 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
         ),
         lambda request: client.call(repository, RAD_68, request),
         asked.knows_submission,
-        withdrawal=Withdrawal(
-            kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-            update=asked.update,
-            remove=lambda request: client.call(registry, ITI_62, request),
-            around=asked.around,
-        ),
+        withdrawal=withdrawal,
         crossing=crossing(settings),
         believed=[Signal(one) for one in section.complete_by],
+        reporting=_reporting(settings, database, withdrawal),
         quiet_seconds=section.quiet_seconds,
+    )
+
+
+def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    if not section.reports.enabled and section.reports.port is None:
+        return None
+    return Reporting(
+        database,
+        BlobStore(section.files),
+        report_policy(settings),
+        authorities(settings),
+        instances=section.reports.enabled,
+        withdrawal=withdrawal,
+        crossing=crossing(settings),
+    )
+
+
+def report_listener(
+    settings: Settings, database: Database, reporting: Reporting | None
+) -> ReportListener | None:
+    """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
+    section, limits = settings.imaging_source, settings.limits
+    if reporting is None or section.reports.port is None:
+        return None
+    assert section.files is not None  # filled in when the configuration was read
+    feed = ReportFeed(
+        database, BlobStore(section.files), reporting, Limits(size=section.reports.message_bytes)
+    )
+    most = MllpLimits(
+        max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections
+    )
+    server = MllpServer(
+        feed.answer,
+        section.host or settings.node.host,
+        section.reports.port,
+        ssl_context=server_tls(settings),
+        limits=most,
+    )
+    return ReportListener(server)
+
+
+def report_policy(settings: Settings) -> PublicationPolicy:
+    """What the entries of reports say: what manifests say, by codes of their own."""
+    section = settings.imaging_source.reports
+    return replace(
+        publication_policy(settings),
+        class_code=section.class_code.coded,
+        type_code=section.type_code.coded,
     )
 
 

@@ -11,17 +11,21 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import func, select
 
-from imaging_source import outbox
+from imaging_source import outbox, reports
+from imaging_source.corrections import Authorities
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake, Status
 from imaging_source.outbox import State
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
+from imaging_source.report_feed import ReportFeed
+from imaging_source.reporting import Reporting
 from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY
 from manifest.entry import PublicationPolicy
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.migrations import metadata_differs
+from tests.imaging_source.test_report_feed import oru
 from transactions.registry_response import RegistryResponse
 
 Make = Callable[..., Dataset]
@@ -146,3 +150,15 @@ def test_publishers_that_race_send_each_study_once(
     with database.read() as connection:
         states = {row.state for row in outbox.publications(connection)}
     assert states == {State.PUBLISHED}
+
+
+def test_a_report_that_comes_several_times_at_once_is_one_report(
+    database: Database, blobs: BlobStore, policy: PublicationPolicy
+) -> None:
+    feed = ReportFeed(database, blobs, Reporting(database, blobs, policy, Authorities(frozenset())))
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(lambda _: feed.answer(oru()), range(THREADS)))
+    assert all(b"|AA|" in one for one in answers)
+    with database.read() as connection:
+        (found,) = reports.due(connection, 1e12, 10)
+    assert found.revision == 1

@@ -32,7 +32,7 @@ def submission_of(
     manifest: Manifest, policy: PublicationPolicy, ids: Identifiers, *replaced: str
 ) -> Submission:
     entry = document_entry(manifest, policy, Flavour.XDS_I, ENTRY)
-    return build_submission(manifest, [entry], policy, ids, {ENTRY: replaced})
+    return build_submission(manifest.study, [entry], policy, ids, {ENTRY: replaced})
 
 
 def test_the_entry_names_the_manifest_and_its_format(

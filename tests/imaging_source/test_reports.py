@@ -1,0 +1,435 @@
+"""Reports among the images: published beside the manifest, replaced, taken back, never misfiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from sqlalchemy import select
+
+from hl7.demographics import Identifier
+from imaging_source import report_overview, reports
+from imaging_source.completeness import Signal
+from imaging_source.corrections import Authorities
+from imaging_source.identity import Crossing, Unidentified
+from imaging_source.outbox import Kind
+from imaging_source.publisher import Place, Publisher
+from imaging_source.rejection import SAFETY
+from imaging_source.report_matching import NO_PATIENT, OTHER_PATIENT, SEVERAL_STUDIES
+from imaging_source.report_overview import Stage
+from imaging_source.reporting import Reporting, keep
+from imaging_source.reports import ENCAPSULATED_CDA, ENCAPSULATED_PDF, Status, Taken, Version
+from imaging_source.schema import COMPLETION
+from imaging_source.withdrawal import Withdrawal
+from manifest.entry import PublicationPolicy
+from manifest.report import Form, Report
+from metadata.identifiers import (
+    ACCESSION_REFERENCE,
+    IHE_FORMAT_SCHEME,
+    STUDY_INSTANCE_UID_REFERENCE,
+)
+from metadata.model import Code
+from storage.blobs import BlobStore
+from storage.database import Database
+from tests.imaging_source.reports_kit import PDF, Registry, cda
+
+Make = Callable[..., Dataset]
+Store = Callable[..., int]
+
+DOMAIN = "1.2.3.4"
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def publisher(
+    database: Database,
+    blobs: BlobStore,
+    policy: PublicationPolicy,
+    registry: Registry,
+    clock: Any,
+) -> Publisher:
+    withdrawal = Withdrawal(
+        kind=Kind.DEPRECATION,
+        update=registry.update,
+        remove=registry.remove,
+        around=registry.around,
+    )
+    reporting = Reporting(
+        database,
+        blobs,
+        replace(policy, type_code=Code("18748-4", "2.16.840.1.113883.6.1")),
+        Authorities(frozenset({DOMAIN})),
+        withdrawal=withdrawal,
+        clock=clock,
+    )
+    return Publisher(
+        database,
+        policy,
+        Place(repository_unique_id="1.2.250.1.9.9", ae_title="KOSMOS"),
+        registry.provide_and_register,
+        registry.knows,
+        withdrawal=withdrawal,
+        reporting=reporting,
+        quiet_seconds=30,
+        clock=clock,
+    )
+
+
+@pytest.fixture
+def make_document(make_instance: Make) -> Make:
+    """An instance that holds a document; keywords set attributes."""
+
+    def make(document: bytes = PDF, **attributes: object) -> Dataset:
+        is_pdf = document.startswith(b"%PDF")
+        made = make_instance(
+            SOPClassUID=ENCAPSULATED_PDF if is_pdf else ENCAPSULATED_CDA,
+            SeriesInstanceUID=generate_uid(),
+            Modality="DOC",
+            DocumentTitle="Compte rendu",
+            ContentDate="20240115",
+            ContentTime="101500",
+            EncapsulatedDocument=document + b"\0" * (len(document) % 2),
+            EncapsulatedDocumentLength=len(document),
+            **attributes,
+        )
+        del made.PixelData
+        return made
+
+    return make
+
+
+def version(
+    blobs: BlobStore,
+    clock: Any,
+    *,
+    document: bytes = PDF,
+    status: Status = Status.FINAL,
+    **said: Any,
+) -> Version:
+    """A version as it comes by HL7."""
+    kept = keep(blobs, document)
+    named = {"patients": ((Identifier("P1", DOMAIN, ""),),)} | said
+    return Version(
+        sender="RIS|HOSPITAL",
+        numbers=("R1",),
+        status=status,
+        issued_at="",
+        report=Report(form=Form.PDF, **named),
+        sha256=kept.sha256,
+        size=kept.size,
+        received_at=clock(),
+    )
+
+
+def take_in(database: Database, one: Version) -> Taken:
+    return database.write(lambda connection: reports.take_in(connection, one))
+
+
+def overview(database: Database) -> list[tuple[Stage, str]]:
+    with database.read() as connection:
+        return [(one.stage, one.reason) for one in report_overview.reports(connection)]
+
+
+def test_a_pdf_among_the_images_is_published_beside_their_manifest(
+    publisher: Publisher, registry: Registry, store: Store, make_document: Make, clock: Any
+) -> None:
+    document = make_document(AccessionNumber="A7")
+    assert store(document) == 0x0000
+    clock.now += 60
+    publisher.run_once()
+
+    (entry,) = registry.reports()
+    assert registry.documents[entry.entry_uuid] == PDF
+    assert len(registry.entries) == 2  # the manifest is the other
+    assert (entry.mime_type, entry.title) == ("application/pdf", "Compte rendu")
+    assert entry.format_code is not None
+    assert (entry.format_code.code, entry.format_code.scheme) == (
+        "urn:ihe:rad:PDF",
+        IHE_FORMAT_SCHEME,
+    )
+    assert entry.type_code == Code("18748-4", "2.16.840.1.113883.6.1")
+    assert entry.service_start_time == "20240115083000"
+    assert entry.creation_time == "20240115101500"
+    assert {(one.id, one.type) for one in entry.reference_id_list} == {
+        ("A7", ACCESSION_REFERENCE),
+        (document.StudyInstanceUID, STUDY_INSTANCE_UID_REFERENCE),
+    }
+    clock.now += 60
+    assert publisher.run_once() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        ("<structuredBody/>", Form.STRUCTURED),
+        ("<nonXMLBody><text>normal</text></nonXMLBody>", Form.TEXT),
+        ('<nonXMLBody><text mediaType="application/pdf"/></nonXMLBody>', Form.WRAPPED_PDF),
+    ],
+)
+def test_a_cda_document_is_published_in_its_form_and_by_its_own_identifier(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    body: str,
+    form: Form,
+) -> None:
+    document = cda(body=body)
+    store(make_document(document))
+    publisher.run_once()
+    (entry,) = registry.reports()
+    assert registry.documents[entry.entry_uuid] == document
+    assert (entry.format_code or Code("", "")).code == form
+    assert (entry.mime_type, entry.unique_id) == ("text/xml", "2.999.1")
+    assert (entry.title, entry.language_code) == ("Scanner thoracique, é&è", "fr-FR")
+    assert entry.creation_time == "20240115083000"
+    assert entry.author[0].person == "801^Curie^Marie^^^^^^&1.2.250.1.71.4.2.1&ISO"
+    assert entry.legal_authenticator == entry.author[0].person
+
+
+def test_a_later_version_of_a_cda_document_replaces_the_one_before(
+    publisher: Publisher, registry: Registry, store: Store, make_document: Make, make_note: Make
+) -> None:
+    first = make_document(cda())
+    store(first)
+    publisher.run_once()
+    store(make_document(cda(document="2.999.2", at="20240116093000+0100")))
+    publisher.run_once()
+    (entry,) = registry.in_force()
+    assert (entry.unique_id, len(registry.reports())) == ("2.999.2", 2)
+
+    store(make_document(cda(document="2.999.0", at="20240114093000+0100")))
+    store(make_note(SAFETY, first))  # an older version: what is in force stays
+    publisher.run_once()
+    assert [one.unique_id for one in registry.in_force()] == ["2.999.2"]
+
+
+def test_a_rejected_document_is_taken_back(
+    publisher: Publisher, registry: Registry, store: Store, make_document: Make, make_note: Make
+) -> None:
+    document = make_document()
+    store(document)
+    publisher.run_once()
+    assert len(registry.in_force()) == 1
+    store(make_note(SAFETY, document))
+    publisher.run_once()
+    assert registry.in_force() == []
+
+
+def test_a_document_that_is_not_verified_waits_for_the_one_that_is(
+    publisher: Publisher, registry: Registry, store: Store, make_document: Make, database: Database
+) -> None:
+    store(make_document(VerificationFlag="UNVERIFIED"))
+    publisher.run_once()
+    assert registry.reports() == []
+    assert overview(database) == [(Stage.PRELIMINARY, "")]
+
+
+@pytest.mark.parametrize("content", [b"", b"no pdf at all", b"<ClinicalDocument>", b"<a"])
+def test_a_document_that_is_none_stays_an_image_like_any_other(
+    publisher: Publisher, registry: Registry, store: Store, make_document: Make, content: bytes
+) -> None:
+    assert store(make_document(content)) == 0x0000
+    publisher.run_once()
+    assert registry.reports() == []
+
+
+def test_a_report_waits_for_its_study_and_goes_when_that_is_published(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance(AccessionNumber="A7")
+    assert take_in(database, version(blobs, clock, accession_number="A7")) is Taken.NEW
+    for _ in range(12):
+        publisher.run_once()
+        clock.now += 900
+    assert overview(database) == [(Stage.WAITING, "its study is not here yet")]
+    store(image)
+    clock.now += 60
+    publisher.run_once()
+    publisher.run_once()
+    (entry,) = registry.reports()
+    assert image.StudyInstanceUID in {one.id for one in entry.reference_id_list}
+    assert overview(database) == [(Stage.PUBLISHED, "")]
+
+
+def test_the_same_version_again_changes_nothing_and_another_replaces(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance()
+    store(image)
+    study = {"study_instance_uid": image.StudyInstanceUID}
+    first = version(blobs, clock, **study)
+    take_in(database, first)
+    publisher.run_once()
+    assert take_in(database, first) is Taken.UNCHANGED
+    early = replace(first, status=Status.PRELIMINARY)
+    assert take_in(database, early) is Taken.UNCHANGED
+    other = replace(version(blobs, clock, document=PDF + b"2", **study), numbers=("R2", "R1"))
+    assert take_in(database, other) is Taken.CHANGED
+    publisher.run_once()
+    assert len(registry.reports()) == 2
+    assert [registry.documents[one.entry_uuid] for one in registry.in_force()] == [PDF + b"2"]
+
+    gone = replace(other, numbers=("R2",), status=Status.WITHDRAWN, report=None, sha256="")
+    assert take_in(database, gone) is Taken.CHANGED
+    publisher.run_once()
+    assert registry.in_force() == []
+    assert overview(database) == [(Stage.WITHDRAWN, "")]
+    assert take_in(database, other) is Taken.CHANGED  # signed again
+    publisher.run_once()
+    assert len(registry.in_force()) == 1
+
+
+def test_a_report_of_another_patient_is_put_aside_until_a_person_has_seen_to_it(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance(AccessionNumber="A7")
+    store(image)
+    for number, patients in enumerate(
+        [
+            ((Identifier("P2", DOMAIN, ""),),),
+            ((Identifier("P1", DOMAIN, ""),), (Identifier("P2", DOMAIN, ""),)),
+            ((Identifier("P1", "9.9.9", ""),),),
+        ]
+    ):
+        said = version(blobs, clock, accession_number="A7", patients=patients)
+        take_in(database, replace(said, numbers=(f"R{number}",)))
+    publisher.run_once()
+    assert registry.reports() == []
+    reasons = sorted(overview(database), key=lambda one: one[1])
+    expected = sorted([OTHER_PATIENT, OTHER_PATIENT, NO_PATIENT])
+    assert reasons == [(Stage.QUARANTINE, one) for one in expected]
+
+    with database.read() as connection:
+        (aside, *_) = report_overview.reports(connection, Stage.QUARANTINE)
+    assert database.write(lambda connection: reports.retry(connection, aside.report_uid))
+    publisher.run_once()
+    assert len(overview(database)) == 3
+    assert registry.reports() == []
+
+
+def test_a_number_that_several_studies_have_decides_nothing(
+    publisher: Publisher,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    for _ in range(2):
+        uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+        store(make_instance(AccessionNumber="A7", **uids))
+    take_in(database, version(blobs, clock, accession_number="A7"))
+    publisher.run_once()
+    assert overview(database) == [(Stage.QUARANTINE, SEVERAL_STUDIES)]
+
+
+def test_a_signed_report_makes_its_study_complete(
+    publisher: Publisher,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance()
+    store(image)
+    take_in(database, version(blobs, clock, study_instance_uid=image.StudyInstanceUID))
+    publisher.run_once()
+    with database.read() as connection:
+        told = connection.execute(select(COMPLETION)).mappings().all()
+    assert [(one["study_instance_uid"], one["signal"]) for one in told] == [
+        (image.StudyInstanceUID, Signal.REPORT)
+    ]
+
+
+class Numbers:
+    """A cross-reference of one department's numbers."""
+
+    def find(self, patient_id: str, authority: str) -> str:
+        if (patient_id, authority) != ("P1", "9.9.9"):
+            raise Unidentified("nobody knows this patient")
+        return "D1"
+
+
+@pytest.mark.parametrize(
+    ("named", "stage"), [("D1", Stage.SENDING), ("D2", Stage.QUARANTINE), ("P1", Stage.QUARANTINE)]
+)
+def test_a_departments_patient_is_known_by_the_domains_identifier(
+    database: Database,
+    blobs: BlobStore,
+    policy: PublicationPolicy,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    named: str,
+    stage: Stage,
+) -> None:
+    image = make_instance()
+    store(image)
+    reporting = Reporting(
+        database,
+        blobs,
+        policy,
+        Authorities(frozenset({"9.9.9"})),
+        crossing=Crossing(Numbers(), "9.9.9", frozenset({DOMAIN})),
+        clock=clock,
+    )
+    patients = ((Identifier(named, DOMAIN, ""),),)
+    said = version(blobs, clock, study_instance_uid=image.StudyInstanceUID, patients=patients)
+    take_in(database, said)
+    reporting.make_ready()
+    assert [found for found, _ in overview(database)] == [stage]
+
+
+def test_a_lost_document_is_a_failure_that_holds_nobody_up(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    image = make_instance()
+    store(image)
+    lost = version(blobs, clock, study_instance_uid=image.StudyInstanceUID)
+    blobs.delete(lost.sha256)
+    take_in(database, lost)
+    clock.now += 60
+    publisher.run_once()
+    assert len(registry.entries) == 1  # the manifest
+    assert overview(database) == [(Stage.FAILED, "BlobMissing")]
+    kept = keep(blobs, PDF)
+    with database.read() as connection:
+        (failed,) = report_overview.reports(connection, Stage.FAILED)
+    assert kept.sha256 == lost.sha256
+    assert database.write(lambda connection: reports.retry(connection, failed.report_uid))
+    publisher.run_once()
+    assert overview(database) == [(Stage.PUBLISHED, "")]
