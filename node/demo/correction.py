@@ -56,8 +56,11 @@ class Correction:
         return {file.sop_instance_uid for file in (*self.kept, self.added)}
 
 
-def correct(display: Display, stage: Stage, us: Consumer, files: list[DicomFile]) -> None:
-    """Correct one of the studies of ``files`` and show what becomes of it. Raises StepFailed."""
+def correct(display: Display, stage: Stage, us: Consumer, files: list[DicomFile]) -> DicomFile:
+    """Correct one of the studies of ``files`` and show what becomes of it; the image added.
+
+    Raises StepFailed and ConsumerError.
+    """
     correction = _prepare(files, stage.folder)
     _send(display, stage, correction)
     entry = _replaced(display, stage, us, correction)
@@ -68,6 +71,7 @@ def correct(display: Display, stage: Stage, us: Consumer, files: list[DicomFile]
         _by_move(display, stage, correction),
     ]
     _compare(display, correction, ways)
+    return correction.added
 
 
 def _prepare(files: list[DicomFile], folder: Path) -> Correction:

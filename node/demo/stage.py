@@ -2,7 +2,7 @@
 
 The small repository registers its documents at a port where nobody listens until the
 conformance kit does: some cases need a registry that answers what the kit wants. Notifications
-go to another such port, and images that are moved (C-MOVE) to a third.
+go to another such port, images that are moved (C-MOVE) to a third; reports come in at a fourth.
 """
 
 from __future__ import annotations
@@ -66,6 +66,14 @@ source_ids = {sources}
 """
 
 
+MORE_PORTS = """
+[imaging_source.peers]
+{title} = "dicom://127.0.0.1:{move}"
+
+[imaging_source.reports]
+port = {reports}
+"""
+
 # The supervisor writes the new process id once the new process accepts.
 CRASH_SCRIPT = """\
 old=$(cat '{pid}')
@@ -106,9 +114,9 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
 
     ``database`` is the URL of an empty PostgreSQL database that stands in for files.
     """
-    base, small_base, simulator, listener, move = _free_ports()
+    base, small_base, simulator, listener, move, reports = _free_ports()
     config = create(NewNode(folder / "node", plain=True, port_base=base, database=database))
-    codes = _adapt(config, move)
+    codes = _adapt(config, move, reports)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -143,8 +151,8 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
         )
 
 
-def _adapt(config: Path, move: int) -> Path:
-    """Publish soon, move to us, have a domain that leaves nothing open; the file of its code sets.
+def _adapt(config: Path, move: int, reports: int) -> Path:
+    """Publish soon, know us, have a domain that leaves nothing open; the file of its code sets.
 
     What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
     """
@@ -152,7 +160,7 @@ def _adapt(config: Path, move: int) -> Path:
     text = config.read_text()
     text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
     text = text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"')
-    config.write_text(f"{text}\n[imaging_source.peers]\n{MOVE_TITLE} = {_dicom_url(move)}\n")
+    config.write_text(text + MORE_PORTS.format(title=MOVE_TITLE, move=move, reports=reports))
     # The kit, the two sources of this node, and whoever submits a document by its verbs.
     sources = (
         SOURCE_ID,
@@ -164,10 +172,6 @@ def _adapt(config: Path, move: int) -> Path:
     closed = CLOSED_DOMAIN.format(codes=codes.read_text(), sources=json.dumps(sources))
     codes.write_text(closed)
     return codes
-
-
-def _dicom_url(port: int) -> str:
-    return f'"dicom://127.0.0.1:{port}"'
 
 
 def _crash_script(node: Path) -> Path:
@@ -215,19 +219,19 @@ def _serving(config: Path) -> Iterator[_Node]:
         process.communicate()
 
 
-def _free_ports() -> tuple[int, int, int, int, int]:
-    """A block of ports for each node, one each for simulator, listener and what is moved.
+def _free_ports() -> tuple[int, int, int, int, int, int]:
+    """A block of ports for each node, one each for simulator, listener, moves, reports.
 
     Raises NodeFailed.
     """
-    width = 2 * BLOCK + 3
+    width = 2 * BLOCK + 4
     starts = list(range(FIRST_PORT, LAST_PORT, width))
     # Two demonstrations that start together must not find the same ports free.
     first = secrets.randbelow(len(starts))
     for base in starts[first:] + starts[:first]:
         if all(_is_free(port) for port in range(base, base + width)):
             more = base + 2 * BLOCK
-            return base, base + BLOCK, more, more + 1, more + 2
+            return base, base + BLOCK, more, more + 1, more + 2, more + 3
     raise NodeFailed(tr("no free ports between {a} and {b}", a=FIRST_PORT, b=LAST_PORT))
 
 
