@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import (
+    audit,
     dicomweb,
     dimse,
     feed,
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
     "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
+    "audit": Benchmark(audit.measure, audit.Scale(), audit.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),
 }
 

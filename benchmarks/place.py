@@ -70,13 +70,17 @@ class Place:
     """A node without TLS in its own folder, its databases made.
 
     ``database`` is the URL of a PostgreSQL database, ``extra`` ends its configuration file.
+    Without ``audit`` it keeps no audit trail: what that costs is measured by itself.
     """
 
-    def __init__(self, folder: Path, database: str | None = None, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, database: str | None = None, extra: str = "", *, audit: bool = False
+    ) -> None:
         self.folder = folder
         node = NewNode(folder / "node", plain=True, port_base=0, database=database)
         self.config = create(node)
-        self.config.write_text(self.config.read_text() + extra)
+        trail = f"\n[audit]\nenabled = {str(audit).lower()}\n"
+        self.config.write_text(self.config.read_text() + extra + trail)
         self.settings: Settings = load(self.config)
         self.settings.node.data_dir.mkdir(exist_ok=True)
         migrate(self.settings)
@@ -138,8 +142,13 @@ def _stop(running: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def fresh(
-    name: str, parent: Path | None = None, database: str | None = None, extra: str = ""
+    name: str,
+    parent: Path | None = None,
+    database: str | None = None,
+    extra: str = "",
+    *,
+    audit: bool = False,
 ) -> Iterator[Place]:
     """A fresh node, removed afterwards; below ``parent``, or where temporary files go."""
     with tempfile.TemporaryDirectory(prefix=f"kosmos-{name}-", dir=parent) as folder:
-        yield Place(Path(folder), database, extra)
+        yield Place(Path(folder), database, extra, audit=audit)

@@ -44,7 +44,7 @@ def measure(scale: Scale) -> Iterator[Row]:
     """Rate beside the bare path, the slowest of a hundred, growth with the registry."""
     with ExitStack() as stack:
         large, small = (
-            _Queried(stack, stack.enter_context(fresh("query")), entries, scale.queries)
+            Queried(stack, stack.enter_context(fresh("query")), entries, scale.queries)
             for entries in (scale.entries, scale.fewer)
         )
         ours, bare, fewer = interleaved(scale.rounds, large.ask, large.ask_bare, small.ask)
@@ -57,7 +57,7 @@ def measure(scale: Scale) -> Iterator[Row]:
     yield Row(growth, f"p50 {p50:.2f} ms", f"p50 {before:.2f} ms", p50 / before, 1.2, True)
 
 
-class _Queried:
+class Queried:
     """A node with a populated registry, and questions for it."""
 
     def __init__(self, stack: ExitStack, place: Place, entries: int, count: int) -> None:

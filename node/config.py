@@ -28,10 +28,10 @@ from soap.address import is_loopback
 
 ENVIRONMENT_PREFIX = "KOSMOS__"
 # Offsets from node.port_base: the contract of the command line.
-HTTP, ADMIN, MLLP, MLLPS, DICOM = range(5)
+HTTP, ADMIN, MLLP, MLLPS, DICOM, AUDIT = range(6)
 # Without a port base: 8080 and 8081 by custom, 2575 as registered for HL7, 2576 beside it,
-# 11112 as registered for DICOM.
-STANDARD_PORTS = {HTTP: 8080, ADMIN: 8081, MLLP: 2575, MLLPS: 2576, DICOM: 11112}
+# 11112 as registered for DICOM, 6514 for syslog over TLS.
+STANDARD_PORTS = {HTTP: 8080, ADMIN: 8081, MLLP: 2575, MLLPS: 2576, DICOM: 11112, AUDIT: 6514}
 
 # Below the data folder: the ids of the processes, for operators, and how they reach each other.
 PID_FOLDER = "run"
@@ -73,6 +73,9 @@ AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])
 _DICOM_URL = r"^dicoms?://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):[0-9]{1,5}$"
 DicomUrl = Annotated[str, Field(pattern=_DICOM_URL), AfterValidator(_with_a_port)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+AuditTarget = Annotated[
+    str, Field(pattern=r"^(tls|tcp|udp)://[^\s/]+$"), AfterValidator(_with_a_port)
+]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -509,6 +512,28 @@ class LimitsSection(Section):
     """Largest HL7 message, in bytes."""
 
 
+class AuditSection(Section):
+    """The audit trail (ITI-20): what this node did with health data, for whom."""
+
+    enabled: bool = True
+    """Whether every call leaves a record before it is answered."""
+    folder: Path | None = None
+    """Folder of the trails, one file a process, and of the key that signs them; without it,
+    "audit" in the data folder."""
+    source_id: str = ""
+    """AuditSourceID of the records; without it, the node's name."""
+    site_id: str = ""
+    """AuditEnterpriseSiteID of the records."""
+    send_to: tuple[AuditTarget, ...] = ()
+    """Audit record repositories that get every record too: tls://host:6514; on this machine,
+    where nobody listens, also tcp://127.0.0.1:601 and udp://127.0.0.1:514."""
+    listen: bool = False
+    """Whether this node is an audit record repository for others: syslog over TLS (TCP on a plain
+    node) and UDP."""
+    port: Port | None = None
+    """Port of that listener; without it, port_base + 5, or 6514."""
+
+
 class PeersSection(Section):
     """Where the consumer finds documents and images that this node does not hold."""
 
@@ -539,6 +564,7 @@ class Settings(BaseSettings):
     mllp: MllpSection = MllpSection()
     tls: TlsSection = TlsSection()
     limits: LimitsSection = LimitsSection()
+    audit: AuditSection = AuditSection()
     peers: PeersSection = PeersSection()
 
     @classmethod
@@ -589,6 +615,17 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _records_leave_safely(self) -> Settings:
+        """An audit record names patients: it crosses a network over TLS alone."""
+        for url in self.audit.send_to:
+            parts = urlsplit(url)
+            if parts.scheme != "tls" and not is_loopback(parts.hostname or ""):
+                raise ValueError(tr("audit.send_to: write tls:// for {url}", url=url))
+            if parts.scheme == "tls" and not self.tls.enabled:
+                raise ValueError(tr("audit.send_to: {url} needs tls.enabled", url=url))
         return self
 
     @model_validator(mode="after")
@@ -654,6 +691,7 @@ class Settings(BaseSettings):
             MLLP: self.mllp.port,
             MLLPS: self.mllp.tls_port,
             DICOM: self.imaging_source.port,
+            AUDIT: self.audit.port,
         }[offset]
         if explicit is not None:
             return explicit

@@ -196,6 +196,9 @@ def _with_places(settings: Settings) -> Settings:
                     "blobs": repository.blobs or data / "documents",
                 }
             ),
+            "audit": settings.audit.model_copy(
+                update={"folder": settings.audit.folder or data / "audit"}
+            ),
             "imaging_source": source.model_copy(
                 update={
                     "database": source.database or f"sqlite:///{data / 'imaging.db'}",

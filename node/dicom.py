@@ -31,6 +31,7 @@ from node.endpoints import web_url
 from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
+from node.wiring.audit import open_auditor
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
@@ -71,7 +72,10 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     client = soap_client(settings)
     web = web_url(settings, http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
-        publishing = publisher(settings, database, web, client)
+        auditor = open_auditor(settings, stack, "dicom")
+        if auditor is not None:
+            stack.enter_context(auditor.living())
+        publishing = publisher(settings, database, web, client, auditor)
         services = dicom_services(settings, database)
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting)

@@ -6,9 +6,16 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from node.config import ADMIN, DICOM, HTTP, MLLP, MLLPS, Settings
+from node.config import ADMIN, AUDIT, DICOM, HTTP, MLLP, MLLPS, Settings
 
-OFFSETS = {"http": HTTP, "admin": ADMIN, "mllp": MLLP, "mllps": MLLPS, "dicom": DICOM}
+OFFSETS = {
+    "http": HTTP,
+    "admin": ADMIN,
+    "mllp": MLLP,
+    "mllps": MLLPS,
+    "dicom": DICOM,
+    "audit": AUDIT,
+}
 # An address that means "all of them" is reached from this machine by its loopback address.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -28,6 +35,7 @@ class Endpoints:
     mllps: str | None
     dicom: str | None
     ae_title: str | None
+    audit: str | None
     reports: str | None
 
     @classmethod
@@ -55,6 +63,7 @@ class Endpoints:
             if source.enabled
             else None,
             ae_title=source.ae_title if source.enabled else None,
+            audit=authority(settings.node.host, port["audit"]) if settings.audit.listen else None,
             reports=_reports(settings, found),
         )
 
@@ -70,6 +79,7 @@ class Endpoints:
             "mllp": self.mllp,
             "mllps": self.mllps,
             "dicom": self.dicom and f"{self.ae_title}@{self.dicom}",
+            "audit": self.audit,
             "reports": self.reports,
         }
         return " ".join(["ready", *(f"{name}={where}" for name, where in named.items() if where)])

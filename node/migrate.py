@@ -16,6 +16,7 @@ from node.config import ImagingSourceSection, RegistrySection, RepositorySection
 from node.config_file import ConfigError, Problem, read_secret
 from node.progress import Progress, silent
 from node.texts import tr
+from security.audit.chain import make_key
 from storage.database import Database
 from storage.migrations import VERSION_TABLE_SUFFIX
 from storage.safety import Unsafe, unsafe_settings
@@ -45,8 +46,10 @@ class Migrated:
 def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
     """Migrate the database of every actor, and say how far that was.
 
-    Raises ConfigError and StorageError.
+    Makes the key that signs audit trails, too; each process migrates its own trail. Raises
+    ConfigError, StorageError and OSError.
     """
+    migrate_audit(settings)
     sections = actors(settings)
     migrated = []
     with progress(tr("databases"), len(sections)) as step:
@@ -57,6 +60,13 @@ def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
                 migrated.append(Migrated(name, before, schema_version(database, name)))
             step()
     return migrated
+
+
+def migrate_audit(settings: Settings) -> None:
+    """Make the folder of the audit trails, and their key, where they are wanted. Raises OSError."""
+    if settings.audit.enabled:
+        assert settings.audit.folder is not None  # filled in when the configuration was read
+        make_key(settings.audit.folder)
 
 
 def schema_version(database: Database, actor: str) -> str | None:

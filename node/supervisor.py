@@ -242,8 +242,9 @@ class Supervisor:
         for number in range(self._settings.node.web_processes):
             # One process alone has the admin port and the feed.
             primary = number == 0
-            child = Child(f"web-{number}", "node.web", self._config, http=http, primary=primary)
-            self._children.append(child)
+            name = f"web-{number}"
+            given = {"http": http, "primary": primary, "trail": name}
+            self._children.append(Child(name, "node.web", self._config, **given))
         if self._settings.imaging_source.enabled:
             port = http.getsockname()[1]
             self._children.append(Child("dicom", "node.dicom", self._config, http_port=port))

@@ -25,14 +25,17 @@ from metadata.affinity_domain import DomainInForce
 from node import metrics
 from node.admin import Admin
 from node.codes_watch import CodesWatch
-from node.config import ADMIN, MLLP, MLLPS, Settings
+from node.config import ADMIN, AUDIT, MLLP, MLLPS, Settings
 from node.endpoints import mllp_host
 from node.home import Home
 from node.lifeline import Lifeline, Listeners
 from node.process import run_process
 from node.version import kosmos_version
+from node.wiring.audit import open_trail
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.rooms import Rooms, open_rooms
+from security.audit.receiver import Receiver
+from security.audit.trail import Trail
 from soap.server import Deadlines, Router, WebServer, listen
 from storage.errors import StorageError
 
@@ -46,13 +49,20 @@ START_SECONDS = 10.0
 DAY_SECONDS = 86_400.0
 # Framing around the largest HL7 message.
 BLOCK_OVERHEAD = 1024
+# The trail of what other nodes send.
+RECEIVED = "received"
 
 
 class Web:
     """The listeners of one process over its rooms."""
 
     def __init__(
-        self, settings: Settings, rooms: Rooms, http: socket.socket, primary: bool
+        self,
+        settings: Settings,
+        rooms: Rooms,
+        http: socket.socket,
+        primary: bool,
+        received: Trail | None,
     ) -> None:
         self._settings = settings
         self._rooms = rooms
@@ -62,6 +72,8 @@ class Web:
         self._servers: list[WebServer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._feeds: list[MllpServer] = []
+        self._received = received
+        self._receiver: Receiver | None = None
 
     async def start(self) -> Listeners:
         """Open every listener; their ports. Raises OSError when one cannot be had."""
@@ -77,12 +89,16 @@ class Web:
         if self._primary:
             ports |= await self._start_admin()
             ports |= await self._start_feeds()
+        if self._received is not None:
+            ports |= await self._start_receiver(self._received)
         return ports
 
     async def stop(self) -> None:
         """Let what is under way end, then close everything."""
         for server in self._servers:
             server.should_exit = True
+        if self._receiver is not None:
+            await self._receiver.stop()
         await asyncio.gather(*self._tasks, *(feed.stop(GRACE_SECONDS) for feed in self._feeds))
 
     async def _serve(self, server: WebServer, listener: socket.socket) -> int:
@@ -95,6 +111,12 @@ class Web:
     async def _start_admin(self) -> Listeners:
         listener = listen(self._settings.node.admin_host, self._settings.port(ADMIN))
         return {"admin": await self._serve(WebServer(Admin(self._rooms.checks)), listener)}
+
+    async def _start_receiver(self, trail: Trail) -> Listeners:
+        host, port = self._settings.node.host, self._settings.port(AUDIT)
+        self._receiver = Receiver(trail, host, port, self._tls)
+        await self._receiver.start()
+        return {"audit": self._receiver.port}
 
     async def _start_feeds(self) -> Listeners:
         ports: Listeners = {}
@@ -119,14 +141,21 @@ class Web:
         return ports
 
 
-async def run(settings: Settings, http: socket.socket, primary: bool, lifeline: Lifeline) -> None:
+async def run(
+    settings: Settings, http: socket.socket, primary: bool, trail: str, lifeline: Lifeline
+) -> None:
     """Serve until told to stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     lifeline.when_cut(lambda: loop.call_soon_threadsafe(stopping.set))
     with ExitStack() as stack:
-        rooms = open_rooms(settings, stack, http.getsockname()[1])
-        web = Web(settings, rooms, http, primary)
+        rooms = open_rooms(settings, stack, http.getsockname()[1], trail)
+        if rooms.auditor is not None:
+            stack.enter_context(rooms.auditor.living())
+        received = None
+        if primary and settings.audit.listen:
+            received = open_trail(settings, stack, RECEIVED)
+        web = Web(settings, rooms, http, primary, received)
         try:
             ports = await web.start()
             log.info("listening", **ports)
@@ -180,12 +209,20 @@ def _notify(rooms: Rooms, stack: ExitStack) -> None:
         rooms.notifier.start()
 
 
-def serve(settings: Settings, lifeline: Lifeline, *, http: socket.socket, primary: bool) -> None:
+def serve(
+    settings: Settings,
+    lifeline: Lifeline,
+    *,
+    http: socket.socket,
+    primary: bool,
+    trail: str,
+) -> None:
     """The work of the process."""
     metrics.BUILD.labels(kosmos_version()).set(1)
-    uvloop.run(run(settings, http, primary, lifeline))
+    uvloop.run(run(settings, http, primary, trail, lifeline))
 
 
-def main(config: Path, line: socket.socket, http: socket.socket, primary: bool) -> None:
-    """What the process does; ``http`` is the bound socket, ``line`` leads to the supervisor."""
-    run_process("web", config, line, partial(serve, http=http, primary=primary))
+def main(config: Path, line: socket.socket, http: socket.socket, primary: bool, trail: str) -> None:
+    """What the process does; ``http`` is the bound socket, ``line`` leads to the supervisor,
+    ``trail`` is the name of its audit trail."""
+    run_process("web", config, line, partial(serve, http=http, primary=primary, trail=trail))

@@ -85,6 +85,7 @@ class Call:
         self._intake = Intake(receive, service.limits, service.budget)
         self._ledger = Ledger(service.spool)
         self._job: Future[Any] | None = None
+        self._recorded: Future[None] | None = None
         self._media = parse_media_type(header(scope, b"content-type"))
         self._multipart = self._media.name == MULTIPART
         self._message_id: str | None = None
@@ -109,7 +110,7 @@ class Call:
     async def _reply(self) -> Reply:
         try:
             self._check_head()
-            return await (self._with_parts() if self._multipart else self._simple())
+            return await self._performed()
         except (MessageError, ContentError) as error:
             return self._fault(SoapFault(SENDER, str(error)))
         except Disconnected:
@@ -120,6 +121,14 @@ class Call:
             logger.error("call failed", extra=self._facts(error=describe(error)))
             reason = f"internal error, reference {self._correlation()}"
             return self._fault(SoapFault(RECEIVER, reason))
+
+    async def _performed(self) -> Reply:
+        """The reply, once whatever is to be recorded of the call is durable."""
+        try:
+            return await (self._with_parts() if self._multipart else self._simple())
+        finally:
+            if self._recorded is not None:
+                await asyncio.wrap_future(self._recorded)
 
     def _check_head(self) -> None:
         """Refuse by the request's head alone what need not be read."""
@@ -191,10 +200,22 @@ class Call:
             self._outcome = Outcome.REFUSED
             response = exchange.refuse(str(error))
         else:
-            response = operation.handler(request, self._context())
+            response = self._handle(operation, request)
         if not exchange.response_action:  # one-way: accepted, and nothing to say
             return Reply(202, "")
         return self._render(exchange.write_response(response), exchange.response_action)
+
+    def _handle(self, operation: Operation[Any, Any], request: Any) -> Any:
+        context, witness = self._context(), self._service.witness
+        if witness is None:
+            return operation.handler(request, context)
+        witness.admit()
+        response = None
+        try:
+            response = operation.handler(request, context)
+        finally:
+            self._recorded = witness.saw(operation.exchange, request, response, context)
+        return response
 
     def _context(self) -> CallContext:
         tls = self._scope.get("extensions", {}).get("tls", {})

@@ -17,12 +17,12 @@ from soap.call import Call
 from soap.intake import MemoryBudget
 from soap.limits import MIB, SERVER, Limits
 from soap.message import MemorySpool, Spool
-from soap.operation import CallContext, Exchange, Operation
+from soap.operation import CallContext, Exchange, Operation, Witness
 from soap.page import HEADERS, choose_language, write_page
 from soap.service import Observe, Service
 from soap.wsdl import read_schema, write_wsdl
 
-__all__ = ["CallContext", "Endpoint", "Exchange", "Operation"]
+__all__ = ["CallContext", "Endpoint", "Exchange", "Operation", "Witness"]
 
 MAX_IN_FLIGHT = 64
 """Calls waiting for the pool or in it. At the goal of 300 submissions/s that is 0.2 s of work:
@@ -41,6 +41,7 @@ class Endpoint:
     Action and MessageID, else a message without Action is dispatched by its body.
     ``reply_to`` lists addresses that count as anonymous, for senders that name themselves
     and yet wait on the connection. ``address`` is the public URL where a proxy hides it.
+    ``witness`` keeps the audit record of each call that is performed.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Endpoint:
         reply_to: Iterable[str] = (),
         address: str | None = None,
         observe: Observe | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._service = Service(
             operations=tuple(operations),
@@ -69,6 +71,7 @@ class Endpoint:
             strict_addressing=strict_addressing,
             reply_to=frozenset(reply_to),
             observe=observe,
+            witness=witness,
         )
         self._exchanges = [operation.exchange for operation in self._service.operations]
         self._title = title

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from soap.message import Incoming, Outgoing
 
@@ -76,6 +77,19 @@ class CallContext:
     peer: str
     action: str
     certificate: str | None = None
+
+
+class Witness(Protocol):
+    """Sees every call that is performed, and keeps a record of it."""
+
+    def admit(self) -> None:
+        """Raise SoapFault when nothing can be recorded: then nothing is performed either."""
+
+    def saw(
+        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+    ) -> Future[None]:
+        """Record a call; the answer leaves when the future is done. ``response`` is None when
+        the handler gave none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from soap.faults import ACTION_NOT_SUPPORTED, ONLY_ANONYMOUS, SENDER, SoapFault
 from soap.intake import MemoryBudget
 from soap.limits import Limits
 from soap.message import Spool
-from soap.operation import Operation
+from soap.operation import Operation, Witness
 
 Observe = Callable[[str, str, float, int, int], None]
 """Called once per call with action, outcome, seconds, bytes in, bytes out. The action is
@@ -45,6 +45,7 @@ class Service:
     strict_addressing: bool
     reply_to: frozenset[str]
     observe: Observe | None
+    witness: Witness | None
     in_flight: int = 0
 
     def dispatch(self, envelope: Envelope) -> Operation[Any, Any]:

@@ -46,6 +46,13 @@ PATIENT_RECORD = Coded("110110", "DCM", "Patient Record")
 INSTANCES_ACCESSED = Coded("110103", "DCM", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = Coded("110104", "DCM", "DICOM Instances Transferred")
 
+_APPLICATION_ACTIVITY = Coded("110100", "DCM", "Application Activity")
+_STARTS = Coded("110120", "DCM", "Application Start")
+_STOPS = Coded("110121", "DCM", "Application Stop")
+_APPLICATION = Coded("110150", "DCM", "Application")
+_TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
+
+_URI = Coded("12", "RFC-3881", "URI")
 _PATIENT_NUMBER = Coded("2", "RFC-3881", "Patient Number")
 _REPORT_NUMBER = Coded("9", "RFC-3881", "Report Number")
 _STUDY_UID = Coded("110180", "DCM", "Study Instance UID")
@@ -63,6 +70,7 @@ _KINDS_TOLD: Mapping[type, Coded] = {
 # ParticipantObjectTypeCode and ...TypeCodeRole (PS3.15 A.5.1).
 _PERSON, _SYSTEM_OBJECT = 1, 2
 _ROLE_PATIENT, _ROLE_REPORT, _ROLE_JOB, _ROLE_QUERY = 1, 3, 20, 24
+_ROLE_SECURITY_RESOURCE = 13
 
 # The home community's detail has one name in queries and another in retrievals.
 _HOME_IN_QUERY = "urn:ihe:iti:xca:2010:homeCommunityId"
@@ -278,6 +286,44 @@ def identity_event(
     """A change to a patient's identity; ``message_id`` is what it is called and what it is."""
     objects = tuple(patient(identifier, (message_id,)) for identifier in identifiers)
     return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
+
+
+def application_event(starts: bool, scene: Scene) -> AuditEvent:
+    """An actor starts or stops (PS3.15 A.5.3.1); the scene's server is the application."""
+    application = Participant(
+        user_id=scene.server.user_id,
+        is_requestor=False,
+        roles=(_APPLICATION,),
+        alternative_user_id=scene.server.process_id,
+        address=scene.server.address,
+    )
+    return AuditEvent(
+        id=_APPLICATION_ACTIVITY,
+        type=_STARTS if starts else _STOPS,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        when=scene.when,
+        participants=(application,),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+    )
+
+
+def trail_used_event(user: str, scene: Scene) -> AuditEvent:
+    """Somebody read the audit trail (PS3.15 A.5.3.2)."""
+    return AuditEvent(
+        id=_TRAIL_USED,
+        type=_TRAIL_USED,
+        action=Action.READ,
+        outcome=Outcome.SUCCESS,
+        when=scene.when,
+        participants=(Participant(user, True, address=scene.client.address),),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=(
+            ParticipantObject(scene.server.user_id, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI),
+        ),
+    )
 
 
 def _event_about_sets(

@@ -11,6 +11,7 @@ from node.cli import (
     admin_subscriptions,
     admin_verbs,
     archives_verb,
+    audit_verbs,
     client_verbs,
     demo_verb,
     feed_verb,
@@ -73,6 +74,7 @@ kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule 
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
+app.add_typer(audit_verbs.app, name="audit")
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")

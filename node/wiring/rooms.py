@@ -31,10 +31,11 @@ from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
 from node.config import Settings
-from node.endpoints import takes_subscriptions
+from node.endpoints import takes_subscriptions, web_url
 from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
+from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.identity import handing_on, listener
@@ -105,6 +106,7 @@ class Rooms:
     daily: list[Callable[[], None]] = field(default_factory=list)
     domain: DomainInForce | None = None
     notifier: Notifier | None = None
+    auditor: Auditor | None = None
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class _Doors:
     settings: Settings
     pool: ThreadPoolExecutor
     spool: Callable[[], Spool]
+    auditor: Auditor | None
 
     def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         limits = self.settings.limits
@@ -130,21 +133,25 @@ class _Doors:
             max_in_flight=limits.queue,
             address=f"{public.rstrip('/')}/{title}" if public else None,
             observe=metrics.observer(operation.exchange for operation in operations),
+            witness=self.auditor and self.auditor.at(title),
         )
 
 
-def open_rooms(settings: Settings, stack: ExitStack, port: int) -> Rooms:
+def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web-0") -> Rooms:
     """Build the actors of a web process; what they hold is given back by ``stack``.
 
-    ``port`` is the one of the SOAP endpoints, which subscriptions are told.
+    ``port`` is the one of the SOAP endpoints, which subscriptions are told; ``name`` that of the
+    process, whose audit trail is called so.
     Raises ConfigError, StorageError and TlsError.
     """
     client = soap_client(settings)
     stack.callback(client.close)
     blobs = open_blobs(settings)
+    url = (settings.node.public_url or web_url(settings, port)).rstrip("/")
+    auditor = open_auditor(settings, stack, name, url)  # outlives the calls of the pool
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
-    doors = _Doors(settings, pool, partial(Arrival, blobs))
-    rooms = Rooms()
+    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor)
+    rooms = Rooms(auditor=auditor)
     registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)
@@ -182,7 +189,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
         rooms.notifier = broker.notifier
         rooms.daily.append(broker.tidy)
     if settings.mllp.enabled:
-        rooms.feed = _feed(patients, domain, settings)
+        rooms.feed = _feed(patients, domain, settings, doors.auditor)
     rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
@@ -322,12 +329,13 @@ def _feed_v3(
 
 
 def _feed(
-    patients: Patients, domain: AffinityDomain, settings: Settings
+    patients: Patients, domain: AffinityDomain, settings: Settings, auditor: Auditor | None
 ) -> Callable[[bytes, str], bytes]:
     """The handler of an MLLP listener (ITI-8, ITI-64)."""
+    applying = _applying(patients)
+    apply = auditor.feeding(applying) if auditor else lambda feed, _peer: applying(feed)
     reply = partial(
         answer,
-        apply=_applying(patients),
         domain_authority=domain.assigning_authority,
         limits=hl7_message.Limits(size=settings.limits.hl7_message_bytes),
         ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
@@ -335,7 +343,7 @@ def _feed(
 
     def handle(raw: bytes, peer: str) -> bytes:
         with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
-            acknowledgement = reply(raw)
+            acknowledgement = reply(raw, apply=lambda feed: apply(feed, peer))
             code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
             log.info("hl7", ack=code)
         metrics.HL7_MESSAGES.labels(code).inc()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hl7.message import Limits
 from hl7.mllp import MllpLimits, MllpServer
@@ -29,28 +31,40 @@ from node.config import DocumentSection, Settings, zone_of
 from node.config_file import ConfigError, Problem
 from node.report_listener import ReportListener
 from node.texts import tr
+from node.wiring.audit import Auditor
 from node.wiring.common import Asked, affinity_domain, server_tls
 from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
 from storage.blobs import BlobStore
 from storage.database import Database
+from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
+
+# See ``Auditor.calling``.
+Recording = Callable[[str, str, Callable[[Any], Any]], Callable[[Any], Any]]
 
 # Framing around the largest message.
 BLOCK_OVERHEAD = 1024
 
 
-def publisher(settings: Settings, database: Database, web: str, client: SoapClient) -> Publisher:
+def publisher(
+    settings: Settings,
+    database: Database,
+    web: str,
+    client: SoapClient,
+    auditor: Auditor | None = None,
+) -> Publisher:
     """The publisher of the imaging source; ``web`` is the base URL of this node's endpoints."""
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
     asked = Asked.remote(registry, client)
+    audited: Recording = _unrecorded if auditor is None else auditor.calling
     withdrawal = Withdrawal(
         kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-        update=asked.update,
-        remove=lambda request: client.call(registry, ITI_62, request),
+        update=audited(ITI_57.number, registry, asked.update),
+        remove=audited(ITI_62.number, registry, partial(client.call, registry, ITI_62)),
         around=asked.around,
     )
     return Publisher(
@@ -62,7 +76,7 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
             wado_url=(section.document.wado_url or "").rstrip("/"),
             viewer_url=section.document.viewer_url or "",
         ),
-        lambda request: client.call(repository, RAD_68, request),
+        audited(RAD_68.number, repository, partial(client.call, repository, RAD_68)),
         asked.knows_submission,
         withdrawal=withdrawal,
         crossing=crossing(settings),
@@ -70,6 +84,10 @@ def publisher(settings: Settings, database: Database, web: str, client: SoapClie
         reporting=_reporting(settings, database, withdrawal),
         quiet_seconds=section.quiet_seconds,
     )
+
+
+def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return call
 
 
 def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:

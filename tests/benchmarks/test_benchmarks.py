@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import images, manifests, queries, region, scale, sizing, submissions, transfers
+from benchmarks import (
+    audit,
+    images,
+    manifests,
+    queries,
+    region,
+    scale,
+    sizing,
+    submissions,
+    transfers,
+)
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
 from benchmarks.load import http_answer, mllp_answer
 from benchmarks.place import fresh
@@ -49,6 +59,12 @@ def test_what_an_entry_weighs_is_measured_by_table(postgresql_database_url: str)
         assert weights["object"].rows == 3
         assert all(weight.bytes > 20 for weight in weights.values())
         assert "| `patient` | 1.00 a patient |" in sizing.page(list(weights.values()))
+
+
+def test_a_trail_is_written_beside_queries_and_proved() -> None:
+    rate, proved = audit.measure(audit.QUICK)
+    assert is_sensible(rate)
+    assert proved.ratio > 0
 
 
 def test_a_large_document_comes_back_byte_for_byte() -> None:

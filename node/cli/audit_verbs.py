@@ -1,0 +1,172 @@
+"""``kosmos audit``: find records, prove that a trail is whole.
+
+Both only look, beside a node that serves. That somebody looked is itself a record.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from node.cli import output
+from node.cli.exits import CommandError, UsageError
+from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.texts import tr
+
+if TYPE_CHECKING:
+    from node.config import Settings
+    from security.audit.search import Found
+    from security.audit.verification import Verified
+
+app = typer.Typer(help=tr("The audit trail: find records, prove it."), no_args_is_help=True)
+
+# The trail of what operators do; whoever comes second waits for the first, no longer than this.
+OPERATOR = "operator"
+
+
+@app.command(help=tr("Find audit records, the newest first."))
+def find(
+    patient: Annotated[str, typer.Option(metavar="CX", help=tr("About this patient."))] = "",
+    user: Annotated[str, typer.Option(help=tr("With this person or node."))] = "",
+    transaction: Annotated[
+        str, typer.Option(metavar="ITI-n", help=tr("Of this transaction, or event code."))
+    ] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help=tr("Since (ISO 8601)."))] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help=tr("Before (ISO 8601)."))] = "",
+    limit: Annotated[int, typer.Option(min=1, help=tr("Records at most."))] = 100,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Print records; with --json also their messages."""
+    from node.wiring.audit import trail_folder
+    from security.audit.search import Wanted
+    from security.audit.search import find as find_records
+    from security.audit.verification import trails
+
+    wanted = Wanted(patient or None, user or None, transaction or None, _time(since), _time(until))
+    with _looking(config) as settings:
+        found = find_records(trails(trail_folder(settings)), wanted, limit)
+    if json:
+        output.show_json([_told(one) for one in found])
+        return
+    headings = [tr("time"), tr("transaction"), tr("action"), tr("outcome"), tr("patients")]
+    rows = [
+        (
+            one.record.when.isoformat(timespec="milliseconds"),
+            one.record.type,
+            one.record.action,
+            one.record.outcome,
+            "\n".join(one.record.patients),
+            "\n".join(one.record.users),
+            f"{one.trail} {one.number}",
+        )
+        for one in found
+    ]
+    output.console().print(output.table([*headings, tr("users"), tr("record")], rows))
+
+
+@app.command(help=tr("Prove that no record was altered, removed or moved."))
+def verify(
+    key: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help=tr("Public key kept elsewhere.")),
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Prove every trail of the node; exit code 1 when one is not what was written."""
+    from node.wiring.audit import trail_folder
+    from security.audit.chain import Verifier
+    from security.audit.verification import trails
+    from security.audit.verification import verify as verify_trail
+
+    with _looking(config) as settings:
+        folder = trail_folder(settings)
+        verifier = Verifier(key) if key else Verifier.of(folder)
+        proved = [verify_trail(file, settings.node.name, verifier) for file in trails(folder)]
+    if json:
+        output.show_json([_proof(one) for one in proved])
+    else:
+        rows = [(one.source, one.records, _verdict(one)) for one in proved]
+        output.console().print(output.table([tr("trail"), tr("records"), tr("result")], rows))
+    if any(one.fault for one in proved):
+        raise CommandError(tr("the audit trail is not what was written"))
+
+
+@contextmanager
+def _looking(config: Path) -> Iterator[Settings]:
+    """The settings of a node whose trail is looked at, which is recorded first."""
+    from node.config_file import load
+    from node.migrate import migrate_audit
+    from node.wiring.audit import open_auditor
+
+    settings = load(config)
+    if not settings.audit.enabled:
+        raise CommandError(tr("audit.enabled is false: there is no trail"))
+    migrate_audit(settings)
+    with ExitStack() as stack:
+        auditor = open_auditor(settings, stack, OPERATOR, send=False)
+        assert auditor is not None  # enabled
+        auditor.looked(getpass.getuser())
+    yield settings
+
+
+def _time(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise UsageError(tr("{text} is no time, as 2026-11-26T08:00 is", text=text)) from None
+
+
+def _told(found: Found) -> dict[str, object]:
+    record = found.record
+    return {
+        "trail": found.trail,
+        "number": found.number,
+        "time": record.when.isoformat(timespec="milliseconds"),
+        "transaction": record.type,
+        "action": record.action,
+        "outcome": record.outcome,
+        "patients": record.patients,
+        "users": record.users,
+        "message": record.message.decode("utf-8", "replace"),
+    }
+
+
+def _proof(verified: Verified) -> dict[str, object]:
+    fault = verified.fault.value if verified.fault else None
+    return {
+        "trail": verified.source,
+        "records": verified.records,
+        "fault": fault,
+        "record": verified.number if fault else None,
+    }
+
+
+def _verdict(verified: Verified) -> str:
+    from security.audit.verification import Fault
+
+    number = verified.number
+    match verified.fault:
+        case None:
+            return tr("whole")
+        case Fault.ALTERED:
+            return tr("record {number} was altered", number=number)
+        case Fault.REMOVED:
+            return tr("record {number} was removed", number=number)
+        case Fault.REORDERED:
+            return tr("record {number} was moved", number=number)
+        case Fault.FORKED:
+            return tr("another history up to record {number}", number=number)
+        case Fault.CUT:
+            return tr("the end is missing, up to record {number}", number=number)
+        case Fault.UNSIGNED:
+            return tr("the head at record {number} was not signed here", number=number)

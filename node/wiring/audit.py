@@ -1,0 +1,257 @@
+"""The audit trail of a process: opened, fed by its doors, sent on (ITI-20).
+
+Whatever a door performs is recorded before it is answered; where nothing can be recorded, nothing
+is performed. A process also records that it starts and that it stops.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from cryptography import x509
+from cryptography.x509 import load_pem_x509_certificate
+
+from hl7.ack import ACCEPT
+from hl7.adt import LINK_CHANGE, FeedOutcome, IdentityFeed
+from node.config import Settings
+from node.migrate import script_location
+from node.wiring.common import client_tls
+from security.audit.sender import Sending, Target
+from security.audit.syslog import Sender
+from security.audit.trail import Record, Trail
+from soap.faults import SoapFault
+from soap.operation import CallContext, Exchange
+from storage.errors import OutOfSpace
+from storage.space import LowWaterMark
+from transactions import (
+    iti_8,
+    iti_18,
+    iti_41,
+    iti_42,
+    iti_43,
+    iti_44,
+    iti_51,
+    iti_52,
+    iti_54,
+    iti_57,
+    iti_61,
+    iti_62,
+    iti_64,
+    iti_86,
+    iti_92,
+    rad_68,
+    rad_69,
+)
+from transactions.audit import AuditEvent, Node, Outcome, Scene, Side, to_xml
+from transactions.audit_events import application_event, trail_used_event
+
+log = structlog.get_logger(__name__)
+
+_MODULES = {
+    "ITI-18": iti_18,
+    "ITI-41": iti_41,
+    "ITI-42": iti_42,
+    "ITI-43": iti_43,
+    "ITI-44": iti_44,
+    "ITI-51": iti_51,
+    "ITI-52": iti_52,
+    "ITI-57": iti_57,
+    "ITI-61": iti_61,
+    "ITI-62": iti_62,
+    "ITI-86": iti_86,
+    "ITI-92": iti_92,
+    "RAD-68": rad_68,
+    "RAD-69": rad_69,
+}
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+Describe = Callable[[Any, Any, Scene], list[AuditEvent]]
+DESCRIBED: Mapping[str, Describe] = {
+    **{number: module.audit for number, module in _MODULES.items()},
+    # One-way: it was accepted when there was no fault, and has no response.
+    "ITI-54": lambda request, response, scene: iti_54.audit(request, response is not None, scene),
+}
+"""By the transaction's number: the records of one exchange, on either side."""
+
+_FAILED = Outcome.SERIOUS_FAILURE
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Makes the records of one process, and puts them into its trail.
+
+    ``url`` is where the process is reached by SOAP; empty where it is not.
+    """
+
+    trail: Trail
+    source_id: str
+    site_id: str
+    url: str = ""
+
+    def admit(self) -> None:
+        """Raise the busy fault when nothing more can be recorded (see ``soap`` Witness)."""
+        try:
+            self.trail.ready()
+        except OutOfSpace as error:
+            log.critical("audit trail full", code="AUDIT-FULL", error=type(error).__name__)
+            raise SoapFault.busy() from error
+
+    def saw(
+        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+    ) -> Future[None]:
+        """Record a call of this process's own doors (see ``soap`` Witness)."""
+        client = Node(_named(context.certificate) or context.peer, context.peer)
+        scene = self._scene(Side.SERVER, client, self._here())
+        return self._record(DESCRIBED[exchange.number](request, response, scene))
+
+    def at(self, door: str) -> Auditor:
+        """The auditor of one door of the process: its path is in the records."""
+        return replace(self, url=f"{self.url}/{door}")
+
+    def calling(
+        self, number: str, url: str, call: Callable[[Request], Response]
+    ) -> Callable[[Request], Response]:
+        """``call``, which asks another node at ``url``, with a record of each time."""
+
+        def recorded(request: Request) -> Response:
+            self.trail.ready()
+            response: Response | None = None
+            try:
+                response = call(request)
+                return response
+            finally:
+                server = Node(url, urlsplit(url).hostname or "")
+                scene = self._scene(Side.CLIENT, self._here(), server)
+                self._record(DESCRIBED[number](request, response, scene)).result()
+
+        return recorded
+
+    def feeding(
+        self, apply: Callable[[IdentityFeed], FeedOutcome]
+    ) -> Callable[[IdentityFeed, str], FeedOutcome]:
+        """``apply`` for messages by MLLP, with their records; the second argument is the peer."""
+
+        def recorded(feed: IdentityFeed, peer: str) -> FeedOutcome:
+            self.trail.ready()
+            outcome = apply(feed)
+            scene = self._scene(Side.SERVER, Node(feed.sender, peer), self._here())
+            well = Outcome.SUCCESS if outcome.ack_code == ACCEPT else _FAILED
+            self._record(_identity_events(feed, well, scene)).result()
+            return outcome
+
+        return recorded
+
+    @contextmanager
+    def living(self) -> Iterator[None]:
+        """Record that the process starts, and that it stops."""
+        self._record([self._life(True)]).result()
+        try:
+            yield
+        finally:
+            self._record([self._life(False)]).result()
+
+    def looked(self, user: str) -> None:
+        """Record that somebody reads the trails."""
+        here = self._here()
+        scene = self._scene(Side.SERVER, here, replace(here, user_id=str(self.trail.source)))
+        self._record([trail_used_event(user, scene)]).result()
+
+    def _life(self, starts: bool) -> AuditEvent:
+        here = self._here()
+        return application_event(starts, self._scene(Side.SERVER, here, here))
+
+    def _here(self) -> Node:
+        process = str(os.getpid())
+        host = urlsplit(self.url).hostname or socket.gethostname()
+        return Node(self.url or self.trail.source, host, process)
+
+    def _scene(self, side: Side, client: Node, server: Node) -> Scene:
+        return Scene(
+            side=side,
+            when=datetime.now(UTC),
+            client=client,
+            server=server,
+            source_id=self.source_id,
+            site_id=self.site_id,
+        )
+
+    def _record(self, events: Iterable[AuditEvent]) -> Future[None]:
+        return self.trail.append([record_of(event) for event in events])
+
+
+def record_of(event: AuditEvent) -> Record:
+    """An event as a trail keeps it."""
+    return Record(
+        message=to_xml(event),
+        when=event.when,
+        type=event.type.code,
+        action=event.action.value,
+        outcome=int(event.outcome),
+        patients=[one.id for one in event.objects if (one.type_code, one.role) == (1, 1)],
+        users=[name for one in event.participants for name in (one.user_id, one.user_name) if name],
+    )
+
+
+def open_auditor(
+    settings: Settings, stack: ExitStack, name: str, url: str = "", *, send: bool = True
+) -> Auditor | None:
+    """The auditor of the process ``name``; None where nothing is audited.
+
+    With ``send`` its trail is sent to every repository of the configuration until ``stack``
+    ends. Raises StorageError, ConfigError and TlsError.
+    """
+    section = settings.audit
+    if not section.enabled:
+        return None
+    trail = open_trail(settings, stack, name)
+    auditor = Auditor(trail, section.source_id or settings.node.name, section.site_id, url)
+    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
+    for target in section.send_to if send else ():
+        sending = Sending(trail, Target.parse(target), sender, client_tls(settings))
+        sending.start()
+        stack.callback(sending.stop)
+    return auditor
+
+
+def open_trail(settings: Settings, stack: ExitStack, name: str) -> Trail:
+    """The trail ``name`` of the node, its schema brought up to date. Raises StorageError."""
+    folder = trail_folder(settings)
+    with script_location("security") as scripts:
+        trail = Trail(folder, settings.node.name, name, LowWaterMark(), scripts)
+    return stack.enter_context(trail)
+
+
+def trail_folder(settings: Settings) -> Path:
+    """Where the trails of the node are."""
+    assert settings.audit.folder is not None  # filled in when the configuration was read
+    return settings.audit.folder
+
+
+def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list[AuditEvent]:
+    named = [str(one) for one in feed.identifiers]
+    if feed.event == LINK_CHANGE:
+        local, previous = [str(one) for one in feed.local], str(feed.previous)
+        return iti_64.audit([*named, *local], previous, feed.control_id, outcome, scene)
+    subsumed = str(feed.subsumed) if feed.subsumed else None
+    return iti_8.audit(feed.event, named, subsumed, feed.control_id, outcome, scene)
+
+
+@lru_cache(maxsize=256)  # the certificates of the peers of a region
+def _named(certificate: str | None) -> str:
+    """The subject of a client's certificate, as RFC 4514 writes it."""
+    if certificate is None:
+        return ""
+    subject: x509.Name = load_pem_x509_certificate(certificate.encode()).subject
+    return subject.rfc4514_string()

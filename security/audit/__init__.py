@@ -1,0 +1,1 @@
+"""The audit trail (ITI-20): kept, chained, proved, searched, sent and received."""

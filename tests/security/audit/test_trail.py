@@ -1,0 +1,206 @@
+"""A trail keeps every record, and tells of every change to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from node.migrate import script_location
+from security.audit.chain import Verifier, genesis, link, make_key
+from security.audit.schema import METADATA
+from security.audit.search import Wanted, find
+from security.audit.trail import Trail
+from security.audit.verification import Fault, Verified, trails, verify
+from storage.errors import DatabaseLocked, OutOfSpace
+from storage.migrations import metadata_differs
+from storage.space import LowWaterMark
+from tests.security.audit.conftest import NODE, Open, record
+
+Tamper = Callable[[sqlite3.Connection], object]
+
+
+def proved(folder: Path, name: str = "web") -> Verified:
+    return verify(folder / f"{name}.db", NODE, Verifier.of(folder))
+
+
+def filled(open_trail: Open, count: int = 5) -> None:
+    """The trail ``web`` with records 1 to ``count``, its head signed."""
+    trail = open_trail("web")
+    trail.append([record(number) for number in range(1, count + 1)]).result()
+    trail.close()
+
+
+def tampered(folder: Path, tamper: Tamper) -> Verified:
+    with closing(sqlite3.connect(folder / "web.db")) as connection, connection:
+        tamper(connection)
+    return proved(folder)
+
+
+def test_what_was_recorded_is_there_in_its_order_and_proved(open_trail: Open, folder: Path) -> None:
+    filled(open_trail)
+    assert proved(folder) == Verified(f"{NODE}/web", 5)
+    found = find(trails(folder), Wanted(), 10)
+    assert [one.number for one in found] == [5, 4, 3, 2, 1]
+    assert [one.record.message for one in reversed(found)] == [
+        record(number).message for number in range(1, 6)
+    ]
+
+
+def test_a_trail_goes_on_where_it_ended(open_trail: Open, folder: Path) -> None:
+    filled(open_trail, 2)
+    trail = open_trail("web")
+    trail.append([record(3)]).result()
+    trail.close()
+    assert proved(folder).records == 3
+
+
+def test_records_of_many_threads_are_all_kept_in_one_chain(open_trail: Open, folder: Path) -> None:
+    trail = open_trail("web")
+    futures: list[Future[None]] = []
+
+    def work(first: int) -> None:
+        futures.extend(trail.append([record(first + number)]) for number in range(50))
+
+    threads = [threading.Thread(target=work, args=(100 * one,)) for one in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for future in futures:
+        future.result()
+    assert proved(folder).records == 400
+
+
+def test_what_is_acknowledged_is_in_the_file_before_the_trail_is_closed(
+    open_trail: Open, folder: Path
+) -> None:
+    open_trail("web").append([record(1)]).result()
+    assert proved(folder).records == 1
+
+
+def test_who_goes_away_takes_no_record_back(open_trail: Open, folder: Path) -> None:
+    trail = open_trail("web")
+    future = trail.append([record(1)])
+    assert not future.cancel()
+    future.result()
+    trail.append([record(2)]).result()
+    assert proved(folder).records == 2
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault", "number"),
+    [
+        ("UPDATE audit_record SET message = message || x'20' WHERE number = 3", Fault.ALTERED, 3),
+        ("DELETE FROM audit_record WHERE number = 3", Fault.REMOVED, 3),
+        ("DELETE FROM audit_record WHERE number = 1", Fault.REMOVED, 1),
+        ("DELETE FROM audit_record WHERE number > 3", Fault.CUT, 5),
+        ("UPDATE audit_record SET chain = zeroblob(32) WHERE number = 4", Fault.ALTERED, 4),
+        ("UPDATE audit_head SET signature = zeroblob(64)", Fault.UNSIGNED, 5),
+    ],
+)
+def test_the_first_record_that_is_not_as_written_is_named(
+    tamper: str, fault: Fault, number: int, open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+    found = tampered(folder, lambda connection: connection.execute(tamper))
+    assert (found.fault, found.number) == (fault, number)
+
+
+def test_records_that_changed_places_are_told_from_altered_ones(
+    open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+
+    def swap(connection: sqlite3.Connection) -> None:
+        rows = dict(connection.execute("SELECT number, message FROM audit_record").fetchall())
+        for number, other in ((2, 4), (4, 2)):
+            connection.execute(
+                "UPDATE audit_record SET message = ? WHERE number = ?", (rows[other], number)
+            )
+
+    found = tampered(folder, swap)
+    assert (found.fault, found.number) == (Fault.REORDERED, 2)
+
+
+def test_another_history_with_a_chain_of_its_own_is_not_the_signed_one(
+    open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+
+    def forge(connection: sqlite3.Connection) -> None:
+        chain = genesis(f"{NODE}/web")
+        for number in range(1, 6):
+            text = record(number, patient="another").message
+            chain = link(chain, number, text)
+            connection.execute(
+                "UPDATE audit_record SET message = ?, chain = ? WHERE number = ?",
+                (text, chain, number),
+            )
+
+    found = tampered(folder, forge)
+    assert (found.fault, found.number) == (Fault.FORKED, 5)
+
+
+def test_a_head_signed_with_another_key_is_not_believed(open_trail: Open, folder: Path) -> None:
+    filled(open_trail)
+    make_key(folder / "other")
+    found = verify(folder / "web.db", NODE, Verifier.of(folder / "other"))
+    assert found.fault is Fault.UNSIGNED
+
+
+def test_one_trail_does_not_pass_for_another(open_trail: Open, folder: Path) -> None:
+    filled(open_trail)
+    (folder / "web.db").rename(folder / "dicom.db")
+    assert proved(folder, "dicom").fault is Fault.ALTERED
+
+
+def test_records_are_found_by_patient_person_kind_and_time(open_trail: Open, folder: Path) -> None:
+    first, second = open_trail("web"), open_trail("dicom")
+    first.append([record(1), record(3, patient="0815")]).result()
+    second.append([record(2, user="Dr Who")]).result()
+
+    def numbers(wanted: Wanted) -> list[tuple[str, int]]:
+        return [(one.trail, one.number) for one in find(trails(folder), wanted, 10)]
+
+    assert numbers(Wanted()) == [("web", 2), ("dicom", 1), ("web", 1)]
+    assert numbers(Wanted(patient="4711")) == [("dicom", 1), ("web", 1)]
+    assert numbers(Wanted(user="Dr Who")) == [("dicom", 1)]
+    assert numbers(Wanted(type="ITI-18", patient="0815")) == [("web", 2)]
+    assert numbers(Wanted(type="ITI-43")) == []
+    assert numbers(Wanted(since=record(2).when)) == [("web", 2), ("dicom", 1)]
+    assert numbers(Wanted(until=record(2).when)) == [("web", 1)]
+    assert [one.number for one in find(trails(folder), Wanted(), 1)] == [2]
+
+
+def test_a_full_disk_is_told_before_anything_is_done(folder: Path) -> None:
+    with (
+        script_location("security") as scripts,
+        Trail(folder, NODE, "web", LowWaterMark(1), scripts) as trail,
+    ):
+        trail._low_water = LowWaterMark(1 << 62)
+        with pytest.raises(OutOfSpace):
+            trail.ready()
+
+
+def test_a_trail_has_one_writer(open_trail: Open) -> None:
+    open_trail("web")
+    with pytest.raises(DatabaseLocked):
+        open_trail("web")
+
+
+def test_the_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    make_key(tmp_path)
+    before = (tmp_path / "key.pem").read_bytes()
+    make_key(tmp_path)
+    assert (tmp_path / "key.pem").read_bytes() == before
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_migrations_and_tables_agree(open_trail: Open) -> None:
+    assert metadata_differs(open_trail("web").database, METADATA) == []

@@ -1,0 +1,137 @@
+"""A witness sees every call, and no answer leaves before its record is durable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from soap.client import SoapClient
+from soap.endpoint import CallContext, Endpoint, Exchange, Operation
+from soap.faults import SENDER, SoapFault
+from soap.message import Content, InMemory
+from soap.server import Router, running_server
+from tests.soap.conftest import Say, Store
+
+
+@dataclass
+class Notary:
+    """Notes what it sees; its record becomes durable when somebody says so, or never."""
+
+    fault: SoapFault | None = None
+    error: Exception | None = None
+    held: Future[None] | None = None
+    seen: list[tuple[str, object, object, str]] = field(default_factory=list)
+    noticed: threading.Event = field(default_factory=threading.Event)
+
+    def admit(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def saw(
+        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+    ) -> Future[None]:
+        self.seen.append((exchange.number, request, response, context.peer))
+        self.noticed.set()
+        if self.held is not None:
+            return self.held
+        done: Future[None] = Future()
+        done.set_exception(self.error) if self.error else done.set_result(None)
+        return done
+
+
+@pytest.fixture
+def notary() -> Notary:
+    return Notary()
+
+
+@pytest.fixture
+def performed() -> list[str]:
+    """What the handler was asked."""
+    return []
+
+
+@pytest.fixture(params=["in the event loop", "in the pool"])
+def url(request: pytest.FixtureRequest, notary: Notary, performed: list[str]) -> Iterator[str]:
+    def say(text: str, context: CallContext) -> str:
+        performed.append(text)
+        if text == "bad":
+            raise SoapFault(SENDER, "not that")
+        return "done"
+
+    def store(contents: list[Content], context: CallContext) -> list[Content]:
+        performed.append("stored")
+        return [InMemory(b"back")]
+
+    operations = [Operation(Say(), say, request.param == "in the event loop")]
+    with ThreadPoolExecutor(2) as pool:
+        endpoint = Endpoint(
+            [*operations, Operation(Store(), store)],
+            pool=pool,
+            title="Test",
+            service_name="Test",
+            witness=notary,
+        )
+        with running_server(Router({"/test": endpoint})) as base:
+            yield f"{base}/test"
+
+
+def test_request_response_and_peer_of_a_call_are_seen(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    assert client.call(url, Say(), "good") == "done"
+    assert notary.seen == [("T-1", "good", "done", "127.0.0.1")]
+
+
+def test_a_call_that_ended_in_a_fault_is_seen_without_response(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    with pytest.raises(SoapFault, match="not that"):
+        client.call(url, Say(), "bad")
+    assert notary.seen == [("T-1", "bad", None, "127.0.0.1")]
+
+
+def test_a_message_with_documents_is_seen_too(url: str, notary: Notary, client: SoapClient) -> None:
+    contents: list[Content] = [InMemory(b"there")]
+    client.call(url, Store(), contents)
+    assert [number for number, *_ in notary.seen] == ["T-2"]
+
+
+def test_no_answer_leaves_before_the_record_is_durable(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    notary.held = Future()
+    answered = threading.Event()
+
+    def ask() -> None:
+        client.call(url, Say(), "good")
+        answered.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert notary.noticed.wait(10)
+    assert not answered.wait(0.1)
+    notary.held.set_result(None)
+    asking.join(10)
+    assert answered.is_set()
+
+
+def test_what_could_not_be_recorded_is_not_answered_as_done(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    notary.error = OSError("no disk")
+    with pytest.raises(SoapFault, match="internal error, reference"):
+        client.call(url, Say(), "good")
+
+
+def test_nothing_is_performed_when_nothing_can_be_recorded(
+    url: str, notary: Notary, client: SoapClient, performed: list[str]
+) -> None:
+    notary.fault = SoapFault.busy()
+    with pytest.raises(SoapFault):
+        client.call(url, Say(), "good")
+    assert (performed, notary.seen) == ([], [])
