@@ -168,6 +168,7 @@ FRENCH: Final[dict[str, str]] = {
     "Compare data sets by SHA-256": "Compare les jeux de données (SHA-256)",
     "Where the source may move images to: this machine.": "Où la source peut envoyer des images : cette machine.",
     "The source publishes to that repository and registry.": "La source publie dans cet entrepôt et ce registre.",
+    "reports": "comptes rendus",
     "Nothing abnormal.": "Rien d'anormal.",
     "Imaging report": "Compte rendu d'imagerie",
     "A report on the study by HL7": "Un compte rendu par HL7",

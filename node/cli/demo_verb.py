@@ -83,7 +83,9 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
         ("subscriptions", places.subscriptions),
         ("repository", places.repository),
         ("imaging", places.imaging),
+        ("DICOMweb", f"{places.dicomweb} {places.wado_uri}"),
         ("MLLP", places.mllp),
+        (tr("reports"), places.reports),
         ("DICOM", f"{places.ae_title}@{places.dicom}"),
         (tr("health, metrics"), f"{places.admin}/readyz {places.admin}/metrics"),
     ]

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from conformance.bench import Session
+from conformance.bench import Bench, Session
+from conformance.case import Case
+from conformance.cases.rejection_notes import Rejected
 from conformance.dimse import Entity, kind_of
 from conformance.images import REJECTIONS, part10, rejection_note, study
 from conformance.results import Verdict
 from conformance.run import all_cases, run_case
+from conformance.source import Source
 from imaging_source.rejection import Reference, read_note
 from imaging_source.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.conformance.wrong_provider import wrong_provider
@@ -24,7 +27,7 @@ DIMSE = [case for case in all_cases() if case.needs & {"dicom"} and not case.nee
 
 
 class Welcome(BaseHTTPRequestHandler):
-    """Says yes to everything, and hands over the same picture."""
+    """Says yes to everything, and hands over the same page."""
 
     def do_GET(self) -> None:
         body = b"<html>It works!</html>"
@@ -74,6 +77,23 @@ def test_a_provider_that_stores_and_forgets_fails_every_case_about_it(
     verdicts = {case.id: run_case(case, session).verdict for case in DIMSE}
     assert len(verdicts) > 25
     assert verdicts == dict.fromkeys(verdicts, Verdict.FAILED)
+
+
+@pytest.mark.parametrize("system", ["sqlite"], indirect=True)
+def test_a_source_that_takes_a_note_and_shows_on_fails_at_every_door(system: Any) -> None:
+    session = Session(system.targets(), secrets.token_hex(4))
+    image, *kept = Source(Bench(session)).stored_study()
+    for code in REJECTIONS:  # as it is where no note has had any effect
+        session.shared(f"rejected {code}", lambda: Rejected(image, kept))
+    doors = [case for case in all_cases() if case.id.startswith("I07") and not is_slow(case)]
+    verdicts = {case.id: run_case(case, session).verdict for case in doors}
+    assert len(verdicts) == len(REJECTIONS) * 7
+    assert verdicts == dict.fromkeys(verdicts, Verdict.FAILED)
+
+
+def is_slow(case: Case) -> bool:
+    """Whether a case would wait in vain for a manifest."""
+    return "publishes" in case.needs
 
 
 @pytest.mark.parametrize("code", REJECTIONS)
