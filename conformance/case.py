@@ -38,6 +38,7 @@ class Actor(Enum):
     BROKER = Text("Notification Broker", "Courtier de notifications")
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+    CONSUMER = Text("Imaging Document Consumer", "Consommateur de documents d'imagerie")
     MANIFEST = Text("Imaging manifest", "Manifeste d'imagerie")
     WEB_SERVICES = Text("Web services", "Services web")
 

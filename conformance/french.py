@@ -151,6 +151,8 @@ PHRASES = {
     "the transfer syntax asked for": "la syntaxe de transfert demandée",
     "those frames, in order": "ces trames, dans l'ordre",
     "two series, three instances": "deux séries, trois instances",
+    "everything is there": "tout est là",
+    "something is missing": "il manque quelque chose",
     "exactly": "exactement",
     "and": "et",
     "in MTOM": "en MTOM",

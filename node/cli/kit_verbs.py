@@ -36,10 +36,12 @@ Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of t
 
 def list_cases(case: CaseIds = None, json: Json = False) -> None:
     """Print the cases of the kit, and what each expects."""
+    from conformance.consumers import consumer_cases
     from conformance.manifests import manifest_cases
     from conformance.run import all_cases
 
-    told = [_told(one) for one in _selected([*all_cases(), *manifest_cases()], case or [])]
+    everything = [*all_cases(), *consumer_cases(), *manifest_cases()]
+    told = [_told(one) for one in _selected(everything, case or [])]
     if json:
         output.show_json(told)
         return
@@ -194,6 +196,30 @@ def run(
     results = run_cases(
         targets, _selected(all_cases(), case or []), report, progress=None if json else _show
     )
+    _conclude(results.results, json, report)
+    if not results.passed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def consumer(
+    command: Annotated[
+        str,
+        typer.Argument(
+            help=tr("Fetches {manifest} from {url} of {source} into {folder}; 0 says complete.")
+        ),
+    ],
+    timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one run."))] = 60.0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge a consumer of images, given as a command, by a source that lies."""
+    from conformance.consumers import judge_consumer
+
+    results = judge_consumer(command, report, timeout)
+    for one in () if json else results.results:
+        _show(one)
     _conclude(results.results, json, report)
     if not results.passed:
         raise typer.Exit(Exit.FAILED)
