@@ -2,19 +2,22 @@
 
 Folders, everything of a patient, and what a document is related to are found as well.
 
-Covers the Document Consumer (ITI-18, ITI-43) and the Imaging Document Consumer (RAD-69 by
-way of an XDS-I.b manifest) of ITI TF-1 10.1 and RAD TF-1 18. Plain synchronous calls; one
+Covers the Document Consumer (ITI-18, ITI-43) and the Imaging Document Consumer (RAD-69, or
+WADO-RS, by way of a manifest) of ITI TF-1 10.1 and RAD TF-1 18. Plain synchronous calls; one
 ``Consumer`` may serve many threads, as its ``SoapClient`` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, Unpack, cast
+from urllib.parse import urlsplit
 
 from consumer.call import call
+from consumer.checking import Checker
 from consumer.errors import (
     DocumentDiffers,
     DocumentMissing,
@@ -22,9 +25,12 @@ from consumer.errors import (
     Refused,
     UnknownSource,
 )
-from consumer.files import CompleteFile, PartialFile, make_durable
+from consumer.files import Allowance, CompleteFile, PartialFile, make_durable
 from consumer.images import ImageFetch
-from consumer.report import FetchReport, Progress
+from consumer.report import FetchedInstance, FetchReport, Incomplete, Progress
+from consumer.soap_way import SoapWay
+from consumer.ways import Way, WayName
+from consumer.web_way import WebWay
 from manifest.kos import Manifest, ManifestError, read_manifest
 from metadata.catalogue import RegistryError
 from metadata.identifiers import (
@@ -110,13 +116,18 @@ class Consumer:
     """Finds in one registry; fetches from the repositories and imaging sources it names.
 
     ``repositories`` and ``imaging_sources`` are addresses by repositoryUniqueId; a source's
-    is the Retrieve Location UID of its manifests. All methods raise ``ConsumerError``.
+    is the Retrieve Location UID of its manifests, by which ``dicomweb`` has its DICOMweb base too.
+    ``ways`` are tried for each instance in this order. All methods raise ``ConsumerError``.
     """
 
     registry_url: str
     repositories: Mapping[str, str]
     imaging_sources: Mapping[str, str] = field(default_factory=dict)
     client: SoapClient = field(default_factory=SoapClient)
+    dicomweb: Mapping[str, str] = field(default_factory=dict)
+    ways: Sequence[WayName] = tuple(WayName)
+    allowance: Allowance = field(default_factory=Allowance)
+    web_tls: ssl.SSLContext | None = None
 
     def find_documents(self, patient_id: str, **filters: Unpack[DocumentFilters]) -> Documents:
         """The approved documents of a patient, or those the filters say (FindDocuments)."""
@@ -201,23 +212,70 @@ class Consumer:
         progress: Callable[[Progress], None] = _silent,
         transfer_syntaxes: Sequence[str] = TRANSFER_SYNTAXES,
         home: str | None = None,
+        resume: bool = True,
     ) -> FetchReport:
         """Fetch what a manifest lists into ``folder/<study>/<series>/<instance>.dcm``.
 
-        Files that are there already are not fetched again, so an interrupted run is resumed
-        by repeating it. Nothing is raised for instances that cannot be had: the report says
-        which and why. ``home`` is the homeCommunityId gateways ask for.
+        With ``resume``, files that are there already and right are not fetched again, so an
+        interrupted run is resumed by repeating it. Nothing is raised for instances that cannot be
+        had: the report says which and why. ``home`` is the homeCommunityId gateways ask for.
         """
-        fetch = ImageFetch(
+        fetch = self._image_fetch(manifest, folder, progress, transfer_syntaxes, home, resume)
+        for _ in fetch.instances():
+            pass
+        return fetch.report()
+
+    def instances(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        *,
+        transfer_syntaxes: Sequence[str] = TRANSFER_SYNTAXES,
+        home: str | None = None,
+    ) -> Iterator[FetchedInstance]:
+        """What a manifest lists, instance by instance as each is in its place below ``folder``.
+
+        The sources wait while the caller is busy. What an earlier run has fetched is not yielded
+        again. Ends with ``Incomplete`` when an instance could not be had.
+        """
+        fetch = self._image_fetch(manifest, folder, _silent, transfer_syntaxes, home, resume=True)
+        yield from fetch.instances()
+        report = fetch.report()
+        if not report.complete:
+            raise Incomplete(report)
+
+    def _image_fetch(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        progress: Callable[[Progress], None],
+        transfer_syntaxes: Sequence[str],
+        home: str | None,
+        resume: bool,
+    ) -> ImageFetch:
+        return ImageFetch(
             manifest,
             folder,
-            retrieve=self._retrieve_images,
-            sources=self.imaging_sources,
-            transfer_syntaxes=transfer_syntaxes,
+            ways=self._ways(transfer_syntaxes, home),
+            checker=Checker(transfer_syntaxes),
+            allowance=self.allowance,
+            resume=resume,
             progress=progress,
-            home_community_id=home,
         )
-        return fetch.run()
+
+    def _ways(self, transfer_syntaxes: Sequence[str], home: str | None) -> list[Way]:
+        soap = SoapWay(self._retrieve_images, self.imaging_sources, transfer_syntaxes, home)
+        any_syntax = transfer_syntaxes == TRANSFER_SYNTAXES
+        known = (self.registry_url, *self.repositories.values(), *self.imaging_sources.values())
+        web = WebWay(
+            self.dicomweb,
+            transfer_syntaxes,
+            hosts={urlsplit(url).hostname or "" for url in (*known, *self.dicomweb.values())},
+            any_syntax=any_syntax,
+            ssl_context=self.web_tls,
+        )
+        made: dict[WayName, Way] = {WayName.RAD69: soap, WayName.WADO: web}
+        return [made[name] for name in self.ways]
 
     def _documents(self, request: AdhocQueryRequest) -> Documents:
         answer = self._query(request)

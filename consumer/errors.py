@@ -9,6 +9,8 @@
         DocumentDiffers     the document is not the one its metadata describe
         NotAManifest        the document is no usable imaging manifest
         NotWritten          what was received could not be written to disk
+        TooLarge            more bytes came than one file may have
+        TooSlow             the bytes came so slowly that it would never end
 
 Texts name codes and UIDs, never a patient; the peer's own explanations, which may, are in
 ``Refused.errors``.
@@ -78,3 +80,11 @@ class NotAManifest(ConsumerError):
 
 class NotWritten(ConsumerError):
     """What was received could not be written to disk; the cause is the system's error."""
+
+
+class TooLarge(ConsumerError):
+    """A peer sends more than any instance has: a body without end."""
+
+
+class TooSlow(ConsumerError):
+    """A peer drips bytes."""

@@ -1,7 +1,7 @@
 """Bytes on their way to a file: written beside it, made durable, then renamed into place.
 
 A file that has its final name is complete: whoever was interrupted can go on from what is
-there. Nothing here knows what the bytes mean, except for the one look into a DICOM file.
+there. Nothing here knows what the bytes mean: ``consumer.instance`` does.
 """
 
 from __future__ import annotations
@@ -9,21 +9,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import struct
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 
-from consumer.errors import NotWritten
+from consumer.errors import NotWritten, TooLarge, TooSlow
 
 _CHUNK = 1 << 20  # soap.message.Content hands out at most 1 MiB at a time
 
-# Where PS3.10 7.1 puts the magic word, and enough of the file to hold what follows it up to
-# (0002,0003), the fourth element of the File Meta Information.
-_MAGIC = slice(128, 132)
-_HEAD = 4096
-_LONG_FORM = (b"OB", b"UN", b"OW", b"UT")  # VRs of group 0002 with a 32-bit length
-_SOP_INSTANCE_UID = (0x0002, 0x0003)
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one file may cost: a body of N bytes may take ``grace + N / rate`` seconds.
+
+    ``most_bytes`` is more than the largest multi-frame objects have; ``grace`` and ``rate`` cut a
+    peer that drips bytes, and not a slow line (as ``soap.limits`` does for servers).
+    """
+
+    most_bytes: int = 16 * 1024**3
+    grace: float = 30.0
+    rate: int = 16 * 1024
 
 
 @contextlib.contextmanager
@@ -46,20 +54,28 @@ def make_durable(folder: Path) -> None:
 
 
 class PartialFile:
-    """A spool that writes into a nameless file of ``folder`` (soap.message.Spool).
+    """A spool that writes into a nameless file of ``folder`` (soap.message.Spool)."""
 
-    ``finished`` is told the size when all bytes have arrived.
-    """
-
-    def __init__(self, folder: Path, finished: Callable[[int], None] | None = None) -> None:
+    def __init__(self, folder: Path, allowance: Allowance | None = None) -> None:
         with _writing_to(folder):
             handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
-        self._file = os.fdopen(handle, "wb")
-        self._path = Path(name)
-        self._finished = finished
+        self._open(os.fdopen(handle, "wb"), Path(name), allowance)
+
+    def _open(self, file: BufferedWriter, path: Path, allowance: Allowance | None) -> None:
+        self._file = file
+        self._path = path
+        self._allowance = allowance or Allowance()
+        self._started = time.monotonic()
+        self._arrived = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes. Raises NotWritten, TooLarge and TooSlow."""
+        self._arrived += len(data)
+        if self._arrived > self._allowance.most_bytes:
+            raise TooLarge(f"more than {self._allowance.most_bytes} bytes came for one file")
+        patience = self._allowance.grace + self._arrived / self._allowance.rate
+        if time.monotonic() - self._started > patience:
+            raise TooSlow(f"{self._arrived} bytes came in more than {patience:.0f} seconds")
         with _writing_to(self._path.parent):
             self._file.write(data)
 
@@ -68,16 +84,57 @@ class PartialFile:
         with _writing_to(self._path.parent), self._file as file:
             file.flush()
             os.fsync(file.fileno())
-            size = file.tell()
-        if self._finished is not None:
-            self._finished(size)
-        return CompleteFile(self._path, size)
+            return CompleteFile(self._path, file.tell())
 
     def abort(self) -> None:
         """Forget what was written."""
+        self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         with contextlib.suppress(OSError):  # what could not be written is not wanted any more
             self._file.close()
-        self._path.unlink(missing_ok=True)
+
+
+class HalfFile(PartialFile):
+    """A spool whose bytes outlive an interruption, to be continued by a Range request.
+
+    Beside them lies the ETag of what they are the beginning of: what has another ETag by then is
+    fetched anew.
+    """
+
+    def __init__(self, target: Path, etag: str, *, resume: bool, allowance: Allowance) -> None:
+        path = _half(target)
+        with _writing_to(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _etag_of(target).write_text(etag)
+            self._open(path.open("ab" if resume else "wb"), path, allowance)
+
+    def abort(self) -> None:
+        """Keep what was written for the next attempt."""
+        self._close()
+
+    @staticmethod
+    def of(target: Path) -> tuple[int, str] | None:
+        """Bytes and ETag of what is there of ``target`` already."""
+        try:
+            return _half(target).stat().st_size, _etag_of(target).read_text()
+        except OSError:
+            return None
+
+    @staticmethod
+    def forget(target: Path) -> None:
+        """Remove what is there of ``target``."""
+        _half(target).unlink(missing_ok=True)
+        _etag_of(target).unlink(missing_ok=True)
+
+
+def _half(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _etag_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.etag")
 
 
 class CompleteFile:
@@ -125,29 +182,3 @@ class CompleteFile:
         for chunk in self.chunks():
             digest.update(chunk)
         return digest.hexdigest()
-
-
-def sop_instance_uid(path: Path) -> str | None:
-    """The SOP Instance UID that a DICOM file states in its File Meta Information.
-
-    None for a file that is not in the form of PS3.10 7.1.
-    """
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if head[_MAGIC] != b"DICM":
-        return None
-    position = _MAGIC.stop
-    try:
-        while True:
-            tag = struct.unpack_from("<HH", head, position)
-            long_form = head[position + 4 : position + 6] in _LONG_FORM
-            (length,) = struct.unpack_from(
-                "<I" if long_form else "<H", head, position + (8 if long_form else 6)
-            )
-            start = position + (12 if long_form else 8)
-            if tag >= _SOP_INSTANCE_UID:
-                found = tag == _SOP_INSTANCE_UID
-                return head[start : start + length].decode("ascii").rstrip("\0 ") if found else None
-            position = start + length
-    except (struct.error, UnicodeDecodeError):
-        return None

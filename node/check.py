@@ -212,6 +212,7 @@ def _peers(settings: Settings) -> Iterator[Finding]:
             f"peers.imaging_sources.{oid}": url
             for oid, url in settings.peers.imaging_sources.items()
         },
+        **{f"peers.dicomweb.{oid}": url for oid, url in settings.peers.dicomweb.items()},
     }
     for subject, url in named.items():
         if url and url != "local":

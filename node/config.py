@@ -541,6 +541,10 @@ class PeersSection(Section):
     """repositoryUniqueId = URL of its ITI-43 endpoint."""
     imaging_sources: dict[Oid, HttpUrl] = {}
     """Unique id of an imaging document source = URL of its RAD-69 endpoint."""
+    dicomweb: dict[Oid, HttpUrl] = {}
+    """Unique id of an imaging document source = base URL of its DICOMweb (WADO-RS)."""
+    ways: tuple[Literal["rad69", "wado"], ...] = ("rad69", "wado")
+    """Ways by which images are fetched, in the order in which they are tried."""
 
 
 class Settings(BaseSettings):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from consumer.client import Consumer
 from consumer.errors import ConsumerError
+from consumer.report import FetchReport, Progress
 from manifest.flavours import is_manifest
 from metadata.identifiers import DICOM_MIME_TYPE, FHIR_JSON_MIME_TYPE
 from metadata.model import DocumentEntry
@@ -19,6 +20,17 @@ SUFFIXES = {DICOM_MIME_TYPE: ".dcm", FHIR_JSON_MIME_TYPE: ".json"}
 
 
 @dataclass(slots=True)
+class Lacking:
+    """An image that a manifest lists and no way brought; ``fault`` is for scripts."""
+
+    study: str
+    series: str
+    instance: str
+    fault: str
+    reason: str
+
+
+@dataclass(slots=True)
 class Fetched:
     """What was fetched: files of documents, number of images, bytes; and what was not."""
 
@@ -26,6 +38,7 @@ class Fetched:
     images: int = 0
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    missing: list[Lacking] = field(default_factory=list)
 
 
 def fetch_all(
@@ -34,7 +47,8 @@ def fetch_all(
     folder: Path,
     *,
     images: bool,
-    step: Callable[[], object] = lambda: None,
+    resume: bool = True,
+    progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> Fetched:
     """Fetch every document, and with ``images`` what the manifests among them list.
 
@@ -47,10 +61,11 @@ def fetch_all(
         try:
             _fetch_document(consumer, entry, folder, fetched)
             if images and is_manifest(entry):
-                _fetch_images(consumer, entry, folder, fetched, in_place)
+                manifest = consumer.open_manifest(entry)
+                report = consumer.fetch_images(manifest, folder, resume=resume, progress=progress)
+                _note(manifest.study_instance_uid, report, fetched, in_place)
         except ConsumerError as error:
             fetched.problems.append(f"{entry.unique_id}: {error}")
-        step()
     return fetched
 
 
@@ -65,16 +80,13 @@ def _fetch_document(
     fetched.bytes += file.stat().st_size
 
 
-def _fetch_images(
-    consumer: Consumer, entry: DocumentEntry, folder: Path, fetched: Fetched, in_place: set[Path]
-) -> None:
-    """Fetch what a manifest lists; a study may have a manifest of each family."""
-    report = consumer.fetch_images(consumer.open_manifest(entry), folder)
+def _note(study: str, report: FetchReport, fetched: Fetched, in_place: set[Path]) -> None:
+    """Count what is there now; a study may have a manifest of each family."""
     new = {*report.fetched, *report.present} - in_place
     in_place |= new
     fetched.images += len(new)
     fetched.bytes += report.bytes
-    for missing in report.missing:
-        fetched.problems.append(
-            tr("image {uid}: {reason}", uid=missing.sop_instance_uid, reason=missing.reason)
-        )
+    for one in report.missing:
+        series, uid = one.series_instance_uid, one.sop_instance_uid
+        fetched.missing.append(Lacking(study, series, uid, one.fault.value, one.reason))
+        fetched.problems.append(tr("image {uid}: {reason}", uid=uid, reason=one.reason))

@@ -58,7 +58,7 @@ app.command(help=tr("Try configuration, databases, folders, certificates and pee
 )
 app.command(help=tr("Send images by C-STORE, or a document by ITI-41."))(client_verbs.publish)
 app.command(help=tr("Find a patient's documents (ITI-18)."))(client_verbs.find)
-app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69)."))(client_verbs.fetch)
+app.command(help=tr("Fetch documents (ITI-43) and images (RAD-69, WADO-RS)."))(client_verbs.fetch)
 app.command(help=tr("Send identity messages (ITI-8, ITI-44)."))(feed_verb.feed)
 app.command(help=tr("Load many submissions at once, as from another registry."))(load_verb.load)
 app.command(help=tr("Offer a patient's imaging summary on demand (ITI-61)."))(summary_verb.summary)

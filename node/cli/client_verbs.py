@@ -15,6 +15,7 @@ from node.texts import tr
 
 if TYPE_CHECKING:
     from consumer.client import Consumer
+    from consumer.ways import WayName
     from metadata.model import Code, DocumentEntry
     from node.config import Settings
     from node.storescu import DicomFile, Provider, Stored
@@ -128,19 +129,31 @@ def fetch(
     images: Annotated[
         bool, typer.Option("--images/--no-images", help=tr("Fetch the images of manifests too."))
     ] = True,
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="rad69|wado", help=tr("Fetch images only so; repeated, in this order.")
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help=tr("Keep the images that are there."))
+    ] = True,
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
-    """Fetch a patient's documents (ITI-43) and the images of their manifests (RAD-69)."""
+    """Fetch a patient's documents (ITI-43) and the images of their manifests (RAD-69, WADO-RS)."""
     from node.fetch import Fetched, fetch_all
 
     consumer, settings = _consumer(config, None)
+    consumer = replace(consumer, ways=_ways(way)) if way else consumer
     entries = _find(consumer, patient_id(patient, settings), "approved", study, None, None)
     wanted = [entry for entry in entries if not document or entry.unique_id in document]
     if not wanted:
         raise CommandError(tr("no such document"))
-    with output.progress(tr("documents"), len(wanted)) as step:
-        fetched: Fetched = fetch_all(consumer, wanted, folder, images=images, step=step)
+    with output.transfer(tr("images")) as progress:
+        fetched: Fetched = fetch_all(
+            consumer, wanted, folder, images=images, resume=resume, progress=progress
+        )
     if json:
         output.show_json(asdict(fetched))
     else:
@@ -152,8 +165,21 @@ def fetch(
             folder=folder,
         )
         output.console().print(told)
+        if fetched.missing:
+            headings = [tr("study"), tr("series"), tr("image"), tr("why")]
+            rows = [(one.study, one.series, one.instance, one.reason) for one in fetched.missing]
+            output.console().print(output.table(headings, rows))
     if fetched.problems:
         raise CommandError("\n".join(fetched.problems))
+
+
+def _ways(names: list[str]) -> tuple[WayName, ...]:
+    from consumer.ways import WayName
+
+    try:
+        return tuple(map(WayName, names))
+    except ValueError:
+        raise UsageError(tr("--way is rad69 or wado")) from None
 
 
 def _send_images(

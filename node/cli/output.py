@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+
+
+class Transferred(Protocol):
+    """How far a transfer has come: ``consumer.report.Progress`` is one."""
+
+    @property
+    def instances(self) -> int:
+        """How many have come."""
+
+    @property
+    def total(self) -> int:
+        """Of how many."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that have come."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
 
 
 class Advance(Protocol):
@@ -73,3 +99,26 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     ) as bar:
         task = bar.add_task(title, total=total)
         yield lambda steps=1: bar.advance(task, steps)
+
+
+@contextmanager
+def transfer(title: str) -> Iterator[Callable[[Transferred], None]]:
+    """A function that is told how far a transfer is; draws rate and time left on a terminal."""
+    screen = errors()
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    rate = TextColumn("{task.fields[rate]}")
+    with Progress(
+        *columns,
+        rate,
+        TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    ) as bar:
+        task = bar.add_task(title, total=None, rate="")
+
+        def told(done: Transferred) -> None:
+            rate = f"{bytes_text(done.bytes / max(done.seconds, 0.001))}/s"
+            bar.update(task, completed=done.instances, total=done.total, rate=rate)
+
+        yield told

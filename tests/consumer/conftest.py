@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,14 +36,34 @@ REPOSITORY = "1.2.3.100"
 SOURCE = "1.2.3.200"
 STUDY = "1.2.3.4"
 CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
 
 
-def _part10(uid: str, size: int = 1000) -> bytes:
-    """The beginning of a DICOM file (PS3.10 7.1), and bytes that stand for its pixels."""
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    version = b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01"
-    element = b"\x02\0\x03\0UI" + len(value).to_bytes(2, "little") + value
-    return b"\0" * 128 + b"DICM" + version + element + b"p" * size
+def _part10(
+    uid: str,
+    size: int = 1000,
+    *,
+    study: str = STUDY,
+    series: str = "",
+    sop_class: str = CT,
+    syntax: str = EXPLICIT,
+    meta: str = "",
+) -> bytes:
+    """A DICOM file (PS3.10 7.1) that says what it is, and bytes that stand for its pixels."""
+    head = element(2, 1, b"OB", b"\0\1") + element(2, 3, b"UI", (meta or uid).encode())
+    head += element(2, 0x10, b"UI", syntax.encode())
+    body = element(8, 0x16, b"UI", sop_class.encode()) + element(8, 0x18, b"UI", uid.encode())
+    body += element(0x20, 0xD, b"UI", study.encode())
+    body += element(0x20, 0xE, b"UI", (series or uid.rpartition(".")[0]).encode())
+    body += element(0x28, 0x10, b"US", b"\1\0")
+    return b"\0" * 128 + b"DICM" + head + body + element(0x7FE0, 0x10, b"OB", b"p" * size)
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    """An element in explicit VR little endian (PS3.5 7.1.2)."""
+    value += b"\0" * (len(value) % 2)
+    long = struct.pack("<2xL", len(value)) if vr == b"OB" else struct.pack("<H", len(value))
+    return struct.pack("<HH", group, number) + vr + long + value
 
 
 @dataclass

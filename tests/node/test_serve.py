@@ -113,6 +113,9 @@ def test_a_study_is_published_as_every_family_and_fetched_once(
 
     told = json.loads(fetched.stdout)
     assert (len(told["documents"]), told["images"], told["problems"]) == (3, 1, [])
+    web = ("--folder", tmp_path / "by_wado", "--way", "wado", "--json", *config)
+    assert json.loads(kosmos("fetch", "1CT1", *web).stdout)["images"] == 1
+    assert kosmos("fetch", "1CT1", "--way", "pigeon", *config).returncode == 2
     assert sorted(Path(one).suffix for one in told["documents"]) == [".dcm", ".dcm", ".json"]
     for file in told["documents"]:
         judged = json.loads(kosmos("conformance", "manifest", file, "--json").stdout)
