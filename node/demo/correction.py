@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
 from conformance.dimse import Dimse, Entity, asked, receiving
-from conformance.evidence import Record
 from conformance.images import another, part10, pixel_digest, rejection_note
-from conformance.web import Web
 from consumer.client import Consumer
+from consumer.ways import WayName
 from manifest.flavours import is_manifest
 from manifest.kos import Manifest
 from metadata.datatypes import CX, CXi
 from metadata.identifiers import APPROVED, DEPRECATED, RPLC, STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import DocumentEntry
-from node.demo.display import Display, StepFailed
+from node.demo.display import Display, Step, StepFailed
 from node.demo.stage import MOVE_TITLE, Stage
 from node.storescu import AssociationFailed, DicomFile, Provider, read, send
 from node.texts import tr
@@ -65,9 +63,10 @@ def correct(display: Display, stage: Stage, us: Consumer, files: list[DicomFile]
     _send(display, stage, correction)
     entry = _replaced(display, stage, us, correction)
     _versions(display, us, entry)
+    manifest, folder = us.open_manifest(entry), stage.folder / "corrected"
     ways = [
-        _by_soap(display, us, us.open_manifest(entry), stage.folder / "corrected"),
-        _by_web(display, stage, us.open_manifest(entry)),
+        _by_soap(display, us, manifest, folder),
+        _by_web(display, us, manifest, folder),
         _by_move(display, stage, correction),
     ]
     _compare(display, correction, ways)
@@ -146,29 +145,22 @@ def _versions(display: Display, us: Consumer, entry: DocumentEntry) -> None:
 
 def _by_soap(display: Display, us: Consumer, manifest: Manifest, folder: Path) -> Pixels:
     with display.step("RAD-69", tr("The corrected study by SOAP")) as step:
-        folder.mkdir()
-        report = us.fetch_images(manifest, folder)
-        step.bytes = report.bytes
-        pixels = {path.stem: pixel_digest(dcmread(path)) for path in report.fetched}
-        step.result = tr("{count} images", count=len(pixels))
-    return pixels
+        return _by(WayName.RAD69, us, manifest, folder, step)
 
 
-def _by_web(display: Display, stage: Stage, manifest: Manifest) -> Pixels:
-    """WADO-RS, an instance at a time, as it is stored."""
+def _by_web(display: Display, us: Consumer, manifest: Manifest, folder: Path) -> Pixels:
     with display.step("RAD-107", tr("The same by DICOMweb")) as step:
-        web, pixels = Web(Record(), REPLACED_SECONDS, None), Pixels()
-        study = f"{stage.endpoints.dicomweb}/studies/{manifest.study_instance_uid}"
-        for series in manifest.series:
-            for one in series.instances:
-                place = f"series/{series.series_instance_uid}/instances/{one.sop_instance_uid}"
-                reply = web.get(f"{study}/{place}", "application/dicom; transfer-syntax=*")
-                if reply.status != 200:
-                    raise StepFailed(f"HTTP {reply.status}")
-                step.bytes += len(reply.body)
-                pixels[one.sop_instance_uid] = pixel_digest(dcmread(BytesIO(reply.body)))
-        step.result = tr("{count} images", count=len(pixels))
-    return pixels
+        return _by(WayName.WADO, us, manifest, folder, step)
+
+
+def _by(way: WayName, us: Consumer, manifest: Manifest, folder: Path, step: Step) -> Pixels:
+    """What the manifest lists, fetched in one way alone."""
+    report = replace(us, ways=[way]).fetch_images(manifest, folder / way)
+    if not report.complete:
+        raise StepFailed(", ".join({missing.reason for missing in report.missing}))
+    step.bytes = report.bytes
+    step.result = tr("{count} images", count=len(report.fetched))
+    return {path.stem: pixel_digest(dcmread(path)) for path in report.fetched}
 
 
 def _by_move(display: Display, stage: Stage, correction: Correction) -> Pixels:
