@@ -38,6 +38,7 @@ class Actor(Enum):
     BROKER = Text("Notification Broker", "Courtier de notifications")
     PATIENT_FEED = Text("Patient Identity Feed", "Flux d'identité patient")
     IMAGING = Text("Imaging Document Source", "Source de documents d'imagerie")
+    CONSUMER = Text("Imaging Document Consumer", "Consommateur de documents d'imagerie")
     MANIFEST = Text("Imaging manifest", "Manifeste d'imagerie")
     WEB_SERVICES = Text("Web services", "Services web")
 
@@ -97,6 +98,21 @@ NEEDS = {
     "study": Text(
         "a study the source holds (--study STUDY/SERIES/INSTANCE)",
         "un examen détenu par la source (--study EXAMEN/SÉRIE/INSTANCE)",
+    ),
+    "dicomweb": Text("--dicomweb URL", "--dicomweb URL"),
+    "wado_uri": Text("--wado-uri URL", "--wado-uri URL"),
+    "dicom": Text("--dicom AE@HOST:PORT", "--dicom AE@HÔTE:PORT"),
+    "images": Text(
+        "a way to store images (--dicom AE@HOST:PORT or --dicomweb URL)",
+        "un moyen de déposer des images (--dicom AE@HÔTE:PORT ou --dicomweb URL)",
+    ),
+    "move_to": Text(
+        "a place of this machine that the source moves images to (--move-to AE@HOST:PORT)",
+        "un lieu de cette machine où la source envoie des images (--move-to AE@HÔTE:PORT)",
+    ),
+    "publishes": Text(
+        "a source that publishes to this repository and registry (--publishes)",
+        "une source qui publie dans cet entrepôt et ce registre (--publishes)",
     ),
     "repository_facing_simulator": Text(
         "a repository that registers with the kit's own registry "

@@ -70,6 +70,9 @@ class Targets:
     machine; ``broker_restart`` a command that kills and restarts it.
     ``repository_facing_simulator`` is the URL of a repository that sends its ITI-42 to
     ``simulator_port`` of this machine; ``crash`` a command that kills and restarts it.
+    ``dicomweb`` and ``wado_uri`` are URLs of the imaging source, ``dicom`` is its ``AE@HOST:PORT``;
+    ``move_to`` is an ``AE@HOST:PORT`` of this machine that the source knows as a destination.
+    ``publishes`` tells that its manifests come to ``repository`` and ``registry``.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
     for https; with ``mllp_tls`` also for MLLP.
     """
@@ -91,6 +94,11 @@ class Targets:
     repository_unique_id: str | None = None
     imaging_unique_id: str | None = None
     study: Study | None = None
+    dicomweb: str | None = None
+    wado_uri: str | None = None
+    dicom: str | None = None
+    move_to: str | None = None
+    publishes: bool = False
     repository_facing_simulator: str | None = None
     simulator_port: int = 0
     subscriptions: str | None = None
@@ -106,6 +114,8 @@ class Targets:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""
         if need == "feed":
             return self.mllp is not None or self.identity_v3 is not None
+        if need == "images":
+            return self.dicom is not None or self.dicomweb is not None
         if need == "patients":
             return self.gives("feed") or len(self.patients) >= PATIENTS_NEEDED
         return getattr(self, need) not in (None, False)

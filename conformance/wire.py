@@ -115,7 +115,7 @@ class Wire:
     def _exchange(
         self, url: str, post: Post, sent: Head, received: Head, spool: Callable[[], Spool]
     ) -> _Reply:
-        connection, path = self._connect(url)
+        connection, path = connect(url, self._timeout, self._ssl)
         try:
             body = _noted(post.body, sent)
             chunked = post.length is None
@@ -127,16 +127,18 @@ class Wire:
         finally:
             connection.close()
 
-    def _connect(self, url: str) -> tuple[http.client.HTTPConnection, str]:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        path = parts.path + (f"?{parts.query}" if parts.query else "") or "/"
-        if parts.scheme == "https":
-            return (
-                http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._ssl),
-                path,
-            )
-        return http.client.HTTPConnection(host, port, timeout=self._timeout), path
+
+def connect(
+    url: str, timeout: float, context: ssl.SSLContext | None
+) -> tuple[http.client.HTTPConnection, str]:
+    """A connection for ``url``, not open yet, and the path to ask for."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    path = parts.path + (f"?{parts.query}" if parts.query else "") or "/"
+    if parts.scheme == "https":
+        secured = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        return secured, path
+    return http.client.HTTPConnection(host, port, timeout=timeout), path
 
 
 def post_of(

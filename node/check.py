@@ -71,6 +71,7 @@ def check_all(settings: Settings) -> list[Finding]:
         ),
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
         *_object_store(settings),
+        *_withdrawal(settings),
         *_peers(settings),
     ]
 
@@ -183,6 +184,20 @@ def _stored_once(settings: Settings) -> str:
     assert isinstance(store, ObjectStore)
     store.prove()
     return tr("takes bytes, and each object once")
+
+
+def _withdrawal(settings: Settings) -> Iterator[Finding]:
+    """Whether the registry of this node takes the orders that its imaging source gives.
+
+    Nothing is broken where it does not: studies are published and replaced, but the manifest of
+    one that has no image left stays in force until the registry may be administrated.
+    """
+    source, registry = settings.imaging_source, settings.registry
+    if source.enabled and source.registry == "local" and registry.enabled:
+        words = tr("the registry takes the withdrawal of a manifest")
+        if not registry.administration:
+            words = tr("registry.administration is off: the withdrawal of a manifest waits for it")
+        yield Finding("imaging_source.withdrawal", True, words)
 
 
 def _peers(settings: Settings) -> Iterator[Finding]:

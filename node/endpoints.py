@@ -29,6 +29,7 @@ class Endpoints:
     repository: str | None
     imaging: str | None
     dicomweb: str | None
+    wado_uri: str | None
     admin: str
     mllp: str | None
     mllps: str | None
@@ -52,6 +53,7 @@ class Endpoints:
             repository=f"{base}/repository" if settings.repository.enabled else None,
             imaging=f"{base}/imaging" if source.enabled else None,
             dicomweb=f"{base}/dicomweb" if source.enabled and source.dicomweb.enabled else None,
+            wado_uri=f"{base}/wado" if source.enabled and source.dicomweb.enabled else None,
             admin=f"http://{authority(settings.node.admin_host, port['admin'])}",
             mllp=authority(mllp_host(settings), port["mllp"]) if feed else None,
             mllps=authority(settings.node.host, port["mllps"])

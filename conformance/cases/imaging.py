@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+
+from pydicom import dcmread
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
 from conformance.expectation import Same, Success, failure, partial
 from conformance.seen import Answer, Compared, Seen
+from conformance.source import Source, digests
 from conformance.targets import Study
 from metadata.datatypes import new_oid
 from transactions.iti_43 import DocumentRequest, RetrieveDocumentSetResponse
@@ -147,3 +152,67 @@ def _unknown_syntax(bench: Bench) -> Iterator[Seen]:
     study, repository = known(bench)
     answer = ask(bench, [(study, repository)], (UNHEARD_OF,))
     yield answer.located(study.sop_instance_uid)
+
+
+def _misplaced(level: str, en: str, fr: str) -> None:
+    """A known instance that the request says to be where it is not."""
+
+    def stimulus(bench: Bench) -> Iterator[Seen]:
+        study, repository = known(bench)
+        asked = replace(study, **{f"{level}_instance_uid": new_oid()})
+        yield ask(bench, [(asked, repository)]).located(study.sop_instance_uid)
+
+    CASES.add(
+        f"I01-other-{level}",
+        en,
+        fr,
+        spec=SPEC,
+        needs="imaging_unique_id study",
+        expected=[failure(UNKNOWN_DOCUMENT, about="the instance")],
+        stimulus=stimulus,
+    )
+
+
+_misplaced("study", "A known instance of another study", "Une instance connue d'un autre examen")
+_misplaced("series", "A known instance of another series", "Une instance connue d'une autre série")
+
+
+@CASES.case(
+    "I01-both",
+    "An instance of this repository and one of another",
+    "Une instance de cet entrepôt et une d'un autre",
+    spec=SPEC,
+    needs="imaging_unique_id study",
+    expected=[
+        partial("XDSUnknownRepositoryId", about="the instance"),
+        Same("the known instance alone"),
+    ],
+)
+def _of_two_repositories(bench: Bench) -> Iterator[Seen]:
+    study, repository = known(bench)
+    elsewhere = nobodys()
+    answer = ask(bench, [(study, repository), (elsewhere, new_oid())])
+    yield answer.located(elsewhere.sop_instance_uid)
+    documents = answer.response.documents if answer.response else ()
+    ids = [document.request.document_unique_id for document in documents]
+    yield Compared("instances", [study.sop_instance_uid], ids)
+
+
+@CASES.case(
+    "I01-pixels",
+    "A whole study of several series, with its pixels",
+    "Un examen entier de plusieurs séries, avec ses pixels",
+    spec=SPEC,
+    needs="imaging_unique_id images",
+    expected=[Success(mtom=True), Same("every instance")],
+)
+def _whole_study(bench: Bench) -> Iterator[Seen]:
+    held = Source(bench).held()
+    repository = bench.targets.imaging_unique_id or ""
+    places = [Study(i.StudyInstanceUID, i.SeriesInstanceUID, i.SOPInstanceUID) for i in held]
+    answer = ask(bench, [(place, repository) for place in places])
+    yield answer
+    documents = answer.response.documents if answer.response else ()
+    files = [b"".join(document.content.chunks()) for document in documents]
+    came = digests([dcmread(BytesIO(file)) for file in files])
+    yield Compared("pixels", digests(held), came)

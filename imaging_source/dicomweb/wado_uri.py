@@ -2,8 +2,8 @@
 
 DICOM instances leave in Explicit VR Little Endian unless another transfer syntax is named and can
 be had (9.1.2.2.4.2); pictures and texts are those of ``imaging_source.rendering``. Unknown
-instances, and those said to be in another series or study, are 404; parameters missing, empty or
-impossible are 400.
+instances, and those said to be in another series or study, are 404; parameters missing, empty,
+given twice or impossible are 400.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ class WadoUri(Service):
 def _parameters(request: Request) -> dict[str, str]:
     """The parameters, names in lower case. Raises Refusal (400)."""
     asked = {name.lower(): value.strip() for name, value in request.query}
+    if len(asked) < len(request.query):  # one of two values would be another instance's
+        raise Refusal(HTTPStatus.BAD_REQUEST, "a parameter is given twice")
     if asked.get("requesttype") != "WADO":
         raise Refusal(HTTPStatus.BAD_REQUEST, "requestType=WADO is required")
     for name in _REQUIRED:

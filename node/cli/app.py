@@ -68,6 +68,9 @@ app.add_typer(kit_app, name="conformance")
 kit_app.command("list", help=tr("Print the cases of the kit, and what each expects."))(
     kit_verbs.list_cases
 )
+kit_app.command(
+    "consumer", help=tr("Judge a consumer of images, given as a command, by a source that lies.")
+)(kit_verbs.consumer)
 kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule by rule."))(
     kit_verbs.manifest
 )

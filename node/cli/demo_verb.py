@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # What the node of the demonstration offers beyond what every registry does.
-KIT_FLAGS = ("--link-change", "--multi-patient", "--on-demand", "--administration")
+KIT_FLAGS = ("--link-change", "--multi-patient", "--on-demand", "--administration", "--publishes")
 
 
 def demo(
@@ -83,7 +83,9 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
         ("subscriptions", places.subscriptions),
         ("repository", places.repository),
         ("imaging", places.imaging),
+        ("DICOMweb", f"{places.dicomweb} {places.wado_uri}"),
         ("MLLP", places.mllp),
+        (tr("reports"), places.reports),
         ("DICOM", f"{places.ae_title}@{places.dicom}"),
         (tr("health, metrics"), f"{places.admin}/readyz {places.admin}/metrics"),
     ]
@@ -103,6 +105,8 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
 
 def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
     """The arguments with which the conformance kit runs every case against the demonstration."""
+    from node.demo.stage import MOVE_TITLE
+
     places, settings, image = stage.endpoints, stage.settings, files[0]
     uids = (image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid)
     assembled = settings.repository.on_demand.type_code
@@ -122,6 +126,10 @@ def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
         "imaging-id": settings.imaging_source.unique_id,
         "codes": stage.codes,
         "study": "/".join(uids),
+        "dicomweb": places.dicomweb,
+        "wado-uri": places.wado_uri,
+        "dicom": f"{places.ae_title}@{places.dicom}",
+        "move-to": f"{MOVE_TITLE}@127.0.0.1:{stage.move_port}",
         "repository-facing-simulator": stage.simulated_repository,
         "simulator-port": stage.simulator_port,
         "crash": f"sh {stage.crash}",

@@ -36,10 +36,12 @@ Oid = Annotated[str | None, typer.Option(metavar="OID", help=tr("Identifier of t
 
 def list_cases(case: CaseIds = None, json: Json = False) -> None:
     """Print the cases of the kit, and what each expects."""
+    from conformance.consumers import consumer_cases
     from conformance.manifests import manifest_cases
     from conformance.run import all_cases
 
-    told = [_told(one) for one in _selected([*all_cases(), *manifest_cases()], case or [])]
+    everything = [*all_cases(), *consumer_cases(), *manifest_cases()]
+    told = [_told(one) for one in _selected(everything, case or [])]
     if json:
         output.show_json(told)
         return
@@ -118,6 +120,23 @@ def run(
         str | None,
         typer.Option(metavar="STUDY/SERIES/INSTANCE", help=tr("An image the source holds.")),
     ] = None,
+    dicomweb: Url = None,
+    wado_uri: Url = None,
+    dicom: Annotated[
+        str | None, typer.Option(metavar="AE@HOST:PORT", help=tr("Endpoint under test."))
+    ] = None,
+    move_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AE@HOST:PORT", help=tr("Where the source may move images to: this machine.")
+        ),
+    ] = None,
+    publishes: Annotated[
+        bool,
+        typer.Option(
+            "--publishes", help=tr("The source publishes to that repository and registry.")
+        ),
+    ] = False,
     repository_facing_simulator: Url = None,
     simulator_port: Annotated[
         int, typer.Option(help=tr("Where that repository expects its registry."))
@@ -160,6 +179,11 @@ def run(
         "patients": tuple(patient or ()) or None,
         "repository_unique_id": repository_id,
         "imaging_unique_id": imaging_id,
+        "dicomweb": dicomweb,
+        "wado_uri": wado_uri,
+        "dicom": dicom,
+        "move_to": move_to,
+        "publishes": publishes or None,
         "repository_facing_simulator": repository_facing_simulator,
         "simulator_port": simulator_port or None,
         "crash": crash,
@@ -172,6 +196,30 @@ def run(
     results = run_cases(
         targets, _selected(all_cases(), case or []), report, progress=None if json else _show
     )
+    _conclude(results.results, json, report)
+    if not results.passed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def consumer(
+    command: Annotated[
+        str,
+        typer.Argument(
+            help=tr("Fetches {manifest} from {url} of {source} into {folder}; 0 says complete.")
+        ),
+    ],
+    timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one run."))] = 60.0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge a consumer of images, given as a command, by a source that lies."""
+    from conformance.consumers import judge_consumer
+
+    results = judge_consumer(command, report, timeout)
+    for one in () if json else results.results:
+        _show(one)
     _conclude(results.results, json, report)
     if not results.passed:
         raise typer.Exit(Exit.FAILED)
@@ -232,6 +280,10 @@ def _of_node(config: Path | None) -> Targets:
         imaging=places.imaging,
         mllp=places.mllp,
         identity_v3=places.registry,
+        dicomweb=places.dicomweb,
+        wado_uri=places.wado_uri,
+        dicom=places.dicom and f"{places.ae_title}@{places.dicom}",
+        publishes=settings.imaging_source.enabled and _publishes_here(settings),
         subscriptions=places.subscriptions,
         link_change=places.mllp is not None,
         multi_patient=places.registry is not None,
@@ -255,6 +307,12 @@ def _assembled_type(settings: Settings) -> Code | None:
     if not (settings.repository.enabled and section.enabled):
         return None
     return Code(section.type_code.code, section.type_code.scheme)
+
+
+def _publishes_here(settings: Settings) -> bool:
+    """Whether the node's manifests come to its own repository and registry."""
+    own = (settings.imaging_source.repository, settings.repository.registry)
+    return own == ("local", "local")
 
 
 def _code(text: str | None) -> Code | None:

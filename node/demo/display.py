@@ -63,4 +63,4 @@ class Display:
 
 def _columns(number: str, name: str, took: str, size: str, result: str) -> str:
     """Aligned; the result comes last, for it is as long as it is."""
-    return f"{number:<11}  {name:<34}  {took:>7}  {size:>9}  {result}"
+    return f"{number:<11}  {name:<37}  {took:>7}  {size:>9}  {result}"

@@ -1,7 +1,8 @@
-"""The steps of the demonstration: announce, send, publish, find, open, fetch, compare.
+"""The steps of the demonstration: announce, send, publish, find, open, fetch, compare, correct.
 
-Everything goes over the wire: HL7 over MLLP, DICOM, SOAP. What is compared at the end is the
-data set of each image, byte for byte (``studies.dataset_digest``).
+Everything goes over the wire: HL7 over MLLP, DICOM, SOAP, DICOMweb. What is compared is the data
+set of each image, byte for byte (``studies.dataset_digest``). What follows is in ``correction``
+and in ``report``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from metadata.identifiers import STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import DocumentEntry
 from node import feed
 from node.cli.output import table
+from node.demo.correction import correct
 from node.demo.display import Display, Step, StepFailed
+from node.demo.report import report
 from node.demo.stage import Stage
 from node.demo.studies import dataset_digest, patients_of
 from node.storescu import AssociationFailed, DicomFile, Provider, send
@@ -78,6 +81,11 @@ def perform(stage: Stage, files: list[DicomFile], console: Console) -> Verdict:
     folder = stage.folder / "fetched"
     fetched = _fetch(display, us, manifests, folder)
     verdict = _compare(display, files, fetched)
+    if verdict.ok:
+        try:
+            report(display, stage, us, correct(display, stage, us, files))
+        except ConsumerError as error:
+            raise StepFailed(_words(error)) from error
     console.print(_summary(files, manifests))
     display.verdict(str(verdict), verdict.ok)
     return verdict

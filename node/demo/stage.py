@@ -2,7 +2,7 @@
 
 The small repository registers its documents at a port where nobody listens until the
 conformance kit does: some cases need a registry that answers what the kit wants. Notifications
-go to another such port.
+go to another such port, images that are moved (C-MOVE) to a third; reports come in at a fourth.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from node.texts import tr
 
 # Ports of one node: HTTP to DICOM. Blocks are looked for below the ports that systems give out.
 BLOCK, FIRST_PORT, LAST_PORT = 5, 18080, 28080
+# The title of whoever takes what is moved.
+MOVE_TITLE = "DEMO"
 # A study of the demonstration is complete when its sender is done: no need to wait longer.
 QUIET_SECONDS = 1
 STOP_SECONDS = 30.0
@@ -64,6 +66,14 @@ source_ids = {sources}
 """
 
 
+MORE_PORTS = """
+[imaging_source.peers]
+{title} = "dicom://127.0.0.1:{move}"
+
+[imaging_source.reports]
+port = {reports}
+"""
+
 # The supervisor writes the new process id once the new process accepts.
 CRASH_SCRIPT = """\
 old=$(cat '{pid}')
@@ -88,6 +98,8 @@ class Stage:
     simulator_port: int
     listener_port: int
     """Where the kit may be notified."""
+    move_port: int
+    """Where MOVE_TITLE takes what is moved to it."""
     crash: Path
     """A script that kills the small repository and returns when it is back."""
     restart: Path
@@ -102,9 +114,9 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
 
     ``database`` is the URL of an empty PostgreSQL database that stands in for files.
     """
-    base, small_base, simulator, listener = _free_ports()
+    base, small_base, simulator, listener, move, reports = _free_ports()
     config = create(NewNode(folder / "node", plain=True, port_base=base, database=database))
-    codes = _adapt(config)
+    codes = _adapt(config, move, reports)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -132,21 +144,23 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
             f"http://127.0.0.1:{small_base}/repository",
             simulator,
             listener,
+            move,
             _crash_script(small),
             _crash_script(config.parent),
             codes,
         )
 
 
-def _adapt(config: Path) -> Path:
-    """Publish soon, and have a domain that leaves nothing open; the file of its code sets.
+def _adapt(config: Path, move: int, reports: int) -> Path:
+    """Publish soon, know us, have a domain that leaves nothing open; the file of its code sets.
 
     What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
     """
     made = load(config)
     text = config.read_text()
     text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
-    config.write_text(text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"'))
+    text = text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"')
+    config.write_text(text + MORE_PORTS.format(title=MOVE_TITLE, move=move, reports=reports))
     # The kit, the two sources of this node, and whoever submits a document by its verbs.
     sources = (
         SOURCE_ID,
@@ -205,18 +219,19 @@ def _serving(config: Path) -> Iterator[_Node]:
         process.communicate()
 
 
-def _free_ports() -> tuple[int, int, int, int]:
-    """A block of ports for each node, one for the simulator, one for the listener.
+def _free_ports() -> tuple[int, int, int, int, int, int]:
+    """A block of ports for each node, one each for simulator, listener, moves, reports.
 
     Raises NodeFailed.
     """
-    width = 2 * BLOCK + 2
+    width = 2 * BLOCK + 4
     starts = list(range(FIRST_PORT, LAST_PORT, width))
     # Two demonstrations that start together must not find the same ports free.
     first = secrets.randbelow(len(starts))
     for base in starts[first:] + starts[:first]:
         if all(_is_free(port) for port in range(base, base + width)):
-            return base, base + BLOCK, base + 2 * BLOCK, base + 2 * BLOCK + 1
+            more = base + 2 * BLOCK
+            return base, base + BLOCK, more, more + 1, more + 2, more + 3
     raise NodeFailed(tr("no free ports between {a} and {b}", a=FIRST_PORT, b=LAST_PORT))
 
 

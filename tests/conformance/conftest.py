@@ -18,21 +18,18 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
+import imaging_source.index as imaging_source
 import registry as registry_room
 import repository as repository_room
 from conformance.material import SOURCE_ID
 from conformance.simulator import listening
-from conformance.targets import Study, Targets
+from conformance.targets import Targets
 from hl7.feed import answer
 from hl7.mllp import Handler, MllpServer
 from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
-from imaging_source.intake import Intake
-from imaging_source.retrieve import ImagingSource
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import new_oid
 from metadata.model import DocumentEntry, Submission
@@ -50,6 +47,7 @@ from soap.faults import PeerError
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.conformance.imaging_actor import SOURCE, TITLE, ImagingActor
 from transactions.iti_18 import ITI_18, AdhocQueryRequest
 from transactions.iti_41 import ITI_41
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
@@ -127,22 +125,6 @@ def fresh_database(server: str, name: str) -> str:
     return server.replace("/postgres?", f"/{name}?")
 
 
-def store(intake: Intake) -> Study:
-    """Put one image into an imaging source."""
-    path = Path(str(get_testdata_file("CT_small.dcm", download=False)))
-    image = dcmread(path)
-    arrival = intake.begin(
-        image.SOPClassUID, image.SOPInstanceUID, image.file_meta.TransferSyntaxUID, "KIT"
-    )
-    data = path.read_bytes()
-    # The data set follows preamble, prefix and file meta group, whose length the latter states.
-    start = 144 + image.file_meta.FileMetaInformationGroupLength
-    arrival.write(memoryview(data)[start:])
-    outcome = arrival.finish()
-    assert outcome.status == 0, outcome
-    return Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
-
-
 def _doing(exchange: Transaction[Any, Any], perform: Callable[[Any], Any]) -> Operation[Any, Any]:
     return Operation(exchange, lambda request, context: perform(request))
 
@@ -171,7 +153,8 @@ class System:
 
     def __init__(self, folder: Path, stack: ExitStack, server: str | None) -> None:
         self._repository_ids = {name: new_oid() for name in ("repository", "simulated")}
-        self.domain = domain_of(*self._repository_ids.values())
+        self.domain = domain_of(*self._repository_ids.values(), SOURCE)
+        self.repositories: dict[str, Repository] = {}
         self._stack = stack
         self._folder = folder
         self._server = server
@@ -180,7 +163,8 @@ class System:
         database = self._database("registry", registry_room.MIGRATIONS)
         self.registry = Registry(database, self.domain)
         self.patients = Patients(database, self.domain)
-        self.imaging_id = new_oid()
+        images = self._database("imaging", imaging_source.MIGRATIONS)
+        self.imaging = ImagingActor(images, folder, stack)
         self.lies = Lies()
         self.simulator_port = free_port()
         self.listener_port = free_port()
@@ -197,11 +181,16 @@ class System:
             ),
             "/repository": self._repository("repository", self.registry.register),
             "/simulated": self._repository("simulated", self._to_simulator()),
-            "/imaging": self._imaging(),
+            "/imaging": self._endpoint(
+                "ImagingDocumentSource", _doing(RAD_69, self.imaging.retrieve)
+            ),
             "/identity": self._identity_v3(),
         }
-        self.url = stack.enter_context(running_server(Router(apps)))
+        mounts = self.imaging.mounts(self._pool)
+        self.url = stack.enter_context(running_server(Router(apps, mounts)))
         self.broker = self._broker(database)
+        provide = self.repositories["repository"].provide_and_register
+        self.imaging.publish(self.domain, provide, self._repository_ids["repository"])
         self.mllp = stack.enter_context(running_mllp(self._feed))
 
     def _database(self, name: str, migrations: Path) -> Database:
@@ -229,7 +218,7 @@ class System:
     ) -> Endpoint:
         database = self._database(name, repository_room.MIGRATIONS)
         unique_id = self._repository_ids[name]
-        repository = Repository(
+        self.repositories[name] = repository = Repository(
             database,
             self._blobs,
             unique_id,
@@ -294,16 +283,6 @@ class System:
 
         return register
 
-    def _imaging(self) -> Endpoint:
-        migrations = Path(__file__).parents[2] / "imaging_source" / "migrations"
-        database = self._database("imaging", migrations)
-        self.study = store(Intake(database, BlobStore(self._folder / "images")))
-        source = ImagingSource(database, self._folder / "images", self.imaging_id)
-        return self._endpoint(
-            "ImagingDocumentSource",
-            _doing(RAD_69, source.retrieve),
-        )
-
     def _identity_v3(self) -> Endpoint:
         def handle(request: IdentityRequest, context: Any) -> Acknowledgement:
             return answer_v3(request, self.patients.apply, self.domain.assigning_authority)
@@ -331,9 +310,14 @@ class System:
             "on_demand_type": ASSEMBLED,
             "administration": True,
             "namespace": NAMESPACE,
-            "study": self.study,
+            "study": self.imaging.study,
             "crash": "true",
-            "imaging_unique_id": self.imaging_id,
+            "imaging_unique_id": self.imaging.unique_id,
+            "dicomweb": f"{self.url}/dicomweb",
+            "wado_uri": f"{self.url}/wado",
+            "dicom": f"{TITLE}@127.0.0.1:{self.imaging.port}",
+            "move_to": self.imaging.move_to,
+            "publishes": True,
             "repository_facing_simulator": f"{self.url}/simulated",
             "simulator_port": self.simulator_port,
             "big_document": 3 * 1024 * 1024 + 17,

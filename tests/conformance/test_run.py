@@ -15,6 +15,7 @@ from lxml import etree, html
 
 from conformance.bench import Bench, Session
 from conformance.case import NEEDS, Actor, Case, Cases, select
+from conformance.consumers import consumer_cases
 from conformance.evidence import KEPT, Exchange, Head, Side
 from conformance.expectation import (
     Acknowledged,
@@ -94,7 +95,7 @@ def phrases(expectation: Expectation) -> Iterator[str]:
 
 
 def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
-    cases = [*all_cases(), *manifest_cases()]
+    cases = [*all_cases(), *manifest_cases(), *consumer_cases()]
     used = {phrase for case in cases for one in case.expected for phrase in phrases(one)}
     assert used <= PHRASES.keys()
     words = {

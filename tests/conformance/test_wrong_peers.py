@@ -22,6 +22,7 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import RegistryError
 from metadata.identifiers import FAILURE, SUCCESS
 from soap.envelope import write_response
+from tests.conformance.wrong_provider import wrong_provider
 from transactions import iti_18, iti_43
 from transactions.registry_response import RegistryResponse
 from transactions.registry_response import write_response as write_registry_response
@@ -29,6 +30,7 @@ from transactions.registry_response import write_response as write_registry_resp
 RunMllp = Callable[[Callable[[bytes, str], bytes]], AbstractContextManager[int]]
 Reply = Callable[[bytes], tuple[str, bytes]]
 
+CANNOT_UNDERSTAND = 0xC000
 REASON = (RegistryError("XDSKitNonsense", "no particular reason"),)
 
 
@@ -58,6 +60,9 @@ def http_peer(reply: Reply) -> Iterator[str]:
     """An HTTP server that answers HTTP 200 and what ``reply`` makes of the request."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
         def do_POST(self) -> None:
             request = self._body()
             content_type, body = reply(request)
@@ -115,6 +120,11 @@ def wrong_session(
                 listener=f"127.0.0.1:{free}",
                 broker_restart="true",
                 imaging=url,
+                dicomweb=url,
+                wado_uri=url,
+                dicom=str(stack.enter_context(wrong_provider(stored=CANNOT_UNDERSTAND))),
+                move_to=f"KIT@127.0.0.1:{free}",
+                publishes=True,
                 identity_v3=url,
                 repository_facing_simulator=url,
                 mllp=f"127.0.0.1:{port}",

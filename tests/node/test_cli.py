@@ -12,6 +12,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from conformance.targets import DEFAULT_AUTHORITY
+from node.check import check_all
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
@@ -195,6 +196,16 @@ def test_unsafe_settings_of_the_database_are_refused_and_their_remedy_told(
     served = kosmos("serve", "--config", plain_node, KOSMOS__REGISTRY__DATABASE=plain)
     assert served.returncode == 3
     assert "registry.database: synchronous_commit: is off" in served.stderr
+
+
+def test_check_warns_where_no_withdrawal_of_a_manifest_can_arrive(plain_node: Path) -> None:
+    def told() -> list[str]:
+        found = check_all(load(plain_node))
+        return [one.text for one in found if one.subject == "imaging_source.withdrawal"]
+
+    assert told() == ["the registry takes the withdrawal of a manifest"]
+    plain_node.write_text(plain_node.read_text().replace("administration = true\n", ""))
+    assert "registry.administration is off" in told()[0]
 
 
 def test_check_compares_the_tables_with_those_that_the_code_expects(
