@@ -420,4 +420,6 @@ FRENCH: Final[dict[str, str]] = {
     "UID of the report.": "UID du compte rendu.",
     "no report {uid} was put aside or refused": "aucun compte rendu {uid} n'a été mis de côté ou refusé",
     "{uid} is looked at again when the node runs": "{uid} sera réexaminé quand le nœud tournera",
+    "What the audit trail has of it": "Ce que le journal d'audit en garde",
+    "{count} records, each in its place": "{count} traces, chacune à sa place",
 }

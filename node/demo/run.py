@@ -32,7 +32,10 @@ from node.demo.stage import Stage
 from node.demo.studies import dataset_digest, patients_of
 from node.storescu import AssociationFailed, DicomFile, Provider, send
 from node.texts import tr
+from node.wiring.audit import trail_folder
 from node.wiring.client import consumer
+from security.audit.chain import Verifier
+from security.audit.verification import trails, verify
 
 # Publication follows a second of quiet; on a slow disk with hundreds of studies it takes longer.
 PUBLICATION_SECONDS = 120.0
@@ -86,9 +89,22 @@ def perform(stage: Stage, files: list[DicomFile], console: Console) -> Verdict:
             report(display, stage, us, correct(display, stage, us, files))
         except ConsumerError as error:
             raise StepFailed(_words(error)) from error
+        _prove(display, stage)
     console.print(_summary(files, manifests))
     display.verdict(str(verdict), verdict.ok)
     return verdict
+
+
+def _prove(display: Display, stage: Stage) -> None:
+    """What was recorded of all this, and that it is whole."""
+    folder, name = trail_folder(stage.settings), stage.settings.node.name
+    with display.step("ITI-20", tr("What the audit trail has of it")) as step:
+        proved = [verify(file, name, Verifier.of(folder)) for file in trails(folder)]
+        broken = [one.source for one in proved if one.fault]
+        if broken:
+            raise StepFailed(tr("the audit trail is not what was written"))
+        count = sum(one.records for one in proved)
+        step.result = tr("{count} records, each in its place", count=count)
 
 
 def _announce(display: Display, stage: Stage, files: list[DicomFile]) -> None:

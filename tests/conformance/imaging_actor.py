@@ -61,13 +61,14 @@ class ImagingActor:
         self.destination = Peer(DESTINATION, "127.0.0.1", _free_port())
         self.move_to = f"{DESTINATION}@127.0.0.1:{self.destination.port}"
         finder = Finder(database, TITLE, MOST_MATCHES)
-        retriever = Retriever(database, self._blobs, TITLE, {DESTINATION: self.destination})
-        titles = Titles(querying=frozenset({DESTINATION}))
-        here = Listening(port=0, titles=titles, services=query_retrieve(finder, retriever))
-        self.port = stack.enter_context(Receiver(intake, here)).port
         workers = Workers()
         stack.callback(workers.close)
         self._variants = Variants(folder / "transcoded", workers, 10**9)
+        peers = {DESTINATION: self.destination}
+        retriever = Retriever(database, self._blobs, TITLE, peers, self._variants)
+        titles = Titles(querying=frozenset({DESTINATION}))
+        here = Listening(port=0, titles=titles, services=query_retrieve(finder, retriever))
+        self.port = stack.enter_context(Receiver(intake, here)).port
 
     def mounts(self, pool: ThreadPoolExecutor) -> dict[str, Application]:
         """DICOMweb and WADO-URI."""

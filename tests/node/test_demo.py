@@ -71,7 +71,7 @@ def test_a_persons_own_study_travels_the_whole_way(tmp_path: Path) -> None:
     published = ["ITI-8", "C-STORE", "RAD-68", "ITI-18", "ITI-43", "RAD-69", "Compare"]
     corrected = ["C-STORE", "RAD-68", "ITI-18", "RAD-69", "RAD-107", "C-MOVE", "Compare"]
     reported = ["ORU^R01", "ITI-18", "ITI-43"]
-    assert steps == published + corrected + reported
+    assert steps == [*published, *corrected, *reported, "ITI-20"]
     assert "application/dicom, application/pdf" in shown.stdout
     assert "Approved -- RPLC --> Deprecated" in shown.stdout
     assert "3 images, three ways, equal pixels" in shown.stdout
