@@ -1,5 +1,5 @@
-"""What is said of a patient stays in databases, documents and images; no log, metric, process
-list or temporary file repeats a word of it, whether a message is accepted or refused.
+"""What is said of a patient stays in databases, documents, images and the audit trail; no log,
+metric, process list or temporary file repeats a word of it, accepted or refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,14 @@ TITLE, STUDY, ACCESSION = "Papageientitel", "Wellensittichstudie", "NYMPHEN0815"
 CONTENT = "Kakadubefund"
 CANARIES = (FAMILY, GIVEN, "KANARI471", BORN, TITLE, STUDY, ACCESSION, CONTENT)
 # Where these words belong.
-KEPT = ("*.db", "*.db-wal", "*.db-shm", "documents/[0-9a-f][0-9a-f]/*", "images/[0-9a-f][0-9a-f]/*")
+KEPT = (
+    "*.db",
+    "*.db-wal",
+    "*.db-shm",
+    "audit/*.db*",
+    "documents/[0-9a-f][0-9a-f]/*",
+    "images/[0-9a-f][0-9a-f]/*",
+)
 CODE = Code(TITLE, STUDY, LocalizedString(TITLE))
 SYNTAX = "1.2.840.10008.1.2.1"
 
