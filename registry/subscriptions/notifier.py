@@ -49,6 +49,8 @@ FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 900.0
 # Spread of the pauses, so that many subscriptions do not return to a consumer all at once.
 _JITTER = 0.25
+# Our own: whoever seeds the common one counts on nobody else drawing from it.
+_dice = random.Random()
 # A consumer's Sender fault blames the message: sending it again may help where the consumer
 # was misconfigured, for about a minute; then those behind it have waited long enough.
 REFUSALS = 6
@@ -245,7 +247,7 @@ def pause_after(attempts: int) -> float:
     """Seconds until the next attempt, after so many that failed."""
     doublings = min(attempts - 1, 16)  # more would only make a larger number
     wait: float = min(FIRST_RETRY_SECONDS * 2**doublings, LAST_RETRY_SECONDS)
-    return wait * random.uniform(1 - _JITTER, 1 + _JITTER)
+    return wait * _dice.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 def _milliseconds(seconds: float) -> int:

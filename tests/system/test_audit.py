@@ -55,7 +55,8 @@ def stopped(nodes: Nodes, images: Path, tmp_path_factory: pytest.TempPathFactory
     for manifest in manifests(node):
         assert us.fetch_images(manifest, tmp_path_factory.mktemp("fetched")).complete
     received = node.config.parent / "data" / "audit" / "received.db"
-    await_(lambda: count_of(received, "RAD-69") == 2)
+    # From the process that answered, and from the one that published.
+    await_(lambda: count_of(received, "RAD-69") == count_of(received, "RAD-68") == 2)
     assert node.stop() == 0
     return node
 
