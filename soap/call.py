@@ -150,7 +150,7 @@ class Call:
             return await self._work(self._understand_and_perform, data, {})
         understood = operation, envelope, _ = self._understand(data, {})
         gate = self._service.gate
-        if operation.inline and (gate is None or gate.remembers(envelope)):
+        if operation.inline and (gate is None or gate.remembers(envelope, self._context())):
             return self._perform(*understood)
         return await self._work(self._perform, *understood)
 

@@ -52,7 +52,8 @@ _OPEN = (
     '<wsa:Action soap:mustUnderstand="1">'
 )
 _REPLY_TO = f"<wsa:ReplyTo><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo>"
-_SECURITY = f'<wsse:Security xmlns:wsse="{WSSE}" soap:mustUnderstand="1">'
+# Without mustUnderstand: whoever does not judge assertions may pass over one (ITI TF-2 3.40).
+_SECURITY = f'<wsse:Security xmlns:wsse="{WSSE}">'
 _CLOSE = b"</soap:Body></soap:Envelope>"
 
 

@@ -85,7 +85,7 @@ class CallContext:
 class Gate(Protocol):
     """Judges who calls before an operation is performed."""
 
-    def remembers(self, envelope: Envelope) -> bool:
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         """Whether judging it takes a look into memory only, and no time."""
 
     def admit(

@@ -165,6 +165,8 @@ def _attributes(root: etree._Element, person: Person, profile: AssertionProfile)
         return
     statement = _add(root, "AttributeStatement")
     for key, values in person.attributes.items():
+        if not values:
+            continue
         attribute = _add(statement, "Attribute")
         attribute.set("Name", profile.attributes[key][0])
         for value in values:

@@ -21,9 +21,10 @@ from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Meeting, Reuse, Seen
 from security.assertions.signature import Issuers
-from security.assertions.structure import MOST_BYTES, check_shape, find_assertion
+from security.assertions.structure import ASSERTION, MOST_BYTES, check_shape, find_assertion
 from soap.envelope import Envelope
-from soap.faults import INVALID_TOKEN
+from soap.faults import INVALID_TOKEN, MessageError
+from soap.xml import parse
 
 # Sessions kept in a process: some 3 KB each.
 MOST_KEPT = 10_000
@@ -51,12 +52,12 @@ class Verifier:
         self._lock = threading.Lock()
 
     def remembers(self, envelope: Envelope, certificate: str | None) -> bool:
-        """Whether the message brings an assertion that need not be verified again, or none."""
+        """Whether the message brings an assertion that need not be verified again."""
         try:
             assertion = find_assertion(envelope)
         except TokenRefused:
-            return True
-        return assertion is None or _key(assertion, certificate) in self._kept
+            return False
+        return assertion is not None and _key(assertion, certificate) in self._kept
 
     def verify(self, envelope: Envelope, certificate: str | None) -> Claims | None:
         """What the assertion of a message says, brought by the node of ``certificate`` (PEM).
@@ -65,21 +66,33 @@ class Verifier:
         known whether the assertion was used before.
         """
         assertion = find_assertion(envelope)
-        if assertion is None:
-            return None
+        return None if assertion is None else self._known(assertion, certificate)
+
+    def verify_token(self, token: bytes, certificate: str | None) -> Claims:
+        """What an assertion says that comes by itself, as XML. Raises as ``verify`` does."""
+        if len(token) > MOST_BYTES:
+            raise TokenRefused(INVALID_TOKEN, f"the assertion is larger than {MOST_BYTES} bytes")
+        try:
+            root = parse(token)
+        except MessageError as error:
+            raise TokenRefused(INVALID_TOKEN, f"the assertion is {error}") from error
+        if [root] != list(root.iter(ASSERTION)):
+            raise TokenRefused(INVALID_TOKEN, "expected one SAML 2.0 assertion")
+        return self._known(root, certificate)
+
+    def _known(self, assertion: etree._Element, certificate: str | None) -> Claims:
         key = _key(assertion, certificate)
         claims = self._kept.get(key)
         if claims is not None:
             check_time(claims, self._terms, self._clock())
             return claims
         check_shape(assertion, self._profile.signature_algorithms)
-        claims = self.verify_alone(etree.tostring(assertion, with_tail=False), certificate)
+        claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
         if self._seen.reuse is not Reuse.NEVER:
             self._keep(key, claims)
         return claims
 
-    def verify_alone(self, assertion: bytes, certificate: str | None) -> Claims:
-        """What an assertion says whose shape was checked. Raises as ``verify`` does."""
+    def _verify(self, assertion: bytes, certificate: str | None) -> Claims:
         if len(assertion) > MOST_BYTES:
             raise TokenRefused(INVALID_TOKEN, f"the assertion is larger than {MOST_BYTES} bytes")
         signed = self._issuers.verify(assertion, self._profile)
