@@ -6,7 +6,7 @@ from consumer.client import Consumer
 from consumer.ways import WayName
 from node.config import Settings
 from node.endpoints import Endpoints
-from node.wiring.common import client_tls, soap_client
+from node.wiring.common import client_tls, own_assertions, soap_client
 
 
 def consumer(settings: Settings, user: str | None = None) -> Consumer:
@@ -29,4 +29,5 @@ def consumer(settings: Settings, user: str | None = None) -> Consumer:
         dicomweb={oid: url for oid, url in dicomweb.items() if url},
         ways=tuple(map(WayName, settings.peers.ways)),
         web_tls=client_tls(settings),
+        token=own_assertions(settings, user),
     )

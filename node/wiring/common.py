@@ -76,17 +76,17 @@ def soap_client(settings: Settings, user: str | None = None) -> SoapClient:
     return SoapClient(
         timeout=settings.limits.call_seconds,
         ssl_context=client_tls(settings),
-        token=_tokens(settings, user or settings.node.name),
+        token=own_assertions(settings, user),
     )
 
 
-def _tokens(settings: Settings, user: str) -> Callable[[], str]:
-    """What says who asks, where this node makes assertions."""
+def own_assertions(settings: Settings, user: str | None) -> Callable[[], str]:
+    """Assertions about ``user``, or the node itself, where it makes any. Raises ConfigError."""
     if not settings.assertions.own.name or not settings.tls.enabled:
         return str
     from node.wiring.tokens import own_tokens  # a tenth of a second, for nodes that need it
 
-    return own_tokens(settings, user)
+    return own_tokens(settings, user or settings.node.name)
 
 
 @dataclass(frozen=True, slots=True)

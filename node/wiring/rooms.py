@@ -38,6 +38,7 @@ from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.doorman import guarded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
@@ -120,10 +121,14 @@ class _Doors:
     auditor: Auditor | None
     gate: UserGate | None
 
+    def at(self, door: str) -> Auditor | None:
+        """The auditor of a door."""
+        return self.auditor and self.auditor.at(door)
+
     def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         limits = self.settings.limits
         public = self.settings.node.public_url
-        auditor = self.auditor and self.auditor.at(title)
+        auditor = self.at(title)
         return Endpoint(
             operations,
             pool=self.pool,
@@ -265,7 +270,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
         Operation(RAD_69, _answering(RAD_69, source.retrieve)),
     )
     if section.dicomweb.enabled:
-        rooms.mounts |= _dicomweb(doors, database, variants)
+        gate = doors.gate and doors.gate.at(doors.at("dicomweb"))
+        rooms.mounts |= guarded(_dicomweb(doors, database, variants), gate, doors.pool)
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)
