@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.parts import Part, locate, look_up
+from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
 from metadata import catalogue as rules
 from metadata.catalogue import Fault, RegistryError
@@ -56,10 +57,13 @@ class ImagingSource:
         self._unique_id = unique_id
         self._variants = variants
 
-    def retrieve(self, request: RetrieveImagingDocumentSetRequest) -> RetrieveDocumentSetResponse:
+    def retrieve(
+        self, request: RetrieveImagingDocumentSetRequest, unseen: Unseen = all_is_seen
+    ) -> RetrieveDocumentSetResponse:
         """What can be handed over, and one error for each instance that cannot.
 
-        Raises StorageError when the index itself cannot be read.
+        The studies that are ``unseen`` by whoever asks are not there for him. Raises
+        StorageError when the index itself cannot be read.
         """
         asked = [
             _Asked(document, series.series_instance_uid, study.study_instance_uid)
@@ -70,12 +74,14 @@ class ImagingSource:
         try:
             with self._database.read() as connection:
                 known = look_up(connection, (one.document.document_unique_id for one in asked))
-                studies = {row["study_instance_uid"] for row in known.values()}
+                studies = set(map(_study, known.values()))
                 corrections = corrections_of(connection, studies)
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
-        found = [self._find(one, known, corrections) for one in asked]
+        hidden = unseen(studies)
+        seen = {uid: row for uid, row in known.items() if _study(row) not in hidden}
+        found = [self._find(one, seen, corrections) for one in asked]
         had = self._in_syntax(found, request)
         return RetrieveDocumentSetResponse.of(
             [one for one in had if isinstance(one, RegistryError)],
@@ -123,6 +129,10 @@ class ImagingSource:
         if (row["series_instance_uid"], row["study_instance_uid"]) != (series, study):
             return Fault(rules.INSTANCE_ELSEWHERE, uid, series=series, study=study)
         return None
+
+
+def _study(row: RowMapping) -> str:
+    return str(row["study_instance_uid"])
 
 
 def _syntax(part: Part) -> str:

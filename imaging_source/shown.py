@@ -6,9 +6,28 @@ whose instances are.
 
 from __future__ import annotations
 
-from sqlalchemy import exists
+from collections.abc import Callable, Collection
+
+from sqlalchemy import Connection, exists, select
 
 from imaging_source.schema import INSTANCE, SERIES, STUDY
+
+Unseen = Callable[[Collection[str]], Collection[str]]
+"""Gives those of some studies (UIDs) that whoever asks may not see."""
+
+
+def all_is_seen(_studies: Collection[str]) -> Collection[str]:
+    """Nobody in particular asks, or nothing is hidden from him."""
+    return ()
+
+
+def published_entries(connection: Connection, studies: Collection[str]) -> dict[str, str]:
+    """The entryUUID of the manifest that stands, for those of some studies that have one."""
+    query = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
+        STUDY.c.study_instance_uid.in_(list(studies)), STUDY.c.published_entry.is_not(None)
+    )
+    return dict(connection.execute(query).tuples().all())
+
 
 SHOWN = INSTANCE.c.rejection.is_(None)
 """What every door asks of an instance."""

@@ -28,6 +28,7 @@ from node.wiring.common import affinity_domain, client_tls, server_tls
 from registry import schema as registry_schema
 from repository import schema as repository_schema
 from security.access import schema as access_schema
+from security.choices import schema as choices_schema
 from security.tls import TlsError
 from storage.database import Database
 from storage.errors import StorageError
@@ -41,6 +42,7 @@ METADATA = {
     "repository": repository_schema.METADATA,
     "imaging_source": imaging_source_schema.METADATA,
     "access": access_schema.METADATA,
+    "choices": choices_schema.METADATA,
 }
 
 CONNECT_SECONDS = 5.0

@@ -624,6 +624,22 @@ class AssertionsSection(Section):
     """The section assertions.own."""
 
 
+class PolicySection(Section):
+    """Who may see which documents, where assertions say who asks."""
+
+    file: Path | Literal["default"] = "default"
+    """File of the policy (TOML), or default for the one that ships: docs/security.md."""
+
+
+class ChoicesSection(Section):
+    """What patients have decided, and what operators know of them (`kosmos access`)."""
+
+    database: str = ""
+    """SQLAlchemy URL; without one, choices.db in the data folder."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+
+
 class AccessSection(Section):
     """What this node remembers of users: the assertions it has met, emergencies."""
 
@@ -671,6 +687,8 @@ class Settings(BaseSettings):
     audit: AuditSection = AuditSection()
     assertions: AssertionsSection = AssertionsSection()
     access: AccessSection = AccessSection()
+    policy: PolicySection = PolicySection()
+    choices: ChoicesSection = ChoicesSection()
     peers: PeersSection = PeersSection()
 
     @classmethod

@@ -186,7 +186,8 @@ def _with_places(settings: Settings) -> Settings:
     """Fill in the places that were left out: everything lies in the data folder."""
     data = settings.node.data_dir
     registry, repository = settings.registry, settings.repository
-    source, access = settings.imaging_source, settings.access
+    source = settings.imaging_source
+    access, choices = settings.access, settings.choices
     return settings.model_copy(
         update={
             "registry": registry.model_copy(
@@ -197,6 +198,9 @@ def _with_places(settings: Settings) -> Settings:
                     "database": repository.database or f"sqlite:///{data / 'repository.db'}",
                     "blobs": repository.blobs or data / "documents",
                 }
+            ),
+            "choices": choices.model_copy(
+                update={"database": choices.database or f"sqlite:///{data / 'choices.db'}"}
             ),
             "access": access.model_copy(
                 update={"database": access.database or f"sqlite:///{data / 'access.db'}"}

@@ -60,6 +60,12 @@ name = {issuer}
 certificates = "pki/issuer.pem"
 """
 
+ACCESS = """
+[access]
+{database}
+[choices]
+{database}"""
+
 
 class NodeExists(Exception):
     """The folder already holds a node; the text names its file."""
@@ -119,7 +125,7 @@ def _config(node: NewNode, codes_name: str) -> str:
         database=database,
         repository=_quoted(new_oid()),
         source=_quoted(new_oid()),
-        access=f"\n[access]\n{database}" if database and not node.plain else "",
+        access=ACCESS.format(database=database) if database and not node.plain else "",
         tls="false" if node.plain else "true",
         assertions="" if node.plain else ASSERTIONS.format(issuer=_quoted(_issuer_name())),
     )

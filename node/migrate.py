@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from node.config import (
     AccessSection,
+    ChoicesSection,
     ImagingSourceSection,
     RegistrySection,
     RepositorySection,
@@ -27,10 +28,10 @@ from storage.database import Database
 from storage.migrations import VERSION_TABLE_SUFFIX
 from storage.safety import Unsafe, unsafe_settings
 
-Actor = RegistrySection | RepositorySection | ImagingSourceSection | AccessSection
+Actor = RegistrySection | RepositorySection | ImagingSourceSection | AccessSection | ChoicesSection
 
 # Where the migrations are of what is no room of its own.
-_PACKAGES = {"access": "security.access"}
+_PACKAGES = {"access": "security.access", "choices": "security.choices"}
 
 
 def actors(settings: Settings) -> dict[str, Actor]:
@@ -42,7 +43,7 @@ def actors(settings: Settings) -> dict[str, Actor]:
     }
     found: dict[str, Actor] = {name: one for name, one in sections.items() if one.enabled}
     if settings.judges_assertions:
-        found["access"] = settings.access
+        found |= {"access": settings.access, "choices": settings.choices}
     return found
 
 

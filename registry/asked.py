@@ -10,12 +10,13 @@ from sqlalchemy import Connection
 
 from metadata.datatypes import CX
 from metadata.identifiers import APPROVED, DEPRECATED
-from registry.hits import Hit
-from registry.links import Links
+from registry.hits import ENTRY_UUID, Hit
+from registry.links import ALL, Links
 from registry.lookup import Located, locate, locate_unique_ids, locate_versions
 from registry.rows import STATUSES
 from registry.search import Search
 from registry.statement import Parameters, Statement
+from registry.veil import Veil
 from transactions.query_decoding import DecodedQuery
 
 Found = TypeVar("Found", bound=Collection[Any])
@@ -27,11 +28,12 @@ class TooManyResults(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query and its snapshot; an answer may hold ``limit`` objects."""
+    """A query and its snapshot; an answer may hold ``limit`` objects, none that ``veil`` hides."""
 
     connection: Connection
     decoded: DecodedQuery
     limit: int
+    veil: Veil | None = None
 
     @property
     def links(self) -> Links:
@@ -42,7 +44,8 @@ class Asked:
         shown = (APPROVED,) if self.decoded.text("metadata_level") == "1" else tuple(STATUSES)
         wanted = self.decoded.texts("association_status") or (APPROVED, DEPRECATED)
         statuses = [STATUSES[status] for status in shown if status in wanted]
-        return Links(self.connection, statuses, self.limit + 1)
+        veil = self.veil.links if self.veil else None
+        return Links(self.connection, statuses, self.limit + 1, veil)
 
     def of_patient(self, search: Search) -> list[Hit]:
         """The patient's objects that meet the criteria: one statement."""
@@ -68,7 +71,13 @@ class Asked:
 
     def _hits(self, statement: Statement, parameters: Parameters) -> list[Hit]:
         fetch = statement.many if self.decoded.leaf_class else statement.rows
-        return fetch(self.connection, parameters)
+        found = fetch(self.connection, parameters)
+        if self.veil is None:
+            return found
+        if len(found) > self.limit:
+            found = fetch(self.connection, {**parameters, "limit": ALL})
+        hidden = self.veil.hidden([hit[ENTRY_UUID] for hit in found])
+        return [hit for hit in found if hit[ENTRY_UUID] not in hidden][: self.limit + 1]
 
     def named(self, kind: str) -> list[Located]:
         """The objects of ``kind`` that the query names by entryUUID, uniqueId or logicalID."""

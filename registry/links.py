@@ -6,7 +6,7 @@ object leads through ``lookup.patients_around``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from registry.lookup import Located, patients_around
 from registry.operators import among
 from registry.schema import APPROVED, association
 from registry.statement import Statement
+
+# More rows than any table has: what is hidden must not be counted, so all are looked at.
+ALL = 2**31 - 1
 
 
 class Link(NamedTuple):
@@ -70,12 +73,14 @@ def linked_from(
 class Links:
     """The associations a query may show: those with one of ``statuses``.
 
-    Every method gives at most ``limit``, from each end where it asks for both.
+    Every method gives at most ``limit``, from each end where it asks for both. ``veil`` leaves out
+    those that the user may not see, before they are counted.
     """
 
     connection: Connection
     statuses: Sequence[str]
     limit: int
+    veil: Callable[[list[Link]], list[Link]] | None = None
 
     def touching(self, objects: Collection[Located], types: Sequence[str] = ()) -> list[Link]:
         """Those with one of ``objects`` at either end, each once; of ``types``, if given."""
@@ -122,7 +127,13 @@ class Links:
             "types": types,
             "limit": self.limit,
         }
-        return [Link(*row) for row in statement.many(self.connection, parameters)]
+        found = [Link(*row) for row in statement.many(self.connection, parameters)]
+        if self.veil is None:
+            return found
+        if len(found) == self.limit:
+            parameters["limit"] = ALL
+            found = [Link(*row) for row in statement.many(self.connection, parameters)]
+        return self.veil(found)[: self.limit]
 
 
 def _ends(

@@ -9,7 +9,7 @@ adds to them: which there are, what is refused before they run (unknown patients
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -24,6 +24,8 @@ from registry.operators import among
 from registry.schema import patient
 from registry.search import TooManyCriteria, normalised
 from registry.statement import Statement
+from registry.veil import Veil
+from security.access.sight import Sight
 from storage.database import Database
 from storage.errors import DatabaseBusy, DatabaseUnavailable
 from transactions import query_catalogue as queries
@@ -72,26 +74,40 @@ class Querier:
         }
         self._refused = [rule for rule, policy in policies.items() if policy == "error"]
 
-    def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
-        """Answer a query of ITI-18."""
-        return self._respond("ITI-18", decode(request, queries.STORED_QUERIES))
+    def query(self, request: AdhocQueryRequest, sight: Sight | None = None) -> AdhocQueryResponse:
+        """Answer a query of ITI-18, with what ``sight`` may see; without one, everything."""
+        return self._respond("ITI-18", decode(request, queries.STORED_QUERIES), sight)
 
-    def query_patients(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
-        """Answer a query of ITI-51."""
-        return self._respond("ITI-51", decode(request, queries.MULTI_PATIENT_QUERIES))
+    def query_patients(
+        self, request: AdhocQueryRequest, sight: Sight | None = None
+    ) -> AdhocQueryResponse:
+        """Answer a query of ITI-51, likewise."""
+        return self._respond("ITI-51", decode(request, queries.MULTI_PATIENT_QUERIES), sight)
 
-    def _respond(self, transaction: str, decoded: DecodedQuery | list[Fault]) -> AdhocQueryResponse:
-        answer = decoded if isinstance(decoded, list) else self._answer(decoded)
+    def unseen(
+        self, sight: Sight, entry_uuids: Collection[str] = (), unique_ids: Collection[str] = ()
+    ) -> set[str]:
+        """Those of some documents that ``sight`` may not see: see ``Veil``. Raises StorageError."""
+        with self._database.read() as connection:
+            return Veil(connection, sight).unseen(entry_uuids, unique_ids)
+
+    def _respond(
+        self, transaction: str, decoded: DecodedQuery | list[Fault], sight: Sight | None
+    ) -> AdhocQueryResponse:
+        answer = decoded if isinstance(decoded, list) else self._answer(decoded, sight)
         if isinstance(answer, AdhocQueryResponse):
             return answer
         return AdhocQueryResponse.of(errors=[fault.error(transaction) for fault in answer])
 
-    def _answer(self, decoded: DecodedQuery) -> AdhocQueryResponse | list[Fault]:
+    def _answer(
+        self, decoded: DecodedQuery, sight: Sight | None
+    ) -> AdhocQueryResponse | list[Fault]:
         """The answer, or what is at fault with the query or with the registry."""
         name = decoded.query.name
         try:
             with self._database.read() as connection:
-                asked = Asked(connection, decoded, self._limit)
+                veil = Veil(connection, sight) if sight else None
+                asked = Asked(connection, decoded, self._limit, veil)
                 hits = asked.bounded(_ANSWERS[decoded.query.id](asked))
                 faults = self._unknown_patients(asked, hits) or _several_patients(decoded, hits)
         except TooManyResults:

@@ -5,7 +5,7 @@ ITI-42 and ITI-61 in, ITI-18 and ITI-51 out; ITI-57, ITI-62 and ITI-92 for admin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from metadata.affinity_domain import AffinityDomain, DomainInForce
@@ -14,6 +14,7 @@ from registry.queries import Querier
 from registry.remove import Remover
 from registry.submit import Registrar
 from registry.update import Updater
+from security.access.sight import Sight
 from storage.database import Database
 from transactions.iti_18 import AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import SubmitObjectsRequest
@@ -67,10 +68,21 @@ class Registry:
         """Its documents, for a comparison with that repository: see ``registry.inventory``."""
         return Inventory(self._database, repository_unique_id)
 
-    def query(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
+    def query(self, request: AdhocQueryRequest, sight: Sight | None = None) -> AdhocQueryResponse:
         """Registry Stored Query, ITI-18: see ``registry.queries``."""
-        return self._querier.query(request)
+        return self._querier.query(request, sight)
 
-    def query_patients(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
+    def unseen(
+        self, sight: Sight, entry_uuids: Collection[str] = (), unique_ids: Collection[str] = ()
+    ) -> set[str]:
+        """Those of some documents that ``sight`` may not see, or that are not registered.
+
+        For those who show documents without an answer of this registry. Raises StorageError.
+        """
+        return self._querier.unseen(sight, entry_uuids, unique_ids)
+
+    def query_patients(
+        self, request: AdhocQueryRequest, sight: Sight | None = None
+    ) -> AdhocQueryResponse:
         """Multi-Patient Stored Query, ITI-51: see ``registry.queries``."""
-        return self._querier.query_patients(request)
+        return self._querier.query_patients(request, sight)

@@ -10,7 +10,7 @@ function given by the wiring, be the registry in this process or far away.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Unpack
 
 import structlog
@@ -67,6 +67,14 @@ _log = structlog.get_logger(__name__)
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
 
 
+# Gives those of some uniqueIds that whoever asks may not see.
+Unseen = Callable[[Collection[str]], Collection[str]]
+
+
+def _all_is_seen(_names: Collection[str]) -> Collection[str]:
+    return ()
+
+
 class Repository:
     """One Document Repository, known as ``unique_id`` (an OID).
 
@@ -121,14 +129,19 @@ class Repository:
         reach("repository.stored")
         return self._register_and_settle(request.submit, deposits)
 
-    def retrieve(self, request: RetrieveDocumentSetRequest) -> RetrieveDocumentSetResponse:
+    def retrieve(
+        self, request: RetrieveDocumentSetRequest, unseen: Unseen = _all_is_seen
+    ) -> RetrieveDocumentSetResponse:
         """The documents asked for, in order (ITI TF-2 3.43.4.1.3).
 
-        Each one that cannot be had gets an error of its own, located at its uniqueId. The
-        bytes of a document are proved against their hash: see ``VERIFIED_FIRST_BYTES``.
+        Those that are ``unseen`` by whoever asks are not there for him. Each one that cannot be had
+        gets an error of its own, located at its uniqueId. The bytes of a document are proved
+        against their hash: see ``VERIFIED_FIRST_BYTES``.
         """
         try:
-            known = self._documents.find(item.document_unique_id for item in request.documents)
+            names = [item.document_unique_id for item in request.documents]
+            hidden = unseen(names)
+            known = self._documents.find(name for name in names if name not in hidden)
         except StorageError as error:
             outcomes: list[RetrievedDocument | Fault] = [
                 _own_fault(error, item.document_unique_id) for item in request.documents

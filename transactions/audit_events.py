@@ -52,6 +52,7 @@ _STOPS = Coded("110121", "DCM", "Application Stop")
 _APPLICATION = Coded("110150", "DCM", "Application")
 _SECURITY_ALERT = Coded("110113", "DCM", "Security Alert")
 _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
+_EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
 _TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
 
 _URI = Coded("12", "RFC-3881", "URI")
@@ -335,6 +336,32 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
         source_id=scene.source_id,
         site_id=scene.site_id,
         objects=(ParticipantObject(door, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI),),
+        outcome_description=reason,
+    )
+
+
+def emergency_event(user: str, reason: str, patients: Iterable[str], scene: Scene) -> AuditEvent:
+    """Somebody sees, in an emergency, what is otherwise hidden from him (PS3.15 A.5.3.11)."""
+    client, server = scene.client, scene.server
+    return AuditEvent(
+        id=_SECURITY_ALERT,
+        type=_EMERGENCY,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        when=scene.when,
+        participants=(
+            Participant(user, is_requestor=True, user_name=user),
+            Participant(client.user_id, is_requestor=True, address=client.address),
+            Participant(
+                server.user_id,
+                is_requestor=False,
+                alternative_user_id=server.process_id,
+                address=server.address,
+            ),
+        ),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=_patients(patients),
         outcome_description=reason,
     )
 

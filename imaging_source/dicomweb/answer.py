@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from imaging_source.shown import Unseen
 from soap.asgi import Headers
 
 JSON = "application/dicom+json"
@@ -34,13 +35,19 @@ class Request:
     """A GET or HEAD below the root of the service.
 
     ``path`` begins with a slash, ``query`` are its parameters, decoded, ``headers`` have names
-    in lower case, ``root`` is the URL of the service for its answers.
+    in lower case, ``root`` is the URL of the service for its answers. ``unseen`` tells what of the
+    index whoever asks may not see; None where nothing is hidden from anybody.
     """
 
     path: str
     query: Sequence[tuple[str, str]]
     headers: dict[str, str]
     root: str
+    unseen: Unseen | None = None
+
+    def hides(self, study: str) -> bool:
+        """Whether a study is not there for whoever asks."""
+        return self.unseen is not None and study in self.unseen([study])
 
     @property
     def accept(self) -> str:

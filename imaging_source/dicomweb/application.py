@@ -19,7 +19,7 @@ from imaging_source.dicomweb.qido import DEFAULT_PAGING, Paging, Searcher
 from imaging_source.dicomweb.query import read_query
 from imaging_source.dicomweb.rendered import Renderer
 from imaging_source.dicomweb.search import is_selective
-from imaging_source.dicomweb.wado import Retriever
+from imaging_source.dicomweb.wado import Retriever, nothing_here
 from imaging_source.variants import Variants
 from soap.asgi import Application, Receive, Scope, Send
 from storage.blobs import BlobStore
@@ -75,10 +75,13 @@ class DicomWeb(Service):
         if isinstance(target, Search):
             query = read_query(request)
             work = partial(self._searcher.answer, target, query, request)
-            return Plan(QIDO, work, self._reads_inline and is_selective(target, query))
+            quick = self._reads_inline and request.unseen is None
+            return Plan(QIDO, work, quick and is_selective(target, query))
         return Plan(WADO, partial(self._retrieve, target, request))
 
     def _retrieve(self, target: Retrieval, request: Request) -> Answer:
+        if request.hides(target.scope.study or ""):
+            raise nothing_here()
         if target.view:
             return self._rendered(target, request)
         if target.what == "metadata":

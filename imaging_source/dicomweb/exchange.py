@@ -143,7 +143,8 @@ class _Exchange:
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         path = scope["path"].removeprefix(self._service.root)
-        return Request(path, query, headers, self._root(headers.get("host", "")))
+        root = self._root(headers.get("host", ""))
+        return Request(path, query, headers, root, scope.get("unseen"))
 
     def _root(self, host: str) -> str:
         """The URL of the service as this client reaches it."""

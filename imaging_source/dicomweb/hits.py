@@ -114,6 +114,17 @@ def _places(level: Level) -> dict[str, int]:
     return {attribute.tag: at for at, attribute in enumerate(columns_of(level))}
 
 
+def place_of_study(search: Search) -> int:
+    """Which column of a hit names its study."""
+    return _places(search.level)["0020000D"]
+
+
+def studies_of(search: Search, rows: Sequence[Row[Any]]) -> set[str]:
+    """The studies that hits are of, or in."""
+    at = place_of_study(search)
+    return {row[at] for row in rows}
+
+
 @lru_cache(maxsize=512)  # what clients ask has some dozens of forms
 def _columns(
     level: Level,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Any
+
+from sqlalchemy import Connection, Row
 
 from imaging_source.dicomweb.accept import first
 from imaging_source.dicomweb.answer import Answer, Request, json_answer
-from imaging_source.dicomweb.hits import Hits
+from imaging_source.dicomweb.hits import Hits, place_of_study, studies_of
 from imaging_source.dicomweb.metadata import JSON_TYPES
 from imaging_source.dicomweb.native import XML, xml_answer
 from imaging_source.dicomweb.paths import Level, Search
 from imaging_source.dicomweb.query import Query
 from imaging_source.dicomweb.search import figures, find, requests
+from imaging_source.shown import Unseen
 from soap.asgi import Headers
 from storage.database import Database
 
@@ -41,7 +46,7 @@ class Searcher:
         wish = first(request.accept, *JSON_TYPES, XML)
         limit = min(query.limit or self._paging.default, self._paging.most)
         with self._database.read() as connection:
-            rows = find(connection, search, query, self._database.backend, limit + 1)
+            rows = self._find(connection, search, query, limit + 1, request.unseen)
             hits = Hits(search, query, request.root, rows[:limit])
             if hits.rows:
                 hits.figures = figures(connection, hits.column("0020000D"))
@@ -57,6 +62,24 @@ class Searcher:
         answer = xml_answer(json.loads(text))
         answer.headers += headers
         return answer
+
+    def _find(
+        self, connection: Connection, search: Search, query: Query, most: int, unseen: Unseen | None
+    ) -> Sequence[Row[Any]]:
+        """Up to ``most`` hits from the offset on, of those that are not ``unseen``."""
+        rows = find(connection, search, query, self._database.backend, most)
+        if unseen is None or not unseen(studies_of(search, rows)):
+            return rows
+        # Pages are cut of what is seen, or their gaps would tell of the rest.
+        everything = replace(query, offset=0)
+        rows = find(connection, search, everything, self._database.backend, ALL)
+        hidden = unseen(studies_of(search, rows))
+        at = place_of_study(search)
+        return [row for row in rows if row[at] not in hidden][query.offset : query.offset + most]
+
+
+# More rows than any index has.
+ALL = 2**31 - 1
 
 
 def _warnings(query: Query, root: str, *, is_more: bool) -> Headers:

@@ -81,7 +81,7 @@ class Retriever:
         with self._database.read() as connection:
             rows = under(connection, scope.study, scope.series, scope.instance)
         if not rows:
-            raise Refusal(HTTPStatus.NOT_FOUND, "nothing of this UID is here")
+            raise nothing_here()
         return rows
 
     def corrections(self, scope: Scope) -> Mapping[str, Correction]:
@@ -313,3 +313,8 @@ def _numbers(text: str) -> list[int]:
     if len(parts) > _MOST_FRAMES or not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise Refusal(HTTPStatus.BAD_REQUEST, "frames are numbers with commas between them")
     return [int(part) for part in parts]
+
+
+def nothing_here() -> Refusal:
+    """What is not there, and what is not there for whoever asks, is told in the same words."""
+    return Refusal(HTTPStatus.NOT_FOUND, "nothing of this UID is here")

@@ -75,6 +75,8 @@ class WadoUri(Service):
         return Plan(URI, partial(self._answer, request, _parameters(request)))
 
     def _answer(self, request: Request, asked: Mapping[str, str]) -> Answer:
+        if request.hides(asked["studyuid"]):
+            raise _no_such_instance()
         part = self._found(asked["objectuid"], asked["seriesuid"], asked["studyuid"])
         wanted = _wanted(request, asked, part)
         if any(wish.media == DICOM for wish in wanted[:1]):
@@ -95,7 +97,7 @@ class WadoUri(Service):
             row = look_up(connection, [uid]).get(uid)
             corrections = corrections_of(connection, [study])
         if row is None or _place_of(row) != (study, series):
-            raise Refusal(HTTPStatus.NOT_FOUND, "no such instance in this series of this study")
+            raise _no_such_instance()
         part = locate(self._blobs, row, corrections.get(study))
         if part is None:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the file is not available")
@@ -178,3 +180,7 @@ def _known(wanted: Sequence[Wish]) -> list[Wish]:
     return [
         Wish(_ALIASES.get(one.media, one.media), False, one.syntax, one.weight) for one in wanted
     ]
+
+
+def _no_such_instance() -> Refusal:
+    return Refusal(HTTPStatus.NOT_FOUND, "no such instance in this series of this study")

@@ -28,6 +28,7 @@ from metadata.model import Code
 from node.config import Settings
 from node.migrate import script_location
 from node.wiring.common import client_tls
+from security.access.emergencies import Override
 from security.assertions.claims import Claims
 from security.audit.sender import Sending, Target
 from security.audit.syslog import Sender
@@ -68,6 +69,7 @@ from transactions.audit import (
 from transactions.audit_events import (
     application_event,
     authentication_failed_event,
+    emergency_event,
     trail_used_event,
 )
 
@@ -127,7 +129,8 @@ class Auditor:
         self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
     ) -> Future[None]:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
-        scene = self._scene(Side.SERVER, _client(context), self._here(), context.user)
+        user = context.user.claims if context.user else None
+        scene = self._scene(Side.SERVER, _client(context), self._here(), user)
         return self._record(DESCRIBED[exchange.number](request, response, scene))
 
     def turned_away(self, reason: str, context: CallContext) -> None:
@@ -135,6 +138,13 @@ class Auditor:
         self.admit()
         scene = self._scene(Side.SERVER, _client(context), self._here())
         self._record([authentication_failed_event(self.url, reason, scene)]).result()
+
+    def emergency(self, override: Override) -> None:
+        """Record that somebody broke the glass, durably, before he is shown anything."""
+        here = self._here()
+        scene = self._scene(Side.SERVER, Node(override.node), here)
+        event = emergency_event(override.user, override.reason, override.patients.split(), scene)
+        self._record([event]).result()
 
     def at(self, door: str) -> Auditor:
         """The auditor of one door of the process: its path is in the records."""

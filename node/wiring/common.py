@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from metadata.affinity_domain import AffinityDomain
+from metadata.datatypes import CX, LocalizedString
 from metadata.identifiers import SUCCESS
-from metadata.model import Submission
+from metadata.model import Code, Submission
 from node import codes
 from node.config import Settings
 from node.config_file import read_secret
 from repository.reconciliation import Inventory
+from security.access.decision import Choices
+from security.access.sight import CONSENT_FORMATS, Sight, facts_of
 from security.tls import client_context, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
@@ -22,6 +25,7 @@ from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_57 import ITI_57
 from transactions.registry_response import RegistryResponse, RegistryUnavailable
 from transactions.stored_query import (
+    find_documents,
     get_associations,
     get_documents,
     get_submission_set_and_contents,
@@ -31,6 +35,10 @@ from transactions.transaction import Transaction
 
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
 Query = Callable[[AdhocQueryRequest], AdhocQueryResponse]
+
+# Those of some documents, by entryUUID and by uniqueId, that somebody may not see, or that the
+# registry does not know.
+UnseenDocuments = Callable[[Sight, Collection[str], Collection[str]], Collection[str]]
 
 
 def affinity_domain(settings: Settings) -> AffinityDomain:
@@ -96,6 +104,7 @@ class Asked:
     register: Register
     update: Register
     query: Query
+    unseen: UnseenDocuments
     inventory: Inventory | None = None
     """What the registry has, where its database is at hand."""
 
@@ -114,11 +123,16 @@ class Asked:
 
             return submit
 
-        return cls(
-            register=submitting(ITI_42),
-            update=submitting(ITI_57),
-            query=lambda request: client.call(url, ITI_18, request),
+        far: list[Asked] = []
+        far.append(
+            cls(
+                register=submitting(ITI_42),
+                update=submitting(ITI_57),
+                query=lambda request: client.call(url, ITI_18, request),
+                unseen=lambda *about: _unseen_far(far[0].ask, *about),
+            )
         )
+        return far[0]
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""
@@ -155,3 +169,36 @@ class Asked:
         if response.status != SUCCESS:
             raise RegistryUnavailable(response.status)
         return response
+
+
+def _unseen_far(
+    ask: Callable[[AdhocQueryRequest], Submission],
+    sight: Sight,
+    entry_uuids: Collection[str],
+    unique_ids: Collection[str],
+) -> set[str]:
+    """The same of a registry that is asked by ITI-18, in the name of this node.
+
+    Raises RegistryUnavailable and StorageError.
+    """
+    found = [
+        *(ask(get_documents(entry_uuid=list(entry_uuids))).documents if entry_uuids else ()),
+        *(ask(get_documents(unique_id=list(unique_ids))).documents if unique_ids else ()),
+    ]
+    choices: dict[str, Choices] = {}
+    seen: set[str | None] = set()
+    for entry in found:
+        patient = CX(str(entry.patient_id)).normalised()
+        if patient not in choices:
+            choices[patient] = sight.choices([patient], _acknowledged(ask, patient))
+        if sight.sees(choices[patient], facts_of(entry, [patient])):
+            seen |= {entry.entry_uuid, entry.unique_id}
+    return {one for one in (*entry_uuids, *unique_ids) if one not in seen}
+
+
+def _acknowledged(ask: Callable[[AdhocQueryRequest], Submission], patient: str) -> set[str]:
+    """The consent policies that a patient has acknowledged."""
+    pairs = (one.split("^^") for one in CONSENT_FORMATS)
+    formats = [Code(code, scheme, LocalizedString(code)) for code, scheme in pairs]
+    consents = ask(find_documents(patient, format_code=formats)).documents
+    return {code.code for consent in consents for code in consent.event_code_list}

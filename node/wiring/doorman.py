@@ -1,7 +1,7 @@
 """Who is asking at the doors that speak plain HTTP: DICOMweb and WADO-URI.
 
 The assertion comes in the header Authorization (``security.assertions.http``); whoever brings none
-where one is needed is told 401. What the gate learns travels on as ``scope["caller"]``.
+where one is needed is told 401. What he may not see travels on as ``scope["unseen"]``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from imaging_source.dicomweb.answer import Refusal
 from imaging_source.dicomweb.application import QIDO, ROOT, WADO
 from imaging_source.dicomweb.paths import Search, resource
 from imaging_source.dicomweb.wado_uri import URI, URI_ROOT
+from imaging_source.shown import Unseen
 from node.wiring.gate import UserGate
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
@@ -37,6 +38,7 @@ class Doorman:
     gate: UserGate
     pool: ThreadPoolExecutor
     transaction: Callable[[Scope], str]
+    unseen: Callable[[CallContext], Unseen]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -49,7 +51,7 @@ class Doorman:
 
         try:
             judging = self.pool.submit(self.gate.judge, asked, verify, context)
-            scope["caller"] = await asyncio.wrap_future(judging)
+            scope["unseen"] = self.unseen(await asyncio.wrap_future(judging))
         except SoapFault as fault:
             busy = fault.status == BUSY
             status, headers = (BUSY, []) if busy else (401, [_CHALLENGE])
@@ -86,12 +88,14 @@ def dicomweb_transaction(scope: Scope) -> str:
 
 
 def guarded(
-    mounts: dict[str, Application], gate: UserGate | None, pool: ThreadPoolExecutor
+    mounts: dict[str, Application],
+    gate: UserGate,
+    pool: ThreadPoolExecutor,
+    unseen: Callable[[CallContext], Unseen],
 ) -> dict[str, Application]:
-    """The applications of the imaging source, each behind a doorman where there is a gate."""
-    if gate is None:
-        return mounts
+    """The applications of the imaging source, each behind a doorman."""
     kinds = {ROOT: dicomweb_transaction, URI_ROOT: lambda _scope: URI}
     return {
-        path: Doorman(application, gate, pool, kinds[path]) for path, application in mounts.items()
+        path: Doorman(application, gate, pool, kinds[path], unseen)
+        for path, application in mounts.items()
     }

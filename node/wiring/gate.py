@@ -21,6 +21,7 @@ from node.config import Settings
 from node.config_file import ConfigError, Problem
 from node.migrate import open_database
 from node.wiring.audit import Auditor
+from node.wiring.sights import Sights, open_sights
 from node.wiring.tokens import audiences, profile_of
 from security.assertions.claims import Claims
 from security.assertions.conditions import Terms
@@ -37,10 +38,19 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, where assertions are judged: a user, or without claims a node alone."""
+
+    claims: Claims | None = None
+    emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UserGate:
     """Asks for assertions; ``required`` are numbers of transactions, ``exempt`` names of nodes."""
 
     verifier: Verifier
+    sights: Sights
     required: Collection[str]
     exempt: Collection[str]
     auditor: Auditor | None
@@ -60,9 +70,12 @@ class UserGate:
     def judge(
         self, transaction: str, verify: Callable[[], Claims | None], context: CallContext
     ) -> CallContext:
-        """The context with the user whom ``verify`` knows; raises SoapFault for who may not ask."""
+        """The context with its ``Caller``, whom ``verify`` knows; raises SoapFault for who may not
+        ask."""
         try:
             claims = verify()
+            node = names_of(context.certificate)[1] if context.certificate else context.peer
+            caller = Caller(claims, self.sights.in_emergency(claims, node))
             if claims is None and transaction in self.required and not self._is_exempt(context):
                 reason = f"{transaction} needs an assertion of who asks (ITI-40)"
                 raise TokenRefused(INVALID_SECURITY, reason)
@@ -80,7 +93,7 @@ class UserGate:
         except StorageError as error:  # it cannot be known whether the assertion was used before
             log.error("nobody admitted", code="AUTH-STORE", error=type(error).__name__)
             raise SoapFault.busy() from error
-        return replace(context, user=claims)
+        return replace(context, user=caller)
 
     def at(self, auditor: Auditor | None) -> UserGate:
         """The gate of one door, which records as ``auditor``."""
@@ -89,11 +102,11 @@ class UserGate:
     def _is_exempt(self, context: CallContext) -> bool:
         if context.certificate is None:
             return False
-        return any(name in self.exempt for name in _names(context.certificate))
+        return any(name in self.exempt for name in names_of(context.certificate))
 
 
 @lru_cache(maxsize=256)  # the certificates of the peers of a region
-def _names(certificate: str) -> tuple[str, str]:
+def names_of(certificate: str) -> tuple[str, str]:
     """What a configuration may call a node by: the SHA-256 of its certificate, its subject."""
     read = load_pem_x509_certificate(certificate.encode())
     return read.fingerprint(SHA256()).hex(), read.subject.rfc4514_string()
@@ -114,9 +127,10 @@ def open_gate(
     try:
         issuers = Issuers.read({one.name: one.certificates for one in section.issuers})
         verifier = Verifier(profile_of(settings), issuers, _terms(settings), seen)
+        sights = open_sights(settings, stack, database, auditor)
     except IssuerError as error:
         raise ConfigError([Problem("assertions.issuers", "", str(error))]) from error
-    gate = UserGate(verifier, section.required, section.exempt, auditor)
+    gate = UserGate(verifier, sights, section.required, section.exempt, auditor)
     return gate, lambda: _forget(seen)
 
 

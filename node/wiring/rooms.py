@@ -26,6 +26,7 @@ from imaging_source.dicomweb.application import QIDO, ROOT, WADO, DicomWeb
 from imaging_source.dicomweb.qido import Paging
 from imaging_source.dicomweb.wado_uri import URI, URI_ROOT, WadoUri
 from imaging_source.retrieve import ImagingSource
+from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
 from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
@@ -43,12 +44,14 @@ from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
+from node.wiring.sights import Sights
 from node.wiring.subscriptions import open_broker
 from registry import Registry
 from registry.patients import Patients
 from registry.subscriptions.notifier import Notifier
 from repository import Repository
 from repository.reconciliation import Options, Reconciliation
+from security.access.sight import Sight
 from soap.asgi import Application
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
@@ -125,6 +128,11 @@ class _Doors:
         """The auditor of a door."""
         return self.auditor and self.auditor.at(door)
 
+    @property
+    def sights(self) -> Sights | None:
+        """What callers may see; None where nobody is asked who he is."""
+        return self.gate.sights if self.gate else None
+
     def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         limits = self.settings.limits
         public = self.settings.node.public_url
@@ -168,7 +176,8 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
         asked = _asked(settings, registry, client)
         _open_repository(doors, rooms, stack, blobs, asked)
     if settings.imaging_source.enabled:
-        _open_imaging_source(doors, rooms, stack)
+        asked = _asked(settings, registry, client, settings.imaging_source.registry)
+        _open_imaging_source(doors, rooms, stack, asked)
     return rooms
 
 
@@ -183,9 +192,15 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
         "registry",
         "DocumentRegistry",
         # An indexed read of a local file is shorter than a hop to a thread; a network is not.
-        Operation(ITI_18, _answering(ITI_18, registry.query), database.backend == "sqlite"),
+        Operation(
+            ITI_18,
+            _showing(ITI_18, _to_the_sight_of_each(doors.sights, registry.query)),
+            database.backend == "sqlite",
+        ),
         # Across patients a query is long: never in the event loop.
-        Operation(ITI_51, _answering(ITI_51, registry.query_patients)),
+        Operation(
+            ITI_51, _showing(ITI_51, _to_the_sight_of_each(doors.sights, registry.query_patients))
+        ),
         Operation(ITI_42, _answering(ITI_42, registry.register)),
         Operation(ITI_61, _answering(ITI_61, registry.register_on_demand)),
         *(_administration(registry) if settings.registry.administration else ()),
@@ -225,13 +240,14 @@ def _open_repository(
         section.unique_id,
         asked.register,
         administration=section.administration,
-        on_demand=on_demand(doors.settings, asked),
+        on_demand=on_demand(doors.settings, asked, doors.sights),
     )
+    unseen = doors.sights.documents(asked) if doors.sights else None
     rooms.endpoints["/repository"] = doors.endpoint(
         "repository",
         "DocumentRepository",
         Operation(ITI_41, _answering(ITI_41, repository.provide_and_register)),
-        Operation(ITI_43, _answering(ITI_43, repository.retrieve)),
+        Operation(ITI_43, _showing(ITI_43, _without_unseen(unseen, repository.retrieve))),
         Operation(ITI_86, _answering(ITI_86, repository.remove)),
     )
     rooms.checks["repository"] = _readable(database)
@@ -257,21 +273,25 @@ def _forget_messages(patients: Patients) -> None:
     log.info("identity messages forgotten", code="NODE-FORGOTTEN", count=count)
 
 
-def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
+def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: Asked) -> None:
     settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
     database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
     assert section.files is not None  # filled in when the configuration was read
     variants = open_variants(doors.settings, stack)
     source = ImagingSource(database, section.files, section.unique_id, variants)
+    unseen = doors.sights.studies(asked, database) if doors.sights else None
     rooms.endpoints["/imaging"] = doors.endpoint(
         "imaging",
         "ImagingDocumentSource",
-        Operation(RAD_69, _answering(RAD_69, source.retrieve)),
+        Operation(RAD_69, _showing(RAD_69, _without_unseen(unseen, source.retrieve))),
     )
     if section.dicomweb.enabled:
-        gate = doors.gate and doors.gate.at(doors.at("dicomweb"))
-        rooms.mounts |= guarded(_dicomweb(doors, database, variants), gate, doors.pool)
+        mounts = _dicomweb(doors, database, variants)
+        if doors.gate is not None and unseen is not None:
+            gate = doors.gate.at(doors.at("dicomweb"))
+            mounts = guarded(mounts, gate, doors.pool, unseen)
+        rooms.mounts |= mounts
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)
@@ -302,17 +322,43 @@ def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str
 def _answering(
     exchange: Transaction[Request, Response], perform: Callable[[Request], Response]
 ) -> Callable[[Request, CallContext], Response]:
-    """``perform`` as a handler: what it logs has the correlation id, what it answers is counted."""
+    """``perform`` as a handler, whoever asks: see ``_showing``."""
+    return _showing(exchange, lambda request, _context: perform(request))
+
+
+def _showing(
+    exchange: Transaction[Request, Response], show: Callable[[Request, CallContext], Response]
+) -> Callable[[Request, CallContext], Response]:
+    """``show`` as a handler: what it logs has the correlation id, what it answers is counted."""
 
     count = metrics.response_counter(exchange.number)
 
     def handle(request: Request, context: CallContext) -> Response:
         with bound_contextvars(correlation_id=context.correlation_id):
-            response = perform(request)
+            response = show(request, context)
         count(response.status)
         return response
 
     return handle
+
+
+def _to_the_sight_of_each(
+    sights: Sights | None, answer: Callable[[Request, Sight | None], Response]
+) -> Callable[[Request, CallContext], Response]:
+    """``answer`` with what each caller may see; with everything where nobody is asked who he is."""
+    if sights is None:
+        return lambda request, _context: answer(request, None)
+    return lambda request, context: answer(request, sights.of(context.user))
+
+
+def _without_unseen(
+    unseen: Callable[[CallContext], Unseen] | None,
+    serve: Callable[[Request, Unseen], Response],
+) -> Callable[[Request, CallContext], Response]:
+    """``serve`` all that is asked for, or all but what the caller may not see."""
+    if unseen is None:
+        return lambda request, _context: serve(request, all_is_seen)
+    return lambda request, context: serve(request, unseen(context))
 
 
 def _applying(patients: Patients) -> Callable[[IdentityFeed], FeedOutcome]:
@@ -382,12 +428,20 @@ def _readable(database: Database) -> Check:
     return check
 
 
-def _asked(settings: Settings, registry: Registry | None, client: SoapClient) -> Asked:
-    """The registry of the repository: in this process, or far away."""
-    if registry is not None and settings.repository.registry == "local":
-        inventory = registry.inventory(settings.repository.unique_id)
-        return Asked(registry.register, registry.update, registry.query, inventory)
-    return Asked.remote(settings.repository.registry, client)
+def _asked(
+    settings: Settings, registry: Registry | None, client: SoapClient, place: str | None = None
+) -> Asked:
+    """The registry at ``place``, else that of the repository: in this process, or far away."""
+    place = place or settings.repository.registry
+    if registry is None or place != "local":
+        return Asked.remote(place, client)
+    return Asked(
+        register=registry.register,
+        update=registry.update,
+        query=registry.query,
+        unseen=registry.unseen,
+        inventory=registry.inventory(settings.repository.unique_id),
+    )
 
 
 def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]) -> Reconciliation:

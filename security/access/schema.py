@@ -1,4 +1,4 @@
-"""The tables of what a node knows of users: the assertions it has met.
+"""The tables of what a node remembers of users: the assertions it has met, emergencies.
 
 One database, shared by the processes of a node and, on PostgreSQL, by the nodes of a region.
 """
@@ -24,3 +24,19 @@ ASSERTION_SEEN = Table(
 )
 """An assertion from the first time it was met until it has expired: who brings it again, or
 another one of that name, is compared with the first."""
+
+EMERGENCY = Table(
+    "emergency",
+    METADATA,
+    Column("issuer", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("person", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("patients", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("until", Text, nullable=False),
+    Index(None, "started"),
+    sqlite_with_rowid=False,
+)
+"""A glass that was broken, by the assertion that broke it."""

@@ -1,0 +1,221 @@
+"""What of the registry one user may see.
+
+A document that is hidden from a user is in no answer: not as an object, a reference, a member, nor
+at the end of an association; nor is a SubmissionSet or Folder that holds nothing else, nor an
+association that tells of one. What is hidden is not counted either. A registry that is asked
+without a ``Sight`` shows everything.
+
+Judging takes three statements for the patients of an answer, and one for its documents.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select
+
+from metadata.identifiers import HAS_MEMBER, REPLACEMENTS
+from registry.links import Link, linked_to
+from registry.lookup import Located, locate, locate_unique_ids, patients_around
+from registry.operators import among
+from registry.schema import (
+    APPROVED,
+    ASSOCIATION,
+    AUTHOR,
+    CONFIDENTIALITY,
+    DOCUMENT,
+    EVENT,
+    association,
+    attribute_value,
+    document_entry,
+    patient,
+)
+from registry.statement import Statement
+from security.access.decision import NOBODY, Choices, Facts
+from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
+
+_CHAINS = Statement(
+    select(patient.c.survivor, patient.c.id).where(among(patient.c.survivor, "survivors"))
+)
+_CONSENTS = Statement(
+    select(patient.c.survivor, attribute_value.c.value)
+    .join_from(patient, document_entry, document_entry.c.patient == patient.c.id)
+    .join(
+        attribute_value,
+        (attribute_value.c.patient == document_entry.c.patient)
+        & (attribute_value.c.entry_uuid == document_entry.c.entry_uuid),
+    )
+    .where(
+        among(patient.c.survivor, "survivors"),
+        among(document_entry.c.format_code, "formats"),
+        document_entry.c.status == APPROVED,
+        attribute_value.c.attribute == EVENT,
+    )
+)
+_VALUES = Statement(
+    select(
+        attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
+    ).where(
+        among(attribute_value.c.patient, "patients"),
+        among(attribute_value.c.entry_uuid, "ids"),
+        among(attribute_value.c.attribute, "attributes"),
+    )
+)
+_MEMBERS = Statement(
+    select(association.c.source, association.c.target).where(
+        among(association.c.patient, "patients"),
+        among(association.c.source, "ids"),
+        association.c.type == HAS_MEMBER,
+    )
+)
+_ENDS = Statement(
+    select(association.c.entry_uuid, association.c.source, association.c.target).where(
+        among(association.c.patient, "patients"), among(association.c.entry_uuid, "ids")
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One patient, known by several identifiers, and what holds for him."""
+
+    patients: frozenset[str]
+    choices: Choices
+
+
+@dataclass(slots=True)
+class Veil:
+    """Hides from ``sight`` what it may not see, in one snapshot. Raises StorageError."""
+
+    connection: Connection
+    sight: Sight
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _judged: dict[str, bool] = field(default_factory=dict)
+    """By entryUUID: whether the object is hidden."""
+
+    def links(self, links: list[Link]) -> list[Link]:
+        """Those of which neither end is hidden."""
+        hidden = self.hidden({end for link in links for end in (link.source, link.target)})
+        return [link for link in links if link.source not in hidden and link.target not in hidden]
+
+    def hidden(self, entry_uuids: Collection[str]) -> set[str]:
+        """Those of some objects of any kind that are hidden."""
+        unknown = [one for one in entry_uuids if one not in self._judged]
+        if unknown:
+            self._judge(locate(self.connection, unknown).values())
+        return {one for one in entry_uuids if self._judged.get(one, False)}
+
+    def unseen(self, entry_uuids: Collection[str], unique_ids: Collection[str]) -> set[str]:
+        """Those of some documents, by one name or the other, that are hidden or not registered.
+
+        A uniqueId is seen when some document that has it is.
+        """
+        named = {one: [one] for one in entry_uuids}
+        for one in unique_ids:
+            places = locate_unique_ids(self.connection, [one], DOCUMENT)
+            named[one] = [place.entry_uuid for place in places]
+        self.hidden({entry_uuid for found in named.values() for entry_uuid in found})
+        return {
+            name
+            for name, found in named.items()
+            if all(self._judged.get(one, True) for one in found)
+        }
+
+    def _judge(self, places: Iterable[Located]) -> None:
+        kinds: defaultdict[str, list[Located]] = defaultdict(list)
+        for place in places:
+            kinds[place.kind].append(place)
+        self._judge_documents(kinds.pop(DOCUMENT, []))
+        self._judge_associations(kinds.pop(ASSOCIATION, []))
+        self._judge_holders([place for found in kinds.values() for place in found])
+
+    def _judge_documents(self, places: Collection[Located]) -> None:
+        if not places:
+            return
+        self._learn({place.survivor for place in places})
+        values = self._values(places)
+        for place in places:
+            known = self._known[place.survivor]
+            facts = Facts(
+                document=place.entry_uuid,
+                patients=known.patients,
+                confidentiality=frozenset(values[place.entry_uuid, CONFIDENTIALITY]),
+                authors=frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR]))),
+            )
+            self._judged[place.entry_uuid] = not self.sight.sees(known.choices, facts)
+
+    def _judge_associations(self, places: Collection[Located]) -> None:
+        """One that a member of a set is, as the replacement of a document: by its ends."""
+        if not places:
+            return
+        rows = _ENDS.rows(self.connection, _at(places))
+        hidden = self.hidden({end for _, source, target in rows for end in (source, target)})
+        for entry_uuid, source, target in rows:
+            self._judged[entry_uuid] = source in hidden or target in hidden
+
+    def _judge_holders(self, places: Collection[Located]) -> None:
+        """SubmissionSets and Folders: hidden when all documents and folders in them are."""
+        if not places:
+            return
+        at = {**_at(places), "patients": patients_around(self.connection, places)}
+        members: defaultdict[str, set[str]] = defaultdict(set)
+        for source, target in _MEMBERS.rows(self.connection, at):
+            members[source].add(target)
+        hidden = self.hidden({member for held in members.values() for member in held})
+        for place in places:
+            held = members[place.entry_uuid]
+            self._judged[place.entry_uuid] = bool(held) and held <= hidden
+
+    def _values(self, places: Collection[Located]) -> Mapping[tuple[str, str], list[str]]:
+        wanted = {**_at(places), "attributes": [CONFIDENTIALITY, AUTHOR]}
+        values: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for entry_uuid, attribute, value in _VALUES.rows(self.connection, wanted):
+            values[entry_uuid, attribute].append(value)
+        return values
+
+    def _learn(self, survivors: Collection[str]) -> None:
+        """What holds for patients of whom nothing is known yet."""
+        new = sorted(one for one in survivors if one not in self._known)
+        if not new:
+            return
+        chains, consents = _sets(new), _sets(new)
+        parameters = {"survivors": new, "formats": CONSENT_FORMATS}
+        for survivor, one in _CHAINS.rows(self.connection, parameters):
+            chains[survivor].add(one)
+        for survivor, code in _CONSENTS.rows(self.connection, parameters):
+            consents[survivor].add(policies_acknowledged(code))
+        for survivor in new:
+            choices = self.sight.choices(chains[survivor], consents[survivor])
+            self._known[survivor] = _Known(frozenset(chains[survivor]), self._by_entry(choices))
+
+    def _by_entry(self, choices: Choices) -> Choices:
+        """The same with masked documents called by entryUUID, in all their versions."""
+        masks: dict[str, frozenset[str]] = {}
+        for unique_id, groups in choices.masks.items():
+            for entry_uuid in self._versions(unique_id):
+                masks[entry_uuid] = masks.get(entry_uuid, NOBODY) | groups
+        return Choices(choices.opposed, choices.treating, masks)
+
+    def _versions(self, unique_id: str) -> set[str]:
+        """A document and whatever has replaced it since: a mask is about what they tell."""
+        found: set[str] = set()
+        places = locate_unique_ids(self.connection, [unique_id], DOCUMENT)
+        while places:
+            found |= {place.entry_uuid for place in places}
+            newer = {new for new, _ in linked_to(self.connection, places, REPLACEMENTS)} - found
+            places = list(locate(self.connection, newer).values())
+        return found
+
+
+def _at(places: Iterable[Located]) -> dict[str, list[str]]:
+    found = list(places)
+    return {
+        "patients": sorted({place.patient for place in found}),
+        "ids": [place.entry_uuid for place in found],
+    }
+
+
+def _sets(keys: Iterable[str]) -> dict[str, set[str]]:
+    return {key: set() for key in keys}

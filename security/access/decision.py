@@ -1,0 +1,229 @@
+"""Whether somebody may see a document: one pure function over a table of rules.
+
+A rule has conditions on the user, on the document, and on what stands between the two: authorship,
+treatment, the patient's choices, an emergency. The first rule whose every condition holds decides;
+where none does, the document is hidden. The table is data (``policy.toml``).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from metadata.model import Code
+from security.assertions.claims import Claims
+
+NODE, USER = "node", "user"
+"""The groups of who asks without an assertion, and of who has no role that is known."""
+
+NOBODY: frozenset[str] = frozenset()
+
+
+class PolicyError(Exception):
+    """A policy that cannot be used; the text names its file and what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: by what the assertion says. Codes are ``code^^system``.
+
+    ``names`` are the identifiers of the person and of his organisations; ``patients`` whom the
+    assertion is about (CX), where it says so.
+    """
+
+    groups: frozenset[str] = frozenset((NODE,))
+    purposes: frozenset[str] = NOBODY
+    names: frozenset[str] = NOBODY
+    patients: frozenset[str] = NOBODY
+    emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What holds for one patient: ``masks`` are groups by the document they must not see."""
+
+    opposed: bool = False
+    treating: frozenset[str] = NOBODY
+    masks: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A document as rules see it.
+
+    ``patients`` are the identifiers of its patient, before and after merges; ``document`` is what
+    masks call it by.
+    """
+
+    document: str
+    patients: frozenset[str]
+    confidentiality: frozenset[str]
+    authors: frozenset[str] = NOBODY
+
+
+_FLAGS = ("author", "emergency", "masked", "opposed", "other_patient", "own", "treating")
+_LISTS = ("groups", "purposes")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: lists of which one member must apply, flags that must be so; and what follows."""
+
+    permits: bool
+    lists: Mapping[str, frozenset[str]]
+    flags: Mapping[str, bool]
+    levels: frozenset[str] | None = None
+    """The confidentiality codes it is about: a document may have no other, masks aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """Who may break the glass, by which purposes, for how many minutes."""
+
+    groups: frozenset[str]
+    purposes: frozenset[str]
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy as read from its file."""
+
+    name: str
+    groups: Mapping[str, Sequence[str]]
+    masks: Mapping[str, frozenset[str]]
+    consents: Mapping[str, bool]
+    emergency: Emergency
+    rules: Sequence[Rule]
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> Policy:
+        """The policy at ``path``; without one, that which ships. Raises PolicyError."""
+        source = path or resources.files(__package__) / "policy.toml"
+        try:
+            data = tomllib.loads(source.read_text())
+            return _policy(data)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PolicyError(f"{source}: {_told(error)}") from error
+
+    def asker(self, claims: Claims | None, *, emergency: bool = False) -> Asker:
+        """Who asks, by an assertion; without one, a node."""
+        if claims is None:
+            return Asker()
+        return Asker(
+            groups=self._groups_of(map(spelled, claims.roles)),
+            purposes=frozenset(map(spelled, claims.purposes)),
+            names=frozenset((claims.subject, *claims.identifiers, *claims.organization_ids)),
+            patients=frozenset(claims.patients),
+            emergency=emergency,
+        )
+
+    def wants_emergency(self, claims: Claims) -> bool:
+        """Whether the user says that it is an emergency."""
+        return not self.emergency.purposes.isdisjoint(map(spelled, claims.purposes))
+
+    def may_break_glass(self, claims: Claims) -> bool:
+        """Whether the user has the right to."""
+        return not self.emergency.groups.isdisjoint(self._groups_of(map(spelled, claims.roles)))
+
+    def _groups_of(self, roles: Iterable[str]) -> frozenset[str]:
+        held = set(roles)
+        held |= {f"*^^{role.rpartition('^^')[2]}" for role in held}
+        found = {group for group, named in self.groups.items() if not held.isdisjoint(named)}
+        return frozenset(found or (USER,))
+
+
+def permitted(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
+    """Whether ``asker`` may see the document."""
+    given: dict[str, Collection[str]] = {
+        "groups": asker.groups,
+        "purposes": asker.purposes,
+    }
+    levels = facts.confidentiality - policy.masks.keys()
+    mine = not asker.patients.isdisjoint(facts.patients)
+    so = {
+        "author": not asker.names.isdisjoint(facts.authors),
+        "emergency": asker.emergency,
+        "masked": _masked(policy, asker, choices, facts),
+        "opposed": choices.opposed,
+        "other_patient": bool(asker.patients) and not mine,
+        "own": mine,
+        "treating": not asker.names.isdisjoint(choices.treating),
+    }
+    for rule in policy.rules:
+        if _holds(rule, given, so) and _covers(rule.levels, levels):
+            return rule.permits
+    return False
+
+
+def spelled(code: Code) -> str:
+    """A code as policies spell it."""
+    return f"{code.code}^^{code.scheme}"
+
+
+def _masked(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
+    """Whether a code of the document, or the patient, hides it from a group of the asker."""
+    hidden = set(choices.masks.get(facts.document, NOBODY))
+    for code in facts.confidentiality:
+        hidden |= policy.masks.get(code, NOBODY)
+    return not asker.groups.isdisjoint(hidden)
+
+
+def _holds(rule: Rule, given: Mapping[str, Collection[str]], so: Mapping[str, bool]) -> bool:
+    return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items()) and all(
+        so[key] is wanted for key, wanted in rule.flags.items()
+    )
+
+
+def _covers(named: frozenset[str] | None, levels: Collection[str]) -> bool:
+    """Whether a rule is about documents of these levels: of the strictest as of the mildest."""
+    return named is None or (bool(levels) and named.issuperset(levels))
+
+
+def _policy(data: Mapping[str, Any]) -> Policy:
+    unknown = data.keys() - {"name", "groups", "masks", "consents", "emergency", "rule"}
+    if unknown:
+        raise ValueError(f"unknown key {min(unknown)}")
+    words = {"opposed": True, "agreed": False}
+    emergency = data["emergency"]
+    return Policy(
+        name=data["name"],
+        groups={group: tuple(roles) for group, roles in data["groups"].items()},
+        masks={code: frozenset(groups) for code, groups in data["masks"].items()},
+        consents={policy: words[said] for policy, said in data["consents"].items()},
+        emergency=Emergency(
+            frozenset(emergency["groups"]),
+            frozenset(emergency["purposes"]),
+            int(emergency["minutes"]),
+        ),
+        rules=[_rule(number, row) for number, row in enumerate(data["rule"], 1)],
+    )
+
+
+def _rule(number: int, row: Mapping[str, Any]) -> Rule:
+    unknown = row.keys() - {*_FLAGS, *_LISTS, "confidentiality", "decision"}
+    if unknown:
+        raise ValueError(f"rule {number}: unknown condition {min(unknown)}")
+    if row.get("decision") not in ("permit", "deny"):
+        raise ValueError(f"rule {number}: decision is permit or deny")
+    flags = {key: row[key] for key in _FLAGS if key in row}
+    lists = {key: row[key] for key in (*_LISTS, "confidentiality") if key in row}
+    if not all(isinstance(value, bool) for value in flags.values()):
+        raise ValueError(f"rule {number}: {', '.join(sorted(flags))} are true or false")
+    if not all(isinstance(value, list) for value in lists.values()):
+        raise ValueError(f"rule {number}: {', '.join(sorted(lists))} are lists")
+    levels = lists.pop("confidentiality", None)
+    return Rule(
+        permits=row["decision"] == "permit",
+        lists={key: frozenset(values) for key, values in lists.items()},
+        flags=flags,
+        levels=None if levels is None else frozenset(levels),
+    )
+
+
+def _told(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

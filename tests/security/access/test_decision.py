@@ -1,0 +1,117 @@
+"""Who may see a document: the table that ships, and how a table is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from security.access.decision import Asker, Choices, Facts, Policy, PolicyError, permitted
+
+SHIPPED = (resources.files("security.access") / "policy.toml").read_text()
+POLICY = Policy.read()
+PATIENT, OTHER = "P1^^^&1.2&ISO", "P2^^^&1.2&ISO"
+N, R, V = (f"{level}^^2.16.840.1.113883.5.25" for level in "NRV")
+MASKED, UNSEEN_BY_PATIENT, UNSEEN_BY_GUARDIAN = (
+    f"{code}^^1.2.250.1.213.1.1.4.13"
+    for code in ("MASQUE_PS", "INVISIBLE_PATIENT", "INVISIBLE_REPRESENTANTS_LEGAUX")
+)
+DOCTOR = Asker(groups=frozenset({"professional"}), names=frozenset({"ada"}))
+SELF = Asker(groups=frozenset({"patient"}), patients=frozenset({PATIENT}))
+GUARDIAN = Asker(groups=frozenset({"guardian"}), patients=frozenset({PATIENT}))
+CLERK = Asker(groups=frozenset({"user"}))
+NODE = Asker()
+HURRIED = replace(DOCTOR, emergency=True)
+NOTHING = Choices()
+OPPOSED = Choices(opposed=True)
+TREATED = Choices(treating=frozenset({"ada"}))
+HIDDEN = Choices(masks={"1.2.3": frozenset({"professional"})})
+
+
+def document(*codes: str, authors: tuple[str, ...] = ()) -> Facts:
+    return Facts("1.2.3", frozenset({PATIENT}), frozenset(codes), frozenset(authors))
+
+
+@pytest.mark.parametrize(
+    ("asker", "choices", "facts", "seen"),
+    [
+        (DOCTOR, NOTHING, document(N), True),
+        (DOCTOR, NOTHING, document(R), True),
+        (DOCTOR, NOTHING, document(V), False),
+        (DOCTOR, NOTHING, document(N, V), False),  # the strictest code counts
+        (DOCTOR, NOTHING, document(), False),
+        (DOCTOR, NOTHING, document("X^^1.2"), False),
+        (DOCTOR, TREATED, document(V), True),
+        (DOCTOR, NOTHING, document(V, authors=("ada",)), True),
+        (DOCTOR, NOTHING, document(N, MASKED), False),
+        (DOCTOR, TREATED, document(N, MASKED), False),
+        (DOCTOR, NOTHING, document(N, MASKED, authors=("ada",)), True),
+        (DOCTOR, NOTHING, document(N, UNSEEN_BY_PATIENT), True),
+        (DOCTOR, HIDDEN, document(N), False),
+        (DOCTOR, OPPOSED, document(N), False),
+        (DOCTOR, OPPOSED, document(N, authors=("ada",)), True),
+        (replace(DOCTOR, patients=frozenset({OTHER})), NOTHING, document(N), False),
+        (replace(DOCTOR, patients=frozenset({PATIENT})), NOTHING, document(N), True),
+        (HURRIED, OPPOSED, document(V, MASKED), True),
+        (replace(HURRIED, patients=frozenset({OTHER})), NOTHING, document(N), False),
+        (SELF, NOTHING, document(V), True),
+        (SELF, OPPOSED, document(N), True),
+        (SELF, NOTHING, document(N, UNSEEN_BY_PATIENT), False),
+        (SELF, NOTHING, document(N, UNSEEN_BY_GUARDIAN), True),
+        (replace(SELF, patients=frozenset({OTHER})), NOTHING, document(N), False),
+        (replace(SELF, patients=frozenset()), NOTHING, document(N), False),
+        (GUARDIAN, NOTHING, document(N), True),
+        (GUARDIAN, NOTHING, document(N, UNSEEN_BY_GUARDIAN), False),
+        (CLERK, NOTHING, document(N), True),
+        (CLERK, NOTHING, document(R), False),
+        (CLERK, NOTHING, document(N, MASKED), False),
+        (NODE, NOTHING, document(N), True),
+        (NODE, NOTHING, document(R), False),
+        (NODE, OPPOSED, document(N), False),
+    ],
+)
+def test_the_policy_that_ships(asker: Asker, choices: Choices, facts: Facts, seen: bool) -> None:
+    assert permitted(POLICY, asker, choices, facts) is seen
+
+
+_GROUPS = st.frozensets(st.sampled_from(["professional", "patient", "guardian", "user", "node"]))
+_CODES = st.frozensets(st.sampled_from([N, R, V, MASKED, UNSEEN_BY_PATIENT, "X^^1"]))
+_NAMES = st.frozensets(st.sampled_from(["ada", "bob"]))
+
+
+@given(_GROUPS, _CODES, _NAMES, st.booleans())
+def test_a_mask_more_never_shows_more(
+    groups: frozenset[str], codes: frozenset[str], names: frozenset[str], opposed: bool
+) -> None:
+    asker = Asker(groups=groups, names=names)
+    masked = Choices(opposed=opposed, masks={"1.2.3": groups})
+    plain = Choices(opposed=opposed)
+    if permitted(POLICY, asker, masked, document(*codes)):
+        assert permitted(POLICY, asker, plain, document(*codes))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('decision = "deny"', 'decision = "perhaps"', "rule 1: decision is permit or deny"),
+        ("author = true", 'author = "true"', "rule 2: author are true or false"),
+        ("masked = true", "mask = true", "rule 4: unknown condition mask"),
+        ('groups = ["patient", "guardian"]', 'groups = "patient"', "rule 5: groups are lists"),
+        ("[consents]", "[consent]", "unknown key consent"),
+        ("minutes = 60", "", "minutes"),
+        ("[consents]", '[consents]\n"1.2" = "maybe"', "maybe"),
+        ("[groups]", "[groups", "policy.toml"),
+    ],
+)
+def test_a_fault_in_a_policy_is_told_with_its_file(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    file = tmp_path / "policy.toml"
+    assert old in SHIPPED
+    file.write_text(SHIPPED.replace(old, new, 1))
+    with pytest.raises(PolicyError, match=told):
+        Policy.read(file)
