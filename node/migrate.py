@@ -75,6 +75,19 @@ def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
     return migrated
 
 
+def migrate_access(settings: Settings) -> None:
+    """Make what operators write of who may see what, where it is not there yet.
+
+    Raises ConfigError and StorageError.
+    """
+    for name, section in (("access", settings.access), ("choices", settings.choices)):
+        url = database_url(section, name)
+        if url.get_backend_name() == "sqlite" and Path(url.database or "").exists():
+            continue  # a node may be writing it, and has migrated it
+        with open_database(section, name) as database, script_location(name) as scripts:
+            database.migrate(scripts)
+
+
 def migrate_audit(settings: Settings) -> None:
     """Make the folder of the audit trails, and their key, where they are wanted. Raises OSError."""
     if settings.audit.enabled:

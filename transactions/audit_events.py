@@ -53,6 +53,7 @@ _APPLICATION = Coded("110150", "DCM", "Application")
 _SECURITY_ALERT = Coded("110113", "DCM", "Security Alert")
 _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
 _EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
+_ACCESS_CHANGED = Coded("110135", "DCM", "Object Security Attributes Changed")
 _TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
 
 _URI = Coded("12", "RFC-3881", "URI")
@@ -363,6 +364,22 @@ def emergency_event(user: str, reason: str, patients: Iterable[str], scene: Scen
         site_id=scene.site_id,
         objects=_patients(patients),
         outcome_description=reason,
+    )
+
+
+def access_changed_event(user: str, patient_id: str, change: str, scene: Scene) -> AuditEvent:
+    """Somebody changed who may see documents of a patient (PS3.15 A.5.3.11)."""
+    return AuditEvent(
+        id=_SECURITY_ALERT,
+        type=_ACCESS_CHANGED,
+        action=Action.UPDATE,
+        outcome=Outcome.SUCCESS,
+        when=scene.when,
+        participants=(Participant(user, True, address=scene.client.address),),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=_patients([patient_id]),
+        outcome_description=change,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from node.cli import (
+    access_verbs,
     admin_codes,
     admin_subscriptions,
     admin_verbs,
@@ -77,6 +78,7 @@ kit_app.command("manifest", help=tr("Judge the content of a manifest file, rule 
 kit_app.command("run", help=tr("Drive actors over the wire and judge what they answer."))(
     kit_verbs.run
 )
+app.add_typer(access_verbs.app, name="access")
 app.add_typer(audit_verbs.app, name="audit")
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")

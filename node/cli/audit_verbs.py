@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help=tr("The audit trail: find records, prove it."), no_args_is_help=True)
 
-# The trail of what operators do; whoever comes second waits for the first, no longer than this.
-OPERATOR = "operator"
-
 
 @app.command(help=tr("Find audit records, the newest first."))
 def find(
@@ -104,7 +101,7 @@ def _looking(config: Path) -> Iterator[Settings]:
     """The settings of a node whose trail is looked at, which is recorded first."""
     from node.config_file import load
     from node.migrate import migrate_audit
-    from node.wiring.audit import open_auditor
+    from node.wiring.audit import OPERATOR, open_auditor
 
     settings = load(config)
     if not settings.audit.enabled:

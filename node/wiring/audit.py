@@ -67,6 +67,7 @@ from transactions.audit import (
     to_xml,
 )
 from transactions.audit_events import (
+    access_changed_event,
     application_event,
     authentication_failed_event,
     emergency_event,
@@ -101,6 +102,9 @@ DESCRIBED: Mapping[str, Describe] = {
     "ITI-54": lambda request, response, scene: iti_54.audit(request, response is not None, scene),
 }
 """By the transaction's number: the records of one exchange, on either side."""
+
+OPERATOR = "operator"
+"""The trail of what operators do."""
 
 _FAILED = Outcome.SERIOUS_FAILURE
 
@@ -197,6 +201,12 @@ class Auditor:
         here = self._here()
         scene = self._scene(Side.SERVER, here, replace(here, user_id=str(self.trail.source)))
         self._record([trail_used_event(user, scene)]).result()
+
+    def access_changed(self, user: str, patient: str, change: str) -> None:
+        """Record that an operator changed who may see documents of a patient."""
+        here = self._here()
+        scene = self._scene(Side.SERVER, here, here)
+        self._record([access_changed_event(user, patient, change, scene)]).result()
 
     def _life(self, starts: bool) -> AuditEvent:
         here = self._here()

@@ -75,12 +75,6 @@ class Emergencies:
             raise TokenRefused(FAILED_AUTHENTICATION, "the emergency is over")
         return True
 
-    def all(self) -> list[Override]:
-        """Every emergency, the last one first."""
-        query = select(EMERGENCY).order_by(EMERGENCY.c.started.desc())
-        with self._database.read() as connection:
-            return [Override(*row) for row in connection.execute(query)]
-
     def _end(self, claims: Claims, node: str) -> datetime:
         key = (claims.issuer, claims.id)
         until = self._known.get(key)
@@ -110,6 +104,13 @@ class Emergencies:
             self._alarm(override)  # first: what nobody could be told of does not begin
             until = self._database.write(lambda connection: _begin(connection, override))
         return datetime.fromisoformat(until)
+
+
+def overrides(database: Database) -> list[Override]:
+    """Every emergency that is kept, the last one first."""
+    query = select(EMERGENCY).order_by(EMERGENCY.c.started.desc())
+    with database.read() as connection:
+        return [Override(*row) for row in connection.execute(query)]
 
 
 def _begin(connection: Connection, override: Override) -> str:

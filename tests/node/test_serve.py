@@ -22,11 +22,12 @@ from metadata.model import Code
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
-from node.wiring.common import client_tls, own_assertions
+from node.wiring.common import client_tls, own_assertions, soap_client
 from security.assertions.http import authorization
 from soap.client import SoapClient
 from soap.faults import INVALID_SECURITY, PeerFault
 from transactions.iti_18 import ITI_18
+from transactions.iti_43 import ITI_43, DocumentRequest, RetrieveDocumentSetRequest
 from transactions.iti_51 import ITI_51
 from transactions.stored_query import find_documents, find_documents_for_multiple_patients
 
@@ -271,6 +272,39 @@ def test_a_secure_node_answers_no_question_of_nobody_and_records_that_it_was_ask
     assert refused.value.subcode == INVALID_SECURITY
     kept = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
     assert [one["outcome"] for one in kept if one["transaction"] == "110126"] == [8]
+
+
+def test_what_a_patient_masks_is_found_and_fetched_by_nobody_it_is_masked_from(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    config = create(NewNode(tmp_path / "secure", port_base=port_base))
+    settings, node = load(config), serve(config)
+
+    def run(*arguments: str | Path) -> Any:
+        done = kosmos(*arguments, "--json", "--config", config)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4")
+    run("feed", "--patient", "4711", "--name", "DOE^JANE")
+    unique_id = run("publish", tmp_path / "report.pdf", "--patient", "4711")["uniqueId"]
+    assert [one["uniqueId"] for one in run("find", "4711")] == [unique_id]
+    run("access", "mask", "4711", unique_id, "--from", "user")
+    assert run("find", "4711") == []
+    client = soap_client(settings, "ada")
+    wanted = DocumentRequest(settings.repository.unique_id, unique_id)
+    asked = RetrieveDocumentSetRequest((wanted,))
+    [refused] = client.call(node.endpoints["repository"], ITI_43, asked).errors
+    assert refused.code == "XDSDocumentUniqueIdError"
+    run("access", "unmask", "4711", unique_id, "--from", "user")
+    assert len(client.call(node.endpoints["repository"], ITI_43, asked).documents) == 1
+    client.close()
+    assert len(run("find", "4711")) == 1
+    run("access", "oppose", "4711", "--reason", "by letter")
+    assert run("find", "4711") == []
+    assert [one["kind"] for one in run("access", "list", "4711")] == ["opposed"]
+    changes = [one for one in run("audit", "find") if one["transaction"] == "110135"]
+    assert len(changes) == 3
 
 
 def test_the_images_of_a_secure_node_are_shown_to_who_says_who_he_is(

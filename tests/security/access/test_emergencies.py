@@ -13,7 +13,7 @@ from metadata.datatypes import LocalizedString
 from metadata.model import Code
 from node.migrate import script_location
 from security.access.decision import Policy
-from security.access.emergencies import Emergencies, Override
+from security.access.emergencies import Emergencies, Override, overrides
 from security.access.schema import METADATA
 from security.assertions.claims import Claims
 from security.assertions.refusal import TokenRefused
@@ -70,7 +70,7 @@ def test_an_emergency_is_kept_and_raises_one_alarm(ward: Ward) -> None:
     assert ward.another().declared(CLAIMS, "north")
     [alarm] = ward.alarms
     assert (alarm.user, alarm.node, alarm.reason) == ("<ada@idp>", "north", "unconscious")
-    assert ward.emergencies.all() == [alarm]
+    assert overrides(ward.database) == [alarm]
 
 
 def test_who_declares_none_is_in_none(ward: Ward) -> None:
@@ -89,7 +89,7 @@ def test_who_declares_none_is_in_none(ward: Ward) -> None:
 def test_without_right_or_reason_it_is_refused(ward: Ward, claims: Claims, told: str) -> None:
     with pytest.raises(TokenRefused, match=told):
         ward.emergencies.declared(claims, "north")
-    assert ward.emergencies.all() == []
+    assert overrides(ward.database) == []
 
 
 def test_it_ends_when_its_time_is_over_in_every_process(ward: Ward) -> None:
