@@ -2,6 +2,7 @@
 #   make demo            the whole main job on this machine, then keeps serving
 #   make test            everything that must hold before a change is shared
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
+#            DEMO_PLAIN=1 (demo without TLS and assertions)
 #            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
 
 SHELL := /bin/bash
@@ -41,7 +42,8 @@ help: ## Say what can be made
 
 .PHONY: demo
 demo: $(VENV)/.run ## Publish, find and see real studies; STAY=0 ends after it, STUDY=/path is yours
-	@$(BIN)/kosmos demo $(if $(filter 0,$(STAY)),--no-stay) $(if $(STUDY),--study "$(STUDY)")
+	@$(BIN)/kosmos demo $(if $(filter 0,$(STAY)),--no-stay) \
+		$(if $(filter 1,$(DEMO_PLAIN)),--plain) $(if $(STUDY),--study "$(STUDY)")
 
 .PHONY: test
 test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests

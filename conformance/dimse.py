@@ -7,6 +7,7 @@ what a peer does: no association, an abort and silence are the status ``NOTHING`
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,12 +93,18 @@ class Dimse:
     """Asks one application entity, an association for each operation; records what was said."""
 
     def __init__(
-        self, peer: Entity, timeout: float, record: Record | None = None, calling: str = CALLING
+        self,
+        peer: Entity,
+        timeout: float,
+        record: Record | None = None,
+        calling: str = CALLING,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._peer = peer
         self._timeout = timeout
         self._record = record or Record()
         self._calling = calling
+        self._tls = tls
 
     def store(self, images: Sequence[Dataset]) -> list[int]:
         """C-STORE each of ``images`` as it is encoded; the statuses, in order."""
@@ -214,6 +221,7 @@ class Dimse:
             ae_title=self._peer.title,
             ext_neg=[build_role(one, scp_role=True) for one in provided],
             evt_handlers=handlers,
+            tls_args=None if self._tls is None else (self._tls, self._peer.host),
         )
 
 

@@ -456,4 +456,7 @@ FRENCH: Final[dict[str, str]] = {
     "until": "jusqu'au",
     "user": "utilisateur",
     "{id} was reviewed before": "{id} a déjà été examinée",
+    "Without TLS and assertions, as the kit needs it.": "Sans TLS ni assertions, comme le veut le kit.",
+    "The conformance kit runs against a plain one: DEMO_PLAIN=1 make demo": "Le kit de conformité s'exécute sur une démonstration simple : DEMO_PLAIN=1 make demo",
+    "failed": "échecs",
 }

@@ -34,6 +34,9 @@ def demo(
     stay: Annotated[
         bool, typer.Option("--stay/--no-stay", help=tr("Keep serving until Ctrl-C."))
     ] = True,
+    plain: Annotated[
+        bool, typer.Option("--plain", help=tr("Without TLS and assertions, as the kit needs it."))
+    ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(help=tr("Keep the nodes and what was fetched in this new folder.")),
@@ -50,7 +53,7 @@ def demo(
         raise UsageError(tr("no image of a named patient and study in {folder}", folder=study))
     console = output.console()
     try:
-        with _place(folder) as place, set_up(place) as stage:
+        with _place(folder) as place, set_up(place, plain=plain) as stage:
             verdict = perform(stage, files, console)
             if stay:
                 _show_where(stage, files)
@@ -96,10 +99,17 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
     for line in (
         f"{command} find {image.patient_id} {config}",
         f"{command} fetch {image.patient_id} --folder fetched {config}",
-        f"storescu -aec {places.ae_title} {host} {port} FILE.dcm",
-        f"{command} {shlex.join(kit_arguments(stage, files))}",
+        f"{command} audit find --transaction RAD-69 {config}",
+        f"{command} publish FILE.dcm {config}"
+        if stage.tls
+        else f"storescu -aec {places.ae_title} {host} {port} FILE.dcm",
     ):
         console.print(f"  {line}", soft_wrap=True, markup=False)
+    if stage.tls:
+        console.print(tr("The conformance kit runs against a plain one: DEMO_PLAIN=1 make demo"))
+    else:
+        kit = f"  {command} {shlex.join(kit_arguments(stage, files))}"
+        console.print(kit, soft_wrap=True, markup=False)
     console.print(tr("Serving until Ctrl-C."))
 
 

@@ -96,7 +96,7 @@ def _written(made: FileDataset, path: Path) -> DicomFile:
 def _send(display: Display, stage: Stage, correction: Correction) -> None:
     with display.step("C-STORE", tr("Rejection note and a new image")) as step:
         source = _source(stage)
-        provider = Provider(source.host, source.port, source.title)
+        provider = Provider(source.host, source.port, source.title, stage.tls)
         try:
             answers = send([correction.note, correction.added], provider)
         except AssociationFailed as error:
@@ -171,7 +171,7 @@ def _by_move(display: Display, stage: Stage, correction: Correction) -> Pixels:
         pixels[str(image.SOPInstanceUID)] = pixel_digest(image)
 
     with display.step("C-MOVE", tr("The same by DICOM")) as step:
-        asker = Dimse(_source(stage), REPLACED_SECONDS, calling=MOVE_TITLE)
+        asker = Dimse(_source(stage), REPLACED_SECONDS, calling=MOVE_TITLE, tls=stage.tls)
         wanted = asked("STUDY", StudyInstanceUID=correction.note.study_instance_uid)
         with receiving(stage.move_port, MOVE_TITLE, take):
             outcome = asker.move(wanted, MOVE_TITLE)

@@ -48,7 +48,7 @@ def report(display: Display, stage: Stage, us: Consumer, file: DicomFile) -> Non
 def _accepted(stage: Stage, message: bytes) -> str:
     host, _, port = (stage.endpoints.reports or "").rpartition(":")
     try:
-        with MllpClient(host, int(port)) as client:
+        with MllpClient(host, int(port), ssl_context=stage.tls) as client:
             code, text = feed.acknowledgement(client.send(message))
     except MllpError as error:
         raise StepFailed(str(error)) from error

@@ -8,7 +8,7 @@ and in ``report``.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +35,15 @@ from node.texts import tr
 from node.wiring.audit import trail_folder
 from node.wiring.client import consumer
 from security.audit.chain import Verifier
+from security.audit.search import Wanted, find
+from security.audit.trail import Record
 from security.audit.verification import trails, verify
 
 # Publication follows a second of quiet; on a slow disk with hundreds of studies it takes longer.
 PUBLICATION_SECONDS = 120.0
 POLL_SECONDS = 0.2
+# The demonstration leaves some hundreds; a study of a person's own may have thousands of images.
+MOST_RECORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,13 @@ def perform(stage: Stage, files: list[DicomFile], console: Console) -> Verdict:
             report(display, stage, us, correct(display, stage, us, files))
         except ConsumerError as error:
             raise StepFailed(_words(error)) from error
-        _prove(display, stage)
+        console.print(_prove(display, stage))
     console.print(_summary(files, manifests))
     display.verdict(str(verdict), verdict.ok)
     return verdict
 
 
-def _prove(display: Display, stage: Stage) -> None:
+def _prove(display: Display, stage: Stage) -> object:
     """What was recorded of all this, and that it is whole."""
     folder, name = trail_folder(stage.settings), stage.settings.node.name
     with display.step("ITI-20", tr("What the audit trail has of it")) as step:
@@ -105,13 +109,39 @@ def _prove(display: Display, stage: Stage) -> None:
             raise StepFailed(tr("the audit trail is not what was written"))
         count = sum(one.records for one in proved)
         step.result = tr("{count} records, each in its place", count=count)
+    return _recorded(stage)
+
+
+def _recorded(stage: Stage) -> object:
+    """The records by transaction: how many, of which patients and users, how they ended."""
+    by_type: defaultdict[str, list[Record]] = defaultdict(list)
+    for one in find(trails(trail_folder(stage.settings)), Wanted(), MOST_RECORDS):
+        by_type[one.record.type].append(one.record)
+    rows = [
+        (
+            name,
+            len(records),
+            len({patient for record in records for patient in record.patients}),
+            ", ".join(sorted({user for record in records for user in _people(record)})),
+            sum(record.outcome != 0 for record in records),
+        )
+        for name, records in sorted(by_type.items())
+    ]
+    headings = [tr("transaction"), tr("records"), tr("patients"), tr("users"), tr("failed")]
+    return table(headings, rows)
+
+
+def _people(record: Record) -> list[str]:
+    """Whom a record names by an assertion (``<user@issuer>``)."""
+    return [user for user in record.users if "<" in user]
 
 
 def _announce(display: Display, stage: Stage, files: list[DicomFile]) -> None:
     authority = stage.settings.affinity_domain.assigning_authority
     with display.step("ITI-8", "Patient Identity Feed") as step:
         people = patients_of(files)
-        with MllpClient(*_address(stage.endpoints.mllp)) as client:
+        place = _address(stage.endpoints.mllps if stage.tls else stage.endpoints.mllp)
+        with MllpClient(*place, ssl_context=stage.tls) as client:
             for patient in people:
                 person = feed.Person(patient.identifier, patient.name)
                 message = feed.announce(person, authority)
@@ -132,7 +162,7 @@ def _expect_accepted(client: MllpClient, message: bytes) -> None:
 def _store(display: Display, stage: Stage, files: list[DicomFile]) -> None:
     with display.step("C-STORE", tr("DICOM Storage")) as step:
         host, port = _address(stage.endpoints.dicom)
-        provider = Provider(host, port, stage.settings.imaging_source.ae_title)
+        provider = Provider(host, port, stage.settings.imaging_source.ae_title, stage.tls)
         try:
             answers = send(files, provider)
         except AssociationFailed as error:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from node.config_file import load
 from node.endpoints import Endpoints
 from node.init import NewNode, create
 from node.texts import tr
+from node.wiring.common import client_tls
 
 # Ports of one node: HTTP to DICOM. Blocks are looked for below the ports that systems give out.
 BLOCK, FIRST_PORT, LAST_PORT = 5, 18080, 28080
@@ -66,6 +68,11 @@ source_ids = {sources}
 """
 
 
+# Whoever runs the demonstration is a doctor (ISCO-08), who may see what doctors may.
+DOCTOR = (
+    '{ code = "221", scheme = "2.16.840.1.113883.2.9.6.2.7", display_name = "Medical doctors" }'
+)
+
 MORE_PORTS = """
 [imaging_source.peers]
 {title} = "dicom://127.0.0.1:{move}"
@@ -94,6 +101,8 @@ class Stage:
     config: Path
     settings: Settings
     endpoints: Endpoints
+    tls: ssl.SSLContext | None
+    """With which the nodes are called; None where they are plain."""
     simulated_repository: str
     simulator_port: int
     listener_port: int
@@ -109,14 +118,16 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
+def set_up(folder: Path, database: str | None = None, *, plain: bool = True) -> Iterator[Stage]:
     """Make both nodes below ``folder``, start them, stop them at the end. Raises NodeFailed.
 
-    ``database`` is the URL of an empty PostgreSQL database that stands in for files.
+    Where they are not ``plain``, whoever calls the first one shows a certificate, and an assertion
+    of who he is; the small one is the kit's, which needs it plain. ``database`` is the URL of an
+    empty PostgreSQL database that stands in for files.
     """
     base, small_base, simulator, listener, move, reports = _free_ports()
-    config = create(NewNode(folder / "node", plain=True, port_base=base, database=database))
-    codes = _adapt(config, move, reports)
+    config = create(NewNode(folder / "node", plain=plain, port_base=base, database=database))
+    codes = _adapt(config, move, reports, plain=plain)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -141,6 +152,7 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
             config,
             settings,
             Endpoints.of(settings),
+            client_tls(settings),
             f"http://127.0.0.1:{small_base}/repository",
             simulator,
             listener,
@@ -151,7 +163,7 @@ def set_up(folder: Path, database: str | None = None) -> Iterator[Stage]:
         )
 
 
-def _adapt(config: Path, move: int, reports: int) -> Path:
+def _adapt(config: Path, move: int, reports: int, *, plain: bool) -> Path:
     """Publish soon, know us, have a domain that leaves nothing open; the file of its code sets.
 
     What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
@@ -160,6 +172,10 @@ def _adapt(config: Path, move: int, reports: int) -> Path:
     text = config.read_text()
     text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
     text = text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"')
+    if not plain:
+        # On this machine alone, as a plain one is.
+        text = text.replace('host = "0.0.0.0"', 'host = "127.0.0.1"')
+        text = text.replace("[assertions.own]", f"[assertions.own]\nrole = {DOCTOR}")
     config.write_text(text + MORE_PORTS.format(title=MOVE_TITLE, move=move, reports=reports))
     # The kit, the two sources of this node, and whoever submits a document by its verbs.
     sources = (
