@@ -25,6 +25,7 @@ from benchmarks import (
     scale,
     submissions,
     transfers,
+    trust,
 )
 from benchmarks.figures import Row, WrongAnswer, table
 from benchmarks.scale import ENGINES
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
     "audit": Benchmark(audit.measure, audit.Scale(), audit.QUICK),
+    "trust": Benchmark(trust.measure, trust.Scale(), trust.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),
 }
 

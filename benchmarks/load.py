@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,15 +84,18 @@ def drive(
     clients: int,
     check: Check,
     measure: Measure = http_answer,
+    tls: ssl.SSLContext | None = None,
 ) -> Figures:
     """Send every request through ``clients`` connections; WrongAnswer if one is not right."""
-    [figures] = drive_together(address, [Stream(requests, clients, check, measure)])
+    [figures] = drive_together(address, [Stream(requests, clients, check, measure)], tls)
     return figures
 
 
-def drive_together(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
+def drive_together(
+    address: tuple[str, int], streams: Sequence[Stream], tls: ssl.SSLContext | None = None
+) -> list[Figures]:
     """Drive several streams at once; the figures of each."""
-    return uvloop.run(_drive(address, streams))
+    return uvloop.run(_drive(address, streams, tls))
 
 
 def alternate(turns: Sequence[tuple[tuple[str, int], Sequence[bytes], Check]]) -> list[Figures]:
@@ -133,12 +137,14 @@ class _Client:
             raise WrongAnswer(answer[:2000].decode("utf-8", "replace"))
 
 
-async def _drive(address: tuple[str, int], streams: Sequence[Stream]) -> list[Figures]:
+async def _drive(
+    address: tuple[str, int], streams: Sequence[Stream], tls: ssl.SSLContext | None
+) -> list[Figures]:
     loop = asyncio.get_running_loop()
     driven = [_connections(stream) for stream in streams]
     everybody = [connection for connections in driven for connection in connections]
     for connection in everybody:
-        await loop.create_connection(_giving(connection), *address)
+        await loop.create_connection(_giving(connection), *address, ssl=tls)
     started = time.perf_counter()
     for connection in everybody:
         connection.send_next()

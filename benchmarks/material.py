@@ -149,9 +149,9 @@ def _first_first(codes: CodeSet | None) -> list[Code]:
     return list(chain.from_iterable(shares))
 
 
-def query(url: str, request: AdhocQueryRequest) -> bytes:
-    """The HTTP request for a stored query."""
-    return _plain(url, ITI_18, request)
+def query(url: str, request: AdhocQueryRequest, token: str = "") -> bytes:
+    """The HTTP request for a stored query; ``token`` is an assertion of who asks."""
+    return _plain(url, ITI_18, request, token)
 
 
 def registration(url: str, submission: Submission) -> bytes:
@@ -186,12 +186,14 @@ def retrieval(url: str, exchange: Exchange[Any, Any], request: object) -> bytes:
     return http_head(url, packed.content_type, len(body)) + body
 
 
-def _plain(url: str, exchange: Exchange[Any, Any], request: object) -> bytes:
-    body = b"".join(_envelope(url, exchange, exchange.write_request(request).body))
+def _plain(url: str, exchange: Exchange[Any, Any], request: object, token: str = "") -> bytes:
+    body = b"".join(_envelope(url, exchange, exchange.write_request(request).body, token))
     content_type = f'application/soap+xml; charset=UTF-8; action="{exchange.action}"'
     return http_head(url, content_type, len(body)) + body
 
 
-def _envelope(url: str, exchange: Exchange[Any, Any], body: Iterable[bytes]) -> list[bytes]:
+def _envelope(
+    url: str, exchange: Exchange[Any, Any], body: Iterable[bytes], token: str = ""
+) -> list[bytes]:
     message_id = f"urn:uuid:{uuid.uuid4()}"
-    return write_request(body, action=exchange.action, message_id=message_id, to=url)
+    return write_request(body, action=exchange.action, message_id=message_id, to=url, token=token)

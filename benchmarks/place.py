@@ -35,10 +35,12 @@ class Server:
 
     process: subprocess.Popen[bytes]
     ports: dict[str, int]
+    secure: bool = False
 
     def url(self, path: str) -> str:
         """The URL of ``path`` on its HTTP port."""
-        return f"http://127.0.0.1:{self.ports['http']}{path}"
+        scheme = "https" if self.secure else "http"
+        return f"{scheme}://127.0.0.1:{self.ports['http']}{path}"
 
     def watch_memory(self) -> Memory:
         """Its memory from now on."""
@@ -67,17 +69,23 @@ class Memory:
 
 
 class Place:
-    """A node without TLS in its own folder, its databases made.
+    """A node in its own folder, its databases made; without TLS, unless it is ``secure``.
 
     ``database`` is the URL of a PostgreSQL database, ``extra`` ends its configuration file.
     Without ``audit`` it keeps no audit trail: what that costs is measured by itself.
     """
 
     def __init__(
-        self, folder: Path, database: str | None = None, extra: str = "", *, audit: bool = False
+        self,
+        folder: Path,
+        database: str | None = None,
+        extra: str = "",
+        *,
+        audit: bool = False,
+        secure: bool = False,
     ) -> None:
         self.folder = folder
-        node = NewNode(folder / "node", plain=True, port_base=0, database=database)
+        node = NewNode(folder / "node", plain=not secure, port_base=0, database=database)
         self.config = create(node)
         trail = f"\n[audit]\nenabled = {str(audit).lower()}\n"
         self.config.write_text(self.config.read_text() + extra + trail)
@@ -122,7 +130,7 @@ class Place:
                     line = running.stdout.readline()
                     if not line:
                         raise WrongAnswer(f"{process} did not start: {_end_of(log.name)}")
-                    yield Server(running, json.loads(line))
+                    yield Server(running, json.loads(line), self.settings.tls.enabled)
                 finally:
                     _stop(running)
 
@@ -148,7 +156,8 @@ def fresh(
     extra: str = "",
     *,
     audit: bool = False,
+    secure: bool = False,
 ) -> Iterator[Place]:
     """A fresh node, removed afterwards; below ``parent``, or where temporary files go."""
     with tempfile.TemporaryDirectory(prefix=f"kosmos-{name}-", dir=parent) as folder:
-        yield Place(Path(folder), database, extra, audit=audit)
+        yield Place(Path(folder), database, extra, audit=audit, secure=secure)

@@ -19,6 +19,7 @@ from benchmarks.place import Place, fresh
 from benchmarks.population import HITS, populate
 from metadata.identifiers import SUCCESS
 from node.migrate import open_database
+from node.wiring.common import client_tls, own_assertions
 from transactions.stored_query import find_documents
 
 CLIENTS = 8
@@ -69,12 +70,14 @@ class Queried:
             find_documents(place.material.patient(draw.choice(patients))) for _ in range(count)
         ]
         self._address = address_of(server.url(""))
-        self._requests = [query(server.url("/registry"), one) for one in asked]
+        self._tls = client_tls(place.settings)
+        token = own_assertions(place.settings, "benchmark")()
+        self._requests = [query(server.url("/registry"), one, token) for one in asked]
         self._bare = [query(server.url("/bare/query"), one) for one in asked]
 
     def ask(self) -> Figures:
         """Ask the registry."""
-        return drive(self._address, self._requests, CLIENTS, _is_right)
+        return drive(self._address, self._requests, CLIENTS, _is_right, tls=self._tls)
 
     def ask_bare(self) -> Figures:
         """Ask the bare path."""

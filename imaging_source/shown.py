@@ -26,7 +26,7 @@ def published_entries(connection: Connection, studies: Collection[str]) -> dict[
     query = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
         STUDY.c.study_instance_uid.in_(list(studies)), STUDY.c.published_entry.is_not(None)
     )
-    return dict(connection.execute(query).tuples().all())
+    return {row.study_instance_uid: row.published_entry for row in connection.execute(query)}
 
 
 SHOWN = INSTANCE.c.rejection.is_(None)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from metadata.datatypes import CX
 from metadata.identifiers import APPROVED, DEPRECATED
-from registry.hits import ENTRY_UUID, Hit
+from registry.hits import ENTRY_UUID, Hit, located
 from registry.links import ALL, Links
 from registry.lookup import Located, locate, locate_unique_ids, locate_versions
 from registry.rows import STATUSES
@@ -51,12 +51,12 @@ class Asked:
         """The patient's objects that meet the criteria: one statement."""
         patient_id = CX(self.decoded.patient_id or "").normalised()
         parameters: dict[str, Any] = {"patient": patient_id, "limit": self.limit + 1}
-        return self._hits(search.of_patient(self.decoded, parameters), parameters)
+        return self._hits(search, search.of_patient(self.decoded, parameters), parameters)
 
     def across_patients(self, search: Search) -> list[Hit]:
         """The objects of several or all patients that meet the criteria: one statement."""
         parameters: dict[str, Any] = {"limit": self.limit + 1}
-        return self._hits(search.across_patients(self.decoded, parameters), parameters)
+        return self._hits(search, search.across_patients(self.decoded, parameters), parameters)
 
     def at(self, search: Search, places: Collection[Located]) -> list[Hit]:
         """The objects at these places that meet the criteria: one statement."""
@@ -67,16 +67,16 @@ class Asked:
             "ids": [place.entry_uuid for place in places],
             "limit": self.limit + 1,
         }
-        return self._hits(search.by_id(self.decoded, parameters), parameters)
+        return self._hits(search, search.by_id(self.decoded, parameters), parameters)
 
-    def _hits(self, statement: Statement, parameters: Parameters) -> list[Hit]:
+    def _hits(self, search: Search, statement: Statement, parameters: Parameters) -> list[Hit]:
         fetch = statement.many if self.decoded.leaf_class else statement.rows
         found = fetch(self.connection, parameters)
         if self.veil is None:
             return found
         if len(found) > self.limit:
             found = fetch(self.connection, {**parameters, "limit": ALL})
-        hidden = self.veil.hidden([hit[ENTRY_UUID] for hit in found])
+        hidden = self.veil.hidden_at(located(found, search.kind))
         return [hit for hit in found if hit[ENTRY_UUID] not in hidden][: self.limit + 1]
 
     def named(self, kind: str) -> list[Located]:

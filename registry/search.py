@@ -230,6 +230,7 @@ class Search:
 
     table: Table
     conditions: Mapping[str, Condition]
+    kind: str
 
     def of_patient(self, decoded: DecodedQuery, parameters: dict[str, Any]) -> Statement:
         """Objects of the whole merge chain of ``:patient`` that meet the query's criteria."""
@@ -282,10 +283,10 @@ def normalised(patient_ids: Sequence[str]) -> list[str]:
     return [CX(patient_id).normalised() for patient_id in patient_ids]
 
 
-DOCUMENTS = Search(document_entry, _DOCUMENT_CONDITIONS)
-SUBMISSION_SETS = Search(submission_set, _SUBMISSION_SET_CONDITIONS)
-FOLDERS = Search(folder, _FOLDER_CONDITIONS)
-CURRENT_FOLDERS = Search(folder, {"metadata_level": _current_folder})
+DOCUMENTS = Search(document_entry, _DOCUMENT_CONDITIONS, schema.DOCUMENT)
+SUBMISSION_SETS = Search(submission_set, _SUBMISSION_SET_CONDITIONS, schema.SUBMISSION_SET)
+FOLDERS = Search(folder, _FOLDER_CONDITIONS, schema.FOLDER)
+CURRENT_FOLDERS = Search(folder, {"metadata_level": _current_folder}, schema.FOLDER)
 
 
 @lru_cache(SHAPES)

@@ -5,7 +5,8 @@ at the end of an association; nor is a SubmissionSet or Folder that holds nothin
 association that tells of one. What is hidden is not counted either. A registry that is asked
 without a ``Sight`` shows everything.
 
-Judging takes three statements for the patients of an answer, and one for its documents.
+Judging takes two statements for the patients of an answer (three where consent documents count),
+and one for its documents.
 """
 
 from __future__ import annotations
@@ -94,11 +95,17 @@ class Veil:
     _known: dict[str, _Known] = field(default_factory=dict)
     _judged: dict[str, bool] = field(default_factory=dict)
     """By entryUUID: whether the object is hidden."""
+    _alike: dict[tuple[object, ...], bool] = field(default_factory=dict)
 
     def links(self, links: list[Link]) -> list[Link]:
         """Those of which neither end is hidden."""
         hidden = self.hidden({end for link in links for end in (link.source, link.target)})
         return [link for link in links if link.source not in hidden and link.target not in hidden]
+
+    def hidden_at(self, places: Collection[Located]) -> set[str]:
+        """The same where it is known already where the objects are."""
+        self._judge(place for place in places if place.entry_uuid not in self._judged)
+        return self.hidden([place.entry_uuid for place in places])
 
     def hidden(self, entry_uuids: Collection[str]) -> set[str]:
         """Those of some objects of any kind that are hidden."""
@@ -137,14 +144,19 @@ class Veil:
         self._learn({place.survivor for place in places})
         values = self._values(places)
         for place in places:
-            known = self._known[place.survivor]
-            facts = Facts(
-                document=place.entry_uuid,
-                patients=known.patients,
-                confidentiality=frozenset(values[place.entry_uuid, CONFIDENTIALITY]),
-                authors=frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR]))),
-            )
-            self._judged[place.entry_uuid] = not self.sight.sees(known.choices, facts)
+            codes = frozenset(values[place.entry_uuid, CONFIDENTIALITY])
+            authors = frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR])))
+            self._judged[place.entry_uuid] = not self._sees(place, codes, authors)
+
+    def _sees(self, place: Located, codes: frozenset[str], authors: frozenset[str]) -> bool:
+        """Judged once for documents that are alike: most of a patient's are."""
+        known = self._known[place.survivor]
+        masks = known.choices.masks.get(place.entry_uuid, NOBODY)
+        alike = (place.survivor, codes, authors, masks)
+        if alike not in self._alike:
+            facts = Facts(place.entry_uuid, known.patients, codes, authors)
+            self._alike[alike] = self.sight.sees(known.choices, facts)
+        return self._alike[alike]
 
     def _judge_associations(self, places: Collection[Located]) -> None:
         """One that a member of a set is, as the replacement of a document: by its ends."""
@@ -184,8 +196,9 @@ class Veil:
         parameters = {"survivors": new, "formats": CONSENT_FORMATS}
         for survivor, one in _CHAINS.rows(self.connection, parameters):
             chains[survivor].add(one)
-        for survivor, code in _CONSENTS.rows(self.connection, parameters):
-            consents[survivor].add(policies_acknowledged(code))
+        if self.sight.reads_consents:
+            for survivor, code in _CONSENTS.rows(self.connection, parameters):
+                consents[survivor].add(policies_acknowledged(code))
         for survivor in new:
             choices = self.sight.choices(chains[survivor], consents[survivor])
             self._known[survivor] = _Known(frozenset(chains[survivor]), self._by_entry(choices))

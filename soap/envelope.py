@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 from xml.sax.saxutils import escape
 
 from lxml import etree
@@ -74,6 +75,8 @@ class Envelope:
     fault_to: str | None = None
     repeated: Sequence[str] = ()
     security: Sequence[etree._Element] = ()
+    judged: Any = None
+    """Whatever a gate has found out of it so far."""
 
 
 def read_envelope(root: etree._Element, *, understood: Container[str] = ()) -> Envelope:

@@ -247,6 +247,29 @@ def imaging_retrieval_events(
     return _outcome_classes(transaction, kind, [got, lost], response, scene)
 
 
+# What is asked for over DICOMweb and WADO-URI (RAD TF-2 4.55, 4.107, 4.108, 4.129).
+WEB_IMAGING: Mapping[str, tuple[str, Kind]] = {
+    "RAD-55": ("WADO Retrieve", (INSTANCES_TRANSFERRED, Action.READ)),
+    "RAD-107": ("WADO-RS Retrieve", (INSTANCES_TRANSFERRED, Action.READ)),
+    "RAD-108": ("Store Instances Over the Web", (INSTANCES_TRANSFERRED, Action.CREATE)),
+    "RAD-129": ("QIDO-RS Query", (QUERY, Action.EXECUTE)),
+}
+
+
+def web_imaging_event(
+    number: str, study: str, asked: bytes, outcome: Outcome, scene: Scene
+) -> AuditEvent:
+    """A request for images over the web; ``asked`` is its path and query, for a query to keep."""
+    name, kind = WEB_IMAGING[number]
+    type_ = Coded(number, "IHE Transactions", name)
+    objects = [ParticipantObject(study, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID)] if study else []
+    if kind[0] is QUERY:
+        query = ParticipantObject(number, _SYSTEM_OBJECT, _ROLE_QUERY, type_, query=asked)
+        objects.append(query)
+    sends = kind[0] is INSTANCES_TRANSFERRED and kind[1] is Action.READ
+    return _event(type_, kind, outcome, scene, tuple(objects), server_sends=sends)
+
+
 def subscription_event(
     transaction: AnyTransaction, action: Action, identifier: str, done: bool, scene: Scene
 ) -> AuditEvent:

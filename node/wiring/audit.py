@@ -72,6 +72,7 @@ from transactions.audit_events import (
     authentication_failed_event,
     emergency_event,
     trail_used_event,
+    web_imaging_event,
 )
 
 log = structlog.get_logger(__name__)
@@ -136,6 +137,14 @@ class Auditor:
         user = context.user.claims if context.user else None
         scene = self._scene(Side.SERVER, _client(context), self._here(), user)
         return self._record(DESCRIBED[exchange.number](request, response, scene))
+
+    def web(
+        self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
+    ) -> Future[None]:
+        """Record a request for images over the web; its answer leaves when the future is done."""
+        user = context.user.claims if context.user else None
+        scene = self._scene(Side.SERVER, _client(context), self._here(), user)
+        return self._record([web_imaging_event(number, study, asked, outcome, scene)])
 
     def turned_away(self, reason: str, context: CallContext) -> None:
         """Record that a caller did not prove who asks, durably, before he is told."""

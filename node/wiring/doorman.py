@@ -1,13 +1,15 @@
-"""Who is asking at the doors that speak plain HTTP: DICOMweb and WADO-URI.
+"""Who is asking at the doors that speak plain HTTP, DICOMweb and WADO-URI, and a record of it.
 
 The assertion comes in the header Authorization (``security.assertions.http``); whoever brings none
-where one is needed is told 401. What he may not see travels on as ``scope["unseen"]``.
+where one is needed is told 401. What he may not see travels on as ``scope["unseen"]``. No answer
+begins before its record is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,13 +18,15 @@ from imaging_source.dicomweb.application import QIDO, ROOT, WADO
 from imaging_source.dicomweb.paths import Search, resource
 from imaging_source.dicomweb.wado_uri import URI, URI_ROOT
 from imaging_source.shown import Unseen
+from node.wiring.audit import Auditor
 from node.wiring.gate import UserGate
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
 from security.assertions.refusal import TokenRefused
-from soap.asgi import Application, Receive, Scope, Send, header, respond
+from soap.asgi import Application, Message, Receive, Scope, Send, header, respond
 from soap.faults import BUSY, INVALID_TOKEN, SoapFault
 from soap.operation import CallContext
+from transactions.audit import Outcome
 
 STORE = "RAD-108"
 """STOW-RS: images come from machines, which their certificates name."""
@@ -51,7 +55,8 @@ class Doorman:
 
         try:
             judging = self.pool.submit(self.gate.judge, asked, verify, context)
-            scope["unseen"] = self.unseen(await asyncio.wrap_future(judging))
+            caller = await asyncio.wrap_future(judging)
+            scope["caller"], scope["unseen"] = caller, self.unseen(caller)
         except SoapFault as fault:
             busy = fault.status == BUSY
             status, headers = (BUSY, []) if busy else (401, [_CHALLENGE])
@@ -87,6 +92,63 @@ def dicomweb_transaction(scope: Scope) -> str:
     return QIDO if isinstance(target, Search) else WADO
 
 
+def wado_uri_transaction(_scope: Scope) -> str:
+    """Which transaction a request at ``/wado`` is."""
+    return URI
+
+
+TRANSACTIONS: Mapping[str, Callable[[Scope], str]] = {
+    ROOT: dicomweb_transaction,
+    URI_ROOT: wado_uri_transaction,
+}
+"""By path: which transaction a request is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Stands before ``application`` and records each request with how it was answered."""
+
+    application: Application
+    auditor: Auditor
+    transaction: Callable[[Scope], str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        number = self.transaction(scope)
+        context = scope.get("caller") or _context(scope, number)
+        asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+
+        async def recording(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                outcome = Outcome.SUCCESS if message["status"] < 400 else Outcome.SERIOUS_FAILURE
+                record = self.auditor.web(number, _study(asked), asked.encode(), outcome, context)
+                await asyncio.wrap_future(record)
+            await send(message)
+
+        try:
+            self.auditor.admit()
+        except SoapFault as fault:
+            await respond(send, fault.status, f"{fault.reason}\n".encode())
+            return
+        await self.application(scope, receive, recording)
+
+
+_STUDY = re.compile(r"/studies/([0-9.]{1,64})|[?&]studyUID=([0-9.]{1,64})", re.IGNORECASE)
+
+
+def _study(asked: str) -> str:
+    """The study that a request names; empty where it names none."""
+    found = _STUDY.search(asked)
+    return (found[1] or found[2]) if found else ""
+
+
+def recorded(mounts: dict[str, Application], auditor: Auditor | None) -> dict[str, Application]:
+    """The applications of the imaging source, each behind a recorder where there is a trail."""
+    if auditor is None:
+        return mounts
+    return {path: Recorder(one, auditor, TRANSACTIONS[path]) for path, one in mounts.items()}
+
+
 def guarded(
     mounts: dict[str, Application],
     gate: UserGate,
@@ -94,8 +156,7 @@ def guarded(
     unseen: Callable[[CallContext], Unseen],
 ) -> dict[str, Application]:
     """The applications of the imaging source, each behind a doorman."""
-    kinds = {ROOT: dicomweb_transaction, URI_ROOT: lambda _scope: URI}
     return {
-        path: Doorman(application, gate, pool, kinds[path], unseen)
+        path: Doorman(application, gate, pool, TRANSACTIONS[path], unseen)
         for path, application in mounts.items()
     }

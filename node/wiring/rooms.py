@@ -39,7 +39,7 @@ from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
-from node.wiring.doorman import guarded
+from node.wiring.doorman import guarded, recorded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
@@ -287,7 +287,7 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
         Operation(RAD_69, _showing(RAD_69, _without_unseen(unseen, source.retrieve))),
     )
     if section.dicomweb.enabled:
-        mounts = _dicomweb(doors, database, variants)
+        mounts = recorded(_dicomweb(doors, database, variants), doors.at("dicomweb"))
         if doors.gate is not None and unseen is not None:
             gate = doors.gate.at(doors.at("dicomweb"))
             mounts = guarded(mounts, gate, doors.pool, unseen)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 from metadata.datatypes import CX, XCN
 from metadata.model import DocumentEntry
@@ -32,6 +33,11 @@ class Sight:
     store: ChoiceStore
     now: datetime
 
+    @property
+    def reads_consents(self) -> bool:
+        """Whether consent documents say anything here."""
+        return bool(self.policy.consents)
+
     def choices(self, patients: Collection[str], acknowledged: Iterable[str]) -> Choices:
         """What holds for a patient, known by ``patients`` (CX), who has acknowledged these consent
         policies in documents that stand. Raises StorageError."""
@@ -49,6 +55,7 @@ def policies_acknowledged(code: str) -> str:
     return code.partition("^^")[0]
 
 
+@lru_cache(maxsize=4096)  # the authors of a region who are in many documents
 def person(name: str) -> str:
     """What an author (XCN) is compared by: his identifier with its authority, where it has one."""
     read = XCN(name)

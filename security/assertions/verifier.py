@@ -54,10 +54,10 @@ class Verifier:
     def remembers(self, envelope: Envelope, certificate: str | None) -> bool:
         """Whether the message brings an assertion that need not be verified again."""
         try:
-            assertion = find_assertion(envelope)
+            brought = self._brought(envelope, certificate)
         except TokenRefused:
             return False
-        return assertion is not None and _key(assertion, certificate) in self._kept
+        return brought is not None and brought[1] in self._kept
 
     def verify(self, envelope: Envelope, certificate: str | None) -> Claims | None:
         """What the assertion of a message says, brought by the node of ``certificate`` (PEM).
@@ -65,8 +65,8 @@ class Verifier:
         None where there is no assertion. Raises TokenRefused, and StorageError when it cannot be
         known whether the assertion was used before.
         """
-        assertion = find_assertion(envelope)
-        return None if assertion is None else self._known(assertion, certificate)
+        brought = self._brought(envelope, certificate)
+        return None if brought is None else self._known(*brought, certificate)
 
     def verify_token(self, token: bytes, certificate: str | None) -> Claims:
         """What an assertion says that comes by itself, as XML. Raises as ``verify`` does."""
@@ -78,10 +78,20 @@ class Verifier:
             raise TokenRefused(INVALID_TOKEN, f"the assertion is {error}") from error
         if [root] != list(root.iter(ASSERTION)):
             raise TokenRefused(INVALID_TOKEN, "expected one SAML 2.0 assertion")
-        return self._known(root, certificate)
+        return self._known(root, _key(root, certificate), certificate)
 
-    def _known(self, assertion: etree._Element, certificate: str | None) -> Claims:
-        key = _key(assertion, certificate)
+    def _brought(
+        self, envelope: Envelope, certificate: str | None
+    ) -> tuple[etree._Element, Key] | None:
+        """The assertion of a message and its key, looked for once in each."""
+        if envelope.judged is None:
+            assertion = find_assertion(envelope)
+            found = None if assertion is None else (assertion, _key(assertion, certificate))
+            envelope.judged = (found,)
+        brought: tuple[etree._Element, Key] | None = envelope.judged[0]
+        return brought
+
+    def _known(self, assertion: etree._Element, key: Key, certificate: str | None) -> Claims:
         claims = self._kept.get(key)
         if claims is not None:
             check_time(claims, self._terms, self._clock())

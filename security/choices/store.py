@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, or_, select, text
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text
 
 from security.access.decision import NOBODY, Choices
 from security.choices.schema import CHOICE, MASK, OPPOSED, REVIEW, TREATING
@@ -44,6 +44,11 @@ _SAY = text(
     f"INSERT INTO choice ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{c}' for c in _COLUMNS)})"
     " ON CONFLICT (patient, kind, subject, audience) DO UPDATE SET until = excluded.until,"
     " operator = excluded.operator, at = excluded.at, reason = excluded.reason"
+)
+# Made once: it is run for every question.
+_HOLDING = select(CHOICE.c.kind, CHOICE.c.subject, CHOICE.c.audience).where(
+    CHOICE.c.patient == bindparam("of"),
+    or_(CHOICE.c.until == "", CHOICE.c.until > bindparam("now")),
 )
 _REVIEWED = text(
     "INSERT INTO emergency_review (issuer, id, operator, at, remark)"
@@ -82,14 +87,14 @@ class ChoiceStore:
 
     def holding(self, patients: Collection[str], now: datetime) -> Choices:
         """What holds now for one patient, known by all of these identifiers."""
-        query = select(CHOICE.c.kind, CHOICE.c.subject, CHOICE.c.audience).where(
-            CHOICE.c.patient.in_(sorted(patients)),
-            or_(CHOICE.c.until == "", CHOICE.c.until > now.isoformat()),
-        )
+        moment = now.isoformat()
         with self._database.read() as connection:
-            return _choices(
-                (kind, subject, who) for kind, subject, who in connection.execute(query)
-            )
+            rows = [
+                row
+                for patient in patients
+                for row in connection.execute(_HOLDING, {"of": patient, "now": moment})
+            ]
+        return _choices(rows)
 
     def review(self, review: Review) -> bool:
         """Keep what somebody thought of an emergency; False when it was reviewed before."""

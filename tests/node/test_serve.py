@@ -327,6 +327,16 @@ def test_the_images_of_a_secure_node_are_shown_to_who_says_who_he_is(
         assert pool.request("GET", query, headers=broken, retries=False).status == 401
         wado = f"{node.endpoints['dicomweb'].removesuffix('dicomweb')}wado?requestType=WADO"
         assert pool.request("GET", wado, retries=False).status == 401
+        nothing = f"{node.endpoints['dicomweb']}/studies/1.2.3"
+        told = pool.request("GET", nothing, headers=authorization(token), retries=False)
+        assert told.status == 404
+    kept = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
+    ours = [one for one in kept if "ada" in one["users"] and one["transaction"][:4] == "RAD-"]
+    assert [(one["transaction"], one["outcome"]) for one in ours] == [
+        ("RAD-107", 8),
+        ("RAD-129", 0),
+    ]
+    assert "1.2.3" in ours[0]["message"]
 
 
 def _fresh_database(server: str) -> str:
