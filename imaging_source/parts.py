@@ -22,9 +22,9 @@ from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from imaging_source.schema import INSTANCE, SERIES
 from imaging_source.shown import IN_ORDER, SHOWN
-from storage.blobs import BlobStore, FileContent
+from storage.blobs import BlobStore
+from storage.files import CHUNK_BYTES, FileContent
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
-from storage.spool import CHUNK_BYTES
 
 # Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
 _LOOKUP_SIZE = 1000

@@ -23,7 +23,7 @@ from imaging_source.coercion import coerced
 from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
-from storage.blobs import FileContent
+from storage.files import FileContent
 
 _log = structlog.get_logger("kosmos.imaging_source")
 

@@ -41,8 +41,8 @@ from node.texts import tr
 from node.version import kosmos_version
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
+from storage.folders import sync_folder
 from storage.snapshot import Snapshot, hold, is_empty
-from storage.spool import sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -30,8 +30,8 @@ from node.progress import Progress, silent
 from node.texts import tr
 from node.wiring.rooms import cross_check
 from repository.reconciliation import Reconciliation
-from storage.blobs import FileContent
 from storage.database import Database
+from storage.files import FileContent
 from storage.snapshot import is_empty, load
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import from_os_error
-from storage.spool import sync_folder
+from storage.folders import sync_folder
 
 _ARRIVING = ".part"
 

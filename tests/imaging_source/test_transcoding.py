@@ -21,7 +21,7 @@ from imaging_source.pixels import Image, Pixels, UnreadablePixels
 from imaging_source.transcoding import transcode
 from imaging_source.variants import NoVariant, Variants
 from imaging_source.workers import Workers, WorkFailed
-from storage.blobs import FileContent
+from storage.files import FileContent
 
 EXPLICIT = syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
 PICTURES = [one for one in syntaxes.MADE if one != syntaxes.DEFLATED]
