@@ -45,8 +45,10 @@ from storage.sealed import (
     is_sealed,
     key_ids,
     plain_size,
+    proved_sealed,
     read_header,
     rewrap,
+    stored_size,
 )
 from storage.space import LowWaterMark
 from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder
@@ -80,6 +82,16 @@ class KeptBlob(Protocol):
 
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
         """The bytes, hashed on the way: see ``proved``."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it is sealed at rest."""
+
+    def header(self) -> bytes:
+        """The header of one that is sealed: which keys open it, and how."""
+
+    def as_stored(self) -> Iterator[bytes]:
+        """What lies in the store, sealed or as it is, proved on the way: see ``proved``."""
 
     def verified(self) -> ProvedContent:
         """The bytes, proved now, for reading afterwards.
@@ -220,6 +232,27 @@ class Blob:
         seal = None if self.keeper is None else Seal(self.keeper, self.sha256)
         return FileContent(self.path, self.size, seal)
 
+    @property
+    def sealed(self) -> bool:
+        """See ``KeptBlob``."""
+        return is_sealed(self.path)
+
+    def header(self) -> bytes:
+        """See ``KeptBlob``."""
+        try:
+            return read_header(self.path)
+        except FileNotFoundError as error:
+            raise BlobMissing(self.sha256) from error
+        except OSError as error:
+            raise from_os_error(error, f"opening {self.sha256}") from error
+
+    def as_stored(self) -> Iterator[bytes]:
+        """See ``KeptBlob``."""
+        if self.keeper is None or not self.sealed:
+            return self.chunks()
+        stored = FileContent(self.path, stored_size(self.size)).chunks()
+        return proved_sealed(stored, Seal(self.keeper, self.sha256))
+
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
         """The bytes in pieces of 256 KiB, hashed on the way: see ``proved``.
 
@@ -227,7 +260,7 @@ class Blob:
         these bytes, for this address.
         """
         pieces = self.content.chunks()
-        return pieces if is_sealed(self.path) else proved(pieces, self.sha256, blake3)
+        return pieces if self.sealed else proved(pieces, self.sha256, blake3)
 
     def verified(self) -> FileContent:
         """The bytes, proved now, for reading without hashing again."""

@@ -8,7 +8,7 @@
      +- BlobCorrupt           the bytes on disk are not those of the address
      +- KeyUnavailable        what is sealed at rest cannot be opened: its key is not here
      +- BlobStoreBusy         the object store does not answer or is overloaded: try again later
- +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
+     +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
      +- DatabaseBusy          try again later: queue full, lock or pool not had in time
      +- DatabaseUnavailable   the database cannot be reached, opened or trusted
          +- DatabaseLocked    another process is the one writer of this SQLite file

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from storage.errors import BlobMissing, from_os_error
+from storage.errors import BlobCorrupt, BlobMissing, from_os_error
 from storage.keys import KnownKey
 from storage.sealed import (
     HEADER_BYTES,
@@ -103,7 +103,7 @@ class FileContent:
     def ranges(self, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         """The bytes of these ranges (start, length) in pieces of at most 256 KiB.
 
-        They end where the file ends.
+        Raises BlobCorrupt where the file ends too soon.
         """
         with self.open() as file:
             try:
@@ -170,7 +170,7 @@ def _range(file: OpenFile, start: int, end: int) -> Iterator[bytes]:
     while start < end:
         piece = file.at(start, min(CHUNK_BYTES - start % CHUNK_BYTES, end - start))
         if not piece:
-            return
+            raise BlobCorrupt("a file ends too soon")
         start += len(piece)
         yield piece
 

@@ -42,8 +42,8 @@ class Keeper(Protocol):
     def current(self) -> str:
         """The id of the key that wraps what is new."""
 
-    def wrap(self, data_key: bytes, context: bytes) -> bytes:
-        """The data key, wrapped by the current key. Raises KeyUnavailable."""
+    def wrap(self, key_id: str, data_key: bytes, context: bytes) -> bytes:
+        """The data key, wrapped by the key of this id. Raises KeyUnavailable."""
 
     def unwrap(self, key_id: str, wrapped: bytes, context: bytes) -> bytes:
         """The data key that was wrapped by the key of this id, for this context.
@@ -69,7 +69,7 @@ class KnownKey:
     data_key: bytes = field(repr=False)
     current: str = ""
 
-    def wrap(self, data_key: bytes, context: bytes) -> bytes:
+    def wrap(self, key_id: str, data_key: bytes, context: bytes) -> bytes:
         """Nothing: who was handed a data key wraps none."""
         raise KeyUnavailable("no key to wrap with")
 
@@ -79,28 +79,52 @@ class KnownKey:
 
 
 class KeyFile:
-    """Keys in a file: one a line, its id and its 32 bytes in Base64; the last one is current."""
+    """Keys in a file: one a line, its id and its 32 bytes in Base64; the last one is current.
+
+    A file that has changed is read again: a new key comes into force without a restart.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises KeyUnavailable naming what is wrong with it, never a key."""
         self.path = path
-        self._keys = {key_id: AESGCM(key) for key_id, key in _read(path).items()}
-        self.current = list(self._keys)[-1]
+        self._version: tuple[int, int] | None = None
+        self._keys: dict[str, AESGCM] = {}
+        self._refresh()
 
-    def wrap(self, data_key: bytes, context: bytes) -> bytes:
+    @property
+    def current(self) -> str:
+        """See ``Keeper``."""
+        return list(self._refresh())[-1]
+
+    def wrap(self, key_id: str, data_key: bytes, context: bytes) -> bytes:
         """See ``Keeper``."""
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._keys[self.current].encrypt(nonce, data_key, context)
+        return nonce + self._keys[key_id].encrypt(nonce, data_key, context)
 
     def unwrap(self, key_id: str, wrapped: bytes, context: bytes) -> bytes:
         """See ``Keeper``."""
-        key = self._keys.get(key_id)
+        key = self._keys.get(key_id) or self._refresh().get(key_id)
         if key is None:
             raise KeyUnavailable(f"no key {key_id} in {self.path}")
         try:
             return key.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], context)
         except (InvalidTag, ValueError):
             raise WrongKey(f"the key {key_id} in {self.path} is not the one that wrapped") from None
+
+    def _refresh(self) -> dict[str, AESGCM]:
+        """The keys in the file. While it cannot be read those of before stay in force."""
+        try:
+            state = self.path.stat()
+            if (state.st_mtime_ns, state.st_ino) != self._version:
+                self._keys = {one: AESGCM(key) for one, key in _read(self.path).items()}
+                self._version = state.st_mtime_ns, state.st_ino
+        except OSError as error:
+            if not self._keys:
+                raise _unread(self.path, error) from None
+        except KeyUnavailable:
+            if not self._keys:
+                raise
+        return self._keys
 
 
 def add_key(path: Path) -> str:
@@ -130,11 +154,15 @@ def _read(path: Path) -> dict[str, bytes]:
                 raise KeyUnavailable(f"{path} may be read by others: chmod 600 {path}")
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise KeyUnavailable(f"{path}: {error.strerror}") from None
+        raise _unread(path, error) from None
     keys = dict(_key(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
     if not keys:
         raise KeyUnavailable(f"{path} has no key: `kosmos keys new` makes one")
     return keys
+
+
+def _unread(path: Path, error: OSError) -> KeyUnavailable:
+    return KeyUnavailable(f"{path}: {error.strerror}")
 
 
 def _key(path: Path, number: int, line: bytes) -> tuple[str, bytes]:

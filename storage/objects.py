@@ -2,9 +2,11 @@
 
 Layout below the bucket's prefix: ``blobs/<sha256>``, ``sealed/<sha256>`` for what is sealed at
 rest, and ``removing/<sha256>`` for the moment in which a blob is removed. Bytes arrive in a local
-folder, where they are hashed, sealed if there are keys, and synced, and are then put under their address if nothing is there (``If-None-Match: *``). The answer to the PUT
-is the store's promise that they are durable; their SHA-256 goes along, and a store that takes no
-checksums is read again before the promise is believed.
+folder, where they are hashed, sealed if there are keys, and synced, and are then put under their
+address if nothing is there (``If-None-Match: *``). The answer to the PUT is the store's promise
+that they are durable; their SHA-256 goes along, and a store that takes no checksums is read again
+before the promise is believed. A sealed object that goes takes its wrapped key with it: whether
+the object store forgets what it deleted is its own matter.
 
 An object store has no rename, so a removal and a keeper of the same bytes meet like this.
 The removal puts its mark (created once: one removal at a time), looks at the object's age, deletes
@@ -45,7 +47,7 @@ from storage.errors import (
 from storage.faultpoints import reach
 from storage.files import CHUNK_BYTES, FileContent
 from storage.multipart import PART_BYTES, MultipartUploads
-from storage.sealed import HEADER_BYTES, Seal, key_ids, plain_size, unsealed
+from storage.sealed import HEADER_BYTES, Seal, key_ids, plain_size, proved_sealed, unsealed
 from storage.space import LowWaterMark
 from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder
 
@@ -128,6 +130,23 @@ class ObjectBlob:
         if self.seal is None:
             return proved(self._fetch(_BLOBS), self.sha256, blake3)
         return unsealed(self._fetch(_SEALED), self.seal)
+
+    @property
+    def sealed(self) -> bool:
+        """See ``storage.blobs.KeptBlob``."""
+        return self.seal is not None
+
+    def header(self) -> bytes:
+        """See ``storage.blobs.KeptBlob``."""
+        with _missing_or_failed(self.sha256, "reading a header"):
+            name = _SEALED + self.sha256
+            return bytes(obstore.get_range(self.store, name, start=0, length=HEADER_BYTES))
+
+    def as_stored(self) -> Iterator[bytes]:
+        """See ``storage.blobs.KeptBlob``."""
+        if self.seal is None:
+            return self.chunks()
+        return proved_sealed(self._fetch(_SEALED), self.seal)
 
     def verified(self) -> ProvedContent:
         """The bytes, proved now; fetched, and proved, a second time when there is no room."""
@@ -245,15 +264,14 @@ class ObjectStore:
 
     def rewrap(self, sha256: str) -> bool:
         """Seal a blob anew under the current key: an object has no place that can be written."""
-        name = _SEALED + check_address(sha256)
+        found = self._head(_SEALED + check_address(sha256))
         seal = self._seal(sha256, sealed=True)
-        if seal is None or self._head(name) is None:
+        if seal is None or found is None:
             return False
-        with _missing_or_failed(sha256, "reading a header"):
-            header = bytes(obstore.get_range(self._store, name, start=0, length=HEADER_BYTES))
-        if key_ids(header) <= {seal.keeper.current}:
+        blob = ObjectBlob(self._store, sha256, found.size, seal)
+        if key_ids(blob.header()) <= {seal.keeper.current}:
             return False
-        spooled = self.receive(self.open(sha256))
+        spooled = self.receive(blob)
         try:
             return self._put(spooled, replace=True)
         finally:

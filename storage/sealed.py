@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,6 +231,21 @@ def unsealed(pieces: Iterable[bytes], seal: Seal) -> Iterator[bytes]:
     yield chunks.open(number, bytes(held), last=True)
 
 
+def proved_sealed(pieces: Iterable[bytes], seal: Seal) -> Iterator[bytes]:
+    """The pieces of a sealed file as they are, each once all of it was proved: see ``unsealed``."""
+    read: deque[bytes] = deque()
+
+    def passing() -> Iterator[bytes]:
+        for piece in pieces:
+            read.append(piece)
+            yield piece
+
+    for _ in unsealed(passing(), seal):
+        while len(read) > 1:
+            yield read.popleft()
+    yield from read
+
+
 def key_ids(header: bytes) -> set[str]:
     """The ids of the keys by which the data key of a header is wrapped; none once erased."""
     return {slot.key_id for slot in _slots(header)}
@@ -301,7 +317,7 @@ def _context(key_id: str, address: str) -> bytes:
 
 def _slot(keeper: Keeper, data_key: bytes, address: str) -> bytes:
     key_id = keeper.current
-    wrapped = keeper.wrap(data_key, _context(key_id, address))
+    wrapped = keeper.wrap(key_id, data_key, _context(key_id, address))
     return _SLOT.pack(len(key_id), key_id.encode(), len(wrapped), wrapped)
 
 

@@ -179,7 +179,7 @@ def description_of(blobs: BlobStore, row: RowMapping) -> Description:
         "0020000D": {"vr": "UI", "Value": [row["study_instance_uid"]]},
         "0020000E": {"vr": "UI", "Value": [row["series_instance_uid"]]},
     }
-    return describe(blobs.open(row["sha256"]).path, row["transfer_syntax_uid"], known)
+    return describe(blobs.open(row["sha256"]).content, row["transfer_syntax_uid"], known)
 
 
 def _write(connection: Connection, described: Sequence[tuple[RowMapping, Description]]) -> None:

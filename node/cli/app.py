@@ -15,6 +15,7 @@ from node.cli import (
     client_verbs,
     demo_verb,
     feed_verb,
+    keys_verbs,
     kit_verbs,
     load_verb,
     media_verbs,
@@ -78,6 +79,7 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
     kit_verbs.run
 )
 app.add_typer(audit_verbs.app, name="audit")
+app.add_typer(keys_verbs.app, name="keys")
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")

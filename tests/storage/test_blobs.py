@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from soap.message import InMemory, Received, Spool
 from storage.blobs import Blobs
 from storage.errors import BlobCorrupt, BlobMissing, DatabaseBusy, OutOfSpace
-from storage.space import LowWaterMark
 from storage.files import CHUNK_BYTES
+from storage.space import LowWaterMark
 from storage.spool import SpooledFile
 from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
 
