@@ -150,7 +150,7 @@ def stream(source: Path | Reference) -> BinaryIO:
     path, key, address = source
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     file = SealedFile(descriptor, Seal(KnownKey(bytes.fromhex(key)), address))
-    return io.BufferedReader(_Stream(file), SEALED_CHUNK_BYTES)
+    return io.BufferedReader(_Stream(file, path), SEALED_CHUNK_BYTES)
 
 
 def writing(target: Path | Reference) -> BinaryIO:
@@ -178,7 +178,8 @@ def _range(file: OpenFile, start: int, end: int) -> Iterator[bytes]:
 class _Stream(io.RawIOBase):
     """A sealed file as the standard library has files."""
 
-    def __init__(self, file: SealedFile) -> None:
+    def __init__(self, file: SealedFile, name: str) -> None:
+        self.name = name  # pydicom asks for it
         self._file = file
         self._position = 0
 

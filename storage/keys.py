@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
 import re
 import secrets
@@ -162,7 +163,8 @@ def _read(path: Path) -> dict[str, bytes]:
 
 
 def _unread(path: Path, error: OSError) -> KeyUnavailable:
-    return KeyUnavailable(f"{path}: {error.strerror}")
+    remedy = ": `kosmos keys new` makes one" if error.errno == errno.ENOENT else ""
+    return KeyUnavailable(f"{path}: {error.strerror}{remedy}")
 
 
 def _key(path: Path, number: int, line: bytes) -> tuple[str, bytes]:
