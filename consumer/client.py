@@ -128,6 +128,7 @@ class Consumer:
     ways: Sequence[WayName] = tuple(WayName)
     allowance: Allowance = field(default_factory=Allowance)
     web_tls: ssl.SSLContext | None = None
+    token: Callable[[], str] = str
 
     def find_documents(self, patient_id: str, **filters: Unpack[DocumentFilters]) -> Documents:
         """The approved documents of a patient, or those the filters say (FindDocuments)."""
@@ -273,6 +274,7 @@ class Consumer:
             hosts={urlsplit(url).hostname or "" for url in (*known, *self.dicomweb.values())},
             any_syntax=any_syntax,
             ssl_context=self.web_tls,
+            token=self.token,
         )
         made: dict[WayName, Way] = {WayName.RAD69: soap, WayName.WADO: web}
         return [made[name] for name in self.ways]
