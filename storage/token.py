@@ -136,7 +136,10 @@ def _session(place: TokenPlace) -> Any:
             token = pkcs11.lib(place.module).get_token(token_label=place.token)
         except pkcs11.exceptions.NoSuchToken:
             raise KeyUnavailable(f"no token {place.token} by {place.module}") from None
-        return token.open(rw=True, user_pin=pin)
+        try:
+            return token.open(rw=True, user_pin=pin)
+        except pkcs11.exceptions.UserAlreadyLoggedIn:  # by another session of this process
+            return token.open(rw=True)
 
 
 def _gcm(nonce: bytes, context: bytes) -> dict[str, Any]:
