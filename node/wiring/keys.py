@@ -7,9 +7,12 @@ files are part of a backup, keys never are.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +27,9 @@ from storage.token import Token, TokenPlace
 
 # Below the data folder.
 SEALED_BY = "sealed-by"
+
+# <linux/prctl.h>
+_SET_DUMPABLE = 4
 
 _KNOWN = bytes(KEY_BYTES)
 _CONTEXT = b"kosmos key proof"
@@ -92,7 +98,15 @@ def _opened(place: str, sealing: bool, folder: Path) -> Keys:
             raise _refusal(tr("files are sealed by it: {reason}", reason=error)) from None
     if sealing:
         note(keeper, folder)
+    _leave_no_core()
     return Keys(keeper, sealing)
+
+
+def _leave_no_core() -> None:
+    """Nothing of this process's memory, where keys are, is written to a disk when it crashes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, AttributeError):  # Linux alone; for cores that go to a program, too
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0)
 
 
 def _refusal(text: str) -> ConfigError:

@@ -18,6 +18,7 @@ from node import backup, restore
 from node.check import check_all
 from node.config_file import ConfigError, load
 from node.init import NewNode, create
+from node.progress import silent
 from node.sealing import new_key, rotate, seal
 from node.storescu import Provider, find_files, send
 from node.texts import tr
@@ -200,14 +201,14 @@ def test_rotation_lets_the_old_key_go(config: Path, tmp_path: Path) -> None:
     before = contents(config)
     old = (tmp_path / "keys").read_text()
     new = new_key(load(config))
-    done = rotate(load(config), backup.silent)
+    done = rotate(load(config), silent)
     assert done.changed == done.files >= 2
     assert done.retired == [old.split()[0]]
     (tmp_path / "keys").write_text((tmp_path / "keys").read_text().removeprefix(old))
     open_keys.__globals__["_opened"].cache_clear()  # as another process would begin
     assert contents(config) == before
     assert new in at_rest(config)
-    assert rotate(load(config), backup.silent).changed == 0
+    assert rotate(load(config), silent).changed == 0
 
 
 def test_what_lay_there_before_is_sealed_when_asked_for(config: Path) -> None:
@@ -217,11 +218,11 @@ def test_what_lay_there_before_is_sealed_when_asked_for(config: Path) -> None:
         open_blobs(load(config)).keep(InMemory(CANARY))
         assert tr("off: documents and images lie unencrypted") == at_rest(config)
         with pytest.raises(ConfigError):
-            seal(load(config), backup.silent)
+            seal(load(config), silent)
     finally:
         del os.environ["KOSMOS__AT_REST__ENABLED"]
     assert "kosmos keys seal" in at_rest(config)
-    assert seal(settings, backup.silent).changed == 1
+    assert seal(settings, silent).changed == 1
     assert "kosmos keys seal" not in at_rest(config)
     assert all(blob.sealed for blob in open_blobs(settings).inventory())
 
@@ -258,7 +259,7 @@ def test_a_second_backup_links_what_is_sealed_alike(config: Path, tmp_path: Path
     ]
     second.folder.rename(second.folder.with_name("20000102T000000Z"))
     new_key(load(config))
-    rotate(load(config), backup.silent)
+    rotate(load(config), silent)
     third = backup.create(load(config), config, tmp_path / "backups")
     assert [one.linked for one in third.stores.values()] == [0, 0]
 
