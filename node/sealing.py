@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from node.config_file import ConfigError, Problem
 from node.holdings import stores
 from node.progress import Progress
 from node.texts import tr
+from node.wiring.identity import FEED_FOLDER
 from node.wiring.keys import SEALED_BY, keeper_of, note, open_keys, used
 from node.wiring.pictures import FOLDER as TRANSCODED
 from storage.blobs import Blobs, Keys, StoredBlob
@@ -100,7 +101,9 @@ def at_rest(settings: Settings) -> str:
     keys = open_keys(settings)
     if keys is None or not keys.sealing:
         return tr("off: documents and images lie unencrypted")
-    rest = tr("databases, audit trail and waiting messages lie unencrypted: encrypt their disk")
+    rest = tr(
+        "databases, audit trail and what imports put aside lie unencrypted: encrypt their disk"
+    )
     for store in stores(settings):
         if any(not blob.sealed for blob in store.open().inventory()):
             told = tr("some {files} lie unencrypted: `kosmos keys seal`", files=store.title())
@@ -113,11 +116,10 @@ def _rotate(settings: Settings, keys: Keys, done: Changed, progress: Progress) -
     before, done.files, done.damaged = done.changed, 0, []
     for blobs, blob in _stored(settings, progress):
         _change(done, blob, blobs.rewrap if blob.sealed else None)
-    for made in (settings.node.data_dir / TRANSCODED).glob(f"*{SUFFIX}"):
-        try:
-            rewrap(made, Seal(keys.keeper, made.name.removesuffix(SUFFIX)))
-        except (BlobCorrupt, BlobMissing, FileNotFoundError):  # is made again
-            made.unlink(missing_ok=True)
+    for folder in (TRANSCODED, FEED_FOLDER):
+        for file in (settings.node.data_dir / folder).glob(f"*{SUFFIX}"):
+            with suppress(BlobCorrupt, BlobMissing, FileNotFoundError):  # gone, or of no use
+                done.changed += rewrap(file, Seal(keys.keeper, file.name.removesuffix(SUFFIX)))
     return done.changed - before
 
 

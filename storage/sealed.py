@@ -209,6 +209,13 @@ class SealedFile:
         return self._chunks.open(number, chunk, last=number == self._last)
 
 
+def sealed(data: bytes, seal: Seal) -> bytes:
+    """The sealed file of bytes that are in memory anyway. Raises KeyUnavailable."""
+    sealer = Sealer(seal.keeper)
+    chunks = [*sealer.update(data), sealer.finish()]
+    return b"".join([sealer.header(seal.address), *chunks])
+
+
 def unsealed(pieces: Iterable[bytes], seal: Seal) -> Iterator[bytes]:
     """The bytes of a sealed file that comes in ``pieces`` of any size, chunk by chunk.
 

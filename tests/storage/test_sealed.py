@@ -33,6 +33,9 @@ from storage.sealed import (
     stored_size,
     unsealed,
 )
+from storage.sealed import (
+    sealed as sealed_file,
+)
 
 STORED = SEALED_CHUNK_BYTES + TAG_BYTES
 ADDRESS = "a" * 64
@@ -58,9 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sealed(keeper: Keeper, data: bytes, address: str = ADDRESS) -> bytes:
-    sealer = Sealer(keeper)
-    chunks = b"".join([*sealer.update(data), sealer.finish()])
-    return sealer.header(address) + chunks
+    return sealed_file(data, Seal(keeper, address))
 
 
 def some_bytes(size: int) -> bytes:
