@@ -429,7 +429,7 @@ FRENCH: Final[dict[str, str]] = {
     "Seal the files that lie as they are.": "Scelle les fichiers qui sont encore en clair.",
     "The keys that seal documents and images.": "Les clés qui scellent documents et images.",
     "Wrap every file's key by the current key; then old keys may go.": "Enveloppe la clé de chaque fichier sous la clé courante ; les anciennes peuvent alors disparaître.",
-    "databases, audit trail and what imports put aside lie unencrypted: encrypt their disk": "bases, journal d'audit et images mises de côté à l'import ne sont pas chiffrés : chiffrez leur disque",
+    "databases, audit trail and imports put aside lie unencrypted: encrypt their disk": "bases, journal d'audit et images mises de côté à l'import ne sont pas chiffrés : chiffrez leur disque",
     "files are damaged: see the list": "des fichiers sont endommagés : voir la liste",
     "files are sealed by it: {reason}": "des fichiers sont scellés par elle : {reason}",
     "files are sealed by the key {key}: name the keys": "des fichiers sont scellés par la clé {key} : indiquez où sont les clés",

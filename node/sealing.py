@@ -101,9 +101,7 @@ def at_rest(settings: Settings) -> str:
     keys = open_keys(settings)
     if keys is None or not keys.sealing:
         return tr("off: documents and images lie unencrypted")
-    rest = tr(
-        "databases, audit trail and what imports put aside lie unencrypted: encrypt their disk"
-    )
+    rest = tr("databases, audit trail and imports put aside lie unencrypted: encrypt their disk")
     for store in stores(settings):
         if any(not blob.sealed for blob in store.open().inventory()):
             told = tr("some {files} lie unencrypted: `kosmos keys seal`", files=store.title())

@@ -29,7 +29,7 @@ from storage.sealed import (
 
 # Pieces read from disk: large enough that hashing runs without the interpreter's lock
 # and a system call is noise, small enough to stay in a core's cache. Whole chunks of a sealed file.
-CHUNK_BYTES = 4 * SEALED_CHUNK_BYTES
+CHUNK_BYTES = SEALED_CHUNK_BYTES
 
 Reference = str | list[str]
 
