@@ -15,6 +15,8 @@ from benchmarks.place import Place, fresh
 from benchmarks.transfers import Transfer
 from node.sealing import new_key
 
+# Who asks is measured by itself.
+_UNASKED = "\n[assertions]\nenabled = false\n"
 _SEALED = '\n[at_rest]\nenabled = true\nkeys = "keys"\n'
 
 
@@ -33,35 +35,35 @@ QUICK = Scale(instances=8, size=4 * MIB, rounds=1)
 def measure(scale: Scale) -> Iterator[Row]:
     """Each way sealed, beside the same as the bytes are."""
     with ExitStack() as stack:
-        sealed, plain = (
-            Retrieved(stack, _place(stack, extra), scale.instances) for extra in (_SEALED, "")
+        places = (
+            _place(stack, _SEALED + _UNASKED, secure=True),
+            _place(stack, _SEALED),
+            _place(stack, ""),
         )
-        ours, bare = interleaved(scale.rounds, sealed.fetch, plain.fetch)
+        secured, sealed, plain = (Retrieved(stack, one, scale.instances) for one in places)
+        by_tls, alone, bare = interleaved(scale.rounds, secured.fetch, sealed.fetch, plain.fetch)
         size = plain.size
-    yield throughput(
-        f"RAD-69 of {scale.instances} x 512 KiB, sealed",
-        size,
-        [one.seconds for one in ours],
-        [one.seconds for one in bare],
-        0.6,
-    )
+    work = f"RAD-69 of {scale.instances} x 512 KiB"
+    for how, ours, reach in (("sealed, by TLS", by_tls, 0.45), ("sealed", alone, 0.6)):
+        times = [one.seconds for one in ours], [one.seconds for one in bare]
+        yield throughput(f"{work}, {how}", size, *times, reach)
     with ExitStack() as stack:
         into, beside = (_transfer(stack, extra, scale.size) for extra in (_SEALED, ""))
         provided, bare_in, retrieved, bare_out = interleaved(
             scale.rounds, into.provide, beside.provide, into.retrieve, beside.retrieve
         )
     name = f"{scale.size // MIB:,} MiB, sealed"
-    for work, found, reference, reach in (
-        (f"ITI-41 of {name}", provided, bare_in, 0.6),
-        (f"ITI-43 of {name}", retrieved, bare_out, 0.6),
+    for work, moved, reference in (
+        (f"ITI-41 of {name}", provided, bare_in),
+        (f"ITI-43 of {name}", retrieved, bare_out),
     ):
-        times = [one.seconds for one in found], [one.seconds for one in reference]
-        yield throughput(work, scale.size, *times, reach)
-        yield growth(f"{work}: memory", [one.growth for one in found], 64)
+        times = [one.seconds for one in moved], [one.seconds for one in reference]
+        yield throughput(work, scale.size, *times, 0.6)
+        yield growth(f"{work}: memory", [one.growth for one in moved], 64)
 
 
-def _place(stack: ExitStack, extra: str) -> Place:
-    place = stack.enter_context(fresh("sealed", extra=extra))
+def _place(stack: ExitStack, extra: str, *, secure: bool = False) -> Place:
+    place = stack.enter_context(fresh("sealed", extra=extra, secure=secure))
     if extra:
         new_key(place.settings)
     return place

@@ -33,6 +33,7 @@ from imaging_source.intake import Intake
 from imaging_source.schema import INSTANCE
 from node.migrate import open_database
 from node.wiring.blobs import open_images
+from node.wiring.common import client_tls
 from transactions.iti_43 import DocumentRequest
 from transactions.rad_69 import (
     RAD_69,
@@ -130,7 +131,9 @@ class Retrieved:
         take_in(place, study, self._files)
         self.size = sum(file.stat().st_size for file in self._files)
         self._server = stack.enter_context(place.serve("web"))
-        self._receiver = Receiver(address_of(self._server.url("")), self.size + ROOM_BYTES)
+        self._receiver = Receiver(
+            address_of(self._server.url("")), self.size + ROOM_BYTES, client_tls(place.settings)
+        )
         self._request = request_of(place, self._server, study)
 
     def fetch(self) -> Moved:

@@ -67,17 +67,23 @@ class Memory:
 
 
 class Place:
-    """A node without TLS in its own folder, its databases made.
+    """A node in its own folder, its databases made; without TLS unless it is ``secure``.
 
     ``database`` is the URL of a PostgreSQL database, ``extra`` ends its configuration file.
     Without ``audit`` it keeps no audit trail: what that costs is measured by itself.
     """
 
     def __init__(
-        self, folder: Path, database: str | None = None, extra: str = "", *, audit: bool = False
+        self,
+        folder: Path,
+        database: str | None = None,
+        extra: str = "",
+        *,
+        audit: bool = False,
+        secure: bool = False,
     ) -> None:
         self.folder = folder
-        node = NewNode(folder / "node", plain=True, port_base=0, database=database)
+        node = NewNode(folder / "node", plain=not secure, port_base=0, database=database)
         self.config = create(node)
         trail = f"\n[audit]\nenabled = {str(audit).lower()}\n"
         self.config.write_text(self.config.read_text() + extra + trail)
@@ -148,7 +154,8 @@ def fresh(
     extra: str = "",
     *,
     audit: bool = False,
+    secure: bool = False,
 ) -> Iterator[Place]:
     """A fresh node, removed afterwards; below ``parent``, or where temporary files go."""
     with tempfile.TemporaryDirectory(prefix=f"kosmos-{name}-", dir=parent) as folder:
-        yield Place(Path(folder), database, extra, audit=audit)
+        yield Place(Path(folder), database, extra, audit=audit, secure=secure)

@@ -28,7 +28,7 @@ from node.config_file import load
 from node.dicom import listening
 from node.migrate import open_database
 from node.wiring.blobs import open_images
-from node.wiring.common import affinity_domain
+from node.wiring.common import affinity_domain, server_tls
 from node.wiring.dicom import dicom_services
 from node.wiring.pictures import open_variants
 from node.wiring.rooms import Rooms, open_rooms
@@ -52,7 +52,7 @@ async def web(settings: Settings) -> None:
         listener = listen("127.0.0.1", 0)
         rooms = open_rooms(settings, stack, listener.getsockname()[1])
         routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
-        server = WebServer(Router(routes, rooms.mounts))
+        server = WebServer(Router(routes, rooms.mounts), tls=server_tls(settings))
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(server.ready.wait, _START_SECONDS)
         feed = await _feed(rooms)

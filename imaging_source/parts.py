@@ -94,7 +94,7 @@ def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = No
     kept = (row["sha256"], row["size"], row["transfer_syntax_uid"])
     try:
         return Part(row, leaving(blobs, *kept, correction), correction)
-    except (BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
+    except (BlobCorrupt, BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
         return None
 
 

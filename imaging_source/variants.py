@@ -24,6 +24,7 @@ from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
 from storage.blobs import Keys
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
 from storage.files import FileContent, Reference
 from storage.keys import KEY_BYTES
 from storage.sealed import SUFFIX, Seal, Sealer
@@ -36,6 +37,14 @@ IN_USE_SECONDS = 600.0
 
 class NoVariant(Exception):
     """The instance cannot be had in any of the syntaxes asked for."""
+
+
+def _reference(source: Part) -> Reference:
+    """What leads a worker to the file. Raises WorkFailed where there is none that can be read."""
+    try:
+        return source.content.reference()
+    except (BlobMissing, BlobCorrupt, BlobStoreUnavailable) as error:
+        raise WorkFailed(type(error).__name__) from error
 
 
 class Variants:
@@ -112,7 +121,7 @@ class Variants:
         stored = source.row["transfer_syntax_uid"]
         try:
             target = self._target(part, path)
-            self.workers.run(job, source.content.reference(), stored, argument, target)
+            self.workers.run(job, _reference(source), stored, argument, target)
             self._make_room(part.stat().st_size)
             os.replace(part, path)
         finally:
