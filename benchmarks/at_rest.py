@@ -34,6 +34,12 @@ QUICK = Scale(instances=8, size=4 * MIB, rounds=1)
 
 def measure(scale: Scale) -> Iterator[Row]:
     """Each way sealed, beside the same as the bytes are."""
+    yield from measure_images(scale)
+    yield from measure_document(scale)
+
+
+def measure_images(scale: Scale) -> Iterator[Row]:
+    """RAD-69, also by TLS."""
     with ExitStack() as stack:
         places = (
             _place(stack, _SEALED + _UNASKED, secure=True),
@@ -47,6 +53,10 @@ def measure(scale: Scale) -> Iterator[Row]:
     for how, ours, reach in (("sealed, by TLS", by_tls, 0.45), ("sealed", alone, 0.6)):
         times = [one.seconds for one in ours], [one.seconds for one in bare]
         yield throughput(f"{work}, {how}", size, *times, reach)
+
+
+def measure_document(scale: Scale) -> Iterator[Row]:
+    """ITI-41 and ITI-43, each with the server's memory."""
     with ExitStack() as stack:
         into, beside = (_transfer(stack, extra, scale.size) for extra in (_SEALED, ""))
         provided, bare_in, retrieved, bare_out = interleaved(
