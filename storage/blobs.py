@@ -389,18 +389,30 @@ class BlobStore:
     def seal(self, sha256: str) -> bool:
         """Seal a blob that lies as it is; whether it did. Its bytes are proved on the way.
 
-        The sealed file is durable before the other one goes. Raises StorageError.
+        The sealed file is durable before the other one goes. A blob that is removed meanwhile stays
+        removed, and one that is kept anew stays kept. Raises StorageError.
         """
-        plain = self._shard(sha256) / sha256
+        sealed, plain = self._paths(sha256)
         try:
-            size = plain.stat().st_size
+            state = plain.stat()
         except FileNotFoundError:
             return False
-        state = os.stat(plain)
-        spooled = self.receive(Blob(plain, sha256, size))
-        os.utime(spooled.path, (state.st_atime, state.st_mtime))
+        spooled = self.receive(Blob(plain, sha256, state.st_size))
+        try:
+            os.utime(spooled.path, (state.st_atime, state.st_mtime))
+            ours = spooled.path.stat().st_ino
+            with suppress(FileExistsError):  # kept anew meanwhile: that file is as good
+                os.link(spooled.path, sealed)
+            self._sync(sealed.parent)
+        except OSError as error:
+            raise from_os_error(error, f"sealing {sha256}") from error
+        finally:
+            spooled.discard()
         reach("keys.sealing")
-        self.keep(spooled)
+        try:
+            plain.unlink()
+        except FileNotFoundError:
+            self._delete_file(sealed, lambda aside: aside.stat().st_ino != ours)
         return True
 
     def rewrap(self, sha256: str) -> bool:

@@ -249,7 +249,10 @@ class ObjectStore:
         return heapq.merge(*both, key=lambda blob: blob.sha256)
 
     def seal(self, sha256: str) -> bool:
-        """Seal a blob that lies as it is: see ``BlobStore.seal``."""
+        """Seal a blob that lies as it is: see ``BlobStore.seal``.
+
+        One that is removed at this moment may stay, sealed and without a row: a sweep finds it.
+        """
         found = self._head(_BLOBS + check_address(sha256))
         if found is None:
             return False

@@ -23,6 +23,7 @@ This module knows nothing of where files lie.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from collections import deque
@@ -273,6 +274,7 @@ def rewrap(path: Path, seal: Seal) -> bool:
     Durable when it returns. Raises OSError, BlobCorrupt, BlobMissing and KeyUnavailable.
     """
     with open(path, "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # what is erased meanwhile gets no key again
         header = file.read(HEADER_BYTES)
         opening, data_key = seal.opening(header)
         if opening.key_id == seal.keeper.current:
@@ -294,6 +296,7 @@ def erase(path: Path) -> None:
     """
     try:
         with open(path, "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             for position in _SLOTS:
                 os.pwrite(file.fileno(), _NO_SLOT, position)
             os.fsync(file.fileno())

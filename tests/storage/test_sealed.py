@@ -36,6 +36,7 @@ from storage.sealed import (
 from storage.sealed import (
     sealed as sealed_file,
 )
+from storage.spool import Content, SpooledFile
 
 STORED = SEALED_CHUNK_BYTES + TAG_BYTES
 ADDRESS = "a" * 64
@@ -222,6 +223,27 @@ def test_sealing_what_lies_plain_keeps_address_size_and_age(tmp_path: Path, keys
     assert found.kept_at == 1e9
     assert not plain.path.exists()
     assert b"".join(reading.chunks()) == b"from before"  # by who had found it plain
+
+
+@pytest.mark.parametrize("kept_anew", [False, True])
+def test_what_is_removed_while_it_is_sealed_stays_removed(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, kept_anew: bool
+) -> None:
+    plain = BlobStore(tmp_path / "blobs").keep(InMemory(b"contested"))
+    store, other = (BlobStore(tmp_path / "blobs", keys=keys) for _ in range(2))
+    receive = store.receive
+
+    def meanwhile(content: Content) -> SpooledFile:
+        spooled = receive(content)
+        other.delete(plain.sha256)
+        if kept_anew:
+            other.keep(InMemory(b"contested"))
+        return spooled
+
+    monkeypatch.setattr(store, "receive", meanwhile)
+    store.seal(plain.sha256)
+    assert store.holds(plain.sha256) == kept_anew
+    assert os.listdir(store.root / "tmp") == []
 
 
 def test_rotation_leaves_no_trace_of_the_old_key(tmp_path: Path) -> None:
