@@ -435,7 +435,7 @@ FRENCH: Final[dict[str, str]] = {
     "files are sealed by the key {key}: name the keys": "des fichiers sont scellés par la clé {key} : indiquez où sont les clés",
     "is false: what arrives would lie as it is": "vaut false : ce qui arrive resterait en clair",
     "name a file or a token to keep the keys in": "indiquez un fichier ou un module qui garde les clés",
-    "new key {key}: keep a copy elsewhere": "nouvelle clé {key} : gardez-en une copie ailleurs",
+    "new key {key}: whoever loses it loses what it seals": "nouvelle clé {key} : qui la perd perd ce qu'elle scelle",
     "off: documents and images lie unencrypted": "désactivé : documents et images ne sont pas chiffrés",
     "sealed by the key {key}": "scellés par la clé {key}",
     "some {files} lie unencrypted: `kosmos keys seal`": "des fichiers ({files}) ne sont pas chiffrés : `kosmos keys seal`",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -131,21 +132,32 @@ class KeyFile:
 def add_key(path: Path) -> str:
     """Add a new key, current from now on, to the file, which is made if there is none; its id.
 
-    The file is whole at any time: a new one takes its place. Raises KeyUnavailable and OSError.
+    The file is whole at any time, and no key of it is ever lost: a new one takes its place, one
+    caller at a time. Raises KeyUnavailable and OSError.
     """
-    lines = path.read_bytes() if path.exists() and _read(path) else b""
-    key_id = new_id()
-    lines += f"{key_id} {base64.b64encode(os.urandom(KEY_BYTES)).decode()}\n".encode()
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lines = path.read_bytes() if path.exists() and _read(path) else b""
+        key_id = new_id()
+        key = base64.b64encode(os.urandom(KEY_BYTES)).decode()
+        before = lines + b"\n" if lines and not lines.endswith(b"\n") else lines
+        _replace(path, before + f"{key_id} {key}\n".encode())
+    finally:
+        os.close(descriptor)
+    return key_id
+
+
+def _replace(path: Path, content: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(lines)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
     sync_folder(path.parent)
-    return key_id
 
 
 def _read(path: Path) -> dict[str, bytes]:

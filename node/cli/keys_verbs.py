@@ -24,7 +24,9 @@ def new(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     if json:
         output.show_json({"key": key_id})
     else:
-        output.console().print(tr("new key {key}: keep a copy elsewhere", key=key_id))
+        output.console().print(
+            tr("new key {key}: whoever loses it loses what it seals", key=key_id)
+        )
 
 
 @app.command(help=tr("Wrap every file's key by the current key; then old keys may go."))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -343,6 +344,17 @@ def test_another_process_writes_sealed_with_the_key_it_is_handed(
         out.write(data[1000:])
     assert b"".join(FileContent.at(target, Seal(keeper, "made")).chunks()) == data
     assert data_key.hex() not in repr(KnownKey(data_key))
+
+
+def test_keys_that_are_added_at_once_are_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "keys"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: add_key(path), range(16)))
+    path.write_text(path.read_text().rstrip("\n"))  # as an editor leaves it
+    made.append(add_key(path))
+    assert sorted(line.split()[0] for line in path.read_text().splitlines()) == sorted(made)
+    assert KeyFile(path).current == made[-1]
+    assert os.listdir(path.parent) == ["keys"]
 
 
 @pytest.mark.parametrize(
