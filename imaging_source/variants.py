@@ -23,7 +23,7 @@ from imaging_source.coercion import coerced
 from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
-from storage.blobs import Keys
+from storage.contract import Keys
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
 from storage.files import FileContent, Reference
 from storage.keys import KEY_BYTES

@@ -42,7 +42,7 @@ from node.progress import Progress, silent
 from node.texts import tr
 from node.version import kosmos_version
 from node.wiring.keys import SEALED_BY, used
-from storage.blobs import KeptBlob
+from storage.contract import KeptBlob
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
 from storage.folders import sync_folder

@@ -18,7 +18,7 @@ from node.migrate import actors, database_url
 from node.texts import tr
 from node.wiring.blobs import open_blobs, open_images
 from repository.schema import DOCUMENT, GONE
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import BlobMissing
 
 Selectable = Select[str, int] | CompoundSelect[str, int]

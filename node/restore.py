@@ -31,7 +31,7 @@ from node.texts import tr
 from node.wiring.keys import SEALED_BY, open_keys
 from node.wiring.rooms import cross_check
 from repository.reconciliation import Reconciliation
-from storage.blobs import Blobs, Keys
+from storage.contract import Blobs, Keys
 from storage.database import Database
 from storage.errors import BlobCorrupt
 from storage.files import FileContent

@@ -20,7 +20,7 @@ from node.texts import tr
 from node.wiring.identity import FEED_FOLDER
 from node.wiring.keys import SEALED_BY, keeper_of, note, open_keys, used
 from node.wiring.pictures import FOLDER as TRANSCODED
-from storage.blobs import Blobs, Keys, StoredBlob
+from storage.contract import Blobs, Keys, StoredBlob
 from storage.errors import BlobCorrupt, BlobMissing
 from storage.keys import add_key
 from storage.sealed import SUFFIX, Seal, rewrap

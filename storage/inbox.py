@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.blobs import Keys
+from storage.contract import Keys
 from storage.errors import KeyUnavailable, from_os_error
 from storage.folders import sync_folder
 from storage.sealed import SUFFIX, Seal, is_sealed, sealed, unsealed

@@ -33,8 +33,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from storage.blobs import Keys, ProvedContent, StoredBlob, check_address, proved
 from storage.bucket import Bucket, failed
+from storage.contract import Keys, ProvedContent, StoredBlob, check_address, proved
 from storage.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -118,7 +118,7 @@ class HeldContent:
 
 @dataclass(frozen=True, slots=True)
 class ObjectBlob:
-    """A kept object: see ``storage.blobs.KeptBlob``."""
+    """A kept object: see ``storage.contract.KeptBlob``."""
 
     store: S3Store
     sha256: str
@@ -133,17 +133,17 @@ class ObjectBlob:
 
     @property
     def sealed(self) -> bool:
-        """See ``storage.blobs.KeptBlob``."""
+        """See ``storage.contract.KeptBlob``."""
         return self.seal is not None
 
     def header(self) -> bytes:
-        """See ``storage.blobs.KeptBlob``."""
+        """See ``storage.contract.KeptBlob``."""
         with _missing_or_failed(self.sha256, "reading a header"):
             name = _SEALED + self.sha256
             return bytes(obstore.get_range(self.store, name, start=0, length=HEADER_BYTES))
 
     def as_stored(self) -> Iterator[bytes]:
-        """See ``storage.blobs.KeptBlob``."""
+        """See ``storage.contract.KeptBlob``."""
         if self.seal is None:
             return self.chunks()
         return proved_sealed(self._fetch(_SEALED), self.seal)
@@ -164,7 +164,7 @@ class ObjectBlob:
 
 
 class ObjectStore:
-    """The blobs in a bucket: see ``storage.blobs.Blobs``; any number of nodes may share it."""
+    """The blobs in a bucket: see ``storage.contract.Blobs``; any number of nodes may share it."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from storage.blobs import Keys
+from storage.contract import Keys
 from storage.keys import KeyFile, add_key
 from tests.storage.object_server import ObjectServer
 from tests.storage.object_server import program as object_server_program

@@ -8,8 +8,9 @@ from node.config import Settings
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
 from node.wiring.keys import open_keys
-from storage.blobs import Blobs, BlobStore
+from storage.blobs import BlobStore
 from storage.bucket import Bucket
+from storage.contract import Blobs
 from storage.objects import ObjectStore
 
 # Where attachments arrive that are not put among the documents by a rename.

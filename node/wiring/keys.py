@@ -19,7 +19,7 @@ from pathlib import Path
 from node.config import Settings
 from node.config_file import ConfigError, Problem
 from node.texts import tr
-from storage.blobs import Keys
+from storage.contract import Keys
 from storage.errors import KeyUnavailable
 from storage.folders import sync_folder
 from storage.keys import KEY_BYTES, Keeper, KeyFile, WrongKey

@@ -55,7 +55,7 @@ from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
 from storage.arrival import Arrival
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
 from storage.objects import ObjectStore

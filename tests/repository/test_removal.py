@@ -24,7 +24,8 @@ from soap.endpoint import Endpoint, Operation
 from soap.media import parse_media_type
 from soap.message import Content, InMemory
 from soap.server import Router, running_server
-from storage.blobs import BlobStore, Keys
+from storage.blobs import BlobStore
+from storage.contract import Keys
 from storage.database import Database
 from storage.errors import BlobMissing, BlobStoreUnavailable, DatabaseBusy
 from storage.faultpoints import InjectedFault

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import obstore
 
-from storage.blobs import Blobs, BlobStore, Keys
+from storage.blobs import BlobStore
+from storage.contract import Blobs, Keys
 from storage.objects import ObjectStore
 from storage.space import LowWaterMark
 from tests.storage.object_server import ObjectServer

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soap.message import InMemory, Received, Spool
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import BlobCorrupt, BlobMissing, DatabaseBusy, OutOfSpace
 from storage.files import CHUNK_BYTES
 from storage.space import LowWaterMark

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.blobs import Keys
+from storage.contract import Keys
 from storage.errors import BlobStoreUnavailable
 from storage.inbox import Inbox
 

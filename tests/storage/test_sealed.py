@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soap.message import InMemory
-from storage.blobs import BlobStore, Keys
+from storage.blobs import BlobStore
+from storage.contract import Keys
 from storage.errors import BlobCorrupt, BlobMissing, KeyUnavailable
 from storage.files import FileContent, stream, writing
 from storage.keys import KEY_BYTES, Keeper, KeyFile, KnownKey, WrongKey, add_key
@@ -283,7 +284,8 @@ def test_a_torn_new_slot_costs_nothing(tmp_path: Path, torn: int) -> None:
 _STEP = """
 import sys
 from pathlib import Path
-from storage.blobs import BlobStore, Keys
+from storage.blobs import BlobStore
+from storage.contract import Keys
 from storage.keys import KeyFile
 step, root, keys, address = sys.argv[1:]
 store = BlobStore(Path(root), keys=Keys(KeyFile(Path(keys))))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from soap.message import InMemory
-from storage.blobs import BlobStore, Keys
+from storage.blobs import BlobStore
+from storage.contract import Keys
 from storage.errors import KeyUnavailable
 from storage.keys import WrongKey
 from storage.sealed import key_ids
