@@ -23,7 +23,7 @@ CHECKED := $(ROOMS) benchmarks tests conftest.py
 # What the tests play against and nobody here wrote: Debian's names, then one command of each.
 PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint postgresql:pg_ctlcluster \
 	strace:strace curl:curl openssl:openssl iproute2:ss procps:ps poppler-utils:pdftotext \
-	unzip:unzip
+	unzip:unzip softhsm2:softhsm2-util
 MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import (
+    at_rest,
     audit,
     dicomweb,
     dimse,
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "feed": Benchmark(feed.measure, feed.Scale(), feed.QUICK),
     "dimse": Benchmark(dimse.measure, dimse.Scale(), dimse.QUICK),
     "store": Benchmark(images.measure_storage, images.Scale(), images.QUICK),
+    "sealed": Benchmark(at_rest.measure, at_rest.Scale(), at_rest.QUICK),
     "audit": Benchmark(audit.measure, audit.Scale(), audit.QUICK),
     "trust": Benchmark(trust.measure, trust.Scale(), trust.QUICK),
     "manifest": Benchmark(manifests.measure, manifests.Scale(), manifests.QUICK),

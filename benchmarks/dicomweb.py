@@ -29,7 +29,7 @@ from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
 from imaging_source.description.worker import Describer
 from imaging_source.intake import Intake
 from node.migrate import open_database
-from storage.blobs import BlobStore
+from node.wiring.blobs import open_images
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _STUDY_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -179,10 +179,9 @@ def _small_studies(place: Place, template: Path, count: int) -> list[Path]:
     folder = place.folder / "small"
     folder.mkdir()
     source = place.settings.imaging_source
-    assert source.files is not None  # filled in when the configuration was read
     made = []
     with open_database(source, "imaging_source") as database:
-        blobs = BlobStore(source.files)
+        blobs = open_images(place.settings)
         intake = Intake(database, blobs)
         for number in range(count):
             file = folder / f"{number}.dcm"

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,8 @@ from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
 from imaging_source.intake import Intake
 from imaging_source.schema import INSTANCE
 from node.migrate import open_database
-from storage.blobs import BlobStore
+from node.wiring.blobs import open_images
+from node.wiring.common import client_tls
 from transactions.iti_43 import DocumentRequest
 from transactions.rad_69 import (
     RAD_69,
@@ -112,26 +113,37 @@ def measure_storage(scale: Scale) -> Iterator[Row]:
 
 def measure_retrieval(scale: Scale) -> Iterator[Row]:
     """RAD-69 beside plain HTTP, and the server's memory."""
-    with fresh("study") as place:
-        study = Study(place.folder / "study", 1, scale.instances)
-        files = list(study.files())
-        take_in(place, study, files)
-        size = sum(file.stat().st_size for file in files)
-        with place.serve("web") as server:
-            receiver = Receiver(address_of(server.url("")), size + ROOM_BYTES)
-            request = request_of(place, server, study)
-
-            def ours() -> Moved:
-                return _fetch(server, receiver, request, files)
-
-            def reference() -> Moved:
-                return _fetch(server, receiver, _plain_request(server, files), files)
-
-            retrieved, downloaded = interleaved(scale.rounds, ours, reference)
+    with ExitStack() as stack:
+        served = Retrieved(stack, stack.enter_context(fresh("study")), scale.instances)
+        retrieved, downloaded = interleaved(scale.rounds, served.fetch, served.fetch_plain)
     work = f"RAD-69 of {scale.instances} x 512 KiB"
     times = [one.seconds for one in retrieved], [one.seconds for one in downloaded]
-    yield throughput(work, size, *times, 0.6)
+    yield throughput(work, served.size, *times, 0.6)
     yield growth(f"{work}: memory", [one.growth for one in retrieved], 64)
+
+
+class Retrieved:
+    """A study that a node holds and serves until ``stack`` is closed; ``size`` bytes."""
+
+    def __init__(self, stack: ExitStack, place: Place, instances: int) -> None:
+        study = Study(place.folder / "study", 1, instances)
+        self._files = list(study.files())
+        take_in(place, study, self._files)
+        self.size = sum(file.stat().st_size for file in self._files)
+        self._server = stack.enter_context(place.serve("web"))
+        self._receiver = Receiver(
+            address_of(self._server.url("")), self.size + ROOM_BYTES, client_tls(place.settings)
+        )
+        self._request = request_of(place, self._server, study)
+
+    def fetch(self) -> Moved:
+        """All of it by RAD-69."""
+        return _fetch(self._server, self._receiver, self._request, self._files)
+
+    def fetch_plain(self) -> Moved:
+        """The same files by plain HTTP."""
+        request = _plain_request(self._server, self._files)
+        return _fetch(self._server, self._receiver, request, self._files)
 
 
 def _template() -> bytes:
@@ -235,9 +247,8 @@ def _stored(place: Place) -> int:
 def take_in(place: Place, study: Study, files: Sequence[Path]) -> None:
     """Store the study as the receiver would, without the wire."""
     source = place.settings.imaging_source
-    assert source.files is not None  # filled in when the configuration was read
     with open_database(source, "imaging_source") as database:
-        intake = Intake(database, BlobStore(source.files))
+        intake = Intake(database, open_images(place.settings))
         for uid, file in zip(study.uids, files, strict=True):
             arrival = intake.begin(CTImageStorage, uid, ExplicitVRLittleEndian, "STORESCU")
             arrival.write(memoryview(data_set(file)))

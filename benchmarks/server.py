@@ -27,6 +27,7 @@ from node.config import PID_FOLDER, Settings
 from node.config_file import load
 from node.dicom import listening
 from node.migrate import open_database
+from node.wiring.blobs import open_images
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.dicom import dicom_services
 from node.wiring.pictures import open_variants
@@ -89,13 +90,11 @@ def dicom(settings: Settings) -> None:
     """Receive images until standard input ends."""
     stop = threading.Event()
     _when_input_ends(stop.set)
-    files = settings.imaging_source.files
-    assert files is not None  # filled in when the configuration was read
     with open_database(settings.imaging_source, "imaging_source") as database, ExitStack() as stack:
         services = dicom_services(settings, database, open_variants(settings, stack))
         run(
             database,
-            files,
+            open_images(settings),
             listening(settings, services.offered),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),

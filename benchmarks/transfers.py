@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -134,14 +135,17 @@ class Transfer:
 class Receiver:
     """Sends one request at a time, each on a connection of its own, into one large buffer."""
 
-    def __init__(self, address: tuple[str, int], capacity: int) -> None:
+    def __init__(
+        self, address: tuple[str, int], capacity: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._address = address
+        self._tls = tls
         self._buffer = bytearray(capacity)
         self._filled = 0
 
     def exchange(self, before: bytes, file: Path | None = None, after: bytes = b"") -> float:
         """Seconds from the request's first byte to the answer's last."""
-        with socket.create_connection(self._address, _TIMEOUT_SECONDS) as connection:
+        with self._connected() as connection:
             started = time.perf_counter()
             connection.sendall(before)
             if file is not None:
@@ -150,6 +154,12 @@ class Receiver:
             connection.sendall(after)
             self._receive(connection)
             return time.perf_counter() - started
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection(self._address, _TIMEOUT_SECONDS)
+        if self._tls is None:
+            return connection
+        return self._tls.wrap_socket(connection, server_hostname=self._address[0])
 
     def answer(self) -> bytes:
         """The start of the last answer, all of it where it is short."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
@@ -24,6 +23,7 @@ from pydicom.filewriter import write_dataset
 from imaging_source import syntaxes
 from imaging_source.pixels import UnreadablePixels
 from manifest.encoding import part10_head
+from storage.files import Reference, stream, writing
 
 # Groups of how an image was made, where it lies, how it is encoded and shown: 0018 acquisition,
 # 0020 relationship, 0022 and 0048 ophthalmic and slides, 0028 image, 0040 and 5200 functional
@@ -76,12 +76,13 @@ _NAMING = frozenset(
 _STANDARD = "1.2.840.10008."
 
 
-def anonymize(source: str, stored: str, key: str, target: str) -> None:
+def anonymize(source: Reference, stored: str, key: str, target: Reference) -> None:
     """Write the image ``source`` to ``target`` without names.
 
     Raises UnreadablePixels for what is no image, or shows names in its pixels by its own account.
     """
-    dataset = dcmread(Path(source), force=True)
+    with stream(source) as file:
+        dataset = dcmread(file, force=True)
     if "PixelData" not in dataset or stored == syntaxes.EXPLICIT_VR_BIG_ENDIAN:
         raise UnreadablePixels("no image that can be freed from names")
     if str(dataset.get("BurnedInAnnotation", "NO")).upper() != "NO":
@@ -97,7 +98,7 @@ def anonymize(source: str, stored: str, key: str, target: str) -> None:
     buffer.is_little_endian = True
     write_dataset(buffer, made)
     head = part10_head(str(made.SOPClassUID), str(made.SOPInstanceUID), stored)
-    with Path(target).open("xb") as out:
+    with writing(target) as out:
         out.write(head)
         out.write(buffer.getvalue())
 

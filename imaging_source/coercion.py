@@ -12,23 +12,20 @@ or as a question mark.
 
 from __future__ import annotations
 
-import mmap
 import struct
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import cast
 
 from pydicom.charset import handled_encodings
 
 from imaging_source.charset import decode, encodings_of
 from imaging_source.corrections import Correction
-from imaging_source.elements import Elements, Encoding, Unreadable, encoding_of
-from storage.blobs import FileContent
-from storage.errors import from_os_error
-from storage.spool import CHUNK_BYTES
+from imaging_source.elements import Elements, Encoding, Truncated, Unreadable, encoding_of
+from imaging_source.header import HEADER_LIMIT_BYTES
+from storage.files import FileContent, Reference
 
 _CHARACTER_SET = 0x00080005
 _ORIGINAL_ATTRIBUTES = 0x04000561
@@ -42,32 +39,30 @@ _SYSTEM = "KOSMOS"
 # Where a Part 10 file says how long its meta information is: 128 + "DICM" + (0002,0000).
 _GROUP_LENGTH_AT = 140
 
+# Holds what comes before the pixels of nearly every image.
+_BEGINNING_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Coerced:
     """An image as it is to leave: ``pieces`` are new bytes, or places in the file."""
 
-    path: Path
+    content: FileContent
     size: int
     pieces: tuple[bytes | tuple[int, int], ...]
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces of at most 256 KiB. Raises BlobStoreUnavailable."""
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                for piece in self.pieces:
-                    if isinstance(piece, bytes):
-                        yield piece
-                        continue
-                    position, stop = piece
-                    file.seek(position)
-                    while position < stop and (
-                        read := file.read(min(CHUNK_BYTES, stop - position))
-                    ):
-                        position += len(read)
-                        yield read
-        except OSError as error:
-            raise from_os_error(error, "reading an image") from error
+        """The bytes, in pieces of at most 256 KiB. Raises as ``FileContent.ranges`` does."""
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                start, stop = piece
+                yield from self.content.ranges([(start, stop - start)])
+
+    def reference(self) -> Reference:
+        """What leads another process to the file as it is stored."""
+        return self.content.reference()
 
 
 def coerced(
@@ -79,8 +74,7 @@ def coerced(
     """
     if correction is None:
         return content
-    with open(content.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-        changes = _Image(cast(bytes, data), transfer_syntax_uid).changes(correction)
+    changes = _changes(content, transfer_syntax_uid, correction)
     if not changes:
         return content
     edges = [0, *(edge for start, stop, _ in changes for edge in (start, stop)), content.size]
@@ -89,7 +83,20 @@ def coerced(
     for (_, _, new), rest in zip(changes, kept[1:], strict=True):
         pieces += (new, rest)
     size = sum(len(one) if isinstance(one, bytes) else one[1] - one[0] for one in pieces)
-    return Coerced(content.path, size, tuple(pieces))
+    return Coerced(content, size, tuple(pieces))
+
+
+def _changes(
+    content: FileContent, transfer_syntax_uid: str, correction: Correction
+) -> list[tuple[int, int, bytes]]:
+    """What to write in place of which bytes: the beginning of nearly every file tells."""
+    with content.open() as file:
+        for length in (_BEGINNING_BYTES, HEADER_LIMIT_BYTES, content.size):
+            data = file.at(0, length)
+            with suppress(Truncated):
+                image = _Image(data, transfer_syntax_uid, more=len(data) < content.size)
+                return image.changes(correction)
+    raise Unreadable("the file ends inside an element")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +111,14 @@ class _Place:
 class _Image:
     """The beginning of a Part 10 file, and where its elements are."""
 
-    def __init__(self, data: bytes, transfer_syntax_uid: str) -> None:
+    def __init__(self, data: bytes, transfer_syntax_uid: str, more: bool) -> None:
         if data[128:132] != b"DICM":
             raise Unreadable("not a Part 10 file")
         (length,) = struct.unpack_from("<I", data, _GROUP_LENGTH_AT)
         start = _GROUP_LENGTH_AT + struct.calcsize("<I") + length
         self._data = data
         self._encoding = encoding_of(transfer_syntax_uid)
-        self._elements = Elements(data, self._encoding, start)
+        self._elements = Elements(data, self._encoding, start, more=more)
         self._walked = list(self._elements.walk(_ORIGINAL_ATTRIBUTES))
         self._character_set = self._value(_CHARACTER_SET)
 

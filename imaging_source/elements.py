@@ -120,7 +120,7 @@ class Elements:
             if tag > last:
                 return
             position = stop
-        if position > end:
+        if position > end or self.more:
             raise Truncated(f"the data end after {end} bytes")
 
     def items(self, span: tuple[int, int]) -> Iterator[Elements]:

@@ -25,9 +25,10 @@ from imaging_source.description.worker import description_of
 from imaging_source.parts import locate, under
 from imaging_source.schema import SERIES, STUDY
 from soap.message import InMemory
-from storage.blobs import Blob, BlobStore, FileContent
+from storage.blobs import Blob, BlobStore
 from storage.database import Database
 from storage.errors import BlobMissing
+from storage.files import FileContent
 
 _README = (
     "This medium holds medical images by DICOM. Open the file DICOMDIR with a DICOM viewer.\r\n"

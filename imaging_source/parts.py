@@ -10,7 +10,6 @@ disk is for a scrub to find.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +21,9 @@ from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from imaging_source.schema import INSTANCE, SERIES
 from imaging_source.shown import IN_ORDER, SHOWN
-from storage.blobs import BlobStore, FileContent
-from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, from_os_error
-from storage.spool import CHUNK_BYTES
+from storage.blobs import BlobStore
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
+from storage.files import FileContent
 
 # Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
 _LOOKUP_SIZE = 1000
@@ -95,7 +94,7 @@ def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = No
     kept = (row["sha256"], row["size"], row["transfer_syntax_uid"])
     try:
         return Part(row, leaving(blobs, *kept, correction), correction)
-    except (BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
+    except (BlobCorrupt, BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
         return None
 
 
@@ -114,7 +113,7 @@ def leaving(
     blob = blobs.open(sha256)
     if blob.size != size:
         raise BlobMissing(sha256)
-    return coerced(correction, FileContent(blob.path, blob.size), transfer_syntax_uid)
+    return coerced(correction, blob.content, transfer_syntax_uid)
 
 
 def preflight(
@@ -139,24 +138,13 @@ def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
     """The bytes of a part in these ranges (start, length), one file open at a time.
 
     Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile, and BlobCorrupt
-    where it ends too soon. The answer must then break off: what has been sent is no instance.
+    where it ends too soon or is not as it was sealed. The answer must then break off: what has been
+    sent is no instance.
     """
     if isinstance(part.content, Coerced):
         yield from _sliced(part.content.chunks(), ranges, part)
-        return
-    try:
-        descriptor = os.open(part.content.path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise BlobMissing(part.row["sha256"]) from error
-    except OSError as error:
-        raise from_os_error(error, "opening an instance") from error
-    try:
-        for start, length in ranges:
-            yield from _range(descriptor, start, length, part)
-    except OSError as error:
-        raise from_os_error(error, "reading an instance") from error
-    finally:
-        os.close(descriptor)
+    else:
+        yield from part.content.ranges(ranges)
 
 
 def _sliced(
@@ -175,13 +163,3 @@ def _sliced(
             piece = chunk[start - position : end - position]
             start += len(piece)
             yield piece
-
-
-def _range(descriptor: int, start: int, length: int, part: Part) -> Iterator[bytes]:
-    end = start + length
-    while start < end:
-        piece = os.pread(descriptor, min(CHUNK_BYTES, end - start), start)
-        if not piece:
-            raise BlobCorrupt(part.row["sha256"])
-        start += len(piece)
-        yield piece

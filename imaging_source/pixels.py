@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import imagecodecs
 import numpy as np
@@ -25,6 +25,7 @@ from pydicom.encaps import generate_frames, get_frame
 from pydicom.filereader import read_dataset
 
 from imaging_source import syntaxes
+from storage.files import Reference, stream
 
 Pixels = NDArray[Any]
 
@@ -111,8 +112,8 @@ class Image:
     that can be read, and whatever pydicom raises for a file that is none.
     """
 
-    def __init__(self, path: Path, syntax: str) -> None:
-        self._file: BinaryIO = path.open("rb")
+    def __init__(self, source: Path | Reference, syntax: str) -> None:
+        self._file = stream(source)
         try:
             self.dataset = dcmread(self._file, stop_before_pixels=True, force=True)
             self.syntax = syntax

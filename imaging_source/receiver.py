@@ -161,7 +161,7 @@ class Receiver:
 
 def run(
     database: Database,
-    root: Path,
+    blobs: BlobStore,
     listening: Listening,
     *,
     handed_over: Path | None = None,
@@ -172,13 +172,12 @@ def run(
     """The work of the imaging source's process: receive, and publish, until ``stop`` is set.
 
     ``database`` is this process's own to write; its schema is brought up to date first.
-    ``root`` is the folder of the blob store, ``handed_over`` the one where other processes reach
+    ``blobs`` takes the files, ``handed_over`` the one where other processes reach
     the index (``imaging_source.handover``), ``ready`` is told the port when connections are
     accepted. Raises OSError when the address cannot be had and StorageError when the
     storage cannot be opened.
     """
     database.migrate(MIGRATIONS)
-    blobs = BlobStore(root)
     describer = Describer(database, blobs)
     intake = Intake(database, blobs, stored=describer.notice)
     receiver = Receiver(intake, listening)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from pydicom.pixels.processing import (
 
 from imaging_source.kinds import GIF, HTML, JPEG, PDF, PLAIN, PNG
 from imaging_source.pixels import Image, Pixels, UnreadablePixels
+from storage.files import Reference, stream
 
 # What viewers take for "no visible loss".
 QUALITY = 90
@@ -54,7 +54,7 @@ class NoSuchFrame(Exception):
     """The instance has fewer frames."""
 
 
-def render(source: str, syntax: str, kind: str, options: Options) -> bytes:
+def render(source: Reference, syntax: str, kind: str, options: Options) -> bytes:
     """The Part 10 file ``source`` as ``kind``.
 
     ``options``: ``frame`` (from 1), ``rows`` and ``columns`` (what it is fitted into), ``region``
@@ -65,15 +65,19 @@ def render(source: str, syntax: str, kind: str, options: Options) -> bytes:
     texts. Raises UnreadablePixels for what is no such thing,
     NoSuchFrame.
     """
-    path = Path(source)
     if kind in (HTML, PLAIN):
-        return _report(dcmread(path, force=True), kind, options.get("encoding", "utf-8"))
+        return _report(_dataset(source), kind, options.get("encoding", "utf-8"))
     if kind == PDF:
-        return _document(dcmread(path, force=True))
-    with Image(path, syntax) as image:
+        return _document(_dataset(source))
+    with Image(source, syntax) as image:
         frames = _wanted_frames(image, kind, options)
         pictures = (_picture(image, index, options) for index in frames)
         return _saved(pictures, kind, options, image.dataset)
+
+
+def _dataset(source: Reference) -> Dataset:
+    with stream(source) as file:
+        return dcmread(file, force=True)
 
 
 def _wanted_frames(image: Image, kind: str, options: Options) -> range:
@@ -91,7 +95,7 @@ def _picture(image: Image, index: int, options: Options) -> Picture.Image:
     dataset = _with_functional_groups(image.dataset, index)
     pixels = image.frame(index)
     if "presentation" in options:
-        dataset.update(_presented(dcmread(Path(options["presentation"]), force=True), dataset))
+        dataset.update(_presented(_dataset(options["presentation"]), dataset))
     if image.layout.samples == 1 and image.layout.photometric != "PALETTE COLOR":
         shown = _grey(pixels, dataset, image.layout.photometric, options.get("window"))
     else:

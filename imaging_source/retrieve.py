@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sqlalchemy import RowMapping
 
@@ -44,16 +43,16 @@ _Found = tuple[_Asked, Part] | RegistryError
 class ImagingSource:
     """Serves the instances of one imaging source; reads only, safe for many threads.
 
-    ``database`` may be open for reading only, ``root`` is the folder of the blob store, and
+    ``database`` may be open for reading only, ``blobs`` holds the files, and
     ``unique_id`` the repositoryUniqueId that manifests name as Retrieve Location UID. Without
     ``variants`` nothing is transcoded.
     """
 
     def __init__(
-        self, database: Database, root: Path, unique_id: str, variants: Variants | None = None
+        self, database: Database, blobs: BlobStore, unique_id: str, variants: Variants | None = None
     ) -> None:
         self._database = database
-        self._blobs = BlobStore(root)
+        self._blobs = blobs
         self._unique_id = unique_id
         self._variants = variants
 

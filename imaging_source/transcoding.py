@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import imagecodecs
@@ -27,6 +26,7 @@ from pydicom.filewriter import write_dataset
 from imaging_source import syntaxes
 from imaging_source.pixels import Image, Pixels, UnreadablePixels
 from manifest.encoding import part10_head
+from storage.files import Reference, stream, writing
 
 # Elements that say where frames are in the stored file (PS3.5 A.4).
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
@@ -39,28 +39,28 @@ _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
 
 
-def transcode(source: str, stored: str, wanted: str, target: str) -> None:
+def transcode(source: Reference, stored: str, wanted: str, target: Reference) -> None:
     """Write the Part 10 file ``source`` of syntax ``stored`` to ``target`` in syntax ``wanted``.
 
     Raises UnreadablePixels for what cannot be transcoded, and whatever pydicom and the decoders
     raise for bytes that are not what they should be.
     """
-    path = Path(source)
-    with Path(target).open("xb") as out:
+    with writing(target) as out:
         try:
-            image = Image(path, stored)
+            image = Image(source, stored)
         except UnreadablePixels:
             if stored not in syntaxes.NATIVE:
                 raise
-            _as_a_whole(path, stored, wanted, out)
+            _as_a_whole(source, stored, wanted, out)
             return
         with image:
             _with_pixels(image, wanted, out)
 
 
-def _as_a_whole(path: Path, stored: str, wanted: str, out: BinaryIO) -> None:
+def _as_a_whole(source: Reference, stored: str, wanted: str, out: BinaryIO) -> None:
     """An object that is no image, or whose native pixels keep their bytes, whatever they mean."""
-    dataset = dcmread(path, force=True)
+    with stream(source) as file:
+        dataset = dcmread(file, force=True)
     swapped = stored == syntaxes.EXPLICIT_VR_BIG_ENDIAN and "PixelData" in dataset
     if wanted not in syntaxes.NATIVE or swapped:
         raise UnreadablePixels("no pixels that can be transcoded")

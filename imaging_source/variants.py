@@ -23,7 +23,11 @@ from imaging_source.coercion import coerced
 from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
-from storage.blobs import FileContent
+from storage.contract import Keys
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
+from storage.files import FileContent, Reference
+from storage.keys import KEY_BYTES
+from storage.sealed import SUFFIX, Seal, Sealer
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -35,14 +39,25 @@ class NoVariant(Exception):
     """The instance cannot be had in any of the syntaxes asked for."""
 
 
+def _reference(source: Part) -> Reference:
+    """What leads a worker to the file. Raises WorkFailed where there is none that can be read."""
+    try:
+        return source.content.reference()
+    except (BlobMissing, BlobCorrupt, BlobStoreUnavailable) as error:
+        raise WorkFailed(type(error).__name__) from error
+
+
 class Variants:
     """Variants in a folder of at most ``limit`` bytes; safe for many threads and processes.
 
     The folder is a cache: it may be emptied at any time that nobody reads from it.
     """
 
-    def __init__(self, folder: Path, workers: Workers, limit: int) -> None:
+    def __init__(
+        self, folder: Path, workers: Workers, limit: int, keys: Keys | None = None
+    ) -> None:
         self.workers = workers
+        self._keeper = keys.keeper if keys is not None and keys.sealing else None
         self._folder = folder
         self._limit = limit
         # Processes do the work: here it is only waited for.
@@ -92,23 +107,33 @@ class Variants:
             raise NoVariant from failed
 
     def _made(self, name: str, job: str, part: Part, argument: str) -> FileContent:
-        path = self._folder / name
+        seal = None if self._keeper is None else Seal(self._keeper, name)
+        path = self._folder / (name if seal is None else name + SUFFIX)
         try:
             os.utime(path)
         except FileNotFoundError:
             self._make(path, job, part, argument)
-        return FileContent(path, path.stat().st_size)
+        return FileContent.at(path, seal)
 
     def _make(self, path: Path, job: str, source: Part, argument: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = self._folder / f"{secrets.token_hex(16)}.part"
         stored = source.row["transfer_syntax_uid"]
         try:
-            self.workers.run(job, str(source.content.path), stored, argument, str(part))
+            target = self._target(part, path)
+            self.workers.run(job, _reference(source), stored, argument, target)
             self._make_room(part.stat().st_size)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+    def _target(self, part: Path, path: Path) -> Reference:
+        """Where a worker writes what becomes ``path``, and how it seals it."""
+        if self._keeper is None:
+            return str(part)
+        data_key = os.urandom(KEY_BYTES)
+        header = Sealer(self._keeper, data_key).header(path.name.removesuffix(SUFFIX))
+        return [str(part), data_key.hex(), header.hex()]
 
     def _make_room(self, size: int) -> None:
         """Remove what nobody has used for long. Raises WorkFailed if that is not enough."""

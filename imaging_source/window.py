@@ -5,25 +5,28 @@ Not a memory map: where a disk cannot read a mapped page, the whole process dies
 
 from __future__ import annotations
 
-import os
+from storage.files import OpenFile
 
 # Holds the header of most images, so one read serves hundreds of elements.
 _WINDOW_BYTES = 64 * 1024
 
 
 class Window:
-    """Random access to the file of ``descriptor``, which stays the caller's to close."""
+    """Random access to ``file``, which stays the caller's to close."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
         self._start = 0
         self._data = b""
-        self.size = os.fstat(descriptor).st_size
+        self.size = file.size
 
     def take(self, start: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``start``: fewer where the file ends. Raises OSError."""
+        """Up to ``length`` bytes from ``start``: fewer where the file ends.
+
+        Raises OSError, and BlobCorrupt for what is not as it was sealed.
+        """
         offset = start - self._start
         if offset < 0 or offset + length > len(self._data):
-            self._data = os.pread(self._descriptor, max(length, _WINDOW_BYTES), start)
+            self._data = self._file.at(start, max(length, _WINDOW_BYTES))
             self._start, offset = start, 0
         return self._data[offset : offset + length]

@@ -10,6 +10,8 @@ A backup is one folder below the target::
         images.sha256, images/ab/...
         config/             kosmos.toml and the code sets; no keys, no passwords
 
+What is sealed at rest is copied as it is, under its name with ``.sealed``.
+
 The databases are held still together (``storage.snapshot``), the registry's first; the files
 are copied after them. A document is durable before its row is, and its row before the registry
 hears of it: so every document that the registry of a backup knows is in the backup, whatever
@@ -39,10 +41,13 @@ from node.holdings import Files, Place, places, stores
 from node.progress import Progress, silent
 from node.texts import tr
 from node.version import kosmos_version
+from node.wiring.keys import SEALED_BY, used
+from storage.contract import KeptBlob
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
+from storage.folders import sync_folder
+from storage.sealed import SUFFIX, read_header, stored_size
 from storage.snapshot import Snapshot, hold, is_empty
-from storage.spool import sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -198,25 +203,34 @@ class _Copier:
 
     def copy(self, address: str, size: int) -> None:
         """Bring one file over."""
-        relative = Path(address[:2]) / address
-        target = self._folder / relative
+        target = self._folder / address[:2] / address
         target.parent.mkdir(exist_ok=True, mode=0o700)
         try:
-            if self._linked(relative, target, size):
+            if self._linked(target, size):
                 self._result.linked += 1
+                digest = address
             else:
-                _write(self._blobs.open(address).chunks(), target)
+                target, digest = self._copied(target)
         except BlobCorrupt:
-            target.unlink()
             self._result.damaged.append(address)
             return
         except BlobMissing:
-            target.unlink(missing_ok=True)
             self._result.missing.append(address)
             return
         self._result.count += 1
         self._result.bytes += size
-        self._list.write(f"{address}  {self._store.name}/{relative}\n")
+        self._list.write(f"{digest}  {self._store.name}/{target.relative_to(self._folder)}\n")
+
+    def _copied(self, target: Path) -> tuple[Path, str]:
+        """Copy a file as it lies, or link it sealed; its place and SHA-256."""
+        blob = self._blobs.open(target.name)
+        if not blob.sealed:
+            return target, _write(blob.as_stored(), target)
+        target = target.with_name(target.name + SUFFIX)
+        if self._linked_sealed(blob, target):
+            self._result.linked += 1
+            return target, digest(target)
+        return target, _write(blob.as_stored(), target)
 
     def finish(self) -> Copied:
         """What was copied, once all of it is durable."""
@@ -227,29 +241,50 @@ class _Copier:
             sync_folder(folder)
         return self._result
 
-    def _linked(self, relative: Path, target: Path, size: int) -> bool:
+    def _linked(self, target: Path, size: int) -> bool:
         """Whether the backup before has the file, of this size, and it could be linked."""
         if self._before is None:
             return False
+        before = self._before / target.relative_to(self._folder)
         with suppress(OSError):  # not there, or a file system that knows no links
-            if (self._before / relative).stat().st_size == size:
-                os.link(self._before / relative, target)
+            if before.stat().st_size == size:
+                os.link(before, target)
                 return True
         return False
 
+    def _linked_sealed(self, blob: KeptBlob, target: Path) -> bool:
+        """The same for a sealed file: it is the one from before if its header is."""
+        if self._before is None:
+            return False
+        before = self._before / target.relative_to(self._folder)
+        with suppress(OSError):
+            same = read_header(before) == blob.header()
+            return same and self._linked(target, stored_size(blob.size))
+        return False
 
-def _write(pieces: Iterable[bytes], target: Path) -> None:
-    """Write a file durably."""
-    with target.open("wb") as file:
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
+
+def _write(pieces: Iterable[bytes], target: Path) -> str:
+    """Write a file durably; its SHA-256. What cannot be written whole leaves nothing."""
+    hashed = hashlib.sha256()
+    try:
+        with target.open("wb") as file:
+            for piece in pieces:
+                hashed.update(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return hashed.hexdigest()
 
 
 def _configuration(settings: Settings, config: Path, folder: Path) -> list[dict[str, str]]:
-    """Keep kosmos.toml and the code sets; their names and hashes."""
+    """Keep kosmos.toml, the code sets and what tells the right keys; their names and hashes."""
     folder.mkdir(mode=0o700)
     files = {"kosmos.toml": config}
+    sealed_by = settings.node.data_dir / SEALED_BY
+    files |= {f"{SEALED_BY}-{key_id}": sealed_by / key_id for key_id in used(sealed_by)}
     if isinstance(settings.affinity_domain.codes, Path):
         files[f"codes{settings.affinity_domain.codes.suffix}"] = settings.affinity_domain.codes
     for name, file in files.items():

@@ -22,6 +22,7 @@ from node import codes
 from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
+from node.sealing import at_rest
 from node.texts import tr
 from node.wiring.blobs import open_blobs
 from node.wiring.common import affinity_domain, client_tls, server_tls
@@ -75,6 +76,7 @@ def check_all(settings: Settings) -> list[Finding]:
         ),
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
         *_object_store(settings),
+        _try("at_rest", lambda: at_rest(settings)),
         *_withdrawal(settings),
         *_peers(settings),
     ]

@@ -72,6 +72,7 @@ AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])
 # dicoms is DICOM over TLS; the AE title is the key of the table.
 _DICOM_URL = r"^dicoms?://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):[0-9]{1,5}$"
 DicomUrl = Annotated[str, Field(pattern=_DICOM_URL), AfterValidator(_with_a_port)]
+TokenUri = Annotated[str, Field(pattern=r"^pkcs11:")]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 AuditTarget = Annotated[
     str, Field(pattern=r"^(tls|tcp|udp)://[^\s/]+$"), AfterValidator(_with_a_port)
@@ -483,6 +484,17 @@ class TlsSection(Section):
     """Whether a peer's certificate must also name the host that was called (RFC 6125)."""
 
 
+class AtRestSection(Section):
+    """Encryption at rest: documents and images are sealed while they arrive (AES-256-GCM)."""
+
+    enabled: bool = False
+    """Whether what arrives is sealed. What is sealed stays readable when it is turned off, while
+    `keys` is set."""
+    keys: TokenUri | Path | None = Field(default=None, union_mode="left_to_right")
+    """File of the keys (`kosmos keys new` makes it), or a PKCS#11 token:
+    pkcs11:token=NAME;object=KEY?module-path=/LIB.so&pin-source=/FILE."""
+
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -685,6 +697,7 @@ class Settings(BaseSettings):
     tls: TlsSection = TlsSection()
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
+    at_rest: AtRestSection = AtRestSection()
     assertions: AssertionsSection = AssertionsSection()
     access: AccessSection = AccessSection()
     policy: PolicySection = PolicySection()
@@ -711,6 +724,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} is required where the actor is enabled", key=f"{name}.unique_id")
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sealed_by_some_key(self) -> Settings:
+        if self.at_rest.enabled and self.at_rest.keys is None:
+            raise ValueError(tr("{key} is required where it is enabled", key="at_rest.keys"))
         return self
 
     @model_validator(mode="after")

@@ -32,12 +32,12 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.wiring.audit import open_auditor
+from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
 from node.wiring.pictures import open_variants
 from node.wiring.source import publication_policy, publisher, report_listener, report_policy
-from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -69,7 +69,6 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     lifeline.when_cut(stop.set)
     section = settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
     client = soap_client(settings)
     web = web_url(settings, http_port)
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
@@ -96,7 +95,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             stack.callback(stop.set)
         run(
             database,
-            section.files,
+            open_images(settings),
             listening(settings, services.offered),
             handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
@@ -111,12 +110,10 @@ def _works(
 ) -> Iterator[partial[None]]:
     """What goes on beside receiving and publishing, each in a thread of its own."""
     section = settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
     yield partial(follow, database, inbox(settings), authorities(settings), stop)
     yield partial(_count, database, stop)
     if section.retention_days is not None:
-        blobs = BlobStore(section.files)
-        yield partial(keep_for, section.retention_days, database, blobs, stop)
+        yield partial(keep_for, section.retention_days, database, open_images(settings), stop)
 
 
 def _count(database: Database, stop: threading.Event) -> None:

@@ -16,9 +16,9 @@ from imaging_source.schema import INSTANCE, QUARANTINE
 from node.config import Settings
 from node.migrate import actors, database_url
 from node.texts import tr
-from node.wiring.blobs import open_blobs
+from node.wiring.blobs import open_blobs, open_images
 from repository.schema import DOCUMENT, GONE
-from storage.blobs import Blobs, BlobStore
+from storage.contract import Blobs
 from storage.errors import BlobMissing
 
 Selectable = Select[str, int] | CompoundSelect[str, int]
@@ -97,7 +97,7 @@ def stores(settings: Settings) -> list[Files]:
     if source.enabled and source.files is not None:
         both = union(*(select(table.c.sha256, table.c.size) for table in (INSTANCE, QUARANTINE)))
         files = source.files
-        found.append(Files("images", "imaging_source", files, partial(BlobStore, files), both))
+        found.append(Files("images", "imaging_source", files, partial(open_images, settings), both))
     return found
 
 

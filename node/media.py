@@ -19,8 +19,8 @@ from node.migrate import open_database, script_location
 from node.progress import Progress
 from node.supervisor import running
 from node.texts import tr
+from node.wiring.blobs import open_images
 from node.wiring.pictures import intake
-from storage.blobs import BlobStore
 
 # Below the data folder: files that could not be imported, and how far imports have come.
 QUARANTINE, JOURNALS = "quarantine", "imports"
@@ -42,7 +42,7 @@ def export(
     Raises NothingToExport, ConfigError, StorageError and OSError.
     """
     with open_database(_source(settings), "imaging_source", read_only=True) as database:
-        files = media.entries(database, BlobStore(_files(settings)), studies)
+        files = media.entries(database, open_images(settings), studies)
         write = media.write_zip if target.suffix.lower() == ".zip" else media.write_folder
         with progress(tr("files"), len(files)) as step:
             write(files, target, step)
@@ -87,7 +87,7 @@ def _door(settings: Settings) -> Iterator[Door]:
         script_location("imaging_source") as scripts,
     ):
         database.migrate(scripts)
-        yield Intake(database, BlobStore(_files(settings)))
+        yield Intake(database, open_images(settings))
 
 
 def _source(settings: Settings) -> ImagingSourceSection:

@@ -28,11 +28,16 @@ from node.init import CONFIG_FILE
 from node.migrate import migrate
 from node.progress import Progress, silent
 from node.texts import tr
+from node.wiring.keys import SEALED_BY, open_keys
 from node.wiring.rooms import cross_check
 from repository.reconciliation import Reconciliation
-from storage.blobs import FileContent
+from storage.contract import Blobs, Keys
 from storage.database import Database
+from storage.errors import BlobCorrupt
+from storage.files import FileContent
+from storage.sealed import SUFFIX, Seal, is_sealed
 from storage.snapshot import is_empty, load
+from storage.spool import SpooledFile
 
 
 @dataclass(slots=True)
@@ -75,7 +80,7 @@ def restore(source: Path, folder: Path, progress: Progress = silent) -> Restored
         restored.counts[store.name] = len(listed)
         restored.lost += manifest["files"][store.name]["missing"]
         restored.lost += manifest["files"][store.name]["damaged"]
-        _load_files(backup, store, listed, progress)
+        _load_files(settings, store, listed, progress)
     migrate(settings)
     _prove(settings, restored, progress)
     os.rename(partial, restored.config)
@@ -124,6 +129,11 @@ def _configure(backup: Path, folder: Path) -> tuple[Settings, Path]:
     if isinstance(codes, Path) and not codes.exists():
         codes.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(backup / "config" / f"codes{codes.suffix}", codes)
+    for proof in (backup / "config").glob(f"{SEALED_BY}-*"):
+        target = settings.node.data_dir / SEALED_BY / proof.name.removeprefix(f"{SEALED_BY}-")
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(proof, target)
+    open_keys(settings)  # which keys are missing is told before anything is copied
     return settings, partial
 
 
@@ -167,27 +177,46 @@ def _copy_for(place: Place, manifest: dict[str, Any]) -> str:
 
 
 def _listed(backup: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """Address and place of every file of one store."""
+    """SHA-256 and place of every file of one store."""
     with (backup / f"{name}.sha256").open() as lines:
         for line in lines:
-            address, _, relative = line.rstrip("\n").partition("  ")
-            yield address, backup / relative
+            hashed, _, relative = line.rstrip("\n").partition("  ")
+            yield hashed, backup / relative
 
 
 def _load_files(
-    backup: Path, store: Files, listed: list[tuple[str, Path]], progress: Progress
+    settings: Settings, store: Files, listed: list[tuple[str, Path]], progress: Progress
 ) -> None:
-    blobs = store.open()
+    blobs, keys = store.open(), open_keys(settings)
     with progress(store.title(), len(listed)) as step:
-        for address, file in listed:
-            if not file.exists():
-                raise BackupError(tr("{file} is missing or not what it was", file=file))
-            received = blobs.receive(FileContent(file, file.stat().st_size))
-            if received.sha256 != address:
-                received.discard()
+        for hashed, file in listed:
+            received = _received(blobs, file, hashed, keys)
+            if received is None:
                 raise BackupError(tr("{file} is missing or not what it was", file=file))
             blobs.keep(received)
             step()
+
+
+def _received(blobs: Blobs, file: Path, hashed: str, keys: Keys | None) -> SpooledFile | None:
+    """The file in the store, not kept yet; None where it is not what it was.
+
+    One that is sealed is opened and sealed anew, if its node seals; its tags and its address prove
+    it. Raises StorageError.
+    """
+    address = file.name.removesuffix(SUFFIX)
+    if not file.exists() or (address == file.name and hashed != address):
+        return None
+    if is_sealed(file) and keys is None:
+        raise BackupError(tr("{file} is sealed: at_rest.keys must name its keys", file=file))
+    seal = None if keys is None else Seal(keys.keeper, address)
+    try:
+        received = blobs.receive(FileContent.at(file, seal))
+    except BlobCorrupt:
+        return None
+    if received.sha256 == address:
+        return received
+    received.discard()
+    return None
 
 
 def _prove(settings: Settings, restored: Restored, progress: Progress) -> None:

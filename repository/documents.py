@@ -61,7 +61,7 @@ _DELETE_UNCLAIMED = delete(DOCUMENT).where(_OURS, _UNCLAIMED)
 _REMOVE = (
     update(DOCUMENT)
     .where(_OURS, _HERE)
-    .values(state=REMOVING, claims=0, removed_at=bindparam("now"))
+    .values(state=REMOVING, claims=0, removed_at=bindparam("now"), removed_by="ITI-86")
 )
 _FORGET_BYTES = update(DOCUMENT).where(_OURS, _columns.state == REMOVING).values(state=REMOVED)
 

@@ -33,7 +33,7 @@ from repository.documents import Document, Documents, OtherBytes
 from repository.schema import ASSEMBLED, DELAYED
 from repository.snapshots import SnapshotRefused, Snapshots, Versions, derived_uuid
 from soap.message import InMemory
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.faultpoints import reach
 from transactions.registry_response import RegistryUnavailable
 

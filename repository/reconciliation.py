@@ -19,7 +19,7 @@ import structlog
 
 from repository.documents import Document, Documents, Unconfirmed
 from repository.removal import delete_bytes
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import BlobCorrupt, BlobMissing
 from transactions.registry_response import RegistryUnavailable
 

@@ -20,7 +20,7 @@ from metadata import catalogue as rules
 from metadata.catalogue import Fault
 from repository.documents import Documents
 from repository.schema import REMOVING
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import StorageError
 from storage.faultpoints import reach
 from transactions.iti_43 import DocumentRequest

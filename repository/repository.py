@@ -34,7 +34,7 @@ from repository.reconciliation import (
 from repository.removal import Removal
 from repository.schema import DELAYED
 from soap.message import Content
-from storage.blobs import Blobs, QuickProof
+from storage.contract import Blobs, QuickProof
 from storage.database import Database
 from storage.errors import (
     BlobCorrupt,

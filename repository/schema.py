@@ -9,8 +9,8 @@ submission that is refused must not take away the row under another that is bein
 registered. A crash or a lost answer leaves its claim behind, which keeps the row until
 ``repository.reconciliation`` has asked the registry.
 
-A document that was removed (ITI-86) leaves its row behind: the uniqueId, hash and size, and
-since when it is gone. So its uniqueId is never given to other bytes; the same bytes may be
+A document that was removed (ITI-86) leaves its row behind: the uniqueId, hash and size, since
+when it is gone and by what. So its uniqueId is never given to other bytes; the same bytes may be
 provided again, and then are a document again.
 """
 
@@ -49,6 +49,8 @@ DOCUMENT = Table(
     Column("claimed_at", BigInteger, nullable=False),
     # When the document was last removed, likewise; kept when its bytes were provided again.
     Column("removed_at", BigInteger, nullable=True),
+    # What it was removed by, as long as it is gone: the transaction.
+    Column("removed_by", Text, nullable=True),
     # By which large bytes are proved when they are read; the address proves all others.
     Column("blake3", Text, nullable=True),
     # Few rows are ever unconfirmed: the index holds those only.

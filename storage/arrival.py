@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import StorageError
 from storage.spool import FileSpool, SpooledFile
 

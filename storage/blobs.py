@@ -1,13 +1,17 @@
-"""Bytes kept for ever under their SHA-256, re-hashed when served: on disk, or elsewhere.
+"""Bytes kept for ever under their SHA-256 on a file system, re-hashed when served.
 
-``Blobs`` is what every store of bytes offers; ``BlobStore`` is the one on a file system
-(``storage.objects`` has the one on an object store). Whoever uses a store knows the contract
-alone. This module knows nothing of documents or identifiers.
+``Blobs`` (``storage.contract``) is what every store of bytes offers; ``BlobStore`` is the one on a
+file system. This module knows nothing of documents or identifiers.
 
 Layout on disk: ``root/tmp/<random>`` while bytes arrive, ``root/ab/<sha256>`` once kept, where
 ``ab`` are the first two hex digits. All 256 folders exist from the start, because a
 folder made on the way costs a second fsync of its parent: 0.85k instead of 1.5k kept
 documents of 100 KB per second.
+
+With keys the files are sealed while they arrive and lie as ``root/ab/<sha256>.sealed``; the
+address stays that of the bytes. Both kinds may lie in one store, and a file is what its name says
+it is: nobody's bytes can pass for a sealed file. The key of a sealed file is destroyed before the
+file is removed.
 
 What is kept is durable: the file's bytes are synced, then its name is moved into place,
 then the folder is synced. Equal bytes have one address, so keeping them twice, even from
@@ -16,176 +20,36 @@ two machines, leaves one file.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from blake3 import blake3 as Blake3
-
-from storage.errors import BlobCorrupt, BlobMissing, StorageError, from_os_error
+from storage.contract import Keys, StoredBlob, check_address, proved
+from storage.errors import BlobMissing, KeyUnavailable, StorageError, from_os_error
+from storage.faultpoints import reach
+from storage.files import FileContent
+from storage.folders import sync_folder
+from storage.keys import Keeper
+from storage.sealed import (
+    SUFFIX,
+    Seal,
+    erase,
+    is_sealed,
+    key_ids,
+    plain_size,
+    proved_sealed,
+    read_header,
+    rewrap,
+    stored_size,
+)
 from storage.space import LowWaterMark
-from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder, read, sync_folder
+from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder
 
-_ADDRESS = re.compile(r"[0-9a-f]{64}")
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _REMOVING = "removing-"
-
-
-class ProvedContent(Protocol):
-    """Bytes that were proved to be those of their address."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces."""
-
-
-class KeptBlob(Protocol):
-    """Kept bytes; reading them proves that they still are what they were."""
-
-    @property
-    def sha256(self) -> str:
-        """The address."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes the store says there are."""
-
-    def chunks(self, blake3: str = "") -> Iterator[bytes]:
-        """The bytes, hashed on the way: see ``proved``."""
-
-    def verified(self) -> ProvedContent:
-        """The bytes, proved now, for reading afterwards.
-
-        Raises BlobCorrupt if the hash is not the address, BlobMissing if they are gone.
-        """
-
-
-class Blobs(Protocol):
-    """A store of bytes under their address.
-
-    Safe for use by many threads; any number of processes may stand on one store. What cannot
-    be done raises a StorageError: OutOfSpace, BlobStoreBusy (try again later: nothing was kept)
-    or BlobStoreUnavailable.
-    """
-
-    def spool(self) -> FileSpool:
-        """A new temporary file; OutOfSpace below the low-water mark."""
-
-    def receive(self, content: Content) -> SpooledFile:
-        """The content as a file spooled in this store: itself, or a copy made now.
-
-        It is the caller's, who discards it once the bytes are kept or refused.
-        """
-
-    def keep(self, content: Content) -> KeptBlob:
-        """Make bytes permanent under their address; idempotent, durable when it returns.
-
-        A blob that was there and has aged becomes young again in the eyes of a sweep, and
-        whole again if it was damaged. Content that was not spooled here is copied first.
-        """
-
-    def open(self, sha256: str) -> KeptBlob:
-        """The blob of this address; raises BlobMissing."""
-
-    def holds(self, sha256: str) -> bool:
-        """Whether the blob is there, out of reach of any removal that is under way."""
-
-    def delete(self, sha256: str) -> None:
-        """Remove a blob; does nothing if there is none."""
-
-    def delete_if_older(self, sha256: str, seconds: float) -> bool:
-        """Remove a blob unless it was kept again in the last ``seconds``; whether it went.
-
-        Bytes that someone keeps at this very moment are never lost.
-        """
-
-    def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
-        """Remove a blob unless it is ``needed``, asked once it is out of reach; whether it went.
-
-        Who first makes ``needed`` true and then sees that the store ``holds`` the blob has it.
-        """
-
-    def inventory(self) -> Iterator[StoredBlob]:
-        """Every blob, in the order of addresses."""
-
-    def sweep_temporary(self, older_than: float) -> int:
-        """Remove what arriving bytes left behind more than ``older_than`` seconds ago; how many.
-
-        They are left by processes that died while bytes were arriving.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class QuickProof:
-    """A kept blob whose bytes are proved on the way by their BLAKE3."""
-
-    blob: KeptBlob
-    blake3: str
-
-    @property
-    def size(self) -> int:
-        """How many bytes there are."""
-        return self.blob.size
-
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes: see ``proved``."""
-        return self.blob.chunks(self.blake3)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """One line of a store's inventory; ``kept_at`` in seconds since the epoch."""
-
-    sha256: str
-    size: int
-    kept_at: float
-
-
-def proved(pieces: Iterable[bytes], sha256: str, blake3: str = "") -> Iterator[bytes]:
-    """The pieces, hashed on the way: by their ``blake3`` where it is known, else by the address.
-
-    Raises BlobCorrupt in place of the last piece if the hash is another, so that a reader
-    who counts bytes never takes a corrupt blob for a complete one.
-    """
-    digest = Blake3() if blake3 else hashlib.sha256()
-    held: bytes | None = None
-    for piece in pieces:
-        digest.update(piece)
-        if held is not None:
-            yield held
-        held = piece
-    if digest.hexdigest() != (blake3 or sha256):
-        raise BlobCorrupt(sha256)
-    if held is not None:
-        yield held
-
-
-def check_address(sha256: str) -> str:
-    """The address, if it is one; raises BlobMissing."""
-    if not _ADDRESS.fullmatch(sha256):
-        raise BlobMissing("not a SHA-256 in lower-case hex")
-    return sha256
-
-
-@dataclass(frozen=True, slots=True)
-class FileContent:
-    """A file's bytes as they are, not hashed again."""
-
-    path: Path
-    size: int
-
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces of 256 KiB."""
-        return read(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,29 +59,66 @@ class Blob:
     path: Path
     sha256: str
     size: int
+    keeper: Keeper | None = None
+
+    @property
+    def content(self) -> FileContent:
+        """The file, for reading without hashing."""
+        seal = None if self.keeper is None else Seal(self.keeper, self.sha256)
+        return FileContent(self.path, self.size, seal)
+
+    @property
+    def sealed(self) -> bool:
+        """See ``KeptBlob``."""
+        return is_sealed(self.path)
+
+    def header(self) -> bytes:
+        """See ``KeptBlob``."""
+        try:
+            return read_header(self.path)
+        except FileNotFoundError as error:
+            raise BlobMissing(self.sha256) from error
+        except OSError as error:
+            raise from_os_error(error, f"opening {self.sha256}") from error
+
+    def as_stored(self) -> Iterator[bytes]:
+        """See ``KeptBlob``."""
+        if self.keeper is None or not self.sealed:
+            return self.chunks()
+        stored = FileContent(self.path, stored_size(self.size)).chunks()
+        return proved_sealed(stored, Seal(self.keeper, self.sha256))
 
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
-        """The bytes in pieces of 256 KiB, hashed on the way: see ``proved``."""
-        return proved(read(self.path), self.sha256, blake3)
+        """The bytes in pieces of 256 KiB, hashed on the way: see ``proved``.
+
+        What is sealed is proved by its tags, each piece before it is handed on: they were made of
+        these bytes, for this address.
+        """
+        pieces = self.content.chunks()
+        return pieces if self.sealed else proved(pieces, self.sha256, blake3)
 
     def verified(self) -> FileContent:
         """The bytes, proved now, for reading without hashing again."""
         for _ in self.chunks():
             pass
-        return FileContent(self.path, self.size)
+        return self.content
 
 
 class BlobStore:
     """The blobs below ``root``: see ``Blobs``; any number of processes may use one folder."""
 
-    def __init__(self, root: Path, low_water: LowWaterMark | None = None) -> None:
+    def __init__(
+        self, root: Path, low_water: LowWaterMark | None = None, keys: Keys | None = None
+    ) -> None:
         """Open the store, making its folders on first use.
 
         Raises OutOfSpace or BlobStoreUnavailable if the folders cannot be made.
         """
         self.root = root
         self._temporary = root / "tmp"
-        self._spools = SpoolFolder(self._temporary, low_water)
+        self._keeper = None if keys is None else keys.keeper
+        sealing = self._keeper if keys is not None and keys.sealing else None
+        self._spools = SpoolFolder(self._temporary, low_water, sealing)
         try:
             self._make_folders()
             self._restore_interrupted_removals()
@@ -246,7 +147,7 @@ class BlobStore:
         disk has damaged, and makes the blob young again in the eyes of a sweep.
         """
         spooled = self.receive(content)
-        target = self._path(spooled.sha256)
+        target = self._shard(spooled.sha256) / spooled.name
         try:
             if spooled.path == target:  # kept before by the same caller
                 os.utime(target)
@@ -259,27 +160,31 @@ class BlobStore:
             raise from_os_error(error, "moving a blob into place") from error
         spooled.path = target
         self._sync(target.parent)
-        return Blob(target, spooled.sha256, spooled.size)
+        for path in self._paths(spooled.sha256):
+            if path != target:  # of the other kind, from before
+                _remove(path)
+        return Blob(target, spooled.sha256, spooled.size, self._keeper)
 
     def open(self, sha256: str) -> Blob:
         """See ``Blobs``."""
-        path = self._path(sha256)
-        try:
-            return Blob(path, sha256, path.stat().st_size)
-        except FileNotFoundError as error:
-            raise BlobMissing(sha256) from error
-        except OSError as error:
-            raise from_os_error(error, f"opening {sha256}") from error
+        for path in self._paths(sha256):
+            try:
+                return self._blob(path, sha256, path.stat().st_size)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise from_os_error(error, f"opening {sha256}") from error
+        raise BlobMissing(sha256)
 
     def holds(self, sha256: str) -> bool:
         """See ``Blobs``."""
-        return self._path(sha256).exists()
+        return any(path.exists() for path in self._paths(sha256))
 
     def delete(self, sha256: str) -> None:
         """See ``Blobs``."""
-        path = self._path(sha256)
-        path.unlink(missing_ok=True)
-        self._sync(path.parent)
+        for path in self._paths(sha256):
+            _remove(path)
+        self._sync(self._shard(sha256))
 
     def delete_if_older(self, sha256: str, seconds: float) -> bool:
         """See ``Blobs``."""
@@ -295,7 +200,10 @@ class BlobStore:
             for entry in sorted(os.scandir(self.root / shard), key=lambda entry: entry.name):
                 with suppress(FileNotFoundError):  # deleted since the folder was listed
                     state = entry.stat()
-                    yield StoredBlob(entry.name, state.st_size, state.st_mtime)
+                    address = entry.name.removesuffix(SUFFIX)
+                    sealed = address != entry.name
+                    size = plain_size(state.st_size) if sealed else state.st_size
+                    yield StoredBlob(address, size, state.st_mtime, sealed)
 
     def sweep_temporary(self, older_than: float) -> int:
         """See ``Blobs``."""
@@ -305,8 +213,66 @@ class BlobStore:
         """Note a failed sync: see ``SpoolFolder.sync_failed``."""
         self._spools.sync_failed()
 
-    def _path(self, sha256: str) -> Path:
-        return self.root / sha256[:2] / check_address(sha256)
+    def seal(self, sha256: str) -> bool:
+        """Seal a blob that lies as it is; whether it did. Its bytes are proved on the way.
+
+        The sealed file is durable before the other one goes. A blob that is removed meanwhile stays
+        removed, and one that is kept anew stays kept. Raises StorageError.
+        """
+        plain = self._shard(sha256) / sha256
+        sealed = plain.with_name(f"{sha256}{SUFFIX}")
+        try:
+            state = plain.stat()
+        except FileNotFoundError:
+            return False
+        spooled = self.receive(Blob(plain, sha256, state.st_size))
+        try:
+            os.utime(spooled.path, (state.st_atime, state.st_mtime))
+            ours = spooled.path.stat().st_ino
+            with suppress(FileExistsError):  # kept anew meanwhile: that file is as good
+                os.link(spooled.path, sealed)
+            self._sync(sealed.parent)
+        except OSError as error:
+            raise from_os_error(error, f"sealing {sha256}") from error
+        finally:
+            spooled.discard()
+        reach("keys.sealing")
+        try:
+            plain.unlink()
+        except FileNotFoundError:
+            self._delete_file(sealed, lambda aside: aside.stat().st_ino != ours)
+        return True
+
+    def rewrap(self, sha256: str) -> bool:
+        """Wrap the key of a sealed blob by the current key alone; whether it was not so.
+
+        Does nothing to a blob that is plain, or is gone. Raises StorageError.
+        """
+        if self._keeper is None:
+            raise KeyUnavailable("no keys are configured")
+        path = self._shard(sha256) / f"{sha256}{SUFFIX}"
+        try:
+            return rewrap(path, Seal(self._keeper, sha256))
+        except (FileNotFoundError, BlobMissing):
+            return False
+        except OSError as error:
+            raise from_os_error(error, f"rewrapping {sha256}") from error
+
+    def _shard(self, sha256: str) -> Path:
+        return self.root / check_address(sha256)[:2]
+
+    def _paths(self, sha256: str) -> tuple[Path, Path]:
+        """Where a blob lies: sealed, or as it is; where it lies first if there are keys."""
+        shard = self._shard(sha256)
+        sealed, plain = shard / f"{sha256}{SUFFIX}", shard / sha256
+        return (plain, sealed) if self._keeper is None else (sealed, plain)
+
+    def _blob(self, path: Path, sha256: str, stored: int) -> Blob:
+        if not is_sealed(path):
+            return Blob(path, sha256, stored, self._keeper)
+        if self._keeper is None:
+            raise KeyUnavailable(f"{sha256} is sealed, and at_rest.keys names no keys")
+        return Blob(path, sha256, plain_size(stored), self._keeper)
 
     def _named_first(self, spooled: SpooledFile, target: Path) -> bool:
         """Give bytes that are not synced yet their name and sync them then; whether it was done.
@@ -349,13 +315,17 @@ class BlobStore:
         The name is first moved aside and the file that moved is judged: bytes that someone
         keeps at this very moment are a new file and are never lost.
         """
-        aside = self._temporary / f"{_REMOVING}{sha256}"
+        gone = [self._delete_file(path, stays) for path in self._paths(sha256)]
+        return any(gone)
+
+    def _delete_file(self, path: Path, stays: Callable[[Path], bool]) -> bool:
+        aside = self._temporary / f"{_REMOVING}{path.name}"
         with suppress(FileNotFoundError):  # gone, or being removed or put back by another process
-            os.rename(self._path(sha256), aside)
+            os.rename(path, aside)
             try:
                 if gone := not stays(aside):
-                    aside.unlink()
-                    self._sync(self._path(sha256).parent)
+                    _remove(aside)
+                    self._sync(path.parent)
             finally:
                 if aside.exists():
                     self._put_back(aside)
@@ -377,8 +347,18 @@ class BlobStore:
             self._put_back(aside)
 
     def _put_back(self, aside: Path) -> None:
-        target = self._path(aside.name.removeprefix(_REMOVING))
+        name = aside.name.removeprefix(_REMOVING)
+        target = self._shard(name.removesuffix(SUFFIX)) / name
+        erased = name.endswith(SUFFIX) and not key_ids(read_header(aside))
         with suppress(FileExistsError):  # kept anew meanwhile: that file is as good
-            os.link(aside, target)
+            if not erased:
+                os.link(aside, target)
         aside.unlink()
         self._sync(target.parent)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, the key of a sealed one before. Does nothing if there is none."""
+    if is_sealed(path):
+        erase(path)
+    path.unlink(missing_ok=True)

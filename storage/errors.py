@@ -6,8 +6,9 @@
      +- OutOfSpace            no room for more: refuse new work, reads go on
      +- BlobMissing           no blob has this address
      +- BlobCorrupt           the bytes on disk are not those of the address
+     +- KeyUnavailable        what is sealed at rest cannot be opened: its key is not here
      +- BlobStoreBusy         the object store does not answer or is overloaded: try again later
- +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
+     +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
      +- DatabaseBusy          try again later: queue full, lock or pool not had in time
      +- DatabaseUnavailable   the database cannot be reached, opened or trusted
          +- DatabaseLocked    another process is the one writer of this SQLite file
@@ -35,6 +36,10 @@ class BlobMissing(StorageError):
 
 class BlobCorrupt(StorageError):
     """A blob's bytes no longer have the SHA-256 that is their address."""
+
+
+class KeyUnavailable(StorageError):
+    """A key that seals at rest is not here, is another one, or its token does not answer."""
 
 
 class BlobStoreBusy(StorageError):

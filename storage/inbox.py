@@ -2,7 +2,8 @@
 
 One file each: synced, then moved into place, then the folder is synced, so that what was put is
 taken after any crash. They are taken in the order in which they were put, and removed once the
-taker has done with them: at least once. It knows nothing of what the messages say.
+taker has done with them: at least once. With keys they wait sealed (``storage.sealed``), each under
+its name. It knows nothing of what the messages say.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.errors import from_os_error
-from storage.spool import sync_folder
+from storage.contract import Keys
+from storage.errors import KeyUnavailable, from_os_error
+from storage.folders import sync_folder
+from storage.sealed import SUFFIX, Seal, is_sealed, sealed, unsealed
 
 _ARRIVING = ".part"
 
@@ -23,13 +26,17 @@ _ARRIVING = ".part"
 class Inbox:
     """The messages in ``folder``, which is made on first use; any number of processes may put."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Keys | None = None) -> None:
         self._folder = folder
+        self._keys = keys
 
     def put(self, message: bytes) -> None:
         """Keep a message, durable when this returns; OutOfSpace or BlobStoreUnavailable if not."""
         # Twenty digits sort as text until the year 5138; the rest tells messages of one moment.
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        if self._keys is not None and self._keys.sealing:
+            message = sealed(message, Seal(self._keys.keeper, name))
+            name += SUFFIX
         arriving = self._folder / f"{name}{_ARRIVING}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -50,11 +57,19 @@ class Inbox:
         for name in names:
             if not name.endswith(_ARRIVING):
                 path = self._folder / name
-                yield path, path.read_bytes()
+                yield path, self._read(path)
 
     def remove(self, path: Path) -> None:
         """Forget a message that has had its effect."""
         path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> bytes:
+        if not is_sealed(path):
+            return path.read_bytes()
+        if self._keys is None:
+            raise KeyUnavailable("a message is sealed, and at_rest.keys names no keys")
+        seal = Seal(self._keys.keeper, path.name.removesuffix(SUFFIX))
+        return b"".join(unsealed([path.read_bytes()], seal))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,10 +1,12 @@
 """Blobs on an object store that speaks S3: created once, proved, never renamed.
 
-Layout below the bucket's prefix: ``blobs/<sha256>``, and ``removing/<sha256>`` for the moment in
-which a blob is removed. Bytes arrive in a local folder, where they are hashed and synced, and
-are then put under their address if nothing is there (``If-None-Match: *``). The answer to the PUT
-is the store's promise that they are durable; their SHA-256 goes along, and a store that takes no
-checksums is read again before the promise is believed.
+Layout below the bucket's prefix: ``blobs/<sha256>``, ``sealed/<sha256>`` for what is sealed at
+rest, and ``removing/<sha256>`` for the moment in which a blob is removed. Bytes arrive in a local
+folder, where they are hashed, sealed if there are keys, and synced, and are then put under their
+address if nothing is there (``If-None-Match: *``). The answer to the PUT is the store's promise
+that they are durable; their SHA-256 goes along, and a store that takes no checksums is read again
+before the promise is believed. A sealed object that goes takes its wrapped key with it: whether
+the object store forgets what it deleted is its own matter.
 
 An object store has no rename, so a removal and a keeper of the same bytes meet like this.
 The removal puts its mark (created once: one removal at a time), looks at the object's age, deletes
@@ -17,6 +19,7 @@ the keeper waits and begins again. Needs a store whose reads see every write bef
 
 from __future__ import annotations
 
+import heapq
 import secrets
 import threading
 import time
@@ -30,19 +33,23 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from storage.blobs import ProvedContent, StoredBlob, check_address, proved
 from storage.bucket import Bucket, failed
+from storage.contract import Keys, ProvedContent, StoredBlob, check_address, proved
 from storage.errors import (
     BlobCorrupt,
     BlobMissing,
     BlobStoreBusy,
     BlobStoreUnavailable,
+    KeyUnavailable,
     StorageError,
     from_os_error,
 )
+from storage.faultpoints import reach
+from storage.files import CHUNK_BYTES, FileContent
 from storage.multipart import PART_BYTES, MultipartUploads
+from storage.sealed import HEADER_BYTES, Seal, key_ids, plain_size, proved_sealed, unsealed
 from storage.space import LowWaterMark
-from storage.spool import CHUNK_BYTES, Content, FileSpool, SpooledFile, SpoolFolder
+from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder
 
 # An object younger than this is not put again when its bytes are kept again: a retry, or a rival
 # with the same document. A removal by age adds it to the age it asks for.
@@ -62,6 +69,7 @@ LOOKS = 6
 FIRST_PAUSE_SECONDS = 0.05
 
 _BLOBS = "blobs/"
+_SEALED = "sealed/"
 _REMOVING = "removing/"
 _PROBES = "probes/"
 
@@ -110,15 +118,35 @@ class HeldContent:
 
 @dataclass(frozen=True, slots=True)
 class ObjectBlob:
-    """A kept object: see ``storage.blobs.KeptBlob``."""
+    """A kept object: see ``storage.contract.KeptBlob``."""
 
     store: S3Store
     sha256: str
     size: int
+    seal: Seal | None = None
 
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
-        """The bytes in pieces of about 256 KiB, hashed on the way: see ``blobs.proved``."""
-        return proved(self._fetch(), self.sha256, blake3)
+        """The bytes in pieces of at most 256 KiB, proved on the way: see ``blobs.Blob``."""
+        if self.seal is None:
+            return proved(self._fetch(_BLOBS), self.sha256, blake3)
+        return unsealed(self._fetch(_SEALED), self.seal)
+
+    @property
+    def sealed(self) -> bool:
+        """See ``storage.contract.KeptBlob``."""
+        return self.seal is not None
+
+    def header(self) -> bytes:
+        """See ``storage.contract.KeptBlob``."""
+        with _missing_or_failed(self.sha256, "reading a header"):
+            name = _SEALED + self.sha256
+            return bytes(obstore.get_range(self.store, name, start=0, length=HEADER_BYTES))
+
+    def as_stored(self) -> Iterator[bytes]:
+        """See ``storage.contract.KeptBlob``."""
+        if self.seal is None:
+            return self.chunks()
+        return proved_sealed(self._fetch(_SEALED), self.seal)
 
     def verified(self) -> ProvedContent:
         """The bytes, proved now; fetched, and proved, a second time when there is no room."""
@@ -128,15 +156,15 @@ class ObjectBlob:
             pass
         return self
 
-    def _fetch(self) -> Iterator[bytes]:
+    def _fetch(self, prefix: str) -> Iterator[bytes]:
         with _missing_or_failed(self.sha256, "reading a blob"):
-            answer = obstore.get(self.store, _BLOBS + self.sha256)
+            answer = obstore.get(self.store, prefix + self.sha256)
             for piece in answer.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(piece)
 
 
 class ObjectStore:
-    """The blobs in a bucket: see ``storage.blobs.Blobs``; any number of nodes may share it."""
+    """The blobs in a bucket: see ``storage.contract.Blobs``; any number of nodes may share it."""
 
     def __init__(
         self,
@@ -144,6 +172,7 @@ class ObjectStore:
         spool: Path,
         low_water: LowWaterMark | None = None,
         clock: Callable[[], float] = time.time,
+        keys: Keys | None = None,
     ) -> None:
         """Open the store; ``spool`` is the local folder where bytes arrive, of this node alone.
 
@@ -158,7 +187,9 @@ class ObjectStore:
             spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise from_os_error(error, f"opening the spool folder {spool}") from error
-        self._spools = SpoolFolder(spool, low_water)
+        self._keeper = None if keys is None else keys.keeper
+        sealing = self._keeper if keys is not None and keys.sealing else None
+        self._spools = SpoolFolder(spool, low_water, sealing)
 
     def spool(self) -> FileSpool:
         """See ``Blobs``."""
@@ -175,7 +206,7 @@ class ObjectStore:
             for look in range(LOOKS):
                 self._make_young(spooled)
                 if self._stands(spooled):
-                    return ObjectBlob(self._store, spooled.sha256, spooled.size)
+                    return ObjectBlob(self._store, spooled.sha256, spooled.size, spooled.seal)
                 time.sleep(FIRST_PAUSE_SECONDS * 2**look)
         finally:
             if spooled is not content:
@@ -184,36 +215,70 @@ class ObjectStore:
 
     def open(self, sha256: str) -> ObjectBlob:
         """See ``Blobs``."""
-        found = self._head(_BLOBS + check_address(sha256))
+        found = self._find(check_address(sha256))
         if found is None:
             raise BlobMissing(sha256)
-        return ObjectBlob(self._store, sha256, found.size)
+        return ObjectBlob(self._store, sha256, found.size, self._seal(sha256, found.sealed))
 
     def delete(self, sha256: str) -> None:
         """See ``Blobs``."""
-        self._delete(self._store, _BLOBS + check_address(sha256))
+        for prefix in (_SEALED, _BLOBS):
+            self._delete(self._store, prefix + check_address(sha256))
 
     def holds(self, sha256: str) -> bool:
         """See ``Blobs``."""
-        return self._safe(check_address(sha256)) is not None
+        return self._safe(check_address(sha256), _SEALED, _BLOBS) is not None
 
     def delete_if_older(self, sha256: str, seconds: float) -> bool:
         """See ``Blobs``."""
         limit = seconds + FRESH_SECONDS
 
         def young() -> bool:
-            found = self._head(_BLOBS + sha256)
+            found = self._find(sha256)
             return found is None or self._clock() - found.kept_at < limit
 
         return self._remove(sha256, young)
 
     def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
         """See ``Blobs``."""
-        return self._remove(sha256, lambda: self._head(_BLOBS + sha256) is None or needed())
+        return self._remove(sha256, lambda: self._find(sha256) is None or needed())
 
     def inventory(self) -> Iterator[StoredBlob]:
         """See ``Blobs``."""
-        return self._list(_BLOBS)
+        both = (self._list(_BLOBS), self._list(_SEALED))
+        return heapq.merge(*both, key=lambda blob: blob.sha256)
+
+    def seal(self, sha256: str) -> bool:
+        """Seal a blob that lies as it is: see ``BlobStore.seal``.
+
+        One that is removed at this moment may stay, sealed and without a row: a sweep finds it.
+        """
+        found = self._head(_BLOBS + check_address(sha256))
+        if found is None:
+            return False
+        spooled = self.receive(ObjectBlob(self._store, sha256, found.size))
+        try:
+            reach("keys.sealing")
+            self.keep(spooled)
+        finally:
+            spooled.discard()
+        self._delete(self._store, _BLOBS + sha256)
+        return True
+
+    def rewrap(self, sha256: str) -> bool:
+        """Seal a blob anew under the current key: an object has no place that can be written."""
+        found = self._head(_SEALED + check_address(sha256))
+        seal = self._seal(sha256, sealed=True)
+        if seal is None or found is None:
+            return False
+        blob = ObjectBlob(self._store, sha256, found.size, seal)
+        if key_ids(blob.header()) <= {seal.keeper.current}:
+            return False
+        spooled = self.receive(blob)
+        try:
+            return self._put(spooled, replace=True)
+        finally:
+            spooled.discard()
 
     def sweep_temporary(self, older_than: float) -> int:
         """See ``Blobs``: local files, unfinished uploads, and the marks of dead removals."""
@@ -254,27 +319,42 @@ class ObjectStore:
 
     def _make_young(self, spooled: SpooledFile) -> None:
         """Put the object if it is not there, is old, or has not the size it must have."""
-        name = _BLOBS + spooled.sha256
         if self._put(spooled, replace=False):
             return
-        found = self._head(name)
+        found = self._head(_name(spooled))
         fresh = found is not None and self._clock() - found.kept_at < FRESH_SECONDS
         if found is None or not fresh or found.size != spooled.size:
             self._put(spooled, replace=True)
 
     def _stands(self, spooled: SpooledFile) -> bool:
         """Whether the object is there, whole and safe from removals under way."""
-        found = self._safe(spooled.sha256)
+        found = self._safe(spooled.sha256, _SEALED if spooled.seal else _BLOBS)
         return found is not None and found.size == spooled.size
 
-    def _safe(self, sha256: str) -> StoredBlob | None:
+    def _safe(self, sha256: str, *prefixes: str) -> StoredBlob | None:
         """The object, if no removal is under way and, asked after that, it is there.
 
         In this order: between two looks it could be deleted and the mark taken away.
         """
         if self._head(_REMOVING + sha256) is not None:
             return None
-        return self._head(_BLOBS + sha256)
+        return self._find(sha256, *prefixes)
+
+    def _find(self, sha256: str, *prefixes: str) -> StoredBlob | None:
+        """The object below one of the prefixes; without any, where it lies first if there are keys.
+
+        Both are looked at in any case: what is sealed without keys here is not missing.
+        """
+        likely = (_BLOBS, _SEALED) if self._keeper is None else (_SEALED, _BLOBS)
+        found = (self._head(prefix + sha256) for prefix in prefixes or likely)
+        return next((one for one in found if one is not None), None)
+
+    def _seal(self, sha256: str, sealed: bool) -> Seal | None:
+        if not sealed:
+            return None
+        if self._keeper is None:
+            raise KeyUnavailable(f"{sha256} is sealed, and at_rest.keys names no keys")
+        return Seal(self._keeper, sha256)
 
     def _remove(self, sha256: str, stays: Callable[[], bool]) -> bool:
         """Remove an object unless it ``stays``, asked behind a mark; whether it went.
@@ -294,25 +374,27 @@ class ObjectStore:
             raise
         if goes:
             # Not tried again by itself: a second DELETE could come after somebody's new PUT.
-            self._delete(self._store_asked_once, _BLOBS + sha256)
+            for prefix in (_SEALED, _BLOBS):
+                self._delete(self._store_asked_once, prefix + sha256)
         self._delete(self._store, mark)
         return goes
 
     def _put(self, spooled: SpooledFile, *, replace: bool) -> bool:
         """Whether the object was put; False if there is one, unless it is to be replaced."""
-        name = _BLOBS + spooled.sha256
-        if spooled.size <= PART_BYTES:
-            data = b"".join(spooled.chunks())
+        name = _name(spooled)
+        if spooled.stored <= PART_BYTES:
+            data = b"".join(FileContent(spooled.path, spooled.stored).chunks())
             put = self._replace(name, data) if replace else self._create(name, data)
         else:
-            put = self._uploads.create(name, spooled.path, spooled.size, replace=replace)
+            put = self._uploads.create(name, spooled.path, spooled.stored, replace=replace)
         if put and not self._bucket.checksums:
             self._read_again(spooled)
         return put
 
     def _read_again(self, spooled: SpooledFile) -> None:
         """Believe the store only when it gives back what it was given."""
-        size = sum(map(len, ObjectBlob(self._store, spooled.sha256, spooled.size).chunks()))
+        blob = ObjectBlob(self._store, spooled.sha256, spooled.size, spooled.seal)
+        size = sum(map(len, blob.chunks()))
         if size != spooled.size:
             raise BlobCorrupt(spooled.sha256)
 
@@ -335,9 +417,7 @@ class ObjectStore:
                 found = obstore.head(self._store, name)
         except FileNotFoundError:
             return None
-        return StoredBlob(
-            name.rpartition("/")[2], found["size"], found["last_modified"].timestamp()
-        )
+        return _stored(name, found["size"], found["last_modified"].timestamp())
 
     def _delete(self, store: S3Store, name: str) -> None:
         try:
@@ -350,9 +430,21 @@ class ObjectStore:
         with _failed(f"listing {prefix}"):
             for page in obstore.list(self._store, prefix.rstrip("/"), chunk_size=1000):
                 for found in page:
-                    address = found["path"].removeprefix(prefix)
                     kept_at = found["last_modified"].timestamp()
-                    yield StoredBlob(address, found["size"], kept_at)
+                    yield _stored(found["path"], found["size"], kept_at)
+
+
+def _name(spooled: SpooledFile) -> str:
+    """Where a spooled file is put."""
+    return (_SEALED if spooled.seal else _BLOBS) + spooled.sha256
+
+
+def _stored(name: str, size: int, kept_at: float) -> StoredBlob:
+    """An object by its name; the size is that of the blob."""
+    sealed = name.startswith(_SEALED)
+    return StoredBlob(
+        name.rpartition("/")[2], plain_size(size) if sealed else size, kept_at, sealed
+    )
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """Bytes arriving: a temporary file, hashed on the way, synced before it is handed over.
 
+With a keeper of keys the file is sealed while it is written (``storage.sealed``): hashes and sizes
+are those of the bytes that arrived, which never lie on the disk as they are.
+
 Every store of blobs has one folder of such files, on a local disk, from which it keeps them
 under their address. This module counts failed syncs and watches the room on that disk.
 """
@@ -19,12 +22,11 @@ from typing import Protocol, TypeGuard
 
 from blake3 import blake3
 
-from storage.errors import BlobMissing, BlobStoreUnavailable, StorageError, from_os_error
+from storage.errors import BlobStoreUnavailable, StorageError, from_os_error
+from storage.files import FileContent
+from storage.keys import Keeper
+from storage.sealed import HEADER_BYTES, SUFFIX, Seal, Sealer, stored_size
 from storage.space import LowWaterMark
-
-# Pieces read from disk: large enough that hashing runs without the interpreter's lock
-# and a system call is noise, small enough to stay in a core's cache.
-CHUNK_BYTES = 256 * 1024
 
 # Arriving pieces are gathered up to this size before they are hashed and written.
 GATHER_BYTES = 1024 * 1024
@@ -59,33 +61,12 @@ class Content(Protocol):
         """The bytes, in pieces."""
 
 
-def sync_folder(folder: Path) -> None:
-    """Make durable which names a folder holds."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read(path: Path) -> Iterator[bytes]:
-    """A file's bytes in pieces of 256 KiB; raises BlobMissing, BlobStoreUnavailable."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while piece := file.read(CHUNK_BYTES):
-                yield piece
-    except FileNotFoundError as error:
-        raise BlobMissing(path.name) from error
-    except OSError as error:
-        raise from_os_error(error, f"reading {path.name}") from error
-
-
 @dataclass(slots=True)
 class SpooledFile:
     """Bytes that have arrived in a store's ``tmp``, waiting to be kept or discarded.
 
     ``blake3`` is empty for content of less than GATHER_BYTES. Without a ``descriptor`` the bytes
-    are synced; with one they are to be synced by it.
+    are synced; with one they are to be synced by it. With a ``seal`` they are sealed by it.
     """
 
     folder: Path
@@ -95,6 +76,17 @@ class SpooledFile:
     sha256: str
     blake3: str = ""
     descriptor: int | None = None
+    seal: Seal | None = None
+
+    @property
+    def name(self) -> str:
+        """What the file is called once it is kept."""
+        return self.sha256 if self.seal is None else self.sha256 + SUFFIX
+
+    @property
+    def stored(self) -> int:
+        """The size of the file."""
+        return self.size if self.seal is None else stored_size(self.size)
 
     def sync(self) -> None:
         """Sync the bytes if that has not been done; OSError when it fails."""
@@ -107,14 +99,14 @@ class SpooledFile:
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, in pieces of 256 KiB; still readable after ``keep`` moved them."""
-        return read(self.path)
+        return FileContent(self.path, self.size, self.seal).chunks()
 
     def discard(self) -> None:
         """Remove the temporary file; does nothing once the bytes are kept."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
-        if self.path.name != self.sha256:
+        if self.path.name != self.name:
             self.path.unlink(missing_ok=True)
 
 
@@ -124,12 +116,19 @@ class FileSpool:
     Large content gets a BLAKE3, too, by which it is proved whenever it is read: SHA-256, the
     address, takes four times as long (0.58 against 0.15 ms for 1 MiB).
 
-    With ``addressed`` it gets no hash but its address, and is handed over before it is synced.
+    With ``addressed`` it gets no hash but its address, and is handed over before it is synced;
+    with a ``keeper`` it is sealed.
 
     Any failure removes the file; ``OutOfSpace`` or ``BlobStoreUnavailable`` tells why.
     """
 
-    def __init__(self, folder: SpoolFolder, path: Path, addressed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: SpoolFolder,
+        path: Path,
+        addressed: bool = False,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._folder = folder
         self._path = path
         self._addressed = addressed
@@ -138,6 +137,8 @@ class FileSpool:
         self._sha256 = hashlib.sha256()
         self._blake3: blake3 | None = None
         self._size = 0
+        self._keeper = keeper
+        self._sealer = None if keeper is None else Sealer(keeper)
         self._gathered = bytearray()
         self._filled = 0
         self._flushed = 0
@@ -147,6 +148,8 @@ class FileSpool:
             self._descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise from_os_error(error, "creating a temporary file") from error
+        if self._sealer is not None:
+            self._put_out(bytes(HEADER_BYTES))  # its place: it is made when the address is known
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
@@ -162,6 +165,7 @@ class FileSpool:
     def finish(self) -> SpooledFile:
         """Hand the file over, synced; an ``addressed`` one with the descriptor that syncs it."""
         self._put_gathered()
+        seal = self._finish_seal()
         descriptor = None
         try:
             if self._flush is not None:
@@ -181,6 +185,7 @@ class FileSpool:
             self._sha256.hexdigest(),
             self._blake3.hexdigest() if self._blake3 else "",
             descriptor,
+            seal,
         )
 
     def abort(self) -> None:
@@ -194,6 +199,22 @@ class FileSpool:
         if self._flush is not None:
             wait([self._flush])
         os.close(descriptor)
+
+    def _finish_seal(self) -> Seal | None:
+        """Write the last chunk and the header of a file that is sealed."""
+        if self._sealer is None or self._keeper is None:
+            return None
+        address = self._sha256.hexdigest()
+        self._put_out(self._sealer.finish())
+        try:
+            os.pwrite(self._descriptor, self._sealer.header(address), 0)
+        except OSError as error:
+            self.abort()
+            raise from_os_error(error, "writing a temporary file") from error
+        except StorageError:
+            self.abort()
+            raise
+        return Seal(self._keeper, address)
 
     def _put_gathered(self) -> None:
         filled, self._filled = self._filled, 0
@@ -226,6 +247,11 @@ class FileSpool:
 
     def _write_out(self, data: bytes | bytearray | memoryview) -> None:
         self._size += len(data)
+        for piece in [data] if self._sealer is None else self._sealer.update(data):
+            self._put_out(piece)
+        self._flush_behind()
+
+    def _put_out(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(data)
         try:
             while rest:
@@ -233,7 +259,6 @@ class FileSpool:
         except OSError as error:
             self.abort()
             raise from_os_error(error, "writing a temporary file") from error
-        self._flush_behind()
 
     def _flush_behind(self) -> None:
         """Begin to sync what has gathered in memory, unless the last time is not over."""
@@ -254,8 +279,11 @@ class FileSpool:
 class SpoolFolder:
     """The temporary files of one store; any number of processes may use one folder."""
 
-    def __init__(self, path: Path, low_water: LowWaterMark | None = None) -> None:
+    def __init__(
+        self, path: Path, low_water: LowWaterMark | None = None, keeper: Keeper | None = None
+    ) -> None:
         self.path = path
+        self._keeper = keeper
         self._low_water = low_water or LowWaterMark()
         self._last_sync_failure: float | None = None
         self._read_only = False
@@ -265,7 +293,8 @@ class SpoolFolder:
         if self._read_only:
             raise BlobStoreUnavailable("syncing failed twice: the store takes no more bytes")
         self._low_water.check(self.path)
-        return FileSpool(self, self.path / secrets.token_hex(16), addressed)
+        name = secrets.token_hex(16) + ("" if self._keeper is None else SUFFIX)
+        return FileSpool(self, self.path / name, addressed, self._keeper)
 
     def receive(self, content: Content) -> SpooledFile:
         """The content as a file spooled in this folder: itself, or a copy made now."""

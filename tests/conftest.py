@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from storage.contract import Keys
+from storage.keys import KeyFile, add_key
 from tests.storage.object_server import ObjectServer
 from tests.storage.object_server import program as object_server_program
 from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
@@ -129,6 +131,13 @@ def object_shelf(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectShelf:
     """An empty store of blobs on an object store."""
     server: ObjectServer = request.getfixturevalue("object_server")
     return ObjectShelf(server, f"test/{os.getpid()}/{next(_numbers)}", tmp_path / "arriving")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Keys in a file of their own, for sealing at rest."""
+    add_key(tmp_path / "keys")
+    return Keys(KeyFile(tmp_path / "keys"))
 
 
 @pytest.fixture(params=["files", "objects"])

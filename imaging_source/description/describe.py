@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from imaging_source.description.dataset import DataSet, Range
 from imaging_source.description.frames import Frame, encapsulated_frames, native_frames
 from imaging_source.elements import Unreadable, encoding_of
 from imaging_source.window import Window
+from storage.files import FileContent
 
 # Preamble, "DICM" and the head of the group length, which is how all our files begin.
 _GROUP_LENGTH_VALUE = 140
@@ -42,23 +41,20 @@ class Description:
         return {"attributes": _pack(self.attributes), "places": _pack(where)}
 
 
-def describe(path: Path, transfer_syntax_uid: str, known: dict[str, Any]) -> Description:
-    """Read a stored file. Raises OSError where it is gone.
+def describe(content: FileContent, transfer_syntax_uid: str, known: dict[str, Any]) -> Description:
+    """Read a stored file. Raises BlobMissing, OSError where it is gone.
 
     Of a file that cannot be read to its end it has what came before, and what is ``known`` of the
     instance in any case.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        window = Window(descriptor)
+    with content.open() as file:
+        window = Window(file)
         start = _META_START + int.from_bytes(window.take(_GROUP_LENGTH_VALUE, 4), "little")
         data_set = DataSet(window, encoding_of(transfer_syntax_uid), start)
         with suppress(Unreadable):
             data_set.walk()
         attributes = known | data_set.attributes
         return Description(attributes, data_set.places, _frames(data_set, attributes))
-    finally:
-        os.close(descriptor)
 
 
 def unpack_attributes(packed: bytes) -> bytes:

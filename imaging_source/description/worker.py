@@ -23,7 +23,7 @@ from imaging_source.description.frames import number_of
 from imaging_source.schema import DESCRIPTION, INSTANCE, SERIES_REQUEST, SERIES_STEP
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import BlobMissing, BlobStoreUnavailable, StorageError
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable, StorageError
 from storage.faultpoints import reach
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -163,7 +163,7 @@ class Describer:
         for row in rows:
             try:
                 yield row, description_of(self._blobs, row)
-            except (BlobMissing, BlobStoreUnavailable, OSError) as error:
+            except (BlobCorrupt, BlobMissing, BlobStoreUnavailable, OSError) as error:
                 name = type(error).__name__
                 _log.error("instance not described", code="imaging-describe", error=name)
 
@@ -171,7 +171,7 @@ class Describer:
 def description_of(blobs: BlobStore, row: RowMapping) -> Description:
     """The description of an instance, from its file.
 
-    Raises BlobMissing, BlobStoreUnavailable and OSError.
+    Raises StorageError and OSError.
     """
     known = {
         "00080016": {"vr": "UI", "Value": [row["sop_class_uid"]]},
@@ -179,7 +179,7 @@ def description_of(blobs: BlobStore, row: RowMapping) -> Description:
         "0020000D": {"vr": "UI", "Value": [row["study_instance_uid"]]},
         "0020000E": {"vr": "UI", "Value": [row["series_instance_uid"]]},
     }
-    return describe(blobs.open(row["sha256"]).path, row["transfer_syntax_uid"], known)
+    return describe(blobs.open(row["sha256"]).content, row["transfer_syntax_uid"], known)
 
 
 def _write(connection: Connection, described: Sequence[tuple[RowMapping, Description]]) -> None:

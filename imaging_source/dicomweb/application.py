@@ -9,7 +9,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
 from imaging_source.dicomweb.exchange import Observe, Plan, Service
@@ -40,7 +39,7 @@ class DicomWeb(Service):
     def __init__(
         self,
         database: Database,
-        root: Path,
+        blobs: BlobStore,
         pool: ThreadPoolExecutor,
         *,
         public_url: str | None = None,
@@ -53,7 +52,6 @@ class DicomWeb(Service):
         super().__init__(
             ROOT, pool, public_url=public_url, most_in_flight=most_in_flight, observe=observe
         )
-        blobs = BlobStore(root)
         self._searcher = Searcher(database, paging)
         self._retriever = Retriever(database, blobs, variants)
         self._metadata = partial(metadata, database, blobs)

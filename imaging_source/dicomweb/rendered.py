@@ -65,7 +65,7 @@ class Renderer:
             said = {name: getattr(part.correction, name) for name in ("patient_name", "patient_id")}
             options = options | {name: text for name, text in said.items() if text is not None}
         try:
-            body = self._workers.run("render", str(part.content.path), syntax, kind, options)
+            body = self._workers.run("render", part.content.reference(), syntax, kind, options)
         except WorkFailed as failed:
             if str(failed) == "NoSuchFrame":
                 raise Refusal(HTTPStatus.NOT_FOUND, "no such frame") from failed

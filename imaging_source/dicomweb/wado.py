@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from imaging_source.archive import Entry, archive, length
+from imaging_source.coercion import Coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.dataset import Range
 from imaging_source.description.describe import describe, unpack_places
@@ -193,13 +194,19 @@ class Retriever:
             with suppress(NoVariant):
                 assert self._variants is not None
                 other = self._variants.part(part, wanted)
-                frames = describe(other.content.path, other.row["transfer_syntax_uid"], {}).frames
+                frames = _frames_of(other)
                 pieces = [
                     _frame_piece(other, number, frames[number - 1], request.root)
                     for number in numbers
                 ]
                 return _chosen(request, pieces, other.row["transfer_syntax_uid"])
         raise refusal
+
+
+def _frames_of(part: Part) -> tuple[Frame, ...]:
+    """Where the frames of a variant are, which has no row that tells."""
+    made = part.content.content if isinstance(part.content, Coerced) else part.content
+    return describe(made, part.row["transfer_syntax_uid"], {}).frames
 
 
 def zipped(found: Preflight) -> Answer:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 
 from sqlalchemy import RowMapping
 
@@ -50,7 +49,7 @@ class WadoUri(Service):
     def __init__(
         self,
         database: Database,
-        root: Path,
+        blobs: BlobStore,
         pool: ThreadPoolExecutor,
         variants: Variants,
         *,
@@ -62,7 +61,7 @@ class WadoUri(Service):
             URI_ROOT, pool, public_url=public_url, most_in_flight=most_in_flight, observe=observe
         )
         self._database = database
-        self._blobs = BlobStore(root)
+        self._blobs = blobs
         self._variants = variants
         self._renderer = Renderer(Retriever(database, self._blobs), variants.workers)
         # New UIDs of anonymous instances hold together as long as this process lives.
@@ -86,7 +85,7 @@ class WadoUri(Service):
         if asked.get("anonymize") and has_texts:
             raise not_acceptable("only instances and pictures without texts can be anonymous")
         if asked.get("presentationuid"):
-            options["presentation"] = str(self._presentation(asked).content.path)
+            options["presentation"] = self._presentation(asked).content.reference()
         kind, body = self._renderer.render(part, wanted, options)
         if kind.startswith("text/"):
             kind = f"{kind}; charset={options.get('encoding', 'utf-8')}"

@@ -16,6 +16,7 @@ from node.cli import (
     client_verbs,
     demo_verb,
     feed_verb,
+    keys_verbs,
     kit_verbs,
     load_verb,
     media_verbs,
@@ -80,6 +81,7 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
 )
 app.add_typer(access_verbs.app, name="access")
 app.add_typer(audit_verbs.app, name="audit")
+app.add_typer(keys_verbs.app, name="keys")
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")

@@ -68,11 +68,13 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     from node import logs, migrate
     from node.config_file import load
     from node.supervisor import StartFailed, Supervisor
+    from node.wiring.keys import open_keys
 
     settings = load(config)
     if settings.node.language:
         use(settings.node.language)
     logs.configure("supervisor", settings.node.log_format, settings.node.log_level)
+    open_keys(settings)  # wrong ones are refused before anything starts
     migrate.migrate(settings)
     supervisor = Supervisor(settings, config)
     try:

@@ -1,4 +1,4 @@
-"""Where the documents of a node lie: a folder, or a bucket of an object store."""
+"""Where the documents and images of a node lie: folders, or a bucket of an object store."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from node.config import Settings
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
-from storage.blobs import Blobs, BlobStore
+from node.wiring.keys import open_keys
+from storage.blobs import BlobStore
 from storage.bucket import Bucket
+from storage.contract import Blobs
 from storage.objects import ObjectStore
 
 # Where attachments arrive that are not put among the documents by a rename.
@@ -20,13 +22,20 @@ def open_blobs(settings: Settings) -> Blobs:
 
     Raises ConfigError and StorageError.
     """
-    place = settings.repository.blobs
+    place, keys = settings.repository.blobs, open_keys(settings)
     arriving = settings.node.data_dir / ARRIVING
     if not settings.repository.enabled or place is None:
-        return BlobStore(arriving)
+        return BlobStore(arriving, keys=keys)
     if isinstance(place, Path):
-        return BlobStore(place)
-    return ObjectStore(bucket(settings, place), arriving)
+        return BlobStore(place, keys=keys)
+    return ObjectStore(bucket(settings, place), arriving, keys=keys)
+
+
+def open_images(settings: Settings) -> BlobStore:
+    """The store of the imaging source's files. Raises ConfigError and StorageError."""
+    files = settings.imaging_source.files
+    assert files is not None  # filled in when the configuration was read
+    return BlobStore(files, keys=open_keys(settings))
 
 
 def bucket(settings: Settings, url: str) -> Bucket:

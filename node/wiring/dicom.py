@@ -17,8 +17,8 @@ from imaging_source.requestor import Peer
 from imaging_source.service import Services
 from imaging_source.variants import Variants
 from node.config import Settings
+from node.wiring.blobs import open_images
 from node.wiring.common import client_tls
-from storage.blobs import BlobStore
 from storage.database import Database
 
 
@@ -47,8 +47,7 @@ class DicomServices:
 def dicom_services(settings: Settings, database: Database, variants: Variants) -> DicomServices:
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
-    blobs, title, peers = BlobStore(section.files), section.ae_title, dicom_peers(settings)
+    blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
     finder = Finder(database, title, settings.limits.query_results)
     commitments = Commitments(database, blobs, title, peers)
     offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants))

@@ -24,6 +24,7 @@ from imaging_source.identity import (
 )
 from node.config import Settings
 from node.wiring.common import affinity_domain, client_tls
+from node.wiring.keys import open_keys
 from storage.errors import StorageError
 from storage.inbox import Inbox
 
@@ -31,13 +32,16 @@ log = structlog.get_logger(__name__)
 
 Handle = Callable[[bytes, str], bytes]
 
+# Below the data folder: messages that wait for the imaging source.
+FEED_FOLDER = "imaging-feed"
+
 # What an acknowledgement of an accepted message says, in original and in enhanced mode.
 _ACCEPTED = ("AA", "CA")
 
 
 def inbox(settings: Settings) -> Inbox:
     """Where the listener leaves messages for the imaging source."""
-    return Inbox(settings.node.data_dir / "imaging-feed")
+    return Inbox(settings.node.data_dir / FEED_FOLDER, open_keys(settings))
 
 
 def authorities(settings: Settings) -> Authorities:

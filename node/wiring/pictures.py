@@ -10,26 +10,28 @@ from imaging_source.stow import Stow
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from node.config import GIB, PID_FOLDER, Settings
+from node.wiring.blobs import open_images
+from node.wiring.keys import open_keys
 from soap.limits import Limits
-from storage.blobs import BlobStore
 
 # Below the data folder: may be emptied while the node is stopped.
 FOLDER = "transcoded"
 
 
 def open_variants(settings: Settings, stack: ExitStack) -> Variants:
-    """Transcoding, kept in the data folder; its processes end with ``stack``."""
+    """Transcoding, kept in the data folder; its processes end with ``stack``.
+
+    Raises ConfigError.
+    """
     workers = Workers()
     stack.callback(workers.close)
     limit = settings.imaging_source.transcoded_gib * GIB
-    return Variants(settings.node.data_dir / FOLDER, workers, limit)
+    return Variants(settings.node.data_dir / FOLDER, workers, limit, open_keys(settings))
 
 
 def intake(settings: Settings) -> DistantIntake:
     """The door by which images come in where the index is not written."""
-    files = settings.imaging_source.files
-    assert files is not None  # filled in when the configuration was read
-    return DistantIntake(BlobStore(files), settings.node.data_dir / PID_FOLDER)
+    return DistantIntake(open_images(settings), settings.node.data_dir / PID_FOLDER)
 
 
 def stow(settings: Settings, pool: ThreadPoolExecutor) -> Stow:

@@ -37,7 +37,7 @@ from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
-from node.wiring.blobs import open_blobs
+from node.wiring.blobs import open_blobs, open_images
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.doorman import guarded, recorded
 from node.wiring.gate import UserGate, open_gate
@@ -58,7 +58,7 @@ from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
 from storage.arrival import Arrival
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
 from storage.objects import ObjectStore
@@ -277,9 +277,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
     settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
     database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
-    assert section.files is not None  # filled in when the configuration was read
-    variants = open_variants(doors.settings, stack)
-    source = ImagingSource(database, section.files, section.unique_id, variants)
+    variants, blobs = open_variants(settings, stack), open_images(settings)
+    source = ImagingSource(database, blobs, section.unique_id, variants)
     unseen = doors.sights.studies(asked, database) if doors.sights else None
     rooms.endpoints["/imaging"] = doors.endpoint(
         "imaging",
@@ -299,7 +298,7 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
 
 def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str, Application]:
     settings, section = doors.settings, doors.settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
+    blobs = open_images(settings)
     shared: dict[str, Any] = {
         "public_url": settings.node.public_url,
         "most_in_flight": settings.limits.queue,
@@ -308,14 +307,14 @@ def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str
     return {
         ROOT: DicomWeb(
             database,
-            section.files,
+            blobs,
             doors.pool,
             paging=Paging(section.dicomweb.query_limit, section.dicomweb.query_most),
             variants=variants,
             stow=stow(settings, doors.pool) if section.dicomweb.store else None,
             **shared,
         ),
-        URI_ROOT: WadoUri(database, section.files, doors.pool, variants, **shared),
+        URI_ROOT: WadoUri(database, blobs, doors.pool, variants, **shared),
     }
 
 

@@ -32,10 +32,10 @@ from node.config_file import ConfigError, Problem
 from node.report_listener import ReportListener
 from node.texts import tr
 from node.wiring.audit import Auditor
+from node.wiring.blobs import open_images
 from node.wiring.common import Asked, affinity_domain, server_tls
 from node.wiring.identity import authorities, crossing
 from soap.client import SoapClient
-from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
@@ -92,12 +92,11 @@ def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable
 
 def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
     section = settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
     if not section.reports.enabled and section.reports.port is None:
         return None
     return Reporting(
         database,
-        BlobStore(section.files),
+        open_images(settings),
         report_policy(settings),
         authorities(settings),
         instances=section.reports.enabled,
@@ -113,9 +112,8 @@ def report_listener(
     section, limits = settings.imaging_source, settings.limits
     if reporting is None or section.reports.port is None:
         return None
-    assert section.files is not None  # filled in when the configuration was read
     feed = ReportFeed(
-        database, BlobStore(section.files), reporting, Limits(size=section.reports.message_bytes)
+        database, open_images(settings), reporting, Limits(size=section.reports.message_bytes)
     )
     most = MllpLimits(
         max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections

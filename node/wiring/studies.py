@@ -12,8 +12,8 @@ from node.endpoints import Endpoints
 from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
+from node.wiring.blobs import open_images
 from node.wiring.common import Asked, soap_client
-from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.stored_query import get_documents
 
@@ -36,7 +36,6 @@ def check_images(
     Raises ConfigError, StorageError, and RegistryUnavailable unless ``files_only``.
     """
     section = settings.imaging_source
-    assert section.files is not None  # filled in when the configuration was read
     url = Endpoints.of(settings).registry if section.registry == "local" else section.registry
     asked = Asked.remote(url or "", client := soap_client(settings))
 
@@ -48,7 +47,6 @@ def check_images(
 
     try:
         with open_index(settings) as database, progress(tr("images"), 0) as step:
-            blobs = BlobStore(section.files)
-            return check(database, blobs, in_force, hashes=hashes, step=step)
+            return check(database, open_images(settings), in_force, hashes=hashes, step=step)
     finally:
         client.close()

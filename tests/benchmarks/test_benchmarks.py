@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import (
+    at_rest,
     audit,
     images,
     manifests,
@@ -43,6 +44,12 @@ def test_find_documents_is_answered_with_all_its_hits() -> None:
     assert rate.ratio > 0
     assert slowest.at_most
     assert growth.ratio > 0
+
+
+def test_sealing_at_rest_is_measured_beside_the_same_without() -> None:
+    rows = list(at_rest.measure_document(at_rest.Scale(size=MIB, rounds=1)))
+    assert [row.reach for row in rows] == [0.6, 64, 0.6, 64]
+    assert all(is_sensible(row) for row in rows)
 
 
 def test_registrations_and_documents_are_accepted() -> None:

@@ -57,7 +57,7 @@ class ImagingActor:
         self._blobs = BlobStore(folder / "images")
         intake = Intake(database, self._blobs)
         self.study = _stored(intake)
-        self.retrieve = ImagingSource(database, self._blobs.root, self.unique_id).retrieve
+        self.retrieve = ImagingSource(database, self._blobs, self.unique_id).retrieve
         self.destination = Peer(DESTINATION, "127.0.0.1", _free_port())
         self.move_to = f"{DESTINATION}@127.0.0.1:{self.destination.port}"
         finder = Finder(database, TITLE, MOST_MATCHES)
@@ -72,10 +72,10 @@ class ImagingActor:
 
     def mounts(self, pool: ThreadPoolExecutor) -> dict[str, Application]:
         """DICOMweb and WADO-URI."""
-        root, variants = self._blobs.root, self._variants
+        blobs, variants = self._blobs, self._variants
         return {
-            "/dicomweb": DicomWeb(self._database, root, pool, variants=variants),
-            "/wado": WadoUri(self._database, root, pool, variants),
+            "/dicomweb": DicomWeb(self._database, blobs, pool, variants=variants),
+            "/wado": WadoUri(self._database, blobs, pool, variants),
         }
 
     def publish(self, domain: AffinityDomain, provide: Provide, repository_id: str) -> None:

@@ -19,6 +19,7 @@ from manifest.entry import PublicationPolicy
 from metadata.catalogue import RegistryError
 from metadata.datatypes import XON
 from metadata.model import Code
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.registry_response import RegistryResponse
@@ -85,7 +86,7 @@ def main(folder: Path) -> None:
         )
         run(
             database,
-            folder / "blobs",
+            BlobStore(folder / "blobs"),
             Listening(port=0),
             publisher=publisher,
             ready=tell,

@@ -25,7 +25,7 @@ from imaging_source.coercion import Coerced, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from manifest.encoding import part10_head
-from storage.blobs import FileContent
+from storage.files import FileContent
 
 Make = Callable[..., Dataset]
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]

@@ -180,7 +180,7 @@ def pieces(database: Database, root: Path, image: Dataset) -> bytes:
     series = SeriesRequest(image.SeriesInstanceUID, (document,))
     study = StudyRequest(image.StudyInstanceUID, (series,))
     request = RetrieveImagingDocumentSetRequest((study,), (ExplicitVRLittleEndian,))
-    (answer,) = ImagingSource(database, root, "1.2.9").retrieve(request).documents
+    (answer,) = ImagingSource(database, BlobStore(root), "1.2.9").retrieve(request).documents
     return b"".join(answer.content.chunks())
 
 

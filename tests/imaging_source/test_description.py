@@ -30,6 +30,7 @@ from imaging_source.intake import Intake
 from imaging_source.schema import DESCRIPTION, INSTANCE, SERIES_STEP
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.files import FileContent
 
 Make = Callable[..., Dataset]
 Store = Callable[..., int]
@@ -81,7 +82,7 @@ def written(dataset: Dataset, syntax: str) -> bytes:
 def described(folder: Path, data: bytes, syntax: str) -> Description:
     file = folder / "file.dcm"
     file.write_bytes(data)
-    return describe(file, syntax, {})
+    return describe(FileContent.at(file), syntax, {})
 
 
 def as_it_travels(value: object) -> Any:
@@ -106,7 +107,7 @@ def test_the_json_of_real_files_is_what_pydicom_makes_of_them(
 ) -> None:
     file = test_file(name)
     dataset = dcmread(file)
-    found = describe(file, dataset.file_meta.TransferSyntaxUID, {}).attributes
+    found = describe(FileContent.at(file), dataset.file_meta.TransferSyntaxUID, {}).attributes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = as_it_travels(
@@ -123,7 +124,7 @@ def test_no_file_makes_describing_fail(test_file: Callable[[str], Path]) -> None
     """Whatever it is given, it ends with what could be read, and never below what is known."""
     known = {"00080018": {"vr": "UI", "Value": ["1.2.3"]}}
     for file in test_file("CT_small.dcm").parent.glob("*.dcm"):
-        assert "00080018" in describe(file, EXPLICIT, known).attributes
+        assert "00080018" in describe(FileContent.at(file), EXPLICIT, known).attributes
 
 
 @settings(

@@ -44,8 +44,8 @@ ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 def base(database: Database, blobs: BlobStore, workers: Workers, tmp_path: Path) -> Iterator[str]:
     variants = Variants(tmp_path / "transcoded", workers, 10**9)
     with ThreadPoolExecutor(4) as pool:
-        web = DicomWeb(database, blobs.root, pool, variants=variants)
-        uri = WadoUri(database, blobs.root, pool, variants)
+        web = DicomWeb(database, blobs, pool, variants=variants)
+        uri = WadoUri(database, blobs, pool, variants)
         with running_server(Router({}, {"/dicomweb": web, "/wado": uri})) as url:
             yield url
 

@@ -37,7 +37,7 @@ Store = Callable[..., int]
 
 @pytest.fixture
 def source(database: Database, blobs: BlobStore) -> ImagingSource:
-    return ImagingSource(database, blobs.root, HERE)
+    return ImagingSource(database, blobs, HERE)
 
 
 def asking(
@@ -182,7 +182,7 @@ def test_a_transfer_syntax_that_can_be_made_is_handed_over(
     tmp_path: Path,
     workers: Workers,
 ) -> None:
-    source = ImagingSource(database, blobs.root, HERE, Variants(tmp_path / "v", workers, 10**9))
+    source = ImagingSource(database, blobs, HERE, Variants(tmp_path / "v", workers, 10**9))
     images = [make_instance(Rows=8, Columns=16, BitsAllocated=16) for _ in range(3)]
     for one in images:
         store(one)
@@ -259,7 +259,7 @@ def test_a_process_that_only_reads_can_serve(
     instance = make_instance()
     store(instance)
     with Database.open(f"sqlite:///{tmp_path}/imaging.db", read_only=True) as reader:
-        response = ImagingSource(reader, blobs.root, HERE).retrieve(asking(instance))
+        response = ImagingSource(reader, blobs, HERE).retrieve(asking(instance))
 
     assert response.status == SUCCESS
 

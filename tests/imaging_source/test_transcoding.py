@@ -21,7 +21,7 @@ from imaging_source.pixels import Image, Pixels, UnreadablePixels
 from imaging_source.transcoding import transcode
 from imaging_source.variants import NoVariant, Variants
 from imaging_source.workers import Workers, WorkFailed
-from storage.blobs import FileContent
+from storage.files import FileContent
 
 EXPLICIT = syntaxes.EXPLICIT_VR_LITTLE_ENDIAN
 PICTURES = [one for one in syntaxes.MADE if one != syntaxes.DEFLATED]
@@ -240,7 +240,9 @@ def test_a_variant_is_made_once_and_the_oldest_goes_when_room_is_needed(
 
     def made(address: str) -> Path:
         wanted = {syntaxes.IMPLICIT_VR_LITTLE_ENDIAN}
-        return variants.part(stored(tmp_path / "stored", address), wanted).content.path
+        content = variants.part(stored(tmp_path / "stored", address), wanted).content
+        assert isinstance(content, FileContent)
+        return content.path
 
     first = made("a" * 64)
     inode = first.stat().st_ino

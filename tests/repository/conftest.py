@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from repository import MIGRATIONS
 from repository.schema import METADATA
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.database import Database
 from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
 

@@ -10,7 +10,7 @@ from repository.documents import Document, Documents
 from repository.reconciliation import Knows, Reconciliation, reconcile
 from repository.schema import DOCUMENT
 from soap.message import InMemory
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.database import Database
 from tests.storage.shelves import Shelf
 from transactions.registry_response import RegistryUnavailable

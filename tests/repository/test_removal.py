@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from metadata.catalogue import RegistryError
 from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, SUCCESS
 from metadata.model import DocumentEntry, Submission, SubmissionSet
 from repository import MIGRATIONS, Repository, removal
 from repository.documents import Documents
-from repository.schema import REMOVED, REMOVING
+from repository.schema import DOCUMENT, REMOVED, REMOVING
 from soap.client import SoapClient
 from soap.endpoint import Endpoint, Operation
 from soap.media import parse_media_type
 from soap.message import Content, InMemory
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
+from storage.contract import Keys
 from storage.database import Database
-from storage.errors import BlobStoreUnavailable, DatabaseBusy
+from storage.errors import BlobMissing, BlobStoreUnavailable, DatabaseBusy
 from storage.faultpoints import InjectedFault
+from storage.files import FileContent
+from storage.sealed import Seal
 from storage.space import LowWaterMark
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_42 import SubmitObjectsRequest
@@ -395,3 +399,26 @@ def test_both_messages_name_their_action_in_the_content_type(
 
 def _headers(event: Any) -> list[tuple[str, str]]:
     return [(name.decode().lower(), value.decode()) for name, value in event.get("headers", [])]
+
+
+def test_of_a_sealed_document_only_the_memory_is_left(
+    database: Database, tmp_path: Path, keys: Keys
+) -> None:
+    """Nobody reads it again, whatever copy of its file there is on this disk."""
+    blobs = BlobStore(tmp_path / "sealed", LowWaterMark(minimum_free_bytes=0), keys)
+    repository = Repository(
+        database, blobs, OURS, lambda _: RegistryResponse.of(), administration=True
+    )
+    data = b"to be forgotten"
+    assert provide(repository, "1.1", data).status == SUCCESS
+    blob = blobs.open(hashlib.sha256(data).hexdigest())
+    os.link(blob.path, tmp_path / "block.sealed")
+    wanted = RemoveDocumentsRequest((DocumentRequest(OURS, "1.1"),))
+    assert repository.remove(wanted).status == SUCCESS
+    with pytest.raises(BlobMissing):
+        FileContent.at(tmp_path / "block.sealed", Seal(keys.keeper, blob.sha256)).open()
+    with database.read() as connection:
+        memory = connection.execute(select(DOCUMENT)).mappings().one()
+    assert (memory["unique_id"], memory["sha256"], memory["state"]) == ("1.1", blob.sha256, REMOVED)
+    assert memory["removed_at"]
+    assert memory["removed_by"] == "ITI-86"

@@ -24,7 +24,7 @@ from repository.documents import Documents
 from repository.schema import DOCUMENT
 from soap.message import Content, InMemory
 from storage import bucket
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.database import Database
 from storage.errors import (
     BlobCorrupt,

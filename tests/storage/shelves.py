@@ -9,7 +9,8 @@ from typing import Protocol
 
 import obstore
 
-from storage.blobs import Blobs, BlobStore
+from storage.blobs import BlobStore
+from storage.contract import Blobs, Keys
 from storage.objects import ObjectStore
 from storage.space import LowWaterMark
 from tests.storage.object_server import ObjectServer
@@ -43,15 +44,16 @@ class Shelf(Protocol):
 class FileShelf:
     """A folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = BlobStore(root, NO_LIMIT)
+    def __init__(self, root: Path, keys: Keys | None = None) -> None:
+        self.keys = keys
+        self.store = BlobStore(root, NO_LIMIT, keys)
         self.temporary = root / "tmp"
 
     def again(self, low_water: LowWaterMark = NO_LIMIT) -> BlobStore:
-        return BlobStore(self.store.root, low_water)
+        return BlobStore(self.store.root, low_water, self.keys)
 
     def read(self, sha256: str) -> bytes:
-        return self.store.open(sha256).path.read_bytes()
+        return b"".join(self.store.open(sha256).content.chunks())
 
     def write(self, sha256: str, data: bytes) -> None:
         self.store.open(sha256).path.write_bytes(data)
@@ -65,6 +67,7 @@ class ObjectShelf:
     """A prefix in a bucket. Objects keep their own time, so the store's clock goes on instead."""
 
     def __init__(self, server: ObjectServer, prefix: str, temporary: Path) -> None:
+        self.keys: Keys | None = None
         self.bucket = server.bucket(prefix)
         self.temporary = temporary
         self.later = 0.0
@@ -72,17 +75,26 @@ class ObjectShelf:
         self.objects = self.bucket.objects()
 
     def again(self, low_water: LowWaterMark = NO_LIMIT) -> ObjectStore:
-        return ObjectStore(self.bucket, self.temporary, low_water, self.clock)
+        return ObjectStore(self.bucket, self.temporary, low_water, self.clock, self.keys)
+
+    def sealed(self, keys: Keys) -> ObjectShelf:
+        """The same with keys: what comes is sealed."""
+        self.keys = keys
+        self.store = self.again()
+        return self
 
     def clock(self) -> float:
         return time.time() + self.later
 
     def read(self, sha256: str) -> bytes:
+        if self.keys is not None:
+            return b"".join(self.store.open(sha256).chunks())
         return bytes(obstore.get(self.objects, f"blobs/{sha256}").bytes())
 
     def write(self, sha256: str, data: bytes) -> None:
-        obstore.put(self.objects, f"blobs/{sha256}", data)
+        folder = "blobs" if self.keys is None else "sealed"
+        obstore.put(self.objects, f"{folder}/{sha256}", data)
 
     def grow_old(self, sha256: str) -> None:
-        assert self.read(sha256) is not None
+        assert self.store.holds(sha256)
         self.later += LONG_AGO

@@ -16,8 +16,9 @@ from soap.message import InMemory
 from storage import spool as spool_module
 from storage.blobs import BlobStore
 from storage.errors import BlobStoreUnavailable, OutOfSpace
+from storage.files import CHUNK_BYTES
 from storage.space import LowWaterMark
-from storage.spool import CHUNK_BYTES, SpooledFile
+from storage.spool import SpooledFile
 
 NO_LIMIT = LowWaterMark(minimum_free_bytes=0)
 DAY = 86_400.0

@@ -5,21 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soap.message import InMemory, Received, Spool
-from storage.blobs import Blobs
+from storage.contract import Blobs
 from storage.errors import BlobCorrupt, BlobMissing, DatabaseBusy, OutOfSpace
+from storage.files import CHUNK_BYTES
 from storage.space import LowWaterMark
-from storage.spool import CHUNK_BYTES, SpooledFile
-from tests.storage.shelves import Shelf
+from storage.spool import SpooledFile
+from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
 
 DAY = 86_400.0
 DATA = b"bytes of a document"
 ADDRESS = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(params=["files", "objects", "sealed files", "sealed objects"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    """A store of each kind, as the bytes are and sealed at rest."""
+    keys = request.getfixturevalue("keys") if request.param.startswith("sealed") else None
+    if request.param.endswith("files"):
+        return FileShelf(tmp_path / "blobs", keys)
+    plain: ObjectShelf = request.getfixturevalue("object_shelf")
+    return plain if keys is None else plain.sealed(keys)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storage.contract import Keys
 from storage.errors import BlobStoreUnavailable
 from storage.inbox import Inbox
 
@@ -44,3 +45,14 @@ def test_any_bytes_come_out_as_they_went_in(tmp_path: Path, message: bytes) -> N
     ((name, raw),) = inbox.waiting()
     inbox.remove(name)
     assert raw == message
+
+
+def test_with_keys_messages_wait_sealed(tmp_path: Path, keys: Keys) -> None:
+    inbox = Inbox(tmp_path / "in", keys)
+    Inbox(tmp_path / "in").put(b"from before")
+    inbox.put(b"CANARY")
+    assert [raw for _, raw in inbox.waiting()] == [b"from before", b"CANARY"]
+    assert not any(b"CANARY" in path.read_bytes() for path in (tmp_path / "in").iterdir())
+    for path, _ in inbox.waiting():
+        inbox.remove(path)
+    assert not list(inbox.waiting())

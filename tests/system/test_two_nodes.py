@@ -32,7 +32,8 @@ from node import feed
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from soap.message import InMemory
-from storage.blobs import Blobs, BlobStore
+from storage.blobs import BlobStore
+from storage.contract import Blobs
 from storage.objects import ObjectStore
 from tests.registry.conftest import Draft, cx
 from tests.storage.object_server import ObjectServer

@@ -90,7 +90,7 @@ def web(database: Database, blobs: BlobStore, outcomes: list[str]) -> Iterator[C
         outcomes.append(outcome)
 
     with ThreadPoolExecutor(4) as pool:
-        service = DicomWeb(database, blobs.root, pool, observe=observe)
+        service = DicomWeb(database, blobs, pool, observe=observe)
         with running_server(Router({}, {"/dicomweb": service})) as base:
             yield Client(f"{base}/dicomweb")
 

@@ -322,7 +322,7 @@ def test_an_answer_that_fails_on_its_way_breaks_off_and_is_counted(
     def short(*_: object) -> bytes:
         return b""
 
-    monkeypatch.setattr("imaging_source.parts.os.pread", short)
+    monkeypatch.setattr("storage.files.os.pread", short)
     with pytest.raises(Exception, match=r"(?i)incomplete|broken|aborted|reset"):
         web.get(path(instance, "study"), accept=DICOM)
     assert outcomes == ["broken"]
