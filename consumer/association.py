@@ -18,6 +18,7 @@ from pynetdicom import AE, Association, evt
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.pdu_primitives import P_DATA, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket
 
 from consumer.applications import Application
 
@@ -83,7 +84,7 @@ def associate(
 
     The time that answers may take is for whoever asks something over it.
     """
-    user = AE(calling)
+    user = _User(calling)
     user.connection_timeout = user.acse_timeout = min(CONNECT_SECONDS, silence)
     user.dimse_timeout = user.network_timeout = None
     return user.associate(
@@ -105,6 +106,32 @@ def hang_up(association: Association) -> None:
     if raw is not None:
         with suppress(OSError):
             raw.shutdown(socket.SHUT_RDWR)
+
+
+def end(association: Association) -> None:
+    """Hang up, and close what pynetdicom leaves open."""
+    raw = association.dul.socket.socket if association.dul.socket is not None else None
+    hang_up(association)
+    if association.is_alive():
+        association.join(CONNECT_SECONDS)
+    if raw is not None:
+        raw.close()
+
+
+class _User(AE):
+    """pynetdicom's, which does not close a socket that was never connected."""
+
+    def _create_socket(self, *wanted: Any) -> AssociationSocket:
+        connection = super()._create_socket(*wanted)
+
+        def close() -> None:
+            if connection.socket is not None:
+                with suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+                connection.socket.close()
+
+        connection._shutdown_socket = close  # type: ignore[method-assign]
+        return connection
 
 
 class _Incoming:
@@ -133,7 +160,7 @@ class _Incoming:
         if self.feed is None:
             self._held += len(value[1])
         fragment = P_DATA()
-        fragment.presentation_data_value_list = [list(value)]
+        fragment.presentation_data_value_list = [list(value)]  # type: ignore[list-item]
         self._receive(fragment)
         message = self._dimse.message
         if self.feed is None and isinstance(message, C_STORE_RQ):

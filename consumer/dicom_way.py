@@ -9,8 +9,9 @@ associations unread. Instances of SOP classes that pynetdicom does not know come
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from itertools import groupby
 
 from pydicom import Dataset
@@ -20,7 +21,7 @@ from pydicom.uid import UID
 from pynetdicom import Association, build_context, build_role
 
 from consumer.applications import SILENCE_SECONDS, Application, Ourselves
-from consumer.association import CONNECT_SECONDS, associate, hang_up
+from consumer.association import CONNECT_SECONDS, associate, end
 from consumer.destination import Destination
 from consumer.errors import ConsumerError, NoAnswer
 from consumer.plan import Wanted
@@ -146,8 +147,8 @@ class _DicomWay:
         self, association: Association, identifier: Dataset, portion: Portion
     ) -> Iterator[None]:
         """Ask in a thread of its own; whoever is not heard to the end is told so (C-CANCEL)."""
-        responses = self._responses(association, identifier)
-        hearing = threading.Thread(target=_hear, args=(responses, portion), daemon=True)
+        ask = partial(self._responses, association, identifier)
+        hearing = threading.Thread(target=_hear, args=(ask, portion), daemon=True)
         hearing.start()
         try:
             yield
@@ -157,7 +158,7 @@ class _DicomWay:
                 with suppress(RuntimeError, ValueError):
                     association.send_c_cancel(_REQUEST, query_model=self._model)
                 hearing.join(CANCEL_SECONDS)
-            hang_up(association)
+            end(association)
             hearing.join(CONNECT_SECONDS)
 
     @property
@@ -243,18 +244,26 @@ class MoveWay(_DicomWay):
         return association.send_c_move(identifier, title, STUDY_ROOT_MOVE, _REQUEST)
 
 
-def _hear(responses: Responses, portion: Portion) -> None:
-    """Hear every response: the last one, or that there is none, is the last item of the portion."""
+def _hear(ask: Callable[[], Responses], portion: Portion) -> None:
+    """Ask, and hear every response: the last one, or that there is none, ends the portion."""
+    try:
+        portion.put(_last(ask(), portion))
+    except ValueError:  # the context of the service was not accepted
+        portion.put(Final(_NO_SERVICE))
+    except RuntimeError:  # the association is gone
+        portion.put(None)
+
+
+def _last(responses: Responses, portion: Portion) -> Final | None:
     done = -1
     for response, identifier in responses:
         status = response.get("Status")
         if status is not None and status not in _PENDING:
-            portion.put(Final(int(status), _failed(identifier)))
-            return
+            return Final(int(status), _failed(identifier))
         if _done(response) != done:  # whoever says "pending" and nothing else is silent
             done = _done(response)
             portion.hear()
-    portion.put(None)
+    return None
 
 
 def _done(response: Dataset) -> int:

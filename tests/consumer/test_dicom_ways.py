@@ -90,7 +90,7 @@ def own(study: Manifest, peer: Any, tmp_path_factory: pytest.TempPathFactory) ->
             arrival.write(memoryview(data_set(document)))
             assert arrival.finish().status == 0
 
-        def start(tls: Any = None, **listening: Any) -> OwnSource:
+        def start(client: Any = None, server: Any = None) -> OwnSource:
             workers = Workers(1)
             started.callback(workers.close)
             destinations: dict[str, Peer] = {}
@@ -98,9 +98,9 @@ def own(study: Manifest, peer: Any, tmp_path_factory: pytest.TempPathFactory) ->
             retriever = Retriever(database, intake.blobs, "KOSMOS", destinations, variants)
             services = query_retrieve(Finder(database, "KOSMOS", 20), retriever)
             titles = Titles(querying=frozenset({"ASKER"}))
-            here = Listening(port=0, titles=titles, services=services, **listening)
+            here = Listening(port=0, titles=titles, services=services, tls=server)
             port = started.enter_context(Receiver(intake, here)).port
-            return OwnSource("KOSMOS", port, destinations, tls)
+            return OwnSource("KOSMOS", port, destinations, client)
 
         yield start
 
@@ -145,14 +145,11 @@ def test_what_is_there_is_not_asked_for_and_what_the_source_lacks_is_named(
 def test_over_tls_both_ends_show_a_certificate(
     own: Any, way: WayName, study: Manifest, tmp_path: Path
 ) -> None:
-    authority = create_authority("Kosmos test")
-    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
-    issued = issue(authority, "node", ["127.0.0.1"])
-    (tmp_path / "node.pem").write_bytes(issued.certificate_pem)
-    (tmp_path / "node.key").write_bytes(issued.key_pem)
-    files = tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem"
+    authority = create_authority(tmp_path, "Kosmos test")
+    node = issue(tmp_path, authority, "node", ["127.0.0.1"])
+    files = node.certificate, node.key, authority.certificate
     client, server = client_context(*files), server_context(*files)
-    source = own(tls=client, tls_context=server)
+    source = own(client, server)
     ourselves = Ourselves("ASKER", port=0, tls=server, opened=source.known)
     us = asking(source.peer, way, ourselves=ourselves)
     assert us.fetch_images(study, tmp_path / "images").complete
@@ -210,7 +207,7 @@ def test_whoever_stops_taking_ends_the_request(own: Any, study: Manifest, tmp_pa
 
 
 @pytest.fixture
-def dcmqrscp(peer: Any, tmp_path: Path) -> Iterator[tuple[Application, int]]:
+def dcmqrscp(study: Manifest, peer: Any, tmp_path: Path) -> Iterator[tuple[Application, int]]:
     """DCMTK's archive with the study in it, and the port to which it moves."""
     for name in ("dcmqrscp", "storescu"):
         if shutil.which(name) is None:
@@ -308,7 +305,7 @@ def one(study: Manifest) -> Manifest:
 
 
 UID = "1.2.3.4.1.1"
-LIES = {
+LIES: dict[str, tuple[dict[str, Any], Fault]] = {
     "another study": ({"StudyInstanceUID": "1.2.9"}, Fault.WRONG_STUDY),
     "another series": ({"SeriesInstanceUID": "1.2.9"}, Fault.WRONG_SERIES),
     "no pixels": ({"PixelData": None}, Fault.TRUNCATED),
