@@ -134,6 +134,7 @@ class Consumer:
     ways: Sequence[WayName] = USUAL_WAYS
     allowance: Allowance = field(default_factory=Allowance)
     web_tls: ssl.SSLContext | None = None
+    token: Callable[[], str] = str
 
     def find_documents(self, patient_id: str, **filters: Unpack[DocumentFilters]) -> Documents:
         """The approved documents of a patient, or those the filters say (FindDocuments)."""
@@ -291,6 +292,7 @@ class Consumer:
             hosts={urlsplit(url).hostname or "" for url in (*known, *self.dicomweb.values())},
             any_syntax=transfer_syntaxes == TRANSFER_SYNTAXES,
             ssl_context=self.web_tls,
+            token=self.token,
         )
 
     def _documents(self, request: AdhocQueryRequest) -> Documents:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from consumer.files import CompleteFile, HalfFile, PartialFile
 from consumer.plan import Wanted
 from consumer.report import Fault
 from consumer.ways import Answer, Arrival, Desk, Loss, WayName
+from security.assertions.http import authorization
 from soap.faults import MessageError
 from soap.media import MULTIPART, parse_media_type
 from soap.multipart import MultipartParser, PartBegin, PartData, PartEnd
@@ -64,7 +65,7 @@ class _Half:
 
 class WebWay:
     """``bases`` are DICOMweb addresses by Retrieve Location UID; ``hosts`` those where the URLs of
-    manifests are followed."""
+    manifests are followed. ``token`` gives an assertion of who asks (ITI-40), or nothing."""
 
     name = WayName.WADO
 
@@ -77,7 +78,9 @@ class WebWay:
         any_syntax: bool,
         ssl_context: ssl.SSLContext | None = None,
         timeout: float = READ_SECONDS,
+        token: Callable[[], str] = str,
     ) -> None:
+        self._token = token
         self._bases = bases
         self._hosts = hosts
         self._accept = _accept(["*"] if any_syntax else transfer_syntaxes)
@@ -89,6 +92,10 @@ class WebWay:
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout),
             retries=False,
         )
+
+    def _who(self, address: str) -> dict[str, str]:
+        """What says who asks; nothing that a listener could take and use."""
+        return authorization(self._token()) if address.startswith("https:") else {}
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether there is a DICOMweb address for the instance."""
@@ -153,7 +160,7 @@ class WebWay:
     def _ask(self, one: Wanted, half: _Half | None, desk: Desk) -> Iterator[Answer]:
         address = self._address(one)
         assert address is not None  # ``serves`` was asked before
-        headers = {"Accept": self._accept, "Accept-Encoding": "identity"}
+        headers = {"Accept": self._accept, "Accept-Encoding": "identity", **self._who(address)}
         if half is not None:
             headers |= {"Range": f"bytes={half.size}-", "If-Range": half.etag}
         with self._answer(address, headers) as answer:

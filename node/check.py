@@ -27,6 +27,7 @@ from node.wiring.blobs import open_blobs
 from node.wiring.common import affinity_domain, client_tls, server_tls
 from registry import schema as registry_schema
 from repository import schema as repository_schema
+from security.access import schema as access_schema
 from security.tls import TlsError
 from storage.database import Database
 from storage.errors import StorageError
@@ -39,6 +40,7 @@ METADATA = {
     "registry": registry_schema.METADATA,
     "repository": repository_schema.METADATA,
     "imaging_source": imaging_source_schema.METADATA,
+    "access": access_schema.METADATA,
 }
 
 CONNECT_SECONDS = 5.0

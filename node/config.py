@@ -537,6 +537,106 @@ class AuditSection(Section):
     """Port of that listener; without it, port_base + 5, or 6514."""
 
 
+# What a person asks for. A registration speaks for a system, which the node's certificate names.
+Transaction = Literal[
+    "ITI-18",
+    "ITI-41",
+    "ITI-42",
+    "ITI-43",
+    "ITI-44",
+    "ITI-51",
+    "ITI-52",
+    "ITI-54",
+    "ITI-57",
+    "ITI-61",
+    "ITI-62",
+    "ITI-86",
+    "ITI-92",
+    "RAD-55",
+    "RAD-69",
+    "RAD-107",
+    "RAD-129",
+]
+# What a person asks for. A registration speaks for a system, which the node's certificate names.
+ASKED_BY_PEOPLE: tuple[Transaction, ...] = (
+    "ITI-18",
+    "ITI-43",
+    "ITI-51",
+    "RAD-55",
+    "RAD-69",
+    "RAD-107",
+    "RAD-129",
+)
+
+
+class IssuerSection(Section):
+    """One whose assertions are believed."""
+
+    name: Text
+    """What it calls itself (Issuer)."""
+    certificates: Path
+    """Its certificates (PEM): several while its key changes."""
+
+
+class OwnAssertionsSection(Section):
+    """Assertions that this node makes, for its commands and for its own calls to other nodes."""
+
+    name: str = ""
+    """Under which name (Issuer); without one, none are made."""
+    certificate: Path = Path("pki/issuer.pem")
+    """Certificate of the issuer (PEM)."""
+    key: Path = Path("pki/issuer.key")
+    """Its private key (PEM)."""
+    key_password_file: Path | None = None
+    """File that holds the password of the key."""
+    minutes: Positive = 60
+    """How long such an assertion holds."""
+    role: CodeValue | None = None
+    """The role of whoever runs a command of this node."""
+    purpose: CodeValue = CodeValue(
+        code="TREATMENT", scheme="2.16.840.1.113883.3.18.7.1", display_name="Treatment"
+    )
+    """Why (PurposeOfUse) such a command looks at health data."""
+
+
+class AssertionsSection(Section):
+    """User assertions (ITI-40, XUA): who is asking, by the word of an issuer that is believed."""
+
+    enabled: bool | None = None
+    """Whether assertions are judged, and required; without it, as the node has TLS."""
+    issuers: tuple[IssuerSection, ...] = ()
+    """Those whose assertions are believed, at least one: tables [[assertions.issuers]] with a name
+    (Issuer) and the file of its certificates (PEM)."""
+    audiences: tuple[Text, ...] = ()
+    """What assertions for this node name as their audience; without any, urn:oid: and the
+    homeCommunityId."""
+    profile: Path | Literal["xua"] = "xua"
+    """File of the assertion profile (TOML), or xua for that of IHE, which ships."""
+    required: tuple[Transaction, ...] = ASKED_BY_PEOPLE
+    """Transactions that nobody may ask for without an assertion."""
+    exempt: tuple[Text, ...] = ()
+    """Nodes that may ask without one: SHA-256 (hex) of their certificates, or their subjects as
+    RFC 4514 writes them."""
+    reuse: Literal["same-node", "never"] = "same-node"
+    """Who may bring an assertion again while it holds."""
+    skew_seconds: Annotated[int, Field(ge=0, le=60)] = 60
+    """How far the clocks of two nodes may be apart."""
+    longest_hours: Positive = 12
+    """Longest time for which an assertion may hold: a day's work."""
+    own: OwnAssertionsSection = OwnAssertionsSection()
+    """The section assertions.own."""
+
+
+class AccessSection(Section):
+    """What this node remembers of users: the assertions it has met, emergencies."""
+
+    database: str = ""
+    """SQLAlchemy URL; without one, access.db in the data folder. With several web processes it
+    must be PostgreSQL."""
+    database_password_file: Path | None = None
+    """File that holds the password of the database user."""
+
+
 class PeersSection(Section):
     """Where the consumer finds documents and images that this node does not hold."""
 
@@ -582,6 +682,8 @@ class Settings(BaseSettings):
     tls: TlsSection = TlsSection()
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
+    assertions: AssertionsSection = AssertionsSection()
+    access: AccessSection = AccessSection()
     peers: PeersSection = PeersSection()
 
     @classmethod
@@ -647,6 +749,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _somebody_is_believed(self) -> Settings:
+        """Where assertions are required, somebody's must be good."""
+        if self.judges_assertions and not self.assertions.issuers:
+            raise ValueError(
+                tr("assertions.issuers: name at least one, or set assertions.enabled = false")
+            )
+        return self
+
+    @model_validator(mode="after")
     def _archives_are_peers(self) -> Settings:
         source = self.imaging_source
         for key, titles in (("archives", source.archives), ("notified", source.notified)):
@@ -694,9 +805,16 @@ class Settings(BaseSettings):
             section.enabled and not section.database.startswith("postgresql")
             for section in (self.registry, self.repository)
         )
+        embedded |= self.judges_assertions and not self.access.database.startswith("postgresql")
         if self.node.web_processes > 1 and embedded:
             raise ValueError(tr("node.web_processes above 1 needs PostgreSQL"))
         return self
+
+    @property
+    def judges_assertions(self) -> bool:
+        """Whether user assertions are judged, and required: as said, else as the node has TLS."""
+        chosen = self.assertions.enabled
+        return self.tls.enabled if chosen is None else chosen
 
     @property
     def dicom_over_tls(self) -> bool:

@@ -177,6 +177,8 @@ def _anchored(model: Model, folder: Path) -> Model:
             changes[name] = folder / value
         elif isinstance(value, BaseModel):
             changes[name] = _anchored(value, folder)
+        elif isinstance(value, tuple) and any(isinstance(one, BaseModel) for one in value):
+            changes[name] = tuple(_anchored(one, folder) for one in value)
     return model.model_copy(update=changes)
 
 
@@ -184,7 +186,7 @@ def _with_places(settings: Settings) -> Settings:
     """Fill in the places that were left out: everything lies in the data folder."""
     data = settings.node.data_dir
     registry, repository = settings.registry, settings.repository
-    source = settings.imaging_source
+    source, access = settings.imaging_source, settings.access
     return settings.model_copy(
         update={
             "registry": registry.model_copy(
@@ -195,6 +197,9 @@ def _with_places(settings: Settings) -> Settings:
                     "database": repository.database or f"sqlite:///{data / 'repository.db'}",
                     "blobs": repository.blobs or data / "documents",
                 }
+            ),
+            "access": access.model_copy(
+                update={"database": access.database or f"sqlite:///{data / 'access.db'}"}
             ),
             "audit": settings.audit.model_copy(
                 update={"folder": settings.audit.folder or data / "audit"}

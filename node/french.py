@@ -411,6 +411,9 @@ FRENCH: Final[dict[str, str]] = {
     "record {number} was moved": "la trace {number} a été déplacée",
     "the end is missing, up to record {number}": "la fin manque, jusqu'à la trace {number}",
     "the head at record {number} was not signed here": "la tête à la trace {number} n'a pas été signée ici",
+    "assertions.issuers: name at least one, or set assertions.enabled = false": (
+        "assertions.issuers : nommer au moins un émetteur, ou écrire assertions.enabled = false"
+    ),
     "audit.send_to: write tls:// for {url}": "audit.send_to : écrivez tls:// pour {url}",
     "audit.send_to: {url} needs tls.enabled": "audit.send_to : {url} demande tls.enabled",
     "The reports of the imaging source, and what waits.": "Les comptes rendus de la source d'imagerie, et ce qui attend.",

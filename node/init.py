@@ -49,6 +49,15 @@ ae_title = "KOSMOS"
 {database}
 [tls]
 enabled = {tls}
+{assertions}{access}"""
+# Who is asking: this node's own commands, by a key for tests. A region names its identity provider.
+ASSERTIONS = """
+[assertions.own]
+name = {issuer}
+
+[[assertions.issuers]]
+name = {issuer}
+certificates = "pki/issuer.pem"
 """
 
 
@@ -110,7 +119,9 @@ def _config(node: NewNode, codes_name: str) -> str:
         database=database,
         repository=_quoted(new_oid()),
         source=_quoted(new_oid()),
+        access=f"\n[access]\n{database}" if database and not node.plain else "",
         tls="false" if node.plain else "true",
+        assertions="" if node.plain else ASSERTIONS.format(issuer=_quoted(_issuer_name())),
     )
 
 
@@ -124,4 +135,10 @@ def _create_pki(folder: Path) -> None:
 
     host = socket.gethostname()
     authority = create_authority(folder, f"Test authority of {host}")
-    issue(folder, authority, "node", ["localhost", "127.0.0.1", "::1", host])
+    hosts = ["localhost", "127.0.0.1", "::1", host]
+    for name in ("node", "issuer"):
+        issue(folder, authority, name, hosts)
+
+
+def _issuer_name() -> str:
+    return f"urn:kosmos:issuer:{socket.gethostname()}"

@@ -12,7 +12,13 @@ from sqlalchemy import URL, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from node.config import ImagingSourceSection, RegistrySection, RepositorySection, Settings
+from node.config import (
+    AccessSection,
+    ImagingSourceSection,
+    RegistrySection,
+    RepositorySection,
+    Settings,
+)
 from node.config_file import ConfigError, Problem, read_secret
 from node.progress import Progress, silent
 from node.texts import tr
@@ -21,17 +27,23 @@ from storage.database import Database
 from storage.migrations import VERSION_TABLE_SUFFIX
 from storage.safety import Unsafe, unsafe_settings
 
-Actor = RegistrySection | RepositorySection | ImagingSourceSection
+Actor = RegistrySection | RepositorySection | ImagingSourceSection | AccessSection
+
+# Where the migrations are of what is no room of its own.
+_PACKAGES = {"access": "security.access"}
 
 
 def actors(settings: Settings) -> dict[str, Actor]:
-    """The actors of this node that have a database, by the name of their room."""
-    sections: dict[str, Actor] = {
+    """What of this node has a database, by the name of its room."""
+    sections: dict[str, RegistrySection | RepositorySection | ImagingSourceSection] = {
         "registry": settings.registry,
         "repository": settings.repository,
         "imaging_source": settings.imaging_source,
     }
-    return {name: section for name, section in sections.items() if section.enabled}
+    found: dict[str, Actor] = {name: one for name, one in sections.items() if one.enabled}
+    if settings.judges_assertions:
+        found["access"] = settings.access
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,5 +147,6 @@ def database_url(section: Actor, name: str) -> URL:
 @contextmanager
 def script_location(room: str) -> Iterator[Path]:
     """The folder of a room's migrations as a path, wherever the room is installed."""
-    with resources.as_file(resources.files(room) / "migrations") as folder:
+    package = _PACKAGES.get(room, room)
+    with resources.as_file(resources.files(package) / "migrations") as folder:
         yield folder

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from soap.asgi import Headers, Receive, Scope, Send, header, respond
-from soap.envelope import read_envelope, write_fault, write_response
+from soap.envelope import Envelope, read_envelope, write_fault, write_response
 from soap.faults import (
     BUSY,
     RECEIVER,
@@ -148,10 +148,11 @@ class Call:
         data = await self._intake.all()
         if len(data) > SMALL:
             return await self._work(self._understand_and_perform, data, {})
-        operation, incoming = self._understand(data, {})
-        if operation.inline:
-            return self._perform(operation, incoming)
-        return await self._work(self._perform, operation, incoming)
+        understood = operation, envelope, _ = self._understand(data, {})
+        gate = self._service.gate
+        if operation.inline and (gate is None or gate.remembers(envelope, self._context())):
+            return self._perform(*understood)
+        return await self._work(self._perform, *understood)
 
     async def _with_parts(self) -> Reply:
         assembly = Assembly(self._media, self._ledger, self._service.limits)
@@ -172,8 +173,9 @@ class Call:
 
     def _understand(
         self, data: bytes, attachments: Mapping[str, Received]
-    ) -> tuple[Operation[Any, Any], Incoming]:
-        envelope = read_envelope(parse(data, self._service.limits))
+    ) -> tuple[Operation[Any, Any], Envelope, Incoming]:
+        root = parse(data, self._service.limits)
+        envelope = read_envelope(root, understood=self._service.understood)
         self._message_id = envelope.message_id
         operation = self._service.dispatch(envelope)
         self._action = operation.exchange.action
@@ -190,23 +192,28 @@ class Call:
             peer=self._peer(),
             sent_to=(envelope.to or "", _target(self._scope)),
         )
-        return operation, incoming
+        return operation, envelope, incoming
 
-    def _perform(self, operation: Operation[Any, Any], incoming: Incoming) -> Reply:
+    def _perform(
+        self, operation: Operation[Any, Any], envelope: Envelope, incoming: Incoming
+    ) -> Reply:
         exchange = operation.exchange
+        context = self._context()
+        if self._service.gate is not None:
+            context = self._service.gate.admit(exchange, envelope, context)
         try:
             request = exchange.read_request(incoming)
         except InvalidBody as error:
             self._outcome = Outcome.REFUSED
             response = exchange.refuse(str(error))
         else:
-            response = self._handle(operation, request)
+            response = self._handle(operation, request, context)
         if not exchange.response_action:  # one-way: accepted, and nothing to say
             return Reply(202, "")
         return self._render(exchange.write_response(response), exchange.response_action)
 
-    def _handle(self, operation: Operation[Any, Any], request: Any) -> Any:
-        context, witness = self._context(), self._service.witness
+    def _handle(self, operation: Operation[Any, Any], request: Any, context: CallContext) -> Any:
+        witness = self._service.witness
         if witness is None:
             return operation.handler(request, context)
         witness.admit()

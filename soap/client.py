@@ -87,7 +87,8 @@ class SoapClient:
     ``timeout``: seconds without a byte in either direction, the peer's thinking included.
     ``connect_timeout``: seconds for a connection and its TLS handshake. ``total``: seconds for
     a whole call. The host name is compared with the certificate when ``ssl_context`` says so
-    (ITI-19 makes that optional).
+    (ITI-19 makes that optional). ``token`` gives, for each call, the XML of an assertion of who
+    asks (ITI-40), or nothing.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class SoapClient:
         total: float = 3600.0,
         ssl_context: ssl.SSLContext | None = None,
         limits: Limits = CLIENT,
+        token: Callable[[], str] = str,
     ) -> None:
+        self._token = token
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=timeout)
         self._total = total
         self._limits = limits
@@ -133,7 +136,7 @@ class SoapClient:
         """
         message_id = f"urn:uuid:{uuid.uuid4()}"
         outgoing = exchange.write_request(request)
-        content_type, length, body = _encode(outgoing, exchange, message_id, url)
+        content_type, length, body = _encode(outgoing, exchange, message_id, url, self._token())
         headers = {"Content-Type": content_type, "Accept-Encoding": "identity"}
         headers |= _trace(correlation_id)
         if length is not None:
@@ -153,7 +156,7 @@ class SoapClient:
         """
         message_id = f"urn:uuid:{uuid.uuid4()}"
         outgoing = exchange.write_request(request)
-        content_type, length, body = _encode(outgoing, exchange, message_id, url)
+        content_type, length, body = _encode(outgoing, exchange, message_id, url, self._token())
         headers = {"Content-Type": content_type, "Content-Length": str(length)}
         with _mapped(url):
             answer = self._post(url, body, headers | {"Accept-Encoding": "identity"})
@@ -239,11 +242,13 @@ def _patient_pools(patience: float) -> dict[str, type[HTTPConnectionPool]]:
 
 
 def _encode(
-    outgoing: Outgoing, exchange: Exchange[Any, Any], message_id: str, url: str
+    outgoing: Outgoing, exchange: Exchange[Any, Any], message_id: str, url: str, token: str
 ) -> tuple[str, int | None, bytes | Iterator[bytes]]:
     """Content-Type, length where known, and body of the request."""
     action = exchange.action
-    envelope = write_request(outgoing.body, action=action, message_id=message_id, to=url)
+    envelope = write_request(
+        outgoing.body, action=action, message_id=message_id, to=url, token=token
+    )
     if not exchange.mtom:
         body = b"".join(envelope)
         return f'{SOAP}; charset=UTF-8; action="{action}"', len(body), body

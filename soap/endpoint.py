@@ -17,12 +17,12 @@ from soap.call import Call
 from soap.intake import MemoryBudget
 from soap.limits import MIB, SERVER, Limits
 from soap.message import MemorySpool, Spool
-from soap.operation import CallContext, Exchange, Operation, Witness
+from soap.operation import CallContext, Exchange, Gate, Operation, Witness
 from soap.page import HEADERS, choose_language, write_page
 from soap.service import Observe, Service
 from soap.wsdl import read_schema, write_wsdl
 
-__all__ = ["CallContext", "Endpoint", "Exchange", "Operation", "Witness"]
+__all__ = ["CallContext", "Endpoint", "Exchange", "Gate", "Operation", "Witness"]
 
 MAX_IN_FLIGHT = 64
 """Calls waiting for the pool or in it. At the goal of 300 submissions/s that is 0.2 s of work:
@@ -41,7 +41,7 @@ class Endpoint:
     Action and MessageID, else a message without Action is dispatched by its body.
     ``reply_to`` lists addresses that count as anonymous, for senders that name themselves
     and yet wait on the connection. ``address`` is the public URL where a proxy hides it.
-    ``witness`` keeps the audit record of each call that is performed.
+    ``gate`` judges who calls; ``witness`` keeps the audit record of each call that is performed.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Endpoint:
         address: str | None = None,
         observe: Observe | None = None,
         witness: Witness | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._service = Service(
             operations=tuple(operations),
@@ -72,6 +73,7 @@ class Endpoint:
             reply_to=frozenset(reply_to),
             observe=observe,
             witness=witness,
+            gate=gate,
         )
         self._exchanges = [operation.exchange for operation in self._service.operations]
         self._title = title

@@ -2,13 +2,13 @@
 
 Covers SOAP 1.2 Part 1 (5.1 to 5.4: exactly one Body, mustUnderstand, faults), WS-Addressing
 1.0 Core and SOAP Binding, and ITI TF-2 Appendix V.3. A body is written by joining its
-pieces: it is never parsed again. Header blocks other than addressing are not acted upon;
-one that must be understood is refused.
+pieces: it is never parsed again. Header blocks other than addressing and, where somebody
+judges it, WS-Security are not acted upon; one that must be understood is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from xml.sax.saxutils import escape
@@ -23,11 +23,13 @@ from soap.faults import (
     SOAP12,
     VERSION_MISMATCH,
     WSA,
+    WSSE,
     PeerFault,
     SoapFault,
 )
 
 ANONYMOUS = f"{WSA}/anonymous"
+SECURITY = f"{{{WSSE}}}Security"
 
 _ENVELOPE = f"{{{SOAP12}}}Envelope"
 _HEADER = f"{{{SOAP12}}}Header"
@@ -50,6 +52,8 @@ _OPEN = (
     '<wsa:Action soap:mustUnderstand="1">'
 )
 _REPLY_TO = f"<wsa:ReplyTo><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo>"
+# Without mustUnderstand: whoever does not judge assertions may pass over one (ITI TF-2 3.40).
+_SECURITY = f'<wsse:Security xmlns:wsse="{WSSE}">'
 _CLOSE = b"</soap:Body></soap:Envelope>"
 
 
@@ -58,6 +62,7 @@ class Envelope:
     """What an envelope says: its addressing and the one element of its Body.
 
     ``repeated`` names the addressing headers given more than once; the first of them counts.
+    ``security`` are its WS-Security headers.
     """
 
     body: etree._Element
@@ -68,10 +73,11 @@ class Envelope:
     reply_to: str | None = None
     fault_to: str | None = None
     repeated: Sequence[str] = ()
+    security: Sequence[etree._Element] = ()
 
 
-def read_envelope(root: etree._Element) -> Envelope:
-    """Read a parsed message.
+def read_envelope(root: etree._Element, *, understood: Container[str] = ()) -> Envelope:
+    """Read a parsed message; ``understood`` are the names of further headers that are acted upon.
 
     Raises SoapFault: VersionMismatch for anything but a SOAP 1.2 Envelope, Sender for
     anything but one optional Header and one Body with one element, MustUnderstand for
@@ -87,7 +93,7 @@ def read_envelope(root: etree._Element) -> Envelope:
         raise SoapFault(SENDER, f"the Body must hold one element, not {len(children[0])}")
     if header is None:
         return Envelope(children[0][0])
-    properties, repeated = _read_header(header)
+    properties, repeated = _read_header(header, understood)
     return Envelope(
         body=children[0][0],
         action=properties.get("Action", ""),
@@ -97,17 +103,20 @@ def read_envelope(root: etree._Element) -> Envelope:
         reply_to=properties.get("ReplyTo"),
         fault_to=properties.get("FaultTo"),
         repeated=repeated,
+        security=header.findall(SECURITY),
     )
 
 
-def _read_header(header: etree._Element) -> tuple[dict[str, str], list[str]]:
+def _read_header(
+    header: etree._Element, understood: Container[str]
+) -> tuple[dict[str, str], list[str]]:
     """The addressing properties, and the names of those given more than once."""
     properties: dict[str, str] = {}
     not_understood, repeated = [], []
     for block in header:
         name = _ADDRESSING.get(block.tag)
         if name is None:
-            if _must_understand(block):
+            if _must_understand(block) and block.tag not in understood:
                 not_understood.append(block.tag)
         elif name not in properties:
             properties[name] = _value(block, name)
@@ -165,11 +174,17 @@ def write_response(
     return chain([opening], body, [_CLOSE])
 
 
-def write_request(body: Iterable[bytes], *, action: str, message_id: str, to: str) -> list[bytes]:
-    """The pieces of a request that wants its answer on the same connection (V.3.2.2)."""
+def write_request(
+    body: Iterable[bytes], *, action: str, message_id: str, to: str, token: str = ""
+) -> list[bytes]:
+    """The pieces of a request that wants its answer on the same connection (V.3.2.2).
+
+    ``token`` is the XML of what says who asks: the content of its WS-Security header.
+    """
+    security = f"{_SECURITY}{token}</wsse:Security>" if token else ""
     head = (
         f"{_OPEN}{escape(action)}</wsa:Action><wsa:MessageID>{escape(message_id)}</wsa:MessageID>"
-        f"{_REPLY_TO}<wsa:To>{escape(to)}</wsa:To></soap:Header><soap:Body>"
+        f"{_REPLY_TO}<wsa:To>{escape(to)}</wsa:To>{security}</soap:Header><soap:Body>"
     )
     return [head.encode(), *body, _CLOSE]
 

@@ -33,6 +33,14 @@ HEADER_REQUIRED: Final = f"{{{WSA}}}MessageAddressingHeaderRequired"
 INVALID_HEADER: Final = f"{{{WSA}}}InvalidAddressingHeader"
 ONLY_ANONYMOUS: Final = f"{{{WSA}}}OnlyAnonymousAddressSupported"
 
+# WS-Security: what judges a caller says why it refuses (WSS SOAP Message Security 1.1, 12).
+WSSE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
+INVALID_SECURITY: Final = f"{{{WSSE}}}InvalidSecurity"
+INVALID_TOKEN: Final = f"{{{WSSE}}}InvalidSecurityToken"
+FAILED_AUTHENTICATION: Final = f"{{{WSSE}}}FailedAuthentication"
+FAILED_CHECK: Final = f"{{{WSSE}}}FailedCheck"
+MESSAGE_EXPIRED: Final = f"{{{WSSE}}}MessageExpired"
+
 BUSY: Final = 503
 _STATUS = {SENDER: 400}  # SOAP 1.2 Part 2, table 20: every other code travels with 500
 

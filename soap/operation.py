@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from soap.envelope import Envelope
 from soap.message import Incoming, Outgoing
 
 Request = TypeVar("Request")
@@ -69,7 +70,8 @@ class CallContext:
 
     ``peer`` is the network address, ``certificate`` the verified client certificate in PEM
     (None without mutual TLS). ``correlation_id`` is the trace of ``traceparent`` where the
-    caller sent one, else the MessageID, else made up.
+    caller sent one, else the MessageID, else made up. ``user`` is whatever the gate has learnt of
+    the person behind the call.
     """
 
     message_id: str | None
@@ -77,6 +79,19 @@ class CallContext:
     peer: str
     action: str
     certificate: str | None = None
+    user: Any = None
+
+
+class Gate(Protocol):
+    """Judges who calls before an operation is performed."""
+
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
+        """Whether judging it takes a look into memory only, and no time."""
+
+    def admit(
+        self, exchange: Exchange[Any, Any], envelope: Envelope, context: CallContext
+    ) -> CallContext:
+        """The context with what is known of the caller; raises SoapFault for one who may not."""
 
 
 class Witness(Protocol):

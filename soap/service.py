@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from soap.envelope import ANONYMOUS, Envelope, require_addressing
+from soap.envelope import ANONYMOUS, SECURITY, Envelope, require_addressing
 from soap.faults import ACTION_NOT_SUPPORTED, ONLY_ANONYMOUS, SENDER, SoapFault
 from soap.intake import MemoryBudget
 from soap.limits import Limits
 from soap.message import Spool
-from soap.operation import Operation, Witness
+from soap.operation import Gate, Operation, Witness
 
 Observe = Callable[[str, str, float, int, int], None]
 """Called once per call with action, outcome, seconds, bytes in, bytes out. The action is
@@ -46,7 +46,13 @@ class Service:
     reply_to: frozenset[str]
     observe: Observe | None
     witness: Witness | None
+    gate: Gate | None
     in_flight: int = 0
+
+    @property
+    def understood(self) -> Container[str]:
+        """Names of the headers, besides addressing, that are acted upon."""
+        return (SECURITY,) if self.gate else ()
 
     def dispatch(self, envelope: Envelope) -> Operation[Any, Any]:
         """The operation for a message; raises SoapFault when there is none (V.3.2)."""

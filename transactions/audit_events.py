@@ -50,6 +50,8 @@ _APPLICATION_ACTIVITY = Coded("110100", "DCM", "Application Activity")
 _STARTS = Coded("110120", "DCM", "Application Start")
 _STOPS = Coded("110121", "DCM", "Application Stop")
 _APPLICATION = Coded("110150", "DCM", "Application")
+_SECURITY_ALERT = Coded("110113", "DCM", "Security Alert")
+_AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
 _TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
 
 _URI = Coded("12", "RFC-3881", "URI")
@@ -306,6 +308,34 @@ def application_event(starts: bool, scene: Scene) -> AuditEvent:
         participants=(application,),
         source_id=scene.source_id,
         site_id=scene.site_id,
+    )
+
+
+def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEvent:
+    """Somebody did not prove who asks at a door, and was sent away (PS3.15 A.5.3.11).
+
+    ``reason`` says why in words of this node, nothing of what the caller sent.
+    """
+    client, server = scene.client, scene.server
+    return AuditEvent(
+        id=_SECURITY_ALERT,
+        type=_AUTHENTICATION,
+        action=Action.EXECUTE,
+        outcome=Outcome.SERIOUS_FAILURE,
+        when=scene.when,
+        participants=(
+            Participant(client.user_id, is_requestor=True, address=client.address),
+            Participant(
+                server.user_id,
+                is_requestor=False,
+                alternative_user_id=server.process_id,
+                address=server.address,
+            ),
+        ),
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=(ParticipantObject(door, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI),),
+        outcome_description=reason,
     )
 
 

@@ -5,8 +5,6 @@ They open the databases themselves: an embedded one needs the node stopped, Post
 
 from __future__ import annotations
 
-import os
-import pwd
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import typer
 from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json, patient_id
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def merge(
     number = uuid.uuid4().hex
     with _opened(config) as (settings, registry):
         stays, goes = patient_id(surviving, settings), patient_id(subsumed, settings)
-        operator = f"{_operator()}|kosmos admin"
+        operator = f"{operator_name()}|kosmos admin"
         message = IdentityFeed(MERGE, (stays,), goes, operator, number, number)
         outcome = registry.patients.apply(message)
     if outcome.ack_code != ACCEPT:
@@ -127,7 +126,7 @@ def undo_merge(
     with _opened(config) as (settings, registry):
         identifier = patient_id(subsumed, settings)
         try:
-            undone = registry.administration.unmerge(identifier, _operator(), reason)
+            undone = registry.administration.unmerge(identifier, operator_name(), reason)
         except NotMerged:
             raise CommandError(tr("{id} was not merged into another", id=subsumed)) from None
     if json:
@@ -138,14 +137,6 @@ def undo_merge(
     if undone.joining:
         screen.print(tr("These associations still join the two patients:"))
         screen.print("\n".join(undone.joining))
-
-
-def _operator() -> str:
-    """The operating system's user, whatever the environment says: who is held to account."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user may have no name
-        return str(os.getuid())
 
 
 @contextmanager

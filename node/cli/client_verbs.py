@@ -11,6 +11,7 @@ import typer
 from node.cli import output
 from node.cli.exits import CommandError, Unreachable, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json, address, patient_id
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def publish(
     url = repository or Endpoints.of(settings).repository
     if url is None:
         raise UsageError(tr("this node has no repository; name one with --repository"))
-    response = soap_client(settings).call(url, ITI_41, request)
+    response = soap_client(settings, operator_name()).call(url, ITI_41, request)
     _show_registered(unique_id, response, json)
 
 
@@ -253,7 +254,7 @@ def _consumer(config: Path, registry: str | None) -> tuple[Consumer, Settings]:
     from node.wiring.client import consumer
 
     settings = load(config)
-    made = consumer(settings)
+    made = consumer(settings, operator_name())
     return (replace(made, registry_url=registry) if registry else made), settings
 
 

@@ -11,6 +11,7 @@ import typer
 from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json, address
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _feed_v3(
     url = registry or Endpoints.of(settings).registry
     if url is None:
         raise UsageError(tr("this node has no registry; name one with --registry"))
-    client = soap_client(settings)
+    client = soap_client(settings, operator_name())
     for name, request in batch:
         response = client.call(url, ITI_44[request.interaction], request)
         text = "; ".join(problem.detail for problem in response.problems)

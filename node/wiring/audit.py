@@ -24,9 +24,11 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from hl7.ack import ACCEPT
 from hl7.adt import LINK_CHANGE, FeedOutcome, IdentityFeed
+from metadata.model import Code
 from node.config import Settings
 from node.migrate import script_location
 from node.wiring.common import client_tls
+from security.assertions.claims import Claims
 from security.audit.sender import Sending, Target
 from security.audit.syslog import Sender
 from security.audit.trail import Record, Trail
@@ -53,8 +55,21 @@ from transactions import (
     rad_68,
     rad_69,
 )
-from transactions.audit import AuditEvent, Node, Outcome, Scene, Side, to_xml
-from transactions.audit_events import application_event, trail_used_event
+from transactions.audit import (
+    AuditEvent,
+    Coded,
+    Node,
+    Outcome,
+    Participant,
+    Scene,
+    Side,
+    to_xml,
+)
+from transactions.audit_events import (
+    application_event,
+    authentication_failed_event,
+    trail_used_event,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -112,9 +127,14 @@ class Auditor:
         self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
     ) -> Future[None]:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
-        client = Node(_named(context.certificate) or context.peer, context.peer)
-        scene = self._scene(Side.SERVER, client, self._here())
+        scene = self._scene(Side.SERVER, _client(context), self._here(), context.user)
         return self._record(DESCRIBED[exchange.number](request, response, scene))
+
+    def turned_away(self, reason: str, context: CallContext) -> None:
+        """Record that a caller did not prove who asks, durably, before he is told."""
+        self.admit()
+        scene = self._scene(Side.SERVER, _client(context), self._here())
+        self._record([authentication_failed_event(self.url, reason, scene)]).result()
 
     def at(self, door: str) -> Auditor:
         """The auditor of one door of the process: its path is in the records."""
@@ -177,7 +197,7 @@ class Auditor:
         host = urlsplit(self.url).hostname or socket.gethostname()
         return Node(self.url or self.trail.source, host, process)
 
-    def _scene(self, side: Side, client: Node, server: Node) -> Scene:
+    def _scene(self, side: Side, client: Node, server: Node, user: Claims | None = None) -> Scene:
         return Scene(
             side=side,
             when=datetime.now(UTC),
@@ -185,6 +205,8 @@ class Auditor:
             server=server,
             source_id=self.source_id,
             site_id=self.site_id,
+            users=(_participant(user),) if user else (),
+            purpose_of_use=tuple(map(_coded, user.purposes)) if user else (),
         )
 
     def _record(self, events: Iterable[AuditEvent]) -> Future[None]:
@@ -246,6 +268,20 @@ def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list
         return iti_64.audit([*named, *local], previous, feed.control_id, outcome, scene)
     subsumed = str(feed.subsumed) if feed.subsumed else None
     return iti_8.audit(feed.event, named, subsumed, feed.control_id, outcome, scene)
+
+
+def _client(context: CallContext) -> Node:
+    return Node(_named(context.certificate) or context.peer, context.peer)
+
+
+def _participant(user: Claims) -> Participant:
+    """The person behind a call (ITI TF-2 3.40.4.2)."""
+    roles = tuple(map(_coded, user.roles))
+    return Participant(user.subject, is_requestor=True, roles=roles, user_name=user.audit_name)
+
+
+def _coded(code: Code) -> Coded:
+    return Coded(code.code, code.scheme, str(code.display_name))
 
 
 @lru_cache(maxsize=256)  # the certificates of the peers of a region

@@ -10,11 +10,14 @@ from consumer.client import Consumer
 from consumer.ways import WayName
 from node.config import Settings
 from node.endpoints import Endpoints
-from node.wiring.common import client_tls, server_tls, soap_client
+from node.wiring.common import client_tls, own_assertions, server_tls, soap_client
 
 
-def consumer(settings: Settings) -> Consumer:
-    """The consumer of this node: its own actors first, then the peers it knows."""
+def consumer(settings: Settings, user: str | None = None) -> Consumer:
+    """The consumer of this node: its own actors first, then the peers it knows.
+
+    It asks in the name of ``user``, or of the node.
+    """
     places = Endpoints.of(settings)
     own_repository = {settings.repository.unique_id: places.repository}
     own_source = {settings.imaging_source.unique_id: places.imaging}
@@ -26,13 +29,14 @@ def consumer(settings: Settings) -> Consumer:
         registry_url=places.registry or settings.repository.registry,
         repositories={oid: url for oid, url in repositories.items() if url},
         imaging_sources={oid: url for oid, url in sources.items() if url},
-        client=soap_client(settings),
+        client=soap_client(settings, user),
         dicomweb={oid: url for oid, url in dicomweb.items() if url},
         dicom=_applications(settings, places.dicom),
         ourselves=_ourselves(settings),
         silence=settings.limits.call_seconds,
         ways=tuple(map(WayName, settings.peers.ways)),
         web_tls=client_tls(settings),
+        token=own_assertions(settings, user),
     )
 
 

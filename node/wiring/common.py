@@ -68,9 +68,25 @@ def client_tls(settings: Settings) -> ssl.SSLContext | None:
     return client_context(tls.certificate, tls.key, tls.trust, password, check_host=tls.check_host)
 
 
-def soap_client(settings: Settings) -> SoapClient:
-    """The client with which this node calls other nodes."""
-    return SoapClient(timeout=settings.limits.call_seconds, ssl_context=client_tls(settings))
+def soap_client(settings: Settings, user: str | None = None) -> SoapClient:
+    """The client with which this node calls other nodes, in the name of ``user``, or its own.
+
+    Raises TlsError, ConfigError.
+    """
+    return SoapClient(
+        timeout=settings.limits.call_seconds,
+        ssl_context=client_tls(settings),
+        token=own_assertions(settings, user),
+    )
+
+
+def own_assertions(settings: Settings, user: str | None) -> Callable[[], str]:
+    """Assertions about ``user``, or the node itself, where it makes any. Raises ConfigError."""
+    if not settings.assertions.own.name or not settings.tls.enabled:
+        return str
+    from node.wiring.tokens import own_tokens  # a tenth of a second, for nodes that need it
+
+    return own_tokens(settings, user or settings.node.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_blobs
 from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.doorman import guarded
+from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
@@ -117,10 +119,16 @@ class _Doors:
     pool: ThreadPoolExecutor
     spool: Callable[[], Spool]
     auditor: Auditor | None
+    gate: UserGate | None
+
+    def at(self, door: str) -> Auditor | None:
+        """The auditor of a door."""
+        return self.auditor and self.auditor.at(door)
 
     def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         limits = self.settings.limits
         public = self.settings.node.public_url
+        auditor = self.at(title)
         return Endpoint(
             operations,
             pool=self.pool,
@@ -133,7 +141,8 @@ class _Doors:
             max_in_flight=limits.queue,
             address=f"{public.rstrip('/')}/{title}" if public else None,
             observe=metrics.observer(operation.exchange for operation in operations),
-            witness=self.auditor and self.auditor.at(title),
+            witness=auditor,
+            gate=self.gate and self.gate.at(auditor),
         )
 
 
@@ -149,9 +158,11 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     blobs = open_blobs(settings)
     url = (settings.node.public_url or web_url(settings, port)).rstrip("/")
     auditor = open_auditor(settings, stack, name, url)  # outlives the calls of the pool
+    opened = open_gate(settings, stack, auditor)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
-    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor)
-    rooms = Rooms(auditor=auditor)
+    gate, forget = opened or (None, None)
+    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor, gate)
+    rooms = Rooms(auditor=auditor, daily=[forget] if forget else [])
     registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)
@@ -259,7 +270,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack) -> None:
         Operation(RAD_69, _answering(RAD_69, source.retrieve)),
     )
     if section.dicomweb.enabled:
-        rooms.mounts |= _dicomweb(doors, database, variants)
+        gate = doors.gate and doors.gate.at(doors.at("dicomweb"))
+        rooms.mounts |= guarded(_dicomweb(doors, database, variants), gate, doors.pool)
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)

@@ -36,6 +36,8 @@ from imaging_source.requestor import Peer
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from manifest.kos import Manifest
+from node.config_file import ConfigError, load
+from node.wiring.client import consumer
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
 from storage.blobs import BlobStore
@@ -389,3 +391,19 @@ def test_a_stranger_cannot_store_while_we_listen(
     us = asking(source.peer, WayName.CMOVE, ourselves=ourselves)
     assert us.fetch_images(one, tmp_path).complete
     assert answers == [True, False]
+
+
+def test_the_configuration_says_whom_the_consumer_of_a_node_asks(tmp_path: Path) -> None:
+    file = tmp_path / "kosmos.toml"
+    file.write_text(
+        '[node]\nhome_community_id = "1.2.3"\n[affinity_domain]\nassigning_authority = "1.2.4"\n'
+        '[registry]\n[tls]\nenabled = false\n[peers]\nae_title = "ASKER"\nmove_port = 0\n'
+        'ways = ["cmove"]\n[peers.dicom]\n"1.2.5" = "dicom://PACS@[::1]:104"\n'
+    )
+    us = consumer(load(file))
+    assert us.dicom == {"1.2.5": Application("PACS", "::1", 104)}
+    assert us.ourselves == Ourselves("ASKER", "127.0.0.1", 0)
+    assert us.ways == (WayName.CMOVE,)
+    file.write_text(file.read_text().replace("dicom://", "dicoms://"))
+    with pytest.raises(ConfigError, match="needs tls"):
+        load(file)

@@ -1,5 +1,6 @@
 """A node from outside: what it prints, answers, survives and leaves behind."""
 
+import getpass
 import json
 import os
 import signal
@@ -18,9 +19,13 @@ from urllib3.exceptions import HTTPError
 
 from metadata.identifiers import FAILURE, SUCCESS
 from metadata.model import Code
+from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
+from node.wiring.common import client_tls, own_assertions
+from security.assertions.http import authorization
 from soap.client import SoapClient
+from soap.faults import INVALID_SECURITY, PeerFault
 from transactions.iti_18 import ITI_18
 from transactions.iti_51 import ITI_51
 from transactions.stored_query import find_documents, find_documents_for_multiple_patients
@@ -248,7 +253,46 @@ def test_a_secure_node_demands_a_certificate_and_serves_who_has_one(
     announced = kosmos("feed", "--patient", "4711", "--name", "DOE^JANE", "--config", config)
     assert announced.returncode == 0
     assert kosmos("find", "4711", "--config", config).returncode == 0
+    records = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
+    assert any(getpass.getuser() in str(one) for one in records if one["transaction"] == "ITI-18")
     assert kosmos("check", "--config", config).returncode == 0
+
+
+def test_a_secure_node_answers_no_question_of_nobody_and_records_that_it_was_asked(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    config = create(NewNode(tmp_path / "secure", port_base=port_base))
+    settings, node = load(config), serve(config)
+    client = SoapClient(ssl_context=client_tls(settings))
+    question = find_documents(f"4711^^^&{settings.affinity_domain.assigning_authority}&ISO")
+    with pytest.raises(PeerFault, match="ITI-18 needs an assertion") as refused:
+        client.call(node.endpoints["registry"], ITI_18, question)
+    client.close()
+    assert refused.value.subcode == INVALID_SECURITY
+    kept = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
+    assert [one["outcome"] for one in kept if one["transaction"] == "110126"] == [8]
+
+
+def test_the_images_of_a_secure_node_are_shown_to_who_says_who_he_is(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    config = create(NewNode(tmp_path / "secure", port_base=port_base))
+    settings, node = load(config), serve(config)
+    study = sample_folder() / "dicomdirtests" / "77654033" / "CR1"
+    sent = kosmos("import", study, "--config", config)
+    assert sent.returncode == 0, sent.stderr
+    own = client_tls(settings)
+    with urllib3.PoolManager(ssl_context=own, assert_hostname=False) as pool:
+        query = f"{node.endpoints['dicomweb']}/studies"
+        nobody = pool.request("GET", query, retries=False)
+        assert (nobody.status, nobody.headers["www-authenticate"]) == (401, "IHE-SAML realm=kosmos")
+        token = own_assertions(settings, "ada")()
+        ada = pool.request("GET", query, headers=authorization(token), retries=False)
+        assert (ada.status, len(ada.json())) == (200, 1)
+        broken = authorization(token.replace("ada", "eve"))
+        assert pool.request("GET", query, headers=broken, retries=False).status == 401
+        wado = f"{node.endpoints['dicomweb'].removesuffix('dicomweb')}wado?requestType=WADO"
+        assert pool.request("GET", wado, retries=False).status == 401
 
 
 def _fresh_database(server: str) -> str:

@@ -1,0 +1,133 @@
+"""Who is asking: the doors of a process ask for an assertion, and believe the configured issuers.
+
+Where assertions are judged, one that does not prove who asks is refused at every door and
+recorded; without any, nothing that people ask for is answered, but for nodes that are exempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from typing import Any
+
+import structlog
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import load_pem_x509_certificate
+
+from node.config import Settings
+from node.config_file import ConfigError, Problem
+from node.migrate import open_database
+from node.wiring.audit import Auditor
+from node.wiring.tokens import audiences, profile_of
+from security.assertions.claims import Claims
+from security.assertions.conditions import Terms
+from security.assertions.refusal import TokenRefused
+from security.assertions.seen import Reuse, Seen
+from security.assertions.signature import IssuerError, Issuers
+from security.assertions.verifier import Verifier
+from soap.envelope import Envelope
+from soap.faults import INVALID_SECURITY, SoapFault
+from soap.operation import CallContext, Exchange
+from storage.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UserGate:
+    """Asks for assertions; ``required`` are numbers of transactions, ``exempt`` names of nodes."""
+
+    verifier: Verifier
+    required: Collection[str]
+    exempt: Collection[str]
+    auditor: Auditor | None
+
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
+        """See ``soap`` Gate."""
+        known = self.verifier.remembers(envelope, context.certificate)
+        return known or (not envelope.security and self._is_exempt(context))
+
+    def admit(
+        self, exchange: Exchange[Any, Any], envelope: Envelope, context: CallContext
+    ) -> CallContext:
+        """See ``soap`` Gate."""
+        verify = partial(self.verifier.verify, envelope, context.certificate)
+        return self.judge(exchange.number, verify, context)
+
+    def judge(
+        self, transaction: str, verify: Callable[[], Claims | None], context: CallContext
+    ) -> CallContext:
+        """The context with the user whom ``verify`` knows; raises SoapFault for who may not ask."""
+        try:
+            claims = verify()
+            if claims is None and transaction in self.required and not self._is_exempt(context):
+                reason = f"{transaction} needs an assertion of who asks (ITI-40)"
+                raise TokenRefused(INVALID_SECURITY, reason)
+        except TokenRefused as refused:
+            log.warning(
+                "turned away",
+                code="AUTH-REFUSED",
+                reason=refused.reason,
+                transaction=transaction,
+                peer=context.peer,
+            )
+            if self.auditor is not None:
+                self.auditor.turned_away(refused.reason, context)
+            raise refused.fault() from refused
+        except StorageError as error:  # it cannot be known whether the assertion was used before
+            log.error("nobody admitted", code="AUTH-STORE", error=type(error).__name__)
+            raise SoapFault.busy() from error
+        return replace(context, user=claims)
+
+    def at(self, auditor: Auditor | None) -> UserGate:
+        """The gate of one door, which records as ``auditor``."""
+        return replace(self, auditor=auditor)
+
+    def _is_exempt(self, context: CallContext) -> bool:
+        if context.certificate is None:
+            return False
+        return any(name in self.exempt for name in _names(context.certificate))
+
+
+@lru_cache(maxsize=256)  # the certificates of the peers of a region
+def _names(certificate: str) -> tuple[str, str]:
+    """What a configuration may call a node by: the SHA-256 of its certificate, its subject."""
+    read = load_pem_x509_certificate(certificate.encode())
+    return read.fingerprint(SHA256()).hex(), read.subject.rfc4514_string()
+
+
+def open_gate(
+    settings: Settings, stack: ExitStack, auditor: Auditor | None
+) -> tuple[UserGate, Callable[[], None]] | None:
+    """The gate of a process and its daily work; None where assertions are not judged.
+
+    Raises ConfigError and StorageError.
+    """
+    if not settings.judges_assertions:
+        return None
+    section = settings.assertions
+    database = stack.enter_context(open_database(settings.access, "access"))
+    seen = Seen(database, Reuse(section.reuse))
+    try:
+        issuers = Issuers.read({one.name: one.certificates for one in section.issuers})
+        verifier = Verifier(profile_of(settings), issuers, _terms(settings), seen)
+    except IssuerError as error:
+        raise ConfigError([Problem("assertions.issuers", "", str(error))]) from error
+    gate = UserGate(verifier, section.required, section.exempt, auditor)
+    return gate, lambda: _forget(seen)
+
+
+def _forget(seen: Seen) -> None:
+    log.info("assertions forgotten", code="AUTH-FORGOTTEN", count=seen.forget(datetime.now(UTC)))
+
+
+def _terms(settings: Settings) -> Terms:
+    section = settings.assertions
+    return Terms(
+        audiences=audiences(settings),
+        longest=timedelta(hours=section.longest_hours),
+        skew=timedelta(seconds=section.skew_seconds),
+    )

@@ -1,0 +1,1 @@
+"""Who may see what: the database of choices, and the decision (``decision``)."""

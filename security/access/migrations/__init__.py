@@ -1,0 +1,1 @@
+"""The audit trail's schema, version by version (Alembic)."""

@@ -1,0 +1,26 @@
+"""The tables of what a node knows of users: the assertions it has met.
+
+One database, shared by the processes of a node and, on PostgreSQL, by the nodes of a region.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, MetaData, Table, Text
+
+METADATA = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"}
+)
+
+ASSERTION_SEEN = Table(
+    "assertion_seen",
+    METADATA,
+    Column("issuer", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),  # SHA-256 of the signed bytes
+    Column("node", Text, nullable=False),  # SHA-256 of the certificate it came with; or empty
+    Column("until", Text, nullable=False),  # UTC, ISO 8601: sorts as it reads
+    Index(None, "until"),
+    sqlite_with_rowid=False,
+)
+"""An assertion from the first time it was met until it has expired: who brings it again, or
+another one of that name, is compared with the first."""

@@ -1,0 +1,121 @@
+"""The one way from a message to the claims of who asks (ITI-40).
+
+Verifying costs about a millisecond, and the same assertion comes with every call of a session. So
+the claims of what was verified are kept, by the very bytes of the assertion and the node that
+brought it, until it expires; its time is looked at in every call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from lxml import etree
+
+from security.assertions.claims import Claims, read_claims
+from security.assertions.conditions import Terms, check_conditions, check_time, fingerprint
+from security.assertions.profile import AssertionProfile
+from security.assertions.refusal import TokenRefused
+from security.assertions.seen import Meeting, Reuse, Seen
+from security.assertions.signature import Issuers
+from security.assertions.structure import ASSERTION, MOST_BYTES, check_shape, find_assertion
+from soap.envelope import Envelope
+from soap.faults import INVALID_TOKEN, MessageError
+from soap.xml import parse
+
+# Sessions kept in a process: some 3 KB each.
+MOST_KEPT = 10_000
+
+Key = tuple[bytes, str | None]
+
+
+class Verifier:
+    """Verifies assertions by one profile, one set of issuers, one memory; safe for many threads."""
+
+    def __init__(
+        self,
+        profile: AssertionProfile,
+        issuers: Issuers,
+        terms: Terms,
+        seen: Seen,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._profile = profile
+        self._issuers = issuers
+        self._terms = terms
+        self._seen = seen
+        self._clock = clock
+        self._kept: OrderedDict[Key, Claims] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remembers(self, envelope: Envelope, certificate: str | None) -> bool:
+        """Whether the message brings an assertion that need not be verified again."""
+        try:
+            assertion = find_assertion(envelope)
+        except TokenRefused:
+            return False
+        return assertion is not None and _key(assertion, certificate) in self._kept
+
+    def verify(self, envelope: Envelope, certificate: str | None) -> Claims | None:
+        """What the assertion of a message says, brought by the node of ``certificate`` (PEM).
+
+        None where there is no assertion. Raises TokenRefused, and StorageError when it cannot be
+        known whether the assertion was used before.
+        """
+        assertion = find_assertion(envelope)
+        return None if assertion is None else self._known(assertion, certificate)
+
+    def verify_token(self, token: bytes, certificate: str | None) -> Claims:
+        """What an assertion says that comes by itself, as XML. Raises as ``verify`` does."""
+        if len(token) > MOST_BYTES:
+            raise TokenRefused(INVALID_TOKEN, f"the assertion is larger than {MOST_BYTES} bytes")
+        try:
+            root = parse(token)
+        except MessageError as error:
+            raise TokenRefused(INVALID_TOKEN, f"the assertion is {error}") from error
+        if [root] != list(root.iter(ASSERTION)):
+            raise TokenRefused(INVALID_TOKEN, "expected one SAML 2.0 assertion")
+        return self._known(root, certificate)
+
+    def _known(self, assertion: etree._Element, certificate: str | None) -> Claims:
+        key = _key(assertion, certificate)
+        claims = self._kept.get(key)
+        if claims is not None:
+            check_time(claims, self._terms, self._clock())
+            return claims
+        check_shape(assertion, self._profile.signature_algorithms)
+        claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
+        if self._seen.reuse is not Reuse.NEVER:
+            self._keep(key, claims)
+        return claims
+
+    def _verify(self, assertion: bytes, certificate: str | None) -> Claims:
+        if len(assertion) > MOST_BYTES:
+            raise TokenRefused(INVALID_TOKEN, f"the assertion is larger than {MOST_BYTES} bytes")
+        signed = self._issuers.verify(assertion, self._profile)
+        claims = read_claims(signed.element, self._profile)
+        check_conditions(signed.element, claims, self._terms, certificate, self._clock())
+        self._seen.meet(
+            Meeting(
+                issuer=claims.issuer,
+                id=claims.id,
+                digest=hashlib.sha256(signed.data).hexdigest(),
+                node=fingerprint(certificate) if certificate else "",
+                until=claims.not_on_or_after + self._terms.skew,
+            )
+        )
+        return claims
+
+    def _keep(self, key: Key, claims: Claims) -> None:
+        with self._lock:
+            self._kept[key] = claims
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+
+
+def _key(assertion: etree._Element, certificate: str | None) -> Key:
+    data = etree.tostring(assertion, with_tail=False)
+    return hashlib.sha256(data).digest(), certificate

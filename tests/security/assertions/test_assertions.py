@@ -1,0 +1,420 @@
+"""An assertion says who asks if a known issuer signed just what is read, for here and for now."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import ssl
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from signxml.algorithms import SignatureMethod
+
+from security.assertions.conditions import HOLDER_OF_KEY
+from security.assertions.issuing import Issuer, Person, written
+from security.assertions.profile import AssertionProfile
+from security.assertions.refusal import TokenRefused
+from security.assertions.seen import Reuse, Seen
+from security.assertions.structure import ASSERTION, DS, SAML
+from security.pki import Identity
+from soap.faults import (
+    FAILED_AUTHENTICATION,
+    FAILED_CHECK,
+    INVALID_SECURITY,
+    INVALID_TOKEN,
+    MESSAGE_EXPIRED,
+    WSSE,
+)
+from storage.database import Database
+from tests.security.assertions.conftest import (
+    ADA,
+    AUDIENCE,
+    DOCTOR,
+    HOUR,
+    NAME,
+    NURSE,
+    TREATMENT,
+    Desk,
+    envelope,
+    make_desk,
+    message,
+)
+
+XSD = Path(__file__).parents[4] / "shared/standards/saml/sstc-saml-schema-assertion-2.0.xsd"
+SIGNATURE = f"{{{DS}}}Signature"
+NAME_ID = f"{{{SAML}}}Subject/{{{SAML}}}NameID"
+
+
+def refused(desk: Desk, token: str, certificate: str | None = None) -> str:
+    """The subcode with which a token is refused."""
+    with pytest.raises(TokenRefused) as error:
+        desk.verify(token, certificate)
+    return error.value.subcode
+
+
+# -- what is accepted
+
+
+def test_a_good_assertion_says_who_asks(desk: Desk) -> None:
+    claims = desk.verify(desk.token())
+    assert (claims.subject, claims.issuer) == ("ada@example", NAME)
+    assert claims.roles == (DOCTOR,)
+    assert claims.purposes == (TREATMENT,)
+    assert claims.audit_name == f"<ada@example@{NAME}>"
+
+
+def test_attributes_are_united_wherever_they_stand(desk: Desk) -> None:
+    person = Person("ada", {"role": [DOCTOR, NURSE], "organization_id": ["urn:oid:1.2", "x"]})
+    root = written(desk.draft(person=person), desk.issuer.profile)
+    statement = root.find(f"{{{SAML}}}AttributeStatement")
+    assert statement is not None
+    other = etree.SubElement(root, f"{{{SAML}}}AttributeStatement")
+    other.append(copy.deepcopy(statement[0]))
+    other[0][0][0].set("code", "999")
+    claims = desk.verify(desk.issuer.sign(root))
+    assert [role.code for role in claims.roles] == ["221", "222", "999"]
+    assert claims.organization_ids == ("urn:oid:1.2", "x")
+
+
+@pytest.mark.skipif(not XSD.exists(), reason="the schema of SAML is not here")
+def test_what_the_issuer_writes_is_valid_saml(desk: Desk) -> None:
+    class Local(etree.Resolver):
+        def resolve(self, system_url: str, public_id: str, context: Any = None) -> Any:
+            name = system_url.rpartition("/")[2]
+            found = str(XSD.parent / name)
+            return self.resolve_filename(found, context)  # type: ignore[attr-defined]
+
+    parser = etree.XMLParser()
+    parser.resolvers.add(Local())
+    schema = etree.XMLSchema(etree.parse(str(XSD), parser))
+    token = etree.fromstring(desk.token())
+    for coded in token.iter("{urn:hl7-org:v3}*"):  # their types are of another schema
+        del coded.attrib["{http://www.w3.org/2001/XMLSchema-instance}type"]
+    schema.assertValid(token)
+
+
+def test_a_message_without_assertion_is_nobodys(desk: Desk) -> None:
+    assert desk.verifier.verify(envelope(""), None) is None
+    assert desk.verifier.verify(message(""), None) is None
+
+
+def test_holder_of_key_is_bound_to_the_certificate_of_the_connection(
+    desk: Desk, pki: dict[str, Identity]
+) -> None:
+    shown, other = (pki[name].certificate.read_text() for name in ("node", "stranger"))
+    holder = base64.b64encode(ssl.PEM_cert_to_DER_cert(shown)).decode()
+
+    def token() -> str:
+        return desk.token(confirmation=HOLDER_OF_KEY, holder=holder)
+
+    assert desk.verify(token(), shown).subject == "ada@example"
+    assert refused(desk, token(), other) == FAILED_AUTHENTICATION
+    assert refused(desk, token()) == FAILED_AUTHENTICATION
+
+
+# -- when and for whom
+
+
+def test_an_assertion_holds_from_its_beginning_to_its_end_give_or_take_a_minute(
+    desk: Desk,
+) -> None:
+    token, begin = desk.token(), desk.now
+    for late, subcode in (
+        (timedelta(seconds=-61), INVALID_TOKEN),
+        (timedelta(seconds=-59), None),
+        (HOUR + timedelta(seconds=59), None),
+        (HOUR + timedelta(seconds=61), MESSAGE_EXPIRED),
+    ):
+        desk.now = begin + late
+        if subcode:
+            assert refused(desk, token) == subcode
+        else:
+            desk.verify(token)
+
+
+def test_an_assertion_that_was_verified_expires_all_the_same(desk: Desk) -> None:
+    token = desk.token()
+    desk.verify(token)
+    desk.now += 2 * HOUR
+    assert refused(desk, token) == MESSAGE_EXPIRED
+
+
+def test_an_assertion_may_not_hold_for_ever(desk: Desk) -> None:
+    assert refused(desk, desk.token(not_on_or_after=desk.now + 13 * HOUR)) == INVALID_TOKEN
+
+
+@pytest.mark.parametrize("audiences", [[], ["urn:example:elsewhere"]])
+def test_an_assertion_for_others_is_refused(desk: Desk, audiences: list[str]) -> None:
+    assert refused(desk, desk.token(audiences=audiences)) == FAILED_AUTHENTICATION
+
+
+def test_every_audience_restriction_must_name_us(desk: Desk) -> None:
+    root = written(desk.draft(), desk.issuer.profile)
+    conditions = root.find(f"{{{SAML}}}Conditions")
+    assert conditions is not None
+    conditions.append(copy.deepcopy(conditions[0]))
+    conditions[1][0].text = "urn:example:elsewhere"
+    assert refused(desk, desk.issuer.sign(root)) == FAILED_AUTHENTICATION
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": "1.1"},
+        {"authn_context": None},
+        {"person": Person("")},
+    ],
+)
+def test_an_assertion_that_lacks_what_it_must_say_is_refused(
+    desk: Desk, changes: dict[str, object]
+) -> None:
+    assert refused(desk, desk.token(**changes)) == INVALID_TOKEN
+
+
+def test_an_unknown_confirmation_confirms_nothing(desk: Desk) -> None:
+    token = desk.token(confirmation="urn:oasis:names:tc:SAML:2.0:cm:sender-vouches")
+    assert refused(desk, token) == FAILED_AUTHENTICATION
+
+
+# -- whose signature
+
+
+def test_an_unknown_issuer_is_not_believed(desk: Desk) -> None:
+    assert refused(desk, desk.token(issuer="https://elsewhere")) == FAILED_AUTHENTICATION
+
+
+def test_an_unsigned_assertion_is_refused(desk: Desk) -> None:
+    def strip(root: etree._Element) -> None:
+        signature = root.find(SIGNATURE)
+        assert signature is not None
+        root.remove(signature)
+
+    assert refused(desk, desk.forged(strip)) == INVALID_TOKEN
+
+
+def test_the_key_is_that_of_the_configuration_not_that_of_the_token(
+    desk: Desk, attacker: Issuer
+) -> None:
+    token = attacker.sign(written(desk.draft(), desk.issuer.profile))
+    assert "X509Certificate" in token
+    assert refused(desk, token) == FAILED_CHECK
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+        "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256",
+    ],
+)
+def test_weak_or_confused_algorithms_are_refused(desk: Desk, method: str) -> None:
+    def weaken(root: etree._Element) -> None:
+        found = next(root.iter(f"{{{DS}}}SignatureMethod"))
+        found.set("Algorithm", method)
+
+    assert refused(desk, desk.forged(weaken)) == INVALID_TOKEN
+
+
+@pytest.mark.parametrize("method", [SignatureMethod.RSA_SHA512, SignatureMethod.SHA256_RSA_MGF1])
+def test_other_sound_algorithms_are_accepted(desk: Desk, method: SignatureMethod) -> None:
+    token = desk.issuer.sign(written(desk.draft(), desk.issuer.profile), method)
+    assert desk.verify(token).subject == "ada@example"
+
+
+def test_what_was_changed_after_signing_is_refused(desk: Desk) -> None:
+    def promote(root: etree._Element) -> None:
+        next(root.iter("{urn:hl7-org:v3}Role")).set("code", "admin")
+
+    assert refused(desk, desk.forged(promote)) == FAILED_CHECK
+
+
+@pytest.mark.parametrize("hidden", ["<!--x-->", "<?x y?>", "<![CDATA[x]]>"])
+def test_nothing_in_a_name_shortens_it(desk: Desk, hidden: str) -> None:
+    """Either the whole text is read, or the token is refused."""
+    token = desk.token(person=Person("ada.evil@example")).replace("ada.evil", f"ada{hidden}.evil")
+    with contextlib.suppress(TokenRefused):
+        assert desk.verify(token).subject == "ada.evil@example"
+
+
+# -- wrapping: what was signed is moved away, and something else stands in its place
+
+
+def _evil(token: str) -> etree._Element:
+    """A copy of an assertion, unsigned, that names the administrator."""
+    root = etree.fromstring(token)
+    signature, name = root.find(SIGNATURE), root.find(NAME_ID)
+    assert signature is not None
+    assert name is not None
+    root.remove(signature)
+    name.text = "admin"
+    root.set("ID", "_evil")
+    return root
+
+
+def _text(element: etree._Element) -> str:
+    return etree.tostring(element, encoding="unicode")
+
+
+def _inside_the_signature(token: str) -> str:
+    """The evil one carries the signature, and the signed one inside it, as an Object."""
+    evil, signed = _evil(token), etree.fromstring(token)
+    signature = signed.find(SIGNATURE)
+    assert signature is not None
+    signed.remove(signature)
+    holder = etree.SubElement(signature, f"{{{DS}}}Object")
+    holder.append(signed)
+    evil.insert(1, signature)
+    return _text(evil)
+
+
+def _inside_the_evil_one(token: str) -> str:
+    evil = _evil(token)
+    advice = etree.SubElement(evil, f"{{{SAML}}}Advice")
+    advice.append(etree.fromstring(token))
+    return _text(evil)
+
+
+def _signature_moved(token: str) -> str:
+    """The evil one carries the signature of the signed one, which is beside it."""
+    evil, signed = _evil(token), etree.fromstring(token)
+    signature = signed.find(SIGNATURE)
+    assert signature is not None
+    evil.insert(1, copy.deepcopy(signature))
+    signed.remove(signature)
+    return _text(evil) + _text(signed)
+
+
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "evil first": lambda token: _text(_evil(token)) + token,
+    "evil last": lambda token: token + _text(_evil(token)),
+    "signed in the Object of the signature": _inside_the_signature,
+    "signed in the evil one": _inside_the_evil_one,
+    "signature moved": _signature_moved,
+    "evil in an extension": lambda token: f"<x>{_text(_evil(token))}</x>{token}",
+}
+
+
+@pytest.mark.parametrize("layout", WRAPPINGS)
+def test_wrapped_signatures_are_refused(desk: Desk, layout: str) -> None:
+    token = WRAPPINGS[layout](desk.token())
+    assert refused(desk, token) in (INVALID_SECURITY, INVALID_TOKEN)
+
+
+def test_an_assertion_elsewhere_in_the_message_is_refused(desk: Desk) -> None:
+    token = desk.token()
+    for letter in (
+        message(token, f"<q>{_text(_evil(token))}</q>"),
+        envelope(token),
+        message("", f"<q>{token}</q>"),
+        envelope(message_header(token) * 2),
+    ):
+        with pytest.raises(TokenRefused) as error:
+            desk.verifier.verify(letter, None)
+        assert error.value.subcode == INVALID_SECURITY
+
+
+def message_header(token: str) -> str:
+    """The WS-Security header that brings ``token``."""
+    return f'<w:Security xmlns:w="{WSSE}">{token}</w:Security>'
+
+
+def test_an_identifier_of_two_elements_is_refused(desk: Desk) -> None:
+    token = desk.token()
+    identifier = etree.fromstring(token).get("ID")
+    with pytest.raises(TokenRefused) as error:
+        desk.verifier.verify(message(token, f'<q xml:id="{identifier}"/>'), None)
+    assert error.value.subcode == INVALID_SECURITY
+
+
+def test_a_reference_to_something_else_is_refused(desk: Desk) -> None:
+    def point(root: etree._Element) -> None:
+        next(root.iter(f"{{{DS}}}Reference")).set("URI", "")
+
+    assert refused(desk, desk.forged(point)) == INVALID_TOKEN
+
+
+def test_transforms_that_could_hide_something_are_refused(desk: Desk) -> None:
+    def add(root: etree._Element) -> None:
+        transforms = next(root.iter(f"{{{DS}}}Transforms"))
+        extra = etree.SubElement(transforms, f"{{{DS}}}Transform")
+        extra.set("Algorithm", "http://www.w3.org/TR/1999/REC-xslt-19991116")
+
+    assert refused(desk, desk.forged(add)) == INVALID_TOKEN
+
+
+def test_encrypted_and_old_assertions_are_refused(desk: Desk) -> None:
+    for token in (
+        f'<EncryptedAssertion xmlns="{SAML}"/>',
+        '<Assertion xmlns="urn:oasis:names:tc:SAML:1.0:assertion"/>',
+    ):
+        assert refused(desk, token) == INVALID_TOKEN
+
+
+def test_a_giant_assertion_is_refused(desk: Desk) -> None:
+    person = Person("ada", {"organization": ["x" * 70_000]})
+    assert refused(desk, desk.token(person=person)) == INVALID_TOKEN
+
+
+# -- used again
+
+
+def test_the_same_node_may_bring_an_assertion_again(desk: Desk, pki: dict[str, Identity]) -> None:
+    token, shown = desk.token(), pki["node"].certificate.read_text()
+    assert desk.verify(token, shown) == desk.verify(token, shown)
+
+
+def test_another_node_may_not_bring_it(desk: Desk, pki: dict[str, Identity]) -> None:
+    token = desk.token()
+    desk.verify(token, pki["node"].certificate.read_text())
+    stranger = pki["stranger"].certificate.read_text()
+    assert refused(desk, token, stranger) == FAILED_AUTHENTICATION
+
+
+def test_another_assertion_of_the_same_name_is_a_replay(desk: Desk) -> None:
+    desk.verify(desk.token(id="_one"))
+    other = desk.token(id="_one", person=Person("bob"))
+    assert refused(desk, other) == FAILED_AUTHENTICATION
+
+
+def test_what_one_process_has_met_another_remembers_after_a_restart(
+    desk: Desk,
+    pki: dict[str, Identity],
+    issuer: Issuer,
+    profile: AssertionProfile,
+    database: Database,
+) -> None:
+    token = desk.token()
+    desk.verify(token, pki["node"].certificate.read_text())
+    again = make_desk(pki, issuer, profile, Seen(database, Reuse.SAME_NODE))
+    assert again.verify(token, pki["node"].certificate.read_text()).subject == ADA.subject
+    assert refused(again, token, pki["stranger"].certificate.read_text()) == FAILED_AUTHENTICATION
+
+
+def test_where_once_is_enough_it_may_not_come_again(
+    pki: dict[str, Identity], issuer: Issuer, profile: AssertionProfile, database: Database
+) -> None:
+    desk = make_desk(pki, issuer, profile, Seen(database, Reuse.NEVER))
+    token = desk.token()
+    desk.verify(token)
+    assert refused(desk, token) == FAILED_AUTHENTICATION
+
+
+def test_expired_assertions_are_forgotten(desk: Desk, database: Database) -> None:
+    desk.verify(desk.token())
+    seen = Seen(database, Reuse.SAME_NODE)
+    assert seen.forget(desk.now) == 0
+    assert seen.forget(desk.now + 2 * HOUR) == 1
+
+
+def test_a_verified_assertion_is_remembered_and_a_new_one_is_not(desk: Desk) -> None:
+    token = desk.token()
+    assert not desk.verifier.remembers(message(token), None)
+    desk.verify(token)
+    assert desk.verifier.remembers(message(token), None)
+    assert AUDIENCE in token
+    assert ASSERTION in {one.tag for one in message(token).security[0]}
