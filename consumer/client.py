@@ -2,9 +2,9 @@
 
 Folders, everything of a patient, and what a document is related to are found as well.
 
-Covers the Document Consumer (ITI-18, ITI-43) and the Imaging Document Consumer (RAD-69, or
-WADO-RS, by way of a manifest) of ITI TF-1 10.1 and RAD TF-1 18. Plain synchronous calls; one
-``Consumer`` may serve many threads, as its ``SoapClient`` does.
+Covers the Document Consumer (ITI-18, ITI-43) and the Imaging Document Consumer (RAD-69, WADO-RS,
+C-GET or C-MOVE, by way of a manifest) of ITI TF-1 10.1 and RAD TF-1 18. Plain synchronous calls;
+one ``Consumer`` may serve many threads, as its ``SoapClient`` does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
+from consumer.applications import SILENCE_SECONDS, Application, Ourselves
 from consumer.call import call
 from consumer.checking import Checker
 from consumer.errors import (
@@ -29,7 +30,7 @@ from consumer.files import Allowance, CompleteFile, PartialFile, make_durable
 from consumer.images import ImageFetch
 from consumer.report import FetchedInstance, FetchReport, Incomplete, Progress
 from consumer.soap_way import SoapWay
-from consumer.ways import Way, WayName
+from consumer.ways import USUAL_WAYS, Way, WayName
 from consumer.web_way import WebWay
 from manifest.kos import Manifest, ManifestError, read_manifest
 from metadata.catalogue import RegistryError
@@ -116,8 +117,10 @@ class Consumer:
     """Finds in one registry; fetches from the repositories and imaging sources it names.
 
     ``repositories`` and ``imaging_sources`` are addresses by repositoryUniqueId; a source's
-    is the Retrieve Location UID of its manifests, by which ``dicomweb`` has its DICOMweb base too.
-    ``ways`` are tried for each instance in this order. All methods raise ``ConsumerError``.
+    is the Retrieve Location UID of its manifests, by which ``dicomweb`` has its DICOMweb base and
+    ``dicom`` its application entity too, which knows us as ``ourselves`` and is given up when it
+    sends nothing for ``silence`` seconds. ``ways`` are tried for each instance in this order.
+    All methods raise ``ConsumerError``.
     """
 
     registry_url: str
@@ -125,7 +128,10 @@ class Consumer:
     imaging_sources: Mapping[str, str] = field(default_factory=dict)
     client: SoapClient = field(default_factory=SoapClient)
     dicomweb: Mapping[str, str] = field(default_factory=dict)
-    ways: Sequence[WayName] = tuple(WayName)
+    dicom: Mapping[str, Application] = field(default_factory=dict)
+    ourselves: Ourselves = field(default_factory=Ourselves)
+    silence: float = SILENCE_SECONDS
+    ways: Sequence[WayName] = USUAL_WAYS
     allowance: Allowance = field(default_factory=Allowance)
     web_tls: ssl.SSLContext | None = None
     token: Callable[[], str] = str
@@ -265,19 +271,29 @@ class Consumer:
         )
 
     def _ways(self, transfer_syntaxes: Sequence[str], home: str | None) -> list[Way]:
-        soap = SoapWay(self._retrieve_images, self.imaging_sources, transfer_syntaxes, home)
-        any_syntax = transfer_syntaxes == TRANSFER_SYNTAXES
+        return [self._way(name, transfer_syntaxes, home) for name in self.ways]
+
+    def _way(self, name: WayName, transfer_syntaxes: Sequence[str], home: str | None) -> Way:
+        if name is WayName.RAD69:
+            return SoapWay(self._retrieve_images, self.imaging_sources, transfer_syntaxes, home)
+        if name is WayName.WADO:
+            return self._web_way(transfer_syntaxes)
+        # Half a second that only those wait for who fetch by DICOM.
+        from consumer.dicom_way import GetWay, MoveWay
+
+        made = GetWay if name is WayName.CGET else MoveWay
+        return made(self.dicom, self.ourselves, transfer_syntaxes, self.silence)
+
+    def _web_way(self, transfer_syntaxes: Sequence[str]) -> WebWay:
         known = (self.registry_url, *self.repositories.values(), *self.imaging_sources.values())
-        web = WebWay(
+        return WebWay(
             self.dicomweb,
             transfer_syntaxes,
             hosts={urlsplit(url).hostname or "" for url in (*known, *self.dicomweb.values())},
-            any_syntax=any_syntax,
+            any_syntax=transfer_syntaxes == TRANSFER_SYNTAXES,
             ssl_context=self.web_tls,
             token=self.token,
         )
-        made: dict[WayName, Way] = {WayName.RAD69: soap, WayName.WADO: web}
-        return [made[name] for name in self.ways]
 
     def _documents(self, request: AdhocQueryRequest) -> Documents:
         answer = self._query(request)

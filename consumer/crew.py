@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Full, Queue
 
@@ -18,7 +18,7 @@ from consumer.errors import ConsumerError, NotWritten, TooLarge, TooSlow
 from consumer.files import Allowance, HalfFile, PartialFile, make_durable
 from consumer.plan import Wanted
 from consumer.report import Fault, FetchedInstance
-from consumer.ways import Answer, Arrival, Desk, Loss, Remark, Way
+from consumer.ways import Answer, Arrival, Desk, Loss, Remark, Unasked, Way
 
 # Portions on their way at once: what hides the latency of a far source and of our own disk;
 # more would be a burden for the source, which has other clients.
@@ -37,10 +37,6 @@ _FAULTS = (
 )
 
 
-class Unasked(str):
-    """The UID of what came though nobody had asked for it."""
-
-
 Outcome = FetchedInstance | Loss | Remark | Unasked | ConsumerError
 
 
@@ -57,9 +53,9 @@ class Crew:
         self._way = way
         self._checker = checker
         self._folder = folder
-        self._desk = Desk(lambda: PartialFile(incoming, allowance), allowance)
         self._outcomes: Queue[Outcome | None] = Queue(_WAITING)
         self._stopping = threading.Event()
+        self._desk = Desk(lambda: PartialFile(incoming, allowance), allowance, self._stopping)
         self._silent: dict[str, ConsumerError] = {}
 
     def outcomes(self, wanted: Sequence[Wanted]) -> Generator[Outcome, None, None]:
@@ -108,11 +104,12 @@ class Crew:
     def _fetch_into_place(self, batch: Sequence[Wanted], left: dict[str, Wanted]) -> None:
         placed: list[Path] = []
         try:
-            for answer in self._way.fetch(batch, self._desk):
-                outcome = self._outcome(answer, left)
-                if isinstance(outcome, FetchedInstance):
-                    placed.append(outcome.path)
-                self._put(outcome)
+            with closing(self._way.fetch(batch, self._desk)) as answers:
+                for answer in answers:
+                    outcome = self._outcome(answer, left)
+                    if isinstance(outcome, FetchedInstance):
+                        placed.append(outcome.path)
+                    self._put(outcome)
         finally:
             if placed:
                 self._secure(placed)

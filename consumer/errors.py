@@ -9,6 +9,7 @@
         DocumentDiffers     the document is not the one its metadata describe
         NotAManifest        the document is no usable imaging manifest
         NotWritten          what was received could not be written to disk
+        NotListening        there is no port at which to take what is moved to us
         TooLarge            more bytes came than one file may have
         TooSlow             the bytes came so slowly that it would never end
 
@@ -80,6 +81,10 @@ class NotAManifest(ConsumerError):
 
 class NotWritten(ConsumerError):
     """What was received could not be written to disk; the cause is the system's error."""
+
+
+class NotListening(ConsumerError):
+    """The port at which we take what is moved to us cannot be had; the cause is the system's."""
 
 
 class TooLarge(ConsumerError):

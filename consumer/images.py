@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from consumer.checking import Checker
-from consumer.crew import Crew, Outcome, Unasked
+from consumer.crew import Crew, Outcome
 from consumer.errors import ConsumerError, UnknownSource
 from consumer.files import Allowance
 from consumer.journal import Journal
@@ -27,7 +27,7 @@ from consumer.report import (
     MissingInstance,
     Progress,
 )
-from consumer.ways import Loss, Remark, Way
+from consumer.ways import Loss, Remark, Unasked, Way
 from manifest.kos import Manifest
 from metadata.catalogue import RegistryError
 

@@ -20,7 +20,8 @@ Miss = Callable[[str, str, Fault, str], None]
 class Wanted(NamedTuple):
     """One instance to fetch: who has it, what it is, and where it goes.
 
-    ``source`` is the Retrieve Location UID, ``series_url`` the Retrieve URL of its series.
+    ``source`` is the Retrieve Location UID, ``series_url`` the Retrieve URL of its series,
+    ``series_size`` the instances that the manifest lists in it.
     """
 
     source: str
@@ -30,6 +31,8 @@ class Wanted(NamedTuple):
     sop_class_uid: str
     study_instance_uid: str
     series_url: str
+    retrieve_ae_title: str
+    series_size: int
 
 
 def plan(manifest: Manifest, folder: Path, miss: Miss) -> list[Wanted]:
@@ -59,5 +62,7 @@ def plan(manifest: Manifest, folder: Path, miss: Miss) -> list[Wanted]:
                     sop_class_uid=instance.sop_class_uid,
                     study_instance_uid=study,
                     series_url=series.retrieve_url,
+                    retrieve_ae_title=series.retrieve_ae_title,
+                    series_size=len(series.instances),
                 )
     return sorted(wanted.values())

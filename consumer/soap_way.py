@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
@@ -53,7 +53,7 @@ class SoapWay:
             for start in range(0, len(of_source), BATCH):
                 yield of_source[start : start + BATCH]
 
-    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Iterator[Answer]:
+    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Generator[Answer, None, None]:
         """One request. Raises ConsumerError."""
         url = self._addresses[batch[0].source]
         response = self._retrieve(url, self._request(batch), desk.spool)

@@ -1,12 +1,13 @@
 """How instances are had: what a way is asked, what it answers, and where each source is.
 
-A way (RAD-69, WADO-RS) only fetches; whether what came is what was wanted is
-judged in one place, ``consumer.images``, whatever the way.
+A way (RAD-69, WADO-RS, C-GET, C-MOVE) only fetches; whether what came is what was wanted is
+judged in one place, ``consumer.checking``, whatever the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -18,13 +19,20 @@ from metadata.catalogue import RegistryError
 
 
 class WayName(StrEnum):
-    """The ways to fetch, in the order in which they are tried unless another is asked for.
+    """The ways to fetch.
 
-    RAD-69 asks for many at once; WADO-RS can be resumed.
+    RAD-69 asks for many at once; WADO-RS can be resumed; C-GET and C-MOVE (RAD-16) are what every
+    archive has.
     """
 
     RAD69 = "rad69"
     WADO = "wado"
+    CGET = "cget"
+    CMOVE = "cmove"
+
+
+# The ways that are tried unless others are asked for, in this order.
+USUAL_WAYS = (WayName.RAD69, WayName.WADO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +60,21 @@ class Remark:
     error: RegistryError
 
 
-Answer = Arrival | Loss | Remark
+class Unasked(str):
+    """The UID of what came though nobody had asked for it."""
+
+
+Answer = Arrival | Loss | Remark | Unasked
 MakeSpool = Callable[[], PartialFile]
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a way works with: new files to write into, and what one of them may cost."""
+    """What a way works with: new files to write into, what one of them may cost, when to stop."""
 
     spool: MakeSpool
     allowance: Allowance
+    stopping: threading.Event
 
 
 class Way(Protocol):
@@ -77,7 +90,7 @@ class Way(Protocol):
     def batches(self, wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
         """``wanted`` in portions of one source, each fetched by one thread."""
 
-    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Iterator[Answer]:
+    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Generator[Answer, None, None]:
         """Fetch a portion, answering as things arrive; what is not answered is lost.
 
         Raises ConsumerError when the source gave no answer at all.

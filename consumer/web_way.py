@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -110,7 +110,7 @@ class WebWay:
             for start in range(0, len(instances), BATCH):
                 yield instances[start : start + BATCH]
 
-    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Iterator[Answer]:
+    def fetch(self, batch: Sequence[Wanted], desk: Desk) -> Generator[Answer, None, None]:
         """One request for each instance. Raises ConsumerError."""
         for one in batch:
             yield from self._fetch_one(one, desk)

@@ -73,6 +73,9 @@ AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])
 _DICOM_URL = r"^dicoms?://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):[0-9]{1,5}$"
 DicomUrl = Annotated[str, Field(pattern=_DICOM_URL), AfterValidator(_with_a_port)]
 TokenUri = Annotated[str, Field(pattern=r"^pkcs11:")]
+# The same with the AE title in it, where the key is something else.
+_DICOM_PLACE = r"^dicoms?://[^\s/@?#\\]{1,16}@(\[[0-9a-fA-F:]+\]|[^\s/:@\[\]]+):[0-9]{1,5}$"
+DicomPlace = Annotated[str, Field(pattern=_DICOM_PLACE), AfterValidator(_with_a_port)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 AuditTarget = Annotated[
     str, Field(pattern=r"^(tls|tcp|udp)://[^\s/]+$"), AfterValidator(_with_a_port)
@@ -671,7 +674,17 @@ class PeersSection(Section):
     """Unique id of an imaging document source = URL of its RAD-69 endpoint."""
     dicomweb: dict[Oid, HttpUrl] = {}
     """Unique id of an imaging document source = base URL of its DICOMweb (WADO-RS)."""
-    ways: tuple[Literal["rad69", "wado"], ...] = ("rad69", "wado")
+    dicom: dict[Oid, DicomPlace] = {}
+    """Unique id of an imaging document source = dicom://AE@host:port, or dicoms://AE@host:port over
+    TLS, for C-GET and C-MOVE."""
+    ae_title: AeTitle = "KOSMOS_CONSUMER"
+    """Application entity title under which the consumer asks for images by C-GET and C-MOVE."""
+    move_host: str | None = None
+    """Address at which it takes what it asked for by C-MOVE; without it, that of the node."""
+    move_port: Port | None = None
+    """Port at which it does, over TLS where the section tls is enabled; sources must know title,
+    address and port. Without one, nothing can be moved here."""
+    ways: tuple[Literal["rad69", "wado", "cget", "cmove"], ...] = ("rad69", "wado")
     """Ways by which images are fetched, in the order in which they are tried."""
 
 
@@ -753,6 +766,7 @@ class Settings(BaseSettings):
             ("node.host", self.node.host),
             ("imaging_source.host", self.imaging_source.host),
             ("mllp.host", self.mllp.host),
+            ("peers.move_host", self.peers.move_host),
         ):
             if host is not None and not is_loopback(host):
                 raise ValueError(
@@ -806,6 +820,9 @@ class Settings(BaseSettings):
             raise ValueError(
                 tr("imaging_source.peers: {title} needs tls.enabled", title=secured[0])
             )
+        for oid, url in self.peers.dicom.items():
+            if url.startswith("dicoms:") and not self.tls.enabled:
+                raise ValueError(tr("peers.dicom: {oid} needs tls.enabled", oid=oid))
         return self
 
     @model_validator(mode="after")

@@ -133,7 +133,8 @@ def fetch(
     way: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="rad69|wado", help=tr("Fetch images only so; repeated, in this order.")
+            metavar="rad69|wado|cget|cmove",
+            help=tr("Fetch images only so; repeated, in this order."),
         ),
     ] = None,
     resume: Annotated[
@@ -180,7 +181,7 @@ def _ways(names: list[str]) -> tuple[WayName, ...]:
     try:
         return tuple(map(WayName, names))
     except ValueError:
-        raise UsageError(tr("--way is rad69 or wado")) from None
+        raise UsageError(tr("--way is rad69, wado, cget or cmove")) from None
 
 
 def _send_images(
