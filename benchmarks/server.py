@@ -29,6 +29,7 @@ from node.dicom import listening
 from node.migrate import open_database
 from node.wiring.common import affinity_domain
 from node.wiring.dicom import dicom_services
+from node.wiring.nodes import open_guard
 from node.wiring.pictures import open_variants
 from node.wiring.rooms import Rooms, open_rooms
 from registry import Registry
@@ -96,7 +97,7 @@ def dicom(settings: Settings) -> None:
         run(
             database,
             files,
-            listening(settings, services.offered),
+            listening(settings, services.offered, open_guard(settings, None)),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from imaging_source import schema as imaging_source_schema
 from node import codes
-from node.config import Settings
+from node.config import LISTENERS, Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
 from node.texts import tr
@@ -106,7 +106,8 @@ def _tls(settings: Settings) -> Iterator[Finding]:
 
 
 def _contexts(settings: Settings) -> str:
-    server_tls(settings)
+    for listener in LISTENERS:
+        server_tls(settings, listener)
     client_tls(settings)
     return tr("certificate, key and trust fit together")
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from metadata.affinity_domain import AffinityDomain
 from metadata.identifiers import SUCCESS
 from metadata.model import Submission
 from node import codes
-from node.config import Settings
+from node.config import LISTENERS, Listener, ListenerTrustSection, Settings, TlsSection
 from node.config_file import read_secret
 from repository.reconciliation import Inventory
-from security.tls import client_context, server_context
+from security.tls import NodeContext, client_context, renew, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
@@ -51,21 +52,58 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     return codes.domain(section.codes, agreed)
 
 
-def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The context of the listeners; None on a plain node. Raises TlsError, ConfigError."""
-    tls = settings.tls
-    if not tls.enabled:
+# Every context of this process, so that all take new files over together.
+_contexts: WeakSet[NodeContext] = WeakSet()
+
+
+def server_tls(settings: Settings, listener: Listener) -> NodeContext | None:
+    """The context of listeners; None on a plain node. Raises TlsError, ConfigError."""
+    if not settings.tls.enabled:
         return None
-    return server_context(tls.certificate, tls.key, tls.trust, read_secret(tls.key_password_file))
+    own: ListenerTrustSection = getattr(settings.tls, listener)
+    context = server_context(**_shown(settings), **_trusted(settings.tls, own))
+    _contexts.add(context)
+    return context
 
 
-def client_tls(settings: Settings) -> ssl.SSLContext | None:
+def client_tls(settings: Settings) -> NodeContext | None:
     """The context for calling other nodes; None on a plain node. Raises TlsError, ConfigError."""
     tls = settings.tls
     if not tls.enabled:
         return None
+    believed = _trusted(tls, ListenerTrustSection())
+    context = client_context(**_shown(settings), **believed, check_host=tls.check_host)
+    _contexts.add(context)
+    return context
+
+
+def renew_tls() -> None:
+    """Have every context of this process take its files over as they are now; raises TlsError,
+    and then all of them stay as they were."""
+    renew(_contexts)
+
+
+def tls_files(settings: Settings) -> list[Path]:
+    """The files and folders that make the contexts of a node."""
+    tls = settings.tls
+    named = [tls.certificate, tls.key, tls.trust, tls.crl]
+    for listener in LISTENERS:
+        own = getattr(tls, listener)
+        named += [own.trust, own.crl]
+    return [file for file in named if file is not None]
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    tls = settings.tls
     password = read_secret(tls.key_password_file)
-    return client_context(tls.certificate, tls.key, tls.trust, password, check_host=tls.check_host)
+    shown = {"certificate": tls.certificate, "key": tls.key, "password": password}
+    return {**shown, "minimum": tls.minimum}
+
+
+def _trusted(tls: TlsSection, own: ListenerTrustSection) -> dict[str, Any]:
+    if own.trust is not None:
+        return {"trust": own.trust, "crl": own.crl}
+    return {"trust": tls.trust, "crl": own.crl or tls.crl}
 
 
 def soap_client(settings: Settings, user: str | None = None) -> SoapClient:

@@ -16,6 +16,7 @@ from imaging_source.dicomweb.application import QIDO, ROOT, WADO
 from imaging_source.dicomweb.paths import Search, resource
 from imaging_source.dicomweb.wado_uri import URI, URI_ROOT
 from node.wiring.gate import UserGate
+from node.wiring.nodes import NodeGuard
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
 from security.assertions.refusal import TokenRefused
@@ -86,12 +87,17 @@ def dicomweb_transaction(scope: Scope) -> str:
 
 
 def guarded(
-    mounts: dict[str, Application], gate: UserGate | None, pool: ThreadPoolExecutor
+    mounts: dict[str, Application],
+    guard: NodeGuard,
+    gate: UserGate | None,
+    pool: ThreadPoolExecutor,
 ) -> dict[str, Application]:
-    """The applications of the imaging source, each behind a doorman where there is a gate."""
-    if gate is None:
-        return mounts
-    kinds = {ROOT: dicomweb_transaction, URI_ROOT: lambda _scope: URI}
-    return {
-        path: Doorman(application, gate, pool, kinds[path]) for path, application in mounts.items()
+    """The applications of the imaging source: ``guard`` knows the nodes that may ask them, and
+    where there is a gate each stands behind a doorman."""
+    kinds: dict[str, Callable[[Scope], str]] = {
+        ROOT: dicomweb_transaction,
+        URI_ROOT: lambda _scope: URI,
     }
+    if gate is not None:
+        mounts = {path: Doorman(one, gate, pool, kinds[path]) for path, one in mounts.items()}
+    return {path: guard.http(one, kinds[path]) for path, one in mounts.items()}

@@ -34,6 +34,7 @@ from node.texts import tr
 from node.wiring.audit import Auditor
 from node.wiring.common import Asked, affinity_domain, server_tls
 from node.wiring.identity import authorities, crossing
+from node.wiring.nodes import NodeGuard
 from soap.client import SoapClient
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -107,7 +108,7 @@ def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -
 
 
 def report_listener(
-    settings: Settings, database: Database, reporting: Reporting | None
+    settings: Settings, database: Database, reporting: Reporting | None, guard: NodeGuard
 ) -> ReportListener | None:
     """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
     section, limits = settings.imaging_source, settings.limits
@@ -124,8 +125,10 @@ def report_listener(
         feed.answer,
         section.host or settings.node.host,
         section.reports.port,
-        ssl_context=server_tls(settings),
+        ssl_context=server_tls(settings, "mllp"),
         limits=most,
+        by_node=guard.mllp(feed.answer) if settings.tls.enabled else None,
+        refused=guard.refused,
     )
     return ReportListener(server)
 
