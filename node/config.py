@@ -483,6 +483,33 @@ class ListenerTrustSection(Section):
     """As tls.crl, for these listeners; where they have a trust of their own, only this counts."""
 
 
+Sha256 = Annotated[str, BeforeValidator(_plain_hex), Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class KnownNodeSection(Section):
+    """A node that may connect. Exactly one of certificate, subject and san says which it is."""
+
+    name: Text
+    """What the log and the audit trail call it."""
+    certificate: Sha256 | None = None
+    """SHA-256 of its certificate, in hex; with or without colons."""
+    subject: str | None = None
+    """The subject of its certificate as RFC 4514 writes it: CN=pacs,O=Hospital."""
+    san: str | None = None
+    """A DNS name, address or URI among the alternative names of its certificate."""
+    transactions: tuple[NodeTransaction, ...] = ()
+    """What it may do: ITI-18, RAD-69, C-STORE, SYSLOG and so on; without any, everything."""
+    ae_titles: tuple[AeTitle, ...] = ()
+    """Titles by which it may call the DICOM listener; without any, every title that is listened
+    to."""
+
+    @model_validator(mode="after")
+    def _known_by_one_thing(self) -> KnownNodeSection:
+        if [self.certificate, self.subject, self.san].count(None) != 2:
+            raise ValueError(tr("one of certificate, subject and san"))
+        return self
+
+
 class TlsSection(Section):
     """Node authentication (ITI-19): both ends of a connection show a certificate."""
 
@@ -510,35 +537,12 @@ class TlsSection(Section):
     """The section tls.dicom."""
     syslog: ListenerTrustSection = ListenerTrustSection()
     """The section tls.syslog."""
+    nodes: tuple[KnownNodeSection, ...] = ()
+    """Nodes that may connect; without any, everybody who is trusted. Tables [[tls.nodes]] with a
+    name, one of certificate (SHA-256 in hex), subject (RFC 4514) and san, and where not everything
+    is allowed transactions (ITI-18, RAD-107, C-STORE ...) and ae_titles."""
     check_host: bool = False
     """Whether a peer's certificate must also name the host that was called (RFC 6125)."""
-
-
-Sha256 = Annotated[str, BeforeValidator(_plain_hex), Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class KnownNodeSection(Section):
-    """A node that may connect. Exactly one of certificate, subject and san says which it is."""
-
-    name: Text
-    """What the log and the audit trail call it."""
-    certificate: Sha256 | None = None
-    """SHA-256 of its certificate, in hex; with or without colons."""
-    subject: str | None = None
-    """The subject of its certificate as RFC 4514 writes it: CN=pacs,O=Hospital."""
-    san: str | None = None
-    """A DNS name, address or URI among the alternative names of its certificate."""
-    transactions: tuple[NodeTransaction, ...] = ()
-    """What it may do: ITI-18, RAD-69, C-STORE, SYSLOG and so on; without any, everything."""
-    ae_titles: tuple[AeTitle, ...] = ()
-    """Titles by which it may call the DICOM listener; without any, every title that is listened
-    to."""
-
-    @model_validator(mode="after")
-    def _known_by_one_thing(self) -> KnownNodeSection:
-        if [self.certificate, self.subject, self.san].count(None) != 2:
-            raise ValueError(tr("one of certificate, subject and san"))
-        return self
 
 
 MIB = 1024 * 1024
@@ -745,8 +749,6 @@ class Settings(BaseSettings):
     imaging_source: ImagingSourceSection = ImagingSourceSection(enabled=False)
     mllp: MllpSection = MllpSection()
     tls: TlsSection = TlsSection()
-    nodes: tuple[KnownNodeSection, ...] = ()
-    """Nodes that may connect, tables [[nodes]]; without any, everybody who is trusted."""
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
     assertions: AssertionsSection = AssertionsSection()
@@ -810,8 +812,8 @@ class Settings(BaseSettings):
             own = getattr(self.tls, name)
             if self.tls.crl is not None and own.trust is not None and own.crl is None:
                 raise ValueError(tr("tls.{name}.crl: name one for tls.{name}.trust", name=name))
-        if self.nodes and not self.tls.enabled:
-            raise ValueError(tr("nodes are known by their certificates: they need tls.enabled"))
+        if self.tls.nodes and not self.tls.enabled:
+            raise ValueError(tr("tls.nodes are known by their certificates: they need tls.enabled"))
         return self
 
     @model_validator(mode="after")

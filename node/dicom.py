@@ -146,7 +146,9 @@ def _watch_codes(settings: Settings, publishing: Publisher) -> Watch:
         if publishing.reporting is not None:
             publishing.reporting.policy = report_policy(settings)
 
-    return Watch("code sets", "NODE-CODES", [settings.affinity_domain.codes], take_over)
+    return Watch(
+        "code sets", "NODE-CODES", "NODE-CODES-REFUSED", [settings.affinity_domain.codes], take_over
+    )
 
 
 def main(config: Path, line: socket.socket, http_port: int) -> None:

@@ -31,14 +31,19 @@ class Watch:
     """Calls ``take_over`` whenever one of ``files`` has changed, or when told to.
 
     ``take_over`` reads them and puts them in force, or raises ConfigError or TlsError. ``what``
-    they are is said in the log, under ``code``. Of a folder the files in it count.
+    they are is said in the log, under ``code`` or ``refused``. Of a folder the files in it count.
     """
 
     def __init__(
-        self, what: str, code: str, files: Sequence[Path | str], take_over: Callable[[], object]
+        self,
+        what: str,
+        code: str,
+        refused: str,
+        files: Sequence[Path | str],
+        take_over: Callable[[], object],
     ) -> None:
         self._what = what
-        self._code = code
+        self._code, self._refused = code, refused
         self._files = files
         self._take_over = take_over
         self._stopping = threading.Event()
@@ -80,7 +85,7 @@ class Watch:
         except (ConfigError, TlsError) as error:
             log.error(
                 f"{self._what} refused, the old ones stay",
-                code=f"{self._code}-REFUSED",
+                code=self._refused,
                 problem=str(error),
             )
         else:

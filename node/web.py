@@ -215,7 +215,9 @@ def _watch_codes(settings: Settings, domain: DomainInForce) -> Watch:
     def take_over() -> None:
         domain.current = affinity_domain(settings)
 
-    return Watch("code sets", "NODE-CODES", [settings.affinity_domain.codes], take_over)
+    return Watch(
+        "code sets", "NODE-CODES", "NODE-CODES-REFUSED", [settings.affinity_domain.codes], take_over
+    )
 
 
 def _notify(rooms: Rooms, stack: ExitStack) -> None:

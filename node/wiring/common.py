@@ -12,7 +12,7 @@ from metadata.affinity_domain import AffinityDomain
 from metadata.identifiers import SUCCESS
 from metadata.model import Submission
 from node import codes
-from node.config import LISTENERS, Listener, ListenerTrustSection, Settings, TlsSection
+from node.config import LISTENERS, Listener, ListenerTrustSection, Settings
 from node.config_file import read_secret
 from repository.reconciliation import Inventory
 from security.tls import NodeContext, client_context, renew, server_context
@@ -56,23 +56,29 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
 _contexts: WeakSet[NodeContext] = WeakSet()
 
 
+def trusted_by(settings: Settings, listener: str = "") -> tuple[Path, Path | None]:
+    """Trust and CRL of a listener, or of the node: a trust of its own has CRLs of its own."""
+    tls = settings.tls
+    own = getattr(tls, listener) if listener else ListenerTrustSection()
+    if own.trust is not None:
+        return own.trust, own.crl
+    return tls.trust, own.crl or tls.crl
+
+
 def server_tls(settings: Settings, listener: Listener) -> NodeContext | None:
     """The context of listeners; None on a plain node. Raises TlsError, ConfigError."""
     if not settings.tls.enabled:
         return None
-    own: ListenerTrustSection = getattr(settings.tls, listener)
-    context = server_context(**_shown(settings), **_trusted(settings.tls, own))
+    context = server_context(**_files(settings, listener))
     _contexts.add(context)
     return context
 
 
 def client_tls(settings: Settings) -> NodeContext | None:
     """The context for calling other nodes; None on a plain node. Raises TlsError, ConfigError."""
-    tls = settings.tls
-    if not tls.enabled:
+    if not settings.tls.enabled:
         return None
-    believed = _trusted(tls, ListenerTrustSection())
-    context = client_context(**_shown(settings), **believed, check_host=tls.check_host)
+    context = client_context(**_files(settings), check_host=settings.tls.check_host)
     _contexts.add(context)
     return context
 
@@ -86,24 +92,23 @@ def renew_tls() -> None:
 def tls_files(settings: Settings) -> list[Path]:
     """The files and folders that make the contexts of a node."""
     tls = settings.tls
-    named = [tls.certificate, tls.key, tls.trust, tls.crl]
-    for listener in LISTENERS:
-        own = getattr(tls, listener)
-        named += [own.trust, own.crl]
-    return [file for file in named if file is not None]
+    named = [tls.certificate, tls.key]
+    for listener in ("", *LISTENERS):
+        named += filter(None, trusted_by(settings, listener))
+    return list(dict.fromkeys(named))
 
 
-def _shown(settings: Settings) -> dict[str, Any]:
+def _files(settings: Settings, listener: str = "") -> dict[str, Any]:
     tls = settings.tls
-    password = read_secret(tls.key_password_file)
-    shown = {"certificate": tls.certificate, "key": tls.key, "password": password}
-    return {**shown, "minimum": tls.minimum}
-
-
-def _trusted(tls: TlsSection, own: ListenerTrustSection) -> dict[str, Any]:
-    if own.trust is not None:
-        return {"trust": own.trust, "crl": own.crl}
-    return {"trust": tls.trust, "crl": own.crl or tls.crl}
+    trust, crl = trusted_by(settings, listener)
+    return {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "trust": trust,
+        "crl": crl,
+        "password": read_secret(tls.key_password_file),
+        "minimum": tls.minimum,
+    }
 
 
 def soap_client(settings: Settings, user: str | None = None) -> SoapClient:

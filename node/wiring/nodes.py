@@ -190,7 +190,7 @@ class NodeDoor:
 
 def open_guard(settings: Settings, auditor: Auditor | None) -> NodeGuard:
     """The guard of a process. Raises TlsError."""
-    nodes = Nodes([_known(one) for one in settings.nodes])
+    nodes = Nodes([_known(one) for one in settings.tls.nodes])
     if settings.tls.enabled:
         nodes.own(read_certificates(settings.tls.certificate)[:1])
     return NodeGuard(nodes, Refusals(auditor))
@@ -205,7 +205,7 @@ def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
         renew_tls()
         guard.nodes.own(read_certificates(settings.tls.certificate)[:1])
 
-    return [Watch("certificates", "NODE-TLS", tls_files(settings), take_over)]
+    return [Watch("certificates", "NODE-TLS", "NODE-TLS-REFUSED", tls_files(settings), take_over)]
 
 
 def _known(section: KnownNodeSection) -> KnownNode:
