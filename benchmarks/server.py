@@ -30,6 +30,7 @@ from node.migrate import open_database
 from node.wiring.blobs import open_images
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.dicom import dicom_services
+from node.wiring.nodes import open_guard
 from node.wiring.pictures import open_variants
 from node.wiring.rooms import Rooms, open_rooms
 from registry import Registry
@@ -52,7 +53,7 @@ async def web(settings: Settings) -> None:
         listener = listen("127.0.0.1", 0)
         rooms = open_rooms(settings, stack, listener.getsockname()[1])
         routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
-        server = WebServer(Router(routes, rooms.mounts), tls=server_tls(settings))
+        server = WebServer(Router(routes, rooms.mounts), tls=server_tls(settings, "http"))
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(server.ready.wait, _START_SECONDS)
         feed = await _feed(rooms)
@@ -95,7 +96,7 @@ def dicom(settings: Settings) -> None:
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered),
+            listening(settings, services.offered, open_guard(settings, None)),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,

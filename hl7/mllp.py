@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+
+from soap.tls_listener import Refused, TlsListener
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +109,18 @@ class MllpLimits(NamedTuple):
 
 DEFAULT_LIMITS = MllpLimits()
 
+# Connections that wait to be accepted.
+_BACKLOG = 128
+
 
 class MllpServer:
     """An MLLP listener on the running event loop; handlers run in ``workers`` threads.
 
     ``start()`` binds, ``stop()`` ends: no new connections, messages under way are answered
     within ``grace`` seconds, idle connections closed at once. ``ssl_context`` makes it MLLP
-    over TLS (ITI TF-2 3.19). One connection has at most one message in hand, so ``workers``
-    and the number of connections bound everything.
+    over TLS (ITI TF-2 3.19); ``by_node`` then gives the handler for a peer's certificate (DER),
+    and ``refused`` is told of handshakes that fail. One connection has at most one message in
+    hand, so ``workers`` and the number of connections bound everything.
     """
 
     def __init__(
@@ -125,21 +132,24 @@ class MllpServer:
         ssl_context: ssl.SSLContext | None = None,
         limits: MllpLimits = DEFAULT_LIMITS,
         workers: int = 8,
+        by_node: Callable[[bytes | None], Handler] | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self._handler = handler
+        self._by_node = by_node
+        self._refused = refused
         self._address = (host, port)
         self._ssl = ssl_context
         self._limits = limits
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mllp")
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
+        self._port = 0
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
     @property
     def port(self) -> int:
         """The port in use, also when 0 was asked for. Only after ``start()``."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._port
 
     @property
     def connections(self) -> int:
@@ -149,15 +159,23 @@ class MllpServer:
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
         host, port = self._address
-        handshake = self._limits.handshake if self._ssl else None
-        self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=self._ssl, ssl_handshake_timeout=handshake
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._port = listener.getsockname()[1]
+        if self._ssl is None:
+            self._server = await asyncio.start_server(self._accept, sock=listener)
+            return
+        self._server = TlsListener(
+            listener, self._protocol, self._ssl, self._limits.handshake, self._refused
         )
+        self._server.start()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop listening, let messages under way be answered, close everything."""
         if self._server is not None:
             self._server.close()
+            if isinstance(self._server, TlsListener):
+                await self._server.wait_closed()
         for connection in self._connections.values():
             connection.finish()
         if self._connections:
@@ -167,6 +185,13 @@ class MllpServer:
         await asyncio.gather(*self._connections, return_exceptions=True)
         self._pool.shutdown(wait=False)
 
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """What ``asyncio.start_server`` makes of a connection."""
+        loop = asyncio.get_running_loop()
+        return asyncio.StreamReaderProtocol(
+            asyncio.StreamReader(loop=loop), self._accept, loop=loop
+        )
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -175,7 +200,8 @@ class MllpServer:
             log.warning("MLLP-FULL connection refused: %d open", len(self._connections))
             writer.close()
             return
-        connection = Connection(reader, writer, peer, self._handler, self._pool, self._limits)
+        handler = self._by_node(_certificate(writer)) if self._by_node else self._handler
+        connection = Connection(reader, writer, peer, handler, self._pool, self._limits)
         self._connections[task] = connection
         try:
             await connection.serve()
@@ -265,6 +291,12 @@ class Connection:
         async with asyncio.timeout(self._limits.write):
             await self._writer.drain()
         return True
+
+
+def _certificate(writer: asyncio.StreamWriter) -> bytes | None:
+    """The peer's certificate (DER); None without TLS."""
+    secured = writer.get_extra_info("ssl_object")
+    return secured.getpeercert(binary_form=True) if secured else None
 
 
 def _peer_name(writer: asyncio.StreamWriter) -> str:

@@ -10,6 +10,7 @@ states are places in the code: waiting for the request, established, gone.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -17,8 +18,15 @@ import structlog
 from imaging_source.dimse import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
     C_STORE_RQ,
     COMMAND_LIMIT_BYTES,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
+    N_SET_RQ,
     RESPONSE,
     Command,
     Fragment,
@@ -40,6 +48,7 @@ from imaging_source.header import is_uid
 from imaging_source.intake import Intake, Outcome, Status
 from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import (
+    CALLING_AE_TITLE_UNKNOWN,
     LOCAL_LIMIT_EXCEEDED,
     VERIFICATION,
     Accepted,
@@ -50,6 +59,7 @@ from imaging_source.negotiation import (
     release_response,
 )
 from imaging_source.service import Exchange, Handler, Services, answer
+from security.nodes import EVERYTHING, NodeRefused, Permit
 from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -58,6 +68,28 @@ _log = structlog.get_logger("kosmos.imaging_source")
 _UNRECOGNIZED_OPERATION = 0x0211
 _CLASS_NOT_SUPPORTED = 0x0122
 _INVALID_INSTANCE = 0x0117
+_NOT_AUTHORIZED = 0x0124
+
+# What a permit calls the requests.
+_NAMES = {
+    C_ECHO_RQ: "C-ECHO",
+    C_STORE_RQ: "C-STORE",
+    C_FIND_RQ: "C-FIND",
+    C_MOVE_RQ: "C-MOVE",
+    C_GET_RQ: "C-GET",
+    N_EVENT_REPORT_RQ: "N-EVENT-REPORT",
+    N_SET_RQ: "N-SET",
+    N_ACTION_RQ: "N-ACTION",
+    N_CREATE_RQ: "N-CREATE",
+}
+
+Permits = Callable[[bytes | None, str, str], Permit]
+"""What a peer may do, by certificate (DER), address and calling title; raises NodeRefused."""
+
+
+def everything(_certificate: bytes | None, _address: str, _title: str) -> Permit:
+    """The permits where every node that is trusted may do everything."""
+    return EVERYTHING
 
 
 class _Sink(Protocol):
@@ -118,7 +150,11 @@ class Association:
         limits: Limits,
         titles: Titles,
         services: Services,
+        permit: Callable[[str], Permit],
     ) -> None:
+        """``permit`` tells what may be done under a calling title; raises NodeRefused."""
+        self._ask_permit = permit
+        self._permit = EVERYTHING
         self._socket = connection
         self._intake = intake
         self._doorman = doorman
@@ -153,8 +189,8 @@ class Association:
         _, content = self._reader.read()
         offer, pdu_bytes = self._services.offer, self._limits.pdu_bytes
         result = negotiate(content, self._titles, pdu_bytes, offer)
-        if isinstance(result, Accepted) and not self._doorman.associate(self._socket):
-            result = LOCAL_LIMIT_EXCEEDED
+        if isinstance(result, Accepted):
+            result = self._judged(result)
         if isinstance(result, Rejection):
             _log.warning("association rejected", code="dicom-rejected", reason=result.reason)
             self._line.send(result.encode())
@@ -162,6 +198,23 @@ class Association:
             return False
         self._line.established(result.calling_ae_title, result.contexts, result.peer_pdu_bytes)
         self._line.send(result.pdu)
+        return True
+
+    def _judged(self, accepted: Accepted) -> Accepted | Rejection:
+        """What was negotiated, or why there is no association for this node, or none now."""
+        try:
+            self._permit = self._ask_permit(accepted.calling_ae_title)
+        except NodeRefused:
+            return CALLING_AE_TITLE_UNKNOWN
+        return accepted if self._doorman.associate(self._socket) else LOCAL_LIMIT_EXCEEDED
+
+    def _may(self, request: Command) -> bool:
+        """Whether this node may ask for this."""
+        try:
+            self._permit.check(_NAMES.get(request.field, ""))
+        except NodeRefused as refused:
+            _log.warning("request refused", code="NODE-REFUSED", reason=str(refused))
+            return False
         return True
 
     def _next(self) -> bool:
@@ -210,7 +263,10 @@ class Association:
             raise ProtocolError(AbortReason.UNEXPECTED_PDU, "a response to nothing")
         self._request = request
         if request.has_data_set:
-            self._sink = self._sink_for(request)
+            permitted = self._may(request)
+            self._sink = self._sink_for(request) if permitted else _Refused(_NOT_AUTHORIZED, "")
+        elif not self._may(request):
+            self._respond(Outcome(_NOT_AUTHORIZED))
         elif request.field == C_ECHO_RQ and self._syntax().abstract_syntax == VERIFICATION:
             self._respond(Outcome(Status.SUCCESS))
         elif request.field == C_STORE_RQ or self._handler(request) is not None:

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from imaging_source.association import Association
+from imaging_source.association import Association, Permits, everything
 from imaging_source.description.worker import Describer
 from imaging_source.guard import Doorman, Limits
 from imaging_source.handover import IndexDoor
@@ -30,6 +31,7 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.service import Services
+from soap.tls_listener import why
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -63,6 +65,9 @@ class Listening:
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
     services: Services = field(default_factory=Services)
+    permit: Permits = everything
+    refused: Callable[[str, str], None] = lambda address, reason: None
+    """Told the address of who fails in the TLS handshake, and why."""
 
 
 class Receiver:
@@ -144,19 +149,34 @@ class Receiver:
         limits, titles = here.limits, here.titles
         with self._secured(connection) as secured, self._doorman.admit(secured, address) as ok:
             if ok:
+                certificate = self._greet(secured, address)
+                permit = partial(here.permit, certificate, address)
                 association = Association(
-                    secured, self._intake, self._doorman, limits, titles, here.services
+                    secured, self._intake, self._doorman, limits, titles, here.services, permit
                 )
                 association.serve()
             else:
                 _log.warning("connection refused", code="dicom-connections", peer=address)
 
     def _secured(self, connection: socket.socket) -> socket.socket:
-        """The connection, under TLS if configured; the handshake happens at the first read."""
+        """The connection, under TLS if configured; the handshake is still to be made."""
         tls = self._listening.tls
         if tls is None:
             return connection
         return tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+    def _greet(self, connection: socket.socket, address: str) -> bytes | None:
+        """Make the TLS handshake, if any; the peer's certificate (DER). Raises OSError."""
+        if not isinstance(connection, ssl.SSLSocket):
+            return None
+        connection.settimeout(self._listening.limits.associate_seconds)
+        try:
+            connection.do_handshake()
+        except ssl.SSLError as error:
+            if not isinstance(error, ssl.SSLEOFError):
+                self._listening.refused(address, why(error))
+            raise
+        return connection.getpeercert(binary_form=True)
 
 
 def run(

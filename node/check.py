@@ -11,26 +11,23 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from imaging_source import schema as imaging_source_schema
-from node import codes
+from node import check_tls, codes
 from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
 from node.sealing import at_rest
 from node.texts import tr
 from node.wiring.blobs import open_blobs
-from node.wiring.common import affinity_domain, client_tls, server_tls
+from node.wiring.common import affinity_domain, client_tls
 from registry import schema as registry_schema
 from repository import schema as repository_schema
 from security.access import schema as access_schema
 from security.choices import schema as choices_schema
-from security.tls import TlsError
+from security.trust import TlsError
 from storage.database import Database
 from storage.errors import StorageError
 from storage.migrations import SchemaVersion, metadata_differs, schema_version
@@ -47,8 +44,6 @@ METADATA = {
 }
 
 CONNECT_SECONDS = 5.0
-# A certificate is renewed by people who need a month.
-WARNING_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +100,8 @@ def _tls(settings: Settings) -> Iterator[Finding]:
     if not settings.tls.enabled:
         yield Finding("tls", True, tr("off: loopback only"))
         return
-    yield _try("tls", lambda: _contexts(settings))
-    yield _try("tls.certificate", lambda: _validity(settings.tls.certificate))
-
-
-def _contexts(settings: Settings) -> str:
-    server_tls(settings)
-    client_tls(settings)
-    return tr("certificate, key and trust fit together")
-
-
-def _validity(file: Path) -> str:
-    try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except ValueError as error:
-        raise TlsError(f"{file}: {error}") from None
-    left = certificate.not_valid_after_utc - datetime.now(UTC)
-    if left.total_seconds() < 0:
-        raise TlsError(tr("{file} has expired", file=file))
-    words = tr("valid for {days} days", days=left.days)
-    return words if left.days > WARNING_DAYS else tr("{words}: renew it", words=words)
+    for subject, attempt in check_tls.attempts(settings):
+        yield _try(subject, attempt)
 
 
 def _database(name: str, actor: Actor) -> Callable[[], str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -32,6 +32,9 @@ HTTP, ADMIN, MLLP, MLLPS, DICOM, AUDIT = range(6)
 # Without a port base: 8080 and 8081 by custom, 2575 as registered for HL7, 2576 beside it,
 # 11112 as registered for DICOM, 6514 for syslog over TLS.
 STANDARD_PORTS = {HTTP: 8080, ADMIN: 8081, MLLP: 2575, MLLPS: 2576, DICOM: 11112, AUDIT: 6514}
+
+Listener = Literal["http", "mllp", "dicom", "syslog"]
+LISTENERS: tuple[Listener, ...] = get_args(Listener)
 
 # Below the data folder: the ids of the processes, for operators, and how they reach each other.
 PID_FOLDER = "run"
@@ -56,6 +59,11 @@ def _with_a_port(url: str) -> str:
     except ValueError:
         raise ValueError(tr("{url} has no port below 65536", url=url)) from None
     return url
+
+
+def _plain_hex(value: object) -> object:
+    """A fingerprint as openssl prints it, without colons and in lower case."""
+    return value.replace(":", "").lower() if isinstance(value, str) else value
 
 
 def _oid_of(value: object) -> object:
@@ -470,6 +478,42 @@ class MllpSection(Section):
     """Port of the listener with TLS, open where the section tls is enabled."""
 
 
+class ListenerTrustSection(Section):
+    """Whom the listeners of one protocol trust, where that is not what the whole node trusts."""
+
+    trust: Path | None = None
+    """As tls.trust, for these listeners."""
+    crl: Path | None = None
+    """As tls.crl, for these listeners; where they have a trust of their own, only this counts."""
+
+
+Sha256 = Annotated[str, BeforeValidator(_plain_hex), Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class KnownNodeSection(Section):
+    """A node that may connect. Exactly one of certificate, subject and san says which it is."""
+
+    name: Text
+    """What the log and the audit trail call it."""
+    certificate: Sha256 | None = None
+    """SHA-256 of its certificate, in hex; with or without colons."""
+    subject: str | None = None
+    """The subject of its certificate as RFC 4514 writes it: CN=pacs,O=Hospital."""
+    san: str | None = None
+    """A DNS name, address or URI among the alternative names of its certificate."""
+    transactions: tuple[NodeTransaction, ...] = ()
+    """What it may do: ITI-18, RAD-69, C-STORE, SYSLOG and so on; without any, everything."""
+    ae_titles: tuple[AeTitle, ...] = ()
+    """Titles by which it may call the DICOM listener; without any, every title that is listened
+    to."""
+
+    @model_validator(mode="after")
+    def _known_by_one_thing(self) -> KnownNodeSection:
+        if [self.certificate, self.subject, self.san].count(None) != 2:
+            raise ValueError(tr("one of certificate, subject and san"))
+        return self
+
+
 class TlsSection(Section):
     """Node authentication (ITI-19): both ends of a connection show a certificate."""
 
@@ -482,7 +526,25 @@ class TlsSection(Section):
     key_password_file: Path | None = None
     """File that holds the password of the key."""
     trust: Path = Path("pki/ca.pem")
-    """Certificates that are trusted: of authorities, or of single nodes (PEM)."""
+    """Certificates that are trusted: of authorities, or of single nodes. A file (PEM or DER), or
+    a folder of such files."""
+    crl: Path | None = None
+    """What the trusted authorities have revoked: a file of CRLs (PEM or DER), or a folder of such
+    files. A revoked peer is refused, and everybody of an authority whose CRL has expired."""
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken."""
+    http: ListenerTrustSection = ListenerTrustSection()
+    """The section tls.http."""
+    mllp: ListenerTrustSection = ListenerTrustSection()
+    """The section tls.mllp."""
+    dicom: ListenerTrustSection = ListenerTrustSection()
+    """The section tls.dicom."""
+    syslog: ListenerTrustSection = ListenerTrustSection()
+    """The section tls.syslog."""
+    nodes: tuple[KnownNodeSection, ...] = ()
+    """Nodes that may connect; without any, everybody who is trusted. Tables [[tls.nodes]] with a
+    name, one of certificate (SHA-256 in hex), subject (RFC 4514) and san, and where not everything
+    is allowed transactions (ITI-18, RAD-107, C-STORE ...) and ae_titles."""
     check_host: bool = False
     """Whether a peer's certificate must also name the host that was called (RFC 6125)."""
 
@@ -569,6 +631,26 @@ Transaction = Literal[
     "RAD-107",
     "RAD-129",
 ]
+# What a node may be allowed besides: what comes by other ways than SOAP, and what only machines do.
+NodeTransaction = (
+    Transaction
+    | Literal[
+        "ITI-8",
+        "ITI-20",
+        "ITI-64",
+        "RAD-108",
+        "ORU",
+        "C-ECHO",
+        "C-STORE",
+        "C-FIND",
+        "C-MOVE",
+        "C-GET",
+        "N-ACTION",
+        "N-CREATE",
+        "N-SET",
+        "N-EVENT-REPORT",
+    ]
+)
 # What a person asks for. A registration speaks for a system, which the node's certificate names.
 ASKED_BY_PEOPLE: tuple[Transaction, ...] = (
     "ITI-18",
@@ -772,6 +854,17 @@ class Settings(BaseSettings):
                 raise ValueError(
                     tr("{key} must be a loopback address, or tls.enabled true", key=key)
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _revocation_has_no_gap(self) -> Settings:
+        """A listener with trust of its own does not silently lose the revocations of the node."""
+        for name in LISTENERS:
+            own = getattr(self.tls, name)
+            if self.tls.crl is not None and own.trust is not None and own.crl is None:
+                raise ValueError(tr("tls.{name}.crl: name one for tls.{name}.trust", name=name))
+        if self.tls.nodes and not self.tls.enabled:
+            raise ValueError(tr("tls.nodes are known by their certificates: they need tls.enabled"))
         return self
 
     @model_validator(mode="after")

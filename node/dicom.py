@@ -25,17 +25,18 @@ from imaging_source.receiver import Listening, run
 from imaging_source.retention import keep_for
 from imaging_source.service import Services
 from node import metrics
-from node.codes_watch import CodesWatch
 from node.config import DICOM, PID_FOLDER, Settings
 from node.endpoints import web_url
 from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
+from node.watch import Watch, watching
 from node.wiring.audit import open_auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services
 from node.wiring.identity import authorities, inbox
+from node.wiring.nodes import NodeGuard, open_guard, watch_tls
 from node.wiring.pictures import open_variants
 from node.wiring.source import publication_policy, publisher, report_listener, report_policy
 from storage.database import Database
@@ -47,7 +48,7 @@ log = structlog.get_logger(__name__)
 COUNT_SECONDS = 15.0
 
 
-def listening(settings: Settings, services: Services) -> Listening:
+def listening(settings: Settings, services: Services, guard: NodeGuard) -> Listening:
     """Where and how the provider listens. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     return Listening(
@@ -58,8 +59,10 @@ def listening(settings: Settings, services: Services) -> Listening:
             frozenset(section.calling_titles),
             querying=frozenset({*section.peers, *section.query_titles}),
         ),
-        tls=server_tls(settings) if settings.dicom_over_tls else None,
+        tls=server_tls(settings, "dicom") if settings.dicom_over_tls else None,
         services=services,
+        permit=guard.permit,
+        refused=guard.refused,
     )
 
 
@@ -76,9 +79,10 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         if auditor is not None:
             stack.enter_context(auditor.living())
         publishing = publisher(settings, database, web, client, auditor)
+        guard = open_guard(settings, auditor)
         services = dicom_services(settings, database, open_variants(settings, stack))
         stack.callback(services.stop)
-        listener = report_listener(settings, database, publishing.reporting)
+        listener = report_listener(settings, database, publishing.reporting, guard)
         if listener is not None:
             stack.callback(listener.stop)
 
@@ -87,7 +91,9 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             reports = {} if listener is None else {"reports": listener.start()}
             lifeline.ready({"dicom": port, **reports})
 
-        stack.callback(_watch_codes(settings, publishing).stop)
+        watches = [_watch_codes(settings, publishing), *watch_tls(settings, guard)]
+        tell = stack.enter_context(watching(*watches))
+        signal.signal(signal.SIGHUP, lambda _number, _frame: tell())
         for work in _works(settings, database, stop):
             thread = threading.Thread(target=work, name=work.func.__name__)
             thread.start()
@@ -96,7 +102,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered),
+            listening(settings, services.offered, guard),
             handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
             ready=ready,
@@ -129,18 +135,17 @@ def _count(database: Database, stop: threading.Event) -> None:
         stop.wait(COUNT_SECONDS)
 
 
-def _watch_codes(settings: Settings, publishing: Publisher) -> CodesWatch:
-    """Keep what manifests say equal to the code sets; SIGHUP makes it look at once."""
+def _watch_codes(settings: Settings, publishing: Publisher) -> Watch:
+    """What keeps what manifests say equal to the code sets."""
 
     def take_over() -> None:
         publishing.policy = publication_policy(settings)
         if publishing.reporting is not None:
             publishing.reporting.policy = report_policy(settings)
 
-    watch = CodesWatch(settings.affinity_domain.codes, take_over)
-    signal.signal(signal.SIGHUP, lambda _number, _frame: watch.tell())
-    watch.start()
-    return watch
+    return Watch(
+        "code sets", "NODE-CODES", "NODE-CODES-REFUSED", [settings.affinity_domain.codes], take_over
+    )
 
 
 def main(config: Path, line: socket.socket, http_port: int) -> None:

@@ -49,7 +49,7 @@ ae_title = "KOSMOS"
 {database}
 [tls]
 enabled = {tls}
-{assertions}{access}"""
+{crl}{assertions}{access}"""
 # Who is asking: this node's own commands, by a key for tests. A region names its identity provider.
 ASSERTIONS = """
 [assertions.own]
@@ -127,6 +127,7 @@ def _config(node: NewNode, codes_name: str) -> str:
         source=_quoted(new_oid()),
         access=ACCESS.format(database=database) if database and not node.plain else "",
         tls="false" if node.plain else "true",
+        crl="" if node.plain else 'crl = "pki/crl.pem"\n',
         assertions="" if node.plain else ASSERTIONS.format(issuer=_quoted(_issuer_name())),
     )
 
@@ -137,10 +138,11 @@ def _quoted(text: str) -> str:
 
 
 def _create_pki(folder: Path) -> None:
-    from security.pki import create_authority, issue
+    from security.pki import create_authority, issue, write_crl
 
     host = socket.gethostname()
     authority = create_authority(folder, f"Test authority of {host}")
+    write_crl(authority)
     hosts = ["localhost", "127.0.0.1", "::1", host]
     for name in ("node", "issuer"):
         issue(folder, authority, name, hosts)

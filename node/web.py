@@ -24,15 +24,16 @@ from hl7.mllp import MllpLimits, MllpServer
 from metadata.affinity_domain import DomainInForce
 from node import metrics
 from node.admin import Admin
-from node.codes_watch import CodesWatch
 from node.config import ADMIN, AUDIT, MLLP, MLLPS, Settings
 from node.endpoints import mllp_host
 from node.home import Home
 from node.lifeline import Lifeline, Listeners
 from node.process import run_process
 from node.version import kosmos_version
+from node.watch import Watch, watching
 from node.wiring.audit import open_trail
 from node.wiring.common import affinity_domain, server_tls
+from node.wiring.nodes import watch_tls
 from node.wiring.rooms import Rooms, open_rooms
 from security.audit.receiver import Receiver
 from security.audit.trail import Trail
@@ -68,7 +69,7 @@ class Web:
         self._rooms = rooms
         self._http = http
         self._primary = primary
-        self._tls = server_tls(settings)
+        self._guard = rooms.guard
         self._servers: list[WebServer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._feeds: list[MllpServer] = []
@@ -83,7 +84,11 @@ class Web:
         limits = self._settings.limits
         deadlines = Deadlines(head=limits.header_seconds, shutdown=GRACE_SECONDS)
         front = WebServer(
-            routes, tls=self._tls, deadlines=deadlines, connections=limits.connections
+            routes,
+            tls=server_tls(self._settings, "http"),
+            deadlines=deadlines,
+            connections=limits.connections,
+            refused=self._guard.refused,
         )
         ports = {"http": await self._serve(front, self._http)}
         if self._primary:
@@ -114,7 +119,14 @@ class Web:
 
     async def _start_receiver(self, trail: Trail) -> Listeners:
         host, port = self._settings.node.host, self._settings.port(AUDIT)
-        self._receiver = Receiver(trail, host, port, self._tls)
+        self._receiver = Receiver(
+            trail,
+            host,
+            port,
+            server_tls(self._settings, "syslog"),
+            admits=partial(self._guard.admits, transaction="ITI-20"),
+            refused=self._guard.refused,
+        )
         await self._receiver.start()
         return {"audit": self._receiver.port}
 
@@ -129,11 +141,17 @@ class Web:
         places: dict[str, tuple[str, int, ssl.SSLContext | None]] = {
             "mllp": (mllp_host(settings), MLLP, None)
         }
-        if self._tls is not None:
-            places["mllps"] = (settings.node.host, MLLPS, self._tls)
+        if (secured := server_tls(settings, "mllp")) is not None:
+            places["mllps"] = (settings.node.host, MLLPS, secured)
         for name, (host, offset, tls) in places.items():
             feed = MllpServer(
-                self._rooms.feed, host, settings.port(offset), ssl_context=tls, limits=most
+                self._rooms.feed,
+                host,
+                settings.port(offset),
+                ssl_context=tls,
+                limits=most,
+                by_node=self._guard.mllp(self._rooms.feed) if tls else None,
+                refused=self._guard.refused,
             )
             await feed.start()
             self._feeds.append(feed)
@@ -163,8 +181,11 @@ async def run(
             if primary:
                 _keep_house(rooms, stack)
                 _notify(rooms, stack)
+            watches = watch_tls(settings, rooms.guard)
             if rooms.domain is not None:
-                _watch_codes(settings, rooms.domain, loop, stack)
+                watches.append(_watch_codes(settings, rooms.domain))
+            tell = stack.enter_context(watching(*watches))
+            loop.add_signal_handler(signal.SIGHUP, tell)
             await stopping.wait()
         finally:
             await web.stop()
@@ -188,18 +209,15 @@ def _keep_house(rooms: Rooms, stack: ExitStack) -> None:
     threading.Thread(target=work, name="daily work", daemon=True).start()
 
 
-def _watch_codes(
-    settings: Settings, domain: DomainInForce, loop: asyncio.AbstractEventLoop, stack: ExitStack
-) -> None:
-    """Keep ``domain`` equal to its file; SIGHUP makes it look at once."""
+def _watch_codes(settings: Settings, domain: DomainInForce) -> Watch:
+    """What keeps ``domain`` equal to its file."""
 
     def take_over() -> None:
         domain.current = affinity_domain(settings)
 
-    watch = CodesWatch(settings.affinity_domain.codes, take_over)
-    loop.add_signal_handler(signal.SIGHUP, watch.tell)
-    watch.start()
-    stack.callback(watch.stop)
+    return Watch(
+        "code sets", "NODE-CODES", "NODE-CODES-REFUSED", [settings.affinity_domain.codes], take_over
+    )
 
 
 def _notify(rooms: Rooms, stack: ExitStack) -> None:

@@ -2,14 +2,16 @@
 
 Covers what a secure node of ITI-19 needs to authenticate another (ITI TF-2 3.19.6): keys the
 mandatory RSA cipher suites can use, certificates valid as TLS client and as TLS server, a
-lifetime that IHE finds reasonable. It does not revoke, renew or protect the authority's key:
-a region brings certificates of its own authority and names them in its configuration.
+lifetime that IHE finds reasonable, a list of those that were revoked. It does not renew or protect
+the authority's key: a region brings certificates of its own authority and names them in its
+configuration.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,10 +67,7 @@ def issue(folder: Path, authority: Identity, name: str, hosts: list[str]) -> Ide
     ``hosts`` are the DNS names and IP addresses under which the node is reached. Raises
     FileNotFoundError or ValueError when the authority cannot be read.
     """
-    signer = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
-    if not isinstance(signer, rsa.RSAPrivateKey):
-        raise ValueError(f"{authority.key} is not an RSA key")
-    parent = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    signer, parent = _signer(authority)
     key = _new_key()
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
@@ -85,6 +84,42 @@ def issue(folder: Path, authority: Identity, name: str, hosts: list[str]) -> Ide
     identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
     _write(identity, certificate, key)
     return identity
+
+
+def write_crl(authority: Identity, revoked: Iterable[x509.Certificate] = ()) -> Path:
+    """Write ``crl.pem`` beside the authority: what it revoked before, and ``revoked``.
+
+    It lasts as long as a node's certificate, so that nobody has to write it anew without need.
+    Raises FileNotFoundError or ValueError when the authority or the list cannot be read.
+    """
+    signer, parent = _signer(authority)
+    file = authority.certificate.with_name("crl.pem")
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(parent.subject)
+        .last_update(now - CLOCK_TOLERANCE if not file.exists() else now)
+        .next_update(now + NODE_LIFETIME)
+    )
+    for one in x509.load_pem_x509_crl(file.read_bytes()) if file.exists() else ():
+        builder = builder.add_revoked_certificate(one)
+    for certificate in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(now).build())
+    crl = builder.sign(signer, hashes.SHA256())
+    # Whole or not at all: a node may be reading it.
+    fresh = file.with_name(".crl.pem")
+    fresh.write_bytes(crl.public_bytes(serialization.Encoding.PEM))
+    fresh.replace(file)
+    return file
+
+
+def _signer(authority: Identity) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """The authority's key and certificate."""
+    signer = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
+    if not isinstance(signer, rsa.RSAPrivateKey):
+        raise ValueError(f"{authority.key} is not an RSA key")
+    return signer, x509.load_pem_x509_certificate(authority.certificate.read_bytes())
 
 
 def _new_key() -> rsa.RSAPrivateKey:

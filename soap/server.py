@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soap.asgi import Application, Receive, Scope, Send, respond
 from soap.outlet import EXTENSION, Outlet
+from soap.tls_listener import Refused, TlsListener
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head; common servers allow 8 to 64 KiB."""
@@ -196,7 +197,9 @@ class WebServer(uvicorn.Server):
         tls: ssl.SSLContext | None = None,
         deadlines: Deadlines = Deadlines(),
         connections: int = 1000,
+        refused: Refused | None = None,
     ) -> None:
+        """``refused`` is told of TLS handshakes that fail."""
         protocol = type("_Protocol", (_Protocol,), {"deadlines": deadlines})
         super().__init__(
             uvicorn.Config(
@@ -217,23 +220,25 @@ class WebServer(uvicorn.Server):
         )
         self.ready = threading.Event()
         self._deadlines = deadlines
+        self._refused = refused
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; as uvicorn does, but with a deadline for the TLS handshake."""
         await self.lifespan.startup()
         config = self.config
-        handshake = self._deadlines.handshake if config.ssl else None
         loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._connection,
-                sock=sock,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=handshake,
-            )
-            for sock in sockets or []
-        ]
+        self.servers = []
+        for sock in sockets or []:
+            if config.ssl is None:
+                plain = await loop.create_server(
+                    self._connection, sock=sock, backlog=config.backlog
+                )
+                self.servers.append(plain)
+                continue
+            patience = self._deadlines.handshake
+            secure = TlsListener(sock, self._connection, config.ssl, patience, self._refused)
+            secure.start()
+            self.servers.append(cast(Any, secure))  # which is closed and waited for alike
         self.started = True
         self.ready.set()
 

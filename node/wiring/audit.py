@@ -159,6 +159,14 @@ class Auditor:
         event = emergency_event(override.user, override.reason, override.patients.split(), scene)
         self._record([event]).result()
 
+    def refused_node(self, reason: str, address: str, *, handshake: bool) -> None:
+        """Record that a node was refused, without waiting; whoever calls sees to it that it is
+        not done without bounds."""
+        scene = self._scene(Side.SERVER, Node(address, address), self._here())
+        event = authentication_failed_event(self._here().user_id, reason, scene)
+        outcome = Outcome.MAJOR_FAILURE if handshake else Outcome.SERIOUS_FAILURE
+        self._record([replace(event, outcome=outcome)])
+
     def at(self, door: str) -> Auditor:
         """The auditor of one door of the process: its path is in the records."""
         return replace(self, url=f"{self.url}/{door}")

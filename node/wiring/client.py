@@ -43,7 +43,7 @@ def consumer(settings: Settings, user: str | None = None) -> Consumer:
 def _ourselves(settings: Settings) -> Ourselves:
     peers = settings.peers
     host = peers.move_host or settings.node.host
-    tls = server_tls(settings) if peers.move_port is not None else None
+    tls = server_tls(settings, "dicom") if peers.move_port is not None else None
     return Ourselves(peers.ae_title, host, peers.move_port, tls)
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from metadata.affinity_domain import AffinityDomain
 from metadata.datatypes import CX, LocalizedString
 from metadata.identifiers import SUCCESS
 from metadata.model import Code, Submission
 from node import codes
-from node.config import Settings
+from node.config import LISTENERS, Listener, ListenerTrustSection, Settings
 from node.config_file import read_secret
 from repository.reconciliation import Inventory
 from security.access.decision import Choices
 from security.access.sight import CONSENT_FORMATS, Sight, facts_of
-from security.tls import client_context, server_context
+from security.tls import NodeContext, client_context, renew, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
@@ -59,21 +60,63 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     return codes.domain(section.codes, agreed)
 
 
-def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The context of the listeners; None on a plain node. Raises TlsError, ConfigError."""
+# Every context of this process, so that all take new files over together.
+_contexts: WeakSet[NodeContext] = WeakSet()
+
+
+def trusted_by(settings: Settings, listener: str = "") -> tuple[Path, Path | None]:
+    """Trust and CRL of a listener, or of the node: a trust of its own has CRLs of its own."""
     tls = settings.tls
-    if not tls.enabled:
+    own = getattr(tls, listener) if listener else ListenerTrustSection()
+    if own.trust is not None:
+        return own.trust, own.crl
+    return tls.trust, own.crl or tls.crl
+
+
+def server_tls(settings: Settings, listener: Listener) -> NodeContext | None:
+    """The context of listeners; None on a plain node. Raises TlsError, ConfigError."""
+    if not settings.tls.enabled:
         return None
-    return server_context(tls.certificate, tls.key, tls.trust, read_secret(tls.key_password_file))
+    context = server_context(**_files(settings, listener))
+    _contexts.add(context)
+    return context
 
 
-def client_tls(settings: Settings) -> ssl.SSLContext | None:
+def client_tls(settings: Settings) -> NodeContext | None:
     """The context for calling other nodes; None on a plain node. Raises TlsError, ConfigError."""
-    tls = settings.tls
-    if not tls.enabled:
+    if not settings.tls.enabled:
         return None
-    password = read_secret(tls.key_password_file)
-    return client_context(tls.certificate, tls.key, tls.trust, password, check_host=tls.check_host)
+    context = client_context(**_files(settings), check_host=settings.tls.check_host)
+    _contexts.add(context)
+    return context
+
+
+def renew_tls() -> None:
+    """Have every context of this process take its files over as they are now; raises TlsError,
+    and then all of them stay as they were."""
+    renew(_contexts)
+
+
+def tls_files(settings: Settings) -> list[Path]:
+    """The files and folders that make the contexts of a node."""
+    tls = settings.tls
+    named = [tls.certificate, tls.key]
+    for listener in ("", *LISTENERS):
+        named += filter(None, trusted_by(settings, listener))
+    return list(dict.fromkeys(named))
+
+
+def _files(settings: Settings, listener: str = "") -> dict[str, Any]:
+    tls = settings.tls
+    trust, crl = trusted_by(settings, listener)
+    return {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "trust": trust,
+        "crl": crl,
+        "password": read_secret(tls.key_password_file),
+        "minimum": tls.minimum,
+    }
 
 
 def soap_client(settings: Settings, user: str | None = None) -> SoapClient:

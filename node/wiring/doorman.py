@@ -20,6 +20,7 @@ from imaging_source.dicomweb.wado_uri import URI, URI_ROOT
 from imaging_source.shown import Unseen
 from node.wiring.audit import Auditor
 from node.wiring.gate import UserGate
+from node.wiring.nodes import NodeGuard
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
 from security.assertions.refusal import TokenRefused
@@ -160,3 +161,8 @@ def guarded(
         path: Doorman(application, gate, pool, TRANSACTIONS[path], unseen)
         for path, application in mounts.items()
     }
+
+
+def for_nodes(mounts: dict[str, Application], guard: NodeGuard) -> dict[str, Application]:
+    """The same for nodes that may ask what they ask, of those that ``guard`` knows."""
+    return {path: guard.http(one, TRANSACTIONS[path]) for path, one in mounts.items()}

@@ -39,9 +39,10 @@ from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_blobs, open_images
 from node.wiring.common import Asked, affinity_domain, soap_client
-from node.wiring.doorman import guarded, recorded
+from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
+from node.wiring.nodes import NodeGuard, open_guard
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
 from node.wiring.sights import Sights
@@ -101,9 +102,10 @@ class Rooms:
     """What one web process serves: ASGI applications by path, the identity feed, its checks.
 
     ``mounts`` have all paths below theirs. ``domain`` is what its registry judges by, where it
-    has one.
+    has one; ``guard`` knows the nodes that may connect.
     """
 
+    guard: NodeGuard
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     mounts: dict[str, Application] = field(default_factory=dict)
     feed: Callable[[bytes, str], bytes] | None = None
@@ -123,6 +125,7 @@ class _Doors:
     spool: Callable[[], Spool]
     auditor: Auditor | None
     gate: UserGate | None
+    guard: NodeGuard
 
     def at(self, door: str) -> Auditor | None:
         """The auditor of a door."""
@@ -150,7 +153,7 @@ class _Doors:
             address=f"{public.rstrip('/')}/{title}" if public else None,
             observe=metrics.observer(operation.exchange for operation in operations),
             witness=auditor,
-            gate=self.gate and self.gate.at(auditor),
+            gate=self.guard.soap(self.gate and self.gate.at(auditor)),
         )
 
 
@@ -169,8 +172,9 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     opened = open_gate(settings, stack, auditor)
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
     gate, forget = opened or (None, None)
-    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor, gate)
-    rooms = Rooms(auditor=auditor, daily=[forget] if forget else [])
+    guard = open_guard(settings, auditor)
+    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor, gate, guard)
+    rooms = Rooms(guard, auditor=auditor, daily=[forget] if forget else [])
     registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)
@@ -290,7 +294,7 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
         if doors.gate is not None and unseen is not None:
             gate = doors.gate.at(doors.at("dicomweb"))
             mounts = guarded(mounts, gate, doors.pool, unseen)
-        rooms.mounts |= mounts
+        rooms.mounts |= for_nodes(mounts, doors.guard)
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)

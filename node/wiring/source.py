@@ -35,6 +35,7 @@ from node.wiring.audit import Auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import Asked, affinity_domain, server_tls
 from node.wiring.identity import authorities, crossing
+from node.wiring.nodes import NodeGuard
 from soap.client import SoapClient
 from storage.database import Database
 from transactions.iti_57 import ITI_57
@@ -106,7 +107,7 @@ def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -
 
 
 def report_listener(
-    settings: Settings, database: Database, reporting: Reporting | None
+    settings: Settings, database: Database, reporting: Reporting | None, guard: NodeGuard
 ) -> ReportListener | None:
     """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
     section, limits = settings.imaging_source, settings.limits
@@ -122,8 +123,10 @@ def report_listener(
         feed.answer,
         section.host or settings.node.host,
         section.reports.port,
-        ssl_context=server_tls(settings),
+        ssl_context=server_tls(settings, "mllp"),
         limits=most,
+        by_node=guard.mllp(feed.answer) if settings.tls.enabled else None,
+        refused=guard.refused,
     )
     return ReportListener(server)
 

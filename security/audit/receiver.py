@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -19,6 +20,7 @@ import structlog
 from security.audit.reading import BadAuditMessage, read_message
 from security.audit.syslog import BadSyslog, Frames, read
 from security.audit.trail import Trail
+from soap.tls_listener import Refused, TlsListener
 
 _log = structlog.get_logger("kosmos.audit")
 
@@ -31,26 +33,40 @@ _HANDSHAKE_SECONDS = 10.0
 class Receiver:
     """The listeners of the repository: one port, TCP (under TLS, where the node has it) and UDP."""
 
-    def __init__(self, trail: Trail, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        *,
+        admits: Callable[[bytes | None, str], bool] = lambda certificate, address: True,
+        refused: Refused | None = None,
+    ) -> None:
+        """``admits`` judges a sender by certificate (DER) and address; ``refused`` is told of
+        handshakes that fail."""
         self._trail = trail
         self._host = host
         self._port = port
         self._tls = tls
-        self._server: asyncio.Server | None = None
+        self._admits = admits
+        self._refused = refused
+        self._server: asyncio.Server | TlsListener | None = None
         self._datagrams: asyncio.DatagramTransport | None = None
         self.port = port
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        self._server = await asyncio.start_server(
-            self._serve,
-            self._host,
-            self._port,
-            ssl=self._tls,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-        datagrams = socket.socket(self._server.sockets[0].family, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, self._port), family=family)
+        self.port = listener.getsockname()[1]
+        if self._tls is None:
+            self._server = await asyncio.start_server(self._serve, sock=listener)
+        else:
+            make, patience = self._protocol, _HANDSHAKE_SECONDS
+            self._server = TlsListener(listener, make, self._tls, patience, self._refused)
+            self._server.start()
+        datagrams = socket.socket(family, socket.SOCK_DGRAM)
         try:
             datagrams.bind((self._host, self.port))
         except OSError:
@@ -67,6 +83,8 @@ class Receiver:
             self._datagrams.close()
         if self._server is not None:
             self._server.close()
+        if isinstance(self._server, TlsListener):
+            await self._server.wait_closed()
 
     def take(self, data: bytes) -> asyncio.Future[None] | None:
         """Take one syslog message in; done when it is durable. None when it is none of ours."""
@@ -78,7 +96,17 @@ class Receiver:
             return None
         return asyncio.wrap_future(self._trail.append([record]))
 
+    def _protocol(self) -> asyncio.BaseProtocol:
+        """What ``asyncio.start_server`` makes of a connection."""
+        loop = asyncio.get_running_loop()
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), self._serve, loop=loop)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        secured = writer.get_extra_info("ssl_object")
+        certificate = secured.getpeercert(binary_form=True) if secured else None
+        if not self._admits(certificate, writer.get_extra_info("peername")[0]):
+            writer.close()
+            return
         frames = Frames()
         with contextlib.suppress(OSError, TimeoutError):
             try:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from node.codes_watch import CodesWatch
 from node.config_file import ConfigError, Problem
 from node.init import DEFAULT_CODES, NewNode, create
+from node.watch import Watch
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -101,7 +101,7 @@ def change(file: Path, text: str) -> None:
 
 def test_a_change_is_taken_over_once_and_only_when_the_file_stands_still(file: Path) -> None:
     taken = Taken(file)
-    watch = CodesWatch(file, taken)
+    watch = Watch("code sets", "NODE-CODES", "NODE-CODES-REFUSED", [file], taken)
     watch.look()
     watch.look()
     assert taken.contents == ["first"]
@@ -115,7 +115,7 @@ def test_a_change_is_taken_over_once_and_only_when_the_file_stands_still(file: P
 
 def test_a_broken_file_is_refused_once_and_a_mended_one_taken(file: Path) -> None:
     taken = Taken(file)
-    watch = CodesWatch(file, taken)
+    watch = Watch("code sets", "NODE-CODES", "NODE-CODES-REFUSED", [file], taken)
     watch.look()
     for content in ("broken", "mended"):
         change(file, content)
@@ -126,7 +126,7 @@ def test_a_broken_file_is_refused_once_and_a_mended_one_taken(file: Path) -> Non
 
 def test_who_is_told_reads_whether_the_file_has_changed_or_not(file: Path) -> None:
     taken = Taken(file)
-    watch = CodesWatch(file, taken)
+    watch = Watch("code sets", "NODE-CODES", "NODE-CODES-REFUSED", [file], taken)
     watch.look()
     for _ in range(2):
         watch.tell()

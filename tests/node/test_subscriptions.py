@@ -317,7 +317,7 @@ def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
     with pytest.raises(Faulted, match="SubscribeCreationFailedFault"):
         broker.subscribe("https://127.0.0.1/", Topic.FULL_DOCUMENT_ENTRY, anyone)
     made = broker.subscribe(address, Topic.FULL_DOCUMENT_ENTRY, anyone)
-    with recipient_at(address, mailbox, server_tls(settings)):
+    with recipient_at(address, mailbox, server_tls(settings, "http")):
         unique_id = publish(kosmos, node, tmp_path, "CAMILLE")
         (told,) = mailbox.wait(1)
         # In this order: a TLS connection that a client keeps delays the end of its server.

@@ -1,0 +1,227 @@
+"""Which nodes may connect to a process, at each of its doors; who is turned away is recorded.
+
+The list is that of the configuration (``security.nodes``). Records of refusals, and of handshakes
+that fail, are few whatever a scanner does: one for an address and minute, with the number of those
+that it stands for (ITI TF-2 3.19, DICOM PS3.15 A.5.3.11).
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from hl7.ack import REJECT, UNREADABLE, acknowledge
+from hl7.adt import LINK_CHANGE
+from hl7.errors import INTERNAL, InvalidMessage, Problem
+from hl7.message import Message
+from hl7.mllp import Handler
+from node.config import KnownNodeSection, Settings
+from node.watch import Watch
+from node.wiring.audit import Auditor
+from node.wiring.common import renew_tls, tls_files
+from node.wiring.gate import UserGate
+from security.nodes import KnownNode, NodeRefused, Nodes, Permit
+from security.trust import read_certificates
+from soap.asgi import Application, Receive, Scope, Send, respond
+from soap.envelope import Envelope
+from soap.faults import FAILED_AUTHENTICATION, SENDER, SoapFault
+from soap.operation import CallContext, Exchange, Gate
+
+log = structlog.get_logger(__name__)
+
+# One record for an address in this time ...
+RECORD_SECONDS = 60.0
+# ... and this many addresses at once; all others share one record.
+MOST_ADDRESSES = 1000
+
+
+class Refusals:
+    """Records refused nodes in the log and the trail."""
+
+    def __init__(
+        self, auditor: Auditor | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._auditor = auditor
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, address: str, reason: str, *, handshake: bool = True) -> None:
+        """Record that ``address`` was refused: in its handshake, or as a node that is not listed
+        or may not do what it asks. Never waits, never raises."""
+        unsaid = self._due(address)
+        if unsaid is None:
+            return
+        more = f"; {unsaid} more in the last minutes" if unsaid else ""
+        log.warning("node refused", code="NODE-REFUSED", peer=address, reason=reason + more)
+        if self._auditor is not None:
+            self._auditor.refused_node(reason + more, address, handshake=handshake)
+
+    def _due(self, address: str) -> int | None:
+        """How many refusals of ``address`` went without a record; None while one is recent."""
+        now = self._clock()
+        with self._lock:
+            if len(self._told) >= MOST_ADDRESSES and address not in self._told:
+                self._forget(now)
+                if len(self._told) >= MOST_ADDRESSES:
+                    address = ""
+            at, unsaid = self._told.get(address, (float("-inf"), 0))
+            if now - at < RECORD_SECONDS:
+                self._told[address] = (at, unsaid + 1)
+                return None
+            self._told[address] = (now, 0)
+            return unsaid
+
+    def _forget(self, now: float) -> None:
+        self._told = {
+            one: told for one, told in self._told.items() if now - told[0] < RECORD_SECONDS
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGuard:
+    """The nodes that may connect to one process, as each kind of door asks for them."""
+
+    nodes: Nodes
+    refused: Refusals
+
+    def permit(self, certificate: bytes | None, address: str, title: str) -> Permit:
+        """What a DICOM peer may do; raises NodeRefused."""
+        try:
+            permit = self.nodes.permit(certificate, title)
+            permit.check_title(title)
+        except NodeRefused as refused:
+            self.refused(address, str(refused), handshake=False)
+            raise
+        return permit
+
+    def check(self, certificate: bytes | None, address: str, transaction: str) -> None:
+        """Raise NodeRefused unless a peer may do ``transaction``."""
+        try:
+            self.nodes.check(certificate, transaction)
+        except NodeRefused as refused:
+            self.refused(address, str(refused), handshake=False)
+            raise
+
+    def admits(self, certificate: bytes | None, address: str, transaction: str) -> bool:
+        """Whether a peer may do ``transaction``."""
+        try:
+            self.check(certificate, address, transaction)
+        except NodeRefused:
+            return False
+        return True
+
+    def soap(self, users: UserGate | None) -> Gate | None:
+        """The gate of a SOAP endpoint: the node first, then ``users``."""
+        return NodeGate(self, users) if self.nodes else users
+
+    def http(self, application: Application, transaction: Callable[[Scope], str]) -> Application:
+        """``application``, for nodes that may do what they ask of it."""
+        return NodeDoor(self, application, transaction) if self.nodes else application
+
+    def mllp(self, handler: Handler) -> Callable[[bytes | None], Handler] | None:
+        """``handler`` for messages of a node, by its certificate; None where all may send."""
+        if not self.nodes:
+            return None
+
+        def of(certificate: bytes | None) -> Handler:
+            def handle(raw: bytes, peer: str) -> bytes:
+                header = _header(raw)
+                try:
+                    self.check(certificate, peer, _feed(header))
+                except NodeRefused as refused:
+                    return acknowledge(header, REJECT, [Problem(INTERNAL, str(refused))])
+                return handler(raw, peer)
+
+            return handle
+
+        return of
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGate:
+    """Admits listed nodes; ``users`` then asks for whom they call."""
+
+    guard: NodeGuard
+    users: UserGate | None
+
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
+        """See ``soap`` Gate."""
+        return self.users is None or self.users.remembers(envelope, context)
+
+    def admit(
+        self, exchange: Exchange[Any, Any], envelope: Envelope, context: CallContext
+    ) -> CallContext:
+        """See ``soap`` Gate."""
+        certificate = context.certificate and ssl.PEM_cert_to_DER_cert(context.certificate)
+        try:
+            self.guard.check(certificate or None, context.peer, exchange.number)
+        except NodeRefused as refused:
+            raise SoapFault(SENDER, str(refused), subcode=FAILED_AUTHENTICATION) from refused
+        return context if self.users is None else self.users.admit(exchange, envelope, context)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDoor:
+    """Stands before an HTTP application: 403 for a node that may not do what it asks."""
+
+    guard: NodeGuard
+    application: Application
+    transaction: Callable[[Scope], str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+        certificate = ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None
+        peer = (scope.get("client") or ("",))[0]
+        try:
+            self.guard.check(certificate, peer, self.transaction(scope))
+        except NodeRefused as refused:
+            await respond(send, 403, f"{refused}\n".encode())
+            return
+        await self.application(scope, receive, send)
+
+
+def open_guard(settings: Settings, auditor: Auditor | None) -> NodeGuard:
+    """The guard of a process. Raises TlsError."""
+    nodes = Nodes([_known(one) for one in settings.tls.nodes])
+    if settings.tls.enabled:
+        nodes.own(read_certificates(settings.tls.certificate)[:1])
+    return NodeGuard(nodes, Refusals(auditor))
+
+
+def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
+    """What has the TLS of this process follow its files; nothing on a plain node."""
+    if not settings.tls.enabled:
+        return []
+
+    def take_over() -> None:
+        renew_tls()
+        guard.nodes.own(read_certificates(settings.tls.certificate)[:1])
+
+    return [Watch("certificates", "NODE-TLS", "NODE-TLS-REFUSED", tls_files(settings), take_over)]
+
+
+def _known(section: KnownNodeSection) -> KnownNode:
+    permit = Permit(section.name, frozenset(section.transactions), frozenset(section.ae_titles))
+    return KnownNode(permit, section.certificate or "", section.subject or "", section.san or "")
+
+
+def _header(raw: bytes) -> Message:
+    try:
+        return Message.read_header(raw)
+    except InvalidMessage:
+        return UNREADABLE
+
+
+def _feed(header: Message) -> str:
+    """Which transaction a message belongs to."""
+    if header["MSH-9.1"] in ("ORU", "MDM"):
+        return "ORU"
+    return "ITI-64" if header["MSH-9.2"] == LINK_CHANGE else "ITI-8"
