@@ -6,7 +6,7 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from pydicom.data import get_testdata_file
 from consumer.client import Consumer
 from hl7.client import MllpClient, MllpError
 from node import feed
+from node.config_file import load
+from node.wiring.common import own_assertions
+from security.assertions.http import authorization
 from security.tls import client_context
 from soap.client import SoapClient
 from soap.faults import PeerError
@@ -86,6 +89,12 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ours(pki: Path) -> ssl.SSLContext:
     """The context of a client with the node's own certificate."""
     return client_context(pki / "node.pem", pki / "node.key", pki / "ca.pem")
+
+
+@pytest.fixture(scope="module")
+def token(node: RunningNode) -> Callable[[], str]:
+    """Assertions about a user, by the issuer that the node believes."""
+    return own_assertions(load(node.config), "ada")
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +181,15 @@ def test_curl_with_the_nodes_certificate_reads_the_description(
     assert f'location="{node.endpoints["registry"]}"' in answer.stdout
 
 
-def test_dicomweb_is_served_to_whoever_shows_a_certificate_alone(
-    node: RunningNode, pki: Path
+def test_dicomweb_is_served_to_whoever_shows_a_certificate_and_says_who_asks(
+    node: RunningNode, pki: Path, token: Callable[[], str]
 ) -> None:
     url, trust = f"{node.endpoints['dicomweb']}/studies", pki / "ca.pem"
-    status = ("-o", "/dev/null", "-w", "%{http_code}")
-    answer = run("curl", "-sS", *status, "--cacert", trust, *identity(pki, option="--"), url)
-    assert answer.stdout in ("200", "204")
+    asking = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", trust)
+    [(name, value)] = authorization(token()).items()
+    asked = run(*asking, *identity(pki, option="--"), "-H", f"{name}: {value}", url)
+    assert asked.stdout in ("200", "204")
+    assert run(*asking, *identity(pki, option="--"), url).stdout == "401"
     assert run("curl", "-sS", "--cacert", trust, url).returncode != 0
 
 
@@ -208,10 +219,10 @@ def test_a_request_without_tls_gets_no_answer(node: RunningNode) -> None:
     assert answer.returncode == 52  # "nothing was returned from the server"
 
 
-def test_a_stored_query_is_answered_to_a_client_with_a_certificate(
-    node: RunningNode, ours: ssl.SSLContext
+def test_a_stored_query_is_answered_to_a_client_with_a_certificate_and_an_assertion(
+    node: RunningNode, ours: ssl.SSLContext, token: Callable[[], str]
 ) -> None:
-    client = SoapClient(ssl_context=ours)
+    client = SoapClient(ssl_context=ours, token=token)
 
     found = client.call(
         node.endpoints["registry"], ITI_18, stored_query.get_documents(unique_id="1.2.3")
@@ -291,7 +302,7 @@ def test_dicom_is_spoken_over_tls_with_a_certificate_alone(node: RunningNode, pk
 
 
 def test_images_sent_over_tls_are_published_over_tls(
-    node: RunningNode, pki: Path, ours: ssl.SSLContext
+    node: RunningNode, pki: Path, ours: ssl.SSLContext, token: Callable[[], str]
 ) -> None:
     image = get_testdata_file("CT_small.dcm")
     assert announce(node, "1CT1", ours) == "AA"
@@ -300,7 +311,7 @@ def test_images_sent_over_tls_are_published_over_tls(
     sent = run("storescu", *dicom_tls(pki), "-aec", "KOSMOS", host, port, str(image))
 
     assert sent.returncode == 0, sent.stdout
-    client = SoapClient(ssl_context=ours)
+    client = SoapClient(ssl_context=ours, token=token)
     repositories = {node.settings["repository"]["unique_id"]: node.endpoints["repository"]}
     consumer = Consumer(node.endpoints["registry"], repositories, client=client)
     [entry] = await_(lambda: consumer.find_documents(node.patient("1CT1")))
