@@ -27,6 +27,8 @@ _log = structlog.get_logger("kosmos.audit")
 _PIECE = 64 * 1024
 # A sender keeps its connection; one that is silent for an hour may come again.
 _IDLE_SECONDS = 3600.0
+# One that says nothing at all, or does not end what it has begun, only holds a place.
+_BEGUN_SECONDS = 15.0
 _HANDSHAKE_SECONDS = 10.0
 
 
@@ -42,9 +44,11 @@ class Receiver:
         *,
         admits: Callable[[bytes | None, str], bool] = lambda certificate, address: True,
         refused: Refused | None = None,
+        patience: float = _BEGUN_SECONDS,
     ) -> None:
         """``admits`` judges a sender by certificate (DER) and address; ``refused`` is told of
-        handshakes that fail."""
+        handshakes that fail. ``patience``: seconds for a first message, and for a whole one."""
+        self._patience = patience
         self._trail = trail
         self._host = host
         self._port = port
@@ -107,13 +111,22 @@ class Receiver:
         if not self._admits(certificate, writer.get_extra_info("peername")[0]):
             writer.close()
             return
-        frames = Frames()
+        frames, clock = Frames(), asyncio.get_running_loop().time
+        begun: float | None = clock()  # since when a message is waited for that must come
         with contextlib.suppress(OSError, TimeoutError):
             try:
-                while data := await asyncio.wait_for(reader.read(_PIECE), _IDLE_SECONDS):
+                while True:
+                    left = _IDLE_SECONDS if begun is None else begun + self._patience - clock()
+                    data = await asyncio.wait_for(reader.read(_PIECE), max(left, 0))
+                    if not data:
+                        break
                     taken = [self.take(message) for message in frames.feed(data)]
                     # No faster than it is durable: the sender's window fills instead.
                     await asyncio.gather(*(one for one in taken if one is not None))
+                    if taken:  # what is behind them has just begun
+                        begun = None
+                    if frames.is_within_one:
+                        begun = begun or clock()
             except BadSyslog as error:
                 _log.warning("connection closed", code="AUDIT-FRAMING", reason=str(error))
         writer.close()

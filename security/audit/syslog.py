@@ -66,6 +66,11 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def is_within_one(self) -> bool:
+        """Whether a message has begun that has not ended."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The messages that are whole now. Raises BadSyslog when the stream is not framed."""
         self._buffer += data
