@@ -91,6 +91,11 @@ class Querier:
         with self._database.read() as connection:
             return Veil(connection, sight).unseen(entry_uuids, unique_ids)
 
+    def hidden(self, sight: Sight, entry_uuids: Collection[str]) -> set[str]:
+        """Those of some objects of any kind that are registered and that ``sight`` may not see."""
+        with self._database.read() as connection:
+            return Veil(connection, sight).hidden(entry_uuids)
+
     def _respond(
         self, transaction: str, decoded: DecodedQuery | list[Fault], sight: Sight | None
     ) -> AdhocQueryResponse:

@@ -81,6 +81,10 @@ class Registry:
         """
         return self._querier.unseen(sight, entry_uuids, unique_ids)
 
+    def hidden(self, sight: Sight, entry_uuids: Collection[str]) -> set[str]:
+        """Those of some objects of any kind that ``sight`` may not see. Raises StorageError."""
+        return self._querier.hidden(sight, entry_uuids)
+
     def query_patients(
         self, request: AdhocQueryRequest, sight: Sight | None = None
     ) -> AdhocQueryResponse:

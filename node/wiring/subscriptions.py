@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from metadata import ebrim
+from metadata.datatypes import CX
+from metadata.model import Submission
 from node import metrics
 from node.config import Settings
 from node.endpoints import broker_address
 from node.wiring.common import client_tls
+from node.wiring.sights import Sights
+from registry import Registry
 from registry.subscriptions.broker import Broker
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.notifier import Notifier
 from registry.subscriptions.records import tidy
+from security.access.sight import Sight, facts_of
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Operation
 from soap.faults import PeerUnreachable
 from storage.database import Database
+from storage.errors import StorageError
 from transactions.iti_52 import ITI_52, ITI_52_UNSUBSCRIBE
-from transactions.iti_53 import ITI_53, Notify
+from transactions.iti_53 import ITI_53, Notification, Notify
 from transactions.iti_54 import ITI_54
 from transactions.transaction import Transaction
 
@@ -45,10 +52,16 @@ class OpenBroker:
     tidy: Callable[[], None]
 
 
-def open_broker(settings: Settings, database: Database, stack: ExitStack, port: int) -> OpenBroker:
+def open_broker(
+    settings: Settings,
+    database: Database,
+    stack: ExitStack,
+    port: int,
+    shown: Callable[[Notify], Notify | None],
+) -> OpenBroker:
     """The broker over the registry's database; what it holds is given back by ``stack``.
 
-    Raises ConfigError and TlsError.
+    ``shown`` is what of a notification may be told, if anything. Raises ConfigError and TlsError.
     """
     section, address = settings.subscriptions, broker_address(settings, port)
     # A test node has no peers beyond this machine, and every program on it is one.
@@ -64,7 +77,7 @@ def open_broker(settings: Settings, database: Database, stack: ExitStack, port: 
     )
     notifier = Notifier(
         database,
-        _sender(client, consumers),
+        _sender(client, consumers, shown),
         address,
         give_up_seconds=section.give_up_hours * SECONDS_AN_HOUR,
         report=lambda outcome: metrics.NOTIFICATIONS.labels(outcome).inc(),
@@ -78,11 +91,58 @@ def open_broker(settings: Settings, database: Database, stack: ExitStack, port: 
     return OpenBroker(operations, notifier, lambda: _tidy(database))
 
 
-def _sender(client: SoapClient, consumers: Consumers) -> Callable[[str, Notify], None]:
+def all_is_told(request: Notify) -> Notify | None:
+    """Nothing is hidden from anybody."""
+    return request
+
+
+def told_to_nodes(registry: Registry, sights: Sights) -> Callable[[Notify], Notify | None]:
+    """What a subscriber may be told, who is a node without user, as it is when he is told."""
+
+    def shown(request: Notify) -> Notify | None:
+        sight = sights.of()
+        kept = [
+            told
+            for one in request.notifications
+            if (told := _without(one, _hidden(registry, sight, one.objects())))
+        ]
+        return Notify(kept) if kept else None
+
+    return shown
+
+
+def _hidden(registry: Registry, sight: Sight, told: Submission) -> set[str]:
+    """What must not be told; documents of other publishers (ITI-54) by their metadata."""
+    ids = [*(one.entry_uuid for one in told.objects()), *told.object_refs]
+    hidden = registry.hidden(sight, ids)
+    for entry in told.documents:
+        patients = [CX(str(entry.patient_id)).normalised()] if entry.patient_id else []
+        if not sight.sees(sight.choices(patients, ()), facts_of(entry, patients)):
+            hidden.add(entry.entry_uuid)
+    return hidden
+
+
+def _without(one: Notification, hidden: Collection[str]) -> Notification | None:
+    if not hidden:
+        return one
+    told = one.objects()
+    fragments = [ebrim.write_object(obj) for obj in told.objects() if obj.entry_uuid not in hidden]
+    fragments += [ebrim.object_ref(ref) for ref in told.object_refs if ref not in hidden]
+    return replace(one, fragments=fragments) if fragments else None
+
+
+def _sender(
+    client: SoapClient, consumers: Consumers, shown: Callable[[Notify], Notify | None]
+) -> Callable[[str, Notify], None]:
     def send(address: str, request: Notify) -> None:
         if not consumers.allow(address):  # the configuration has changed since it subscribed
             raise PeerUnreachable("this node may not send notifications to that address")
-        client.send(address, ITI_53, request)
+        try:
+            told = shown(request)
+        except StorageError as error:  # it cannot be known what may be told: later
+            raise PeerUnreachable(type(error).__name__) from error
+        if told is not None:
+            client.send(address, ITI_53, told)
 
     return send
 

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ import pytest
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from metadata.datatypes import LocalizedString
 from metadata.identifiers import FAILURE, SUCCESS
 from metadata.model import Code
+from node.config import Settings
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
 from node.wiring.common import client_tls, own_assertions, soap_client
 from security.assertions.http import authorization
+from security.assertions.issuing import Issuer, Person
+from security.assertions.profile import AssertionProfile
 from soap.client import SoapClient
 from soap.faults import INVALID_SECURITY, PeerFault
 from transactions.iti_18 import ITI_18
@@ -305,6 +310,39 @@ def test_what_a_patient_masks_is_found_and_fetched_by_nobody_it_is_masked_from(
     assert [one["kind"] for one in run("access", "list", "4711")] == ["opposed"]
     changes = [one for one in run("audit", "find") if one["transaction"] == "110135"]
     assert len(changes) == 3
+
+    question = find_documents(f"4711^^^&{settings.affinity_domain.assigning_authority}&ISO")
+    with pytest.raises(PeerFault, match="needs a reason"):
+        _doctor_in_emergency(settings).call(node.endpoints["registry"], ITI_18, question)
+    doctor = _doctor_in_emergency(settings, "unconscious")
+    assert len(doctor.call(node.endpoints["registry"], ITI_18, question).objects().documents) == 1
+    [told] = run("access", "emergencies")
+    assert (told["reason"], told["review"]) == ("unconscious", None)
+    run("access", "review", told["id"], "--remark", "justified")
+    [told] = run("access", "emergencies")
+    assert told["review"]["remark"] == "justified"
+    assert "110127" in {one["transaction"] for one in run("audit", "find")}
+    assert '"code": "ACCESS-EMERGENCY"' in node.log.read_text()
+
+
+def _doctor_in_emergency(settings: Settings, *reasons: str) -> SoapClient:
+    """A client of a doctor who breaks the glass."""
+    own = settings.assertions.own
+    issuer = Issuer.read(
+        own.name,
+        own.certificate,
+        own.key,
+        profile=AssertionProfile.read(),
+        audiences=[f"urn:oid:{settings.node.home_community_id}"],
+        lifetime=timedelta(hours=1),
+    )
+    said: dict[str, list[str | Code]] = {
+        "role": [Code("221", "2.16.840.1.113883.2.9.6.2.7", LocalizedString("Doctor"))],
+        "purpose_of_use": [Code("BTG", "2.16.840.1.113883.5.8", LocalizedString("BTG"))],
+        "reason": list(reasons),
+    }
+    token = issuer.issue(Person("ada", said))
+    return SoapClient(ssl_context=client_tls(settings), token=lambda: token)
 
 
 def test_the_images_of_a_secure_node_are_shown_to_who_says_who_he_is(

@@ -299,6 +299,12 @@ def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def _waiting(kosmos: Kosmos, config: Path) -> list[int]:
+    """How many notifications wait for each subscription."""
+    listed = kosmos("admin", "subscriptions", "list", "--json", "--config", config)
+    return [one["waiting"] for one in json.loads(listed.stdout)]
+
+
 def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
     tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, mailbox: Mailbox
 ) -> None:
@@ -320,10 +326,17 @@ def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
     with recipient_at(address, mailbox, server_tls(settings, "http")):
         unique_id = publish(kosmos, node, tmp_path, "CAMILLE")
         (told,) = mailbox.wait(1)
+        assert kosmos("access", "oppose", "CAMILLE", "--config", config).returncode == 0
+        publish(kosmos, node, tmp_path, "CAMILLE")  # is told to nobody
+        wait_for(lambda: _waiting(kosmos, config) == [0])
+        assert kosmos("access", "agree", "CAMILLE", "--config", config).returncode == 0
+        again = publish(kosmos, node, tmp_path, "CAMILLE")
+        _, second = mailbox.wait(2)
         # In this order: a TLS connection that a client keeps delays the end of its server.
         client.close()
         assert node.stop() == 0
     assert [one.unique_id for one in told.objects().documents] == [unique_id]
+    assert [one.unique_id for one in second.objects().documents] == [again]
     assert urlsplit(made.subscription).scheme == "https"
 
 
