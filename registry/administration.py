@@ -25,9 +25,9 @@ from registry.schema import (
     patient_unmerge,
     submission_set,
 )
-from registry.statement import Statement
 from registry.work import write
 from storage.database import Database
+from storage.statement import Statement
 
 _CHAIN = Statement(
     select(patient.c.id).where(patient.c.survivor == bindparam("survivor")).order_by(patient.c.id)

@@ -15,8 +15,8 @@ from registry.links import ALL, Links
 from registry.lookup import Located, locate, locate_unique_ids, locate_versions
 from registry.rows import STATUSES
 from registry.search import Search
-from registry.statement import Parameters, Statement
 from registry.veil import Veil
+from storage.statement import Parameters, Statement
 from transactions.query_decoding import DecodedQuery
 
 Found = TypeVar("Found", bound=Collection[Any])

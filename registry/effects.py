@@ -24,7 +24,7 @@ from registry.lookup import Located, locate, rows_at
 from registry.operators import among
 from registry.registration import Registration, has_member, updated_at
 from registry.schema import document_entry, folder
-from registry.statement import Statement
+from storage.statement import Statement
 
 # What goes with its document when that is replaced (ITI TF-2 3.42.4.1.3.5).
 _DEPENDANTS = (XFRM, APND)

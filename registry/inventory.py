@@ -16,8 +16,8 @@ from metadata.model import DocumentEntry
 from registry.lookup import Located, locate_unique_ids, rows_at
 from registry.operators import among
 from registry.schema import DOCUMENT, document_entry, identity
-from registry.statement import Statement
 from storage.database import Database
+from storage.statement import Statement
 
 # uniqueIds of one page: far below the 32,766 parameters of SQLite, large enough that the
 # statement's own cost disappears.

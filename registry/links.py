@@ -16,7 +16,7 @@ from metadata.identifiers import HAS_MEMBER
 from registry.lookup import Located, patients_around
 from registry.operators import among
 from registry.schema import APPROVED, association
-from registry.statement import Statement
+from storage.statement import Statement
 
 # More rows than any table has: what is hidden must not be counted, so all are looked at.
 ALL = 2**31 - 1

@@ -22,7 +22,7 @@ from registry.schema import (
     reach,
     revision,
 )
-from registry.statement import Statement
+from storage.statement import Statement
 
 _LOCATED = select(
     object_.c.entry_uuid, object_.c.kind, object_.c.patient, patient.c.survivor

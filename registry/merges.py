@@ -24,7 +24,7 @@ from hl7.errors import DUPLICATE_KEY, UNKNOWN_KEY
 from metadata.datatypes import new_uuid_urn
 from registry.operators import among
 from registry.schema import association, object_, patient, patient_merge, patient_unmerge
-from registry.statement import Statement
+from storage.statement import Statement
 
 _PATIENTS = select(patient.c.id, patient.c.survivor).order_by(patient.c.id)
 _SURVIVORS = Statement(_PATIENTS.where(among(patient.c.id, "ids")))

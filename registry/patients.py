@@ -25,10 +25,10 @@ from metadata.datatypes import CX, DTM
 from registry.link_change import LinkChange, change_link
 from registry.merges import Merge, merge, refused, survivors
 from registry.schema import identity_message
-from registry.statement import Statement
 from registry.work import write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.statement import Statement
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from registry.hits import SURVIVOR, Hit, fragments
 from registry.operators import among
 from registry.schema import patient
 from registry.search import TooManyCriteria, normalised
-from registry.statement import Statement
 from registry.veil import Veil
 from security.access.sight import Sight
 from storage.database import Database
 from storage.errors import DatabaseBusy, DatabaseUnavailable
+from storage.statement import Statement
 from transactions import query_catalogue as queries
 from transactions.iti_18 import AdhocQueryRequest, AdhocQueryResponse
 from transactions.query_decoding import DecodedQuery, decode

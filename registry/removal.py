@@ -26,7 +26,7 @@ from registry.held import Held, hold
 from registry.lookup import REVISIONS, Located, locate, patients_around
 from registry.operators import among
 from registry.schema import association, identity
-from registry.statement import Statement
+from storage.statement import Statement
 
 _LINKS = select(
     association.c.entry_uuid, association.c.type, association.c.source, association.c.target

@@ -34,10 +34,10 @@ from registry.schema import (
 from registry.schema import (
     reach as reach_,
 )
-from registry.statement import Statement
 from registry.work import Refused, answer, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.statement import Statement
 from transactions.iti_62 import RemoveObjectsRequest
 from transactions.registry_response import RegistryResponse
 

@@ -39,7 +39,7 @@ from registry import schema
 from registry.operators import among, matches
 from registry.rows import OBJECT_TYPES, STATUSES, coded
 from registry.schema import attribute_value, document_entry, folder, patient, submission_set
-from registry.statement import Statement
+from storage.statement import Statement
 from transactions.query_decoding import DecodedQuery
 
 # A condition on the rows of one table, given the name of the parameter it compares with.

@@ -27,12 +27,12 @@ from registry.lookup import ADD_REACH, Located
 from registry.registration import Registration, prepare, updated_at, without_extra_metadata
 from registry.rows import Row
 from registry.rules import judge
-from registry.statement import Statement, one_exchange
 from registry.subscriptions.matching import Described, announce, source_of
 from registry.surroundings import Surroundings, look_around
 from registry.work import Refused, answer, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.statement import Statement, one_exchange
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
 

@@ -22,7 +22,7 @@ from registry.links import linked_from
 from registry.lookup import Located, locate, rows_at
 from registry.operators import among
 from registry.schema import DOCUMENT, FOLDER, document_entry, folder, identity, patient
-from registry.statement import Statement
+from storage.statement import Statement
 
 # Types whose source is a transformation of their target.
 TRANSFORMATIONS = (XFRM, XFRM_RPLC)

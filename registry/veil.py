@@ -33,9 +33,9 @@ from registry.schema import (
     document_entry,
     patient,
 )
-from registry.statement import Statement
 from security.access.decision import NOBODY, Choices, Facts
 from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
+from storage.statement import Statement
 
 _CHAINS = Statement(
     select(patient.c.survivor, patient.c.id).where(among(patient.c.survivor, "survivors"))

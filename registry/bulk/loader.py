@@ -43,12 +43,12 @@ from registry.operators import among
 from registry.registration import Registration, prepare
 from registry.rows import Row
 from registry.rules import judge
-from registry.statement import Statement, copy_rows
 from registry.submit import TABLES, has_errors, insert_rows, judge_alone, write_submission
 from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.statement import Statement, copy_rows
 from transactions.registry_response import RegistryResponse
 
 # Submissions in one transaction: its sync and its look-ups cost little beside the rows, a merge of

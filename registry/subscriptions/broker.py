@@ -18,7 +18,6 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from metadata.datatypes import DTM
 from metadata.model import Submission
-from registry.statement import Statement
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.matching import Described, announce, source_of
 from registry.subscriptions.tables import notification, subscription
@@ -26,6 +25,7 @@ from soap.faults import SENDER, SoapFault
 from storage.database import Database
 from storage.errors import DatabaseBusy, OutOfSpace
 from storage.faultpoints import reach
+from storage.statement import Statement
 from transactions import wsn
 from transactions.iti_52 import (
     SubscribeRequest,

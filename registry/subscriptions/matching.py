@@ -19,8 +19,8 @@ from metadata.datatypes import DTM
 from metadata.model import Author, Code, DocumentEntry, Folder, SubmissionSet
 from registry.operators import glob
 from registry.schema import patient
-from registry.statement import Statement
 from registry.subscriptions.tables import WAITING, notification, subscription
+from storage.statement import Statement
 from transactions.query_catalogue import Kind
 from transactions.query_decoding import DecodedQuery
 from transactions.subscription_terms import read_filter

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, null, select, update
 
-from registry.statement import Statement
 from registry.subscriptions.tables import DEAD, WAITING, notification, subscription
+from storage.statement import Statement
 
 _N, _S = notification.c, subscription.c
 _IS_WAITING = _N.state == WAITING

@@ -23,10 +23,10 @@ from sqlalchemy import (
 )
 
 from metadata.datatypes import DTM
-from registry.statement import Statement
 from registry.subscriptions.broker import end
 from registry.subscriptions.tables import DEAD, WAITING, notification, subscription
 from storage.database import Database
+from storage.statement import Statement
 
 _N, _S = notification.c, subscription.c
 

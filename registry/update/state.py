@@ -22,7 +22,6 @@ from registry.held import Held, hold
 from registry.lookup import REVISIONS, Located, locate, patients_around
 from registry.operators import among
 from registry.schema import association
-from registry.statement import Statement
 from registry.surroundings import (
     Identity,
     known_identities,
@@ -30,6 +29,7 @@ from registry.surroundings import (
     transformations,
 )
 from registry.update.operations import Operations
+from storage.statement import Statement
 
 _LINKS = select(association.c.entry_uuid, association.c.patient).where(
     among(association.c.patient, "patients"),

@@ -26,7 +26,6 @@ from registry.lookup import RENEW_CONTENT
 from registry.registration import Registration, without_extra_metadata
 from registry.rows import STATUSES, content_hash, content_size
 from registry.schema import association, document_entry, folder, revision
-from registry.statement import Statement
 from registry.submit import connect, insert_links, insert_objects, name_of, tell
 from registry.update.operations import Operations, decode
 from registry.update.plan import Change, Plan, make_plan, patient_faults
@@ -35,6 +34,7 @@ from registry.update.state import State, look_around
 from registry.work import Refused, answer, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.statement import Statement
 from transactions.iti_42 import SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text
 from security.access.decision import NOBODY, Choices
 from security.choices.schema import CHOICE, MASK, OPPOSED, REVIEW, TREATING
 from storage.database import Database
+from storage.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ _SAY = text(
     " ON CONFLICT (patient, kind, subject, audience) DO UPDATE SET until = excluded.until,"
     " operator = excluded.operator, at = excluded.at, reason = excluded.reason"
 )
-# Made once: it is run for every question.
-_HOLDING = select(CHOICE.c.kind, CHOICE.c.subject, CHOICE.c.audience).where(
-    CHOICE.c.patient == bindparam("of"),
-    or_(CHOICE.c.until == "", CHOICE.c.until > bindparam("now")),
+# It is run for every question.
+_HOLDING = Statement(
+    select(CHOICE.c.kind, CHOICE.c.subject, CHOICE.c.audience).where(
+        CHOICE.c.patient == bindparam("of"),
+        or_(CHOICE.c.until == "", CHOICE.c.until > bindparam("now")),
+    )
 )
 _REVIEWED = text(
     "INSERT INTO emergency_review (issuer, id, operator, at, remark)"
@@ -92,7 +95,7 @@ class ChoiceStore:
             rows = [
                 row
                 for patient in patients
-                for row in connection.execute(_HOLDING, {"of": patient, "now": moment})
+                for row in _HOLDING.rows(connection, {"of": patient, "now": moment})
             ]
         return _choices(rows)
 

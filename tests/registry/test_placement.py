@@ -20,9 +20,9 @@ from metadata import identifiers as xds
 from metadata.datatypes import CXi
 from registry.operators import among
 from registry.schema import METADATA, attribute_value, document_entry, patient
-from registry.statement import Statement
 from repository import documents
 from repository import schema as repository_schema
+from storage.statement import Statement
 from tests.registry.placement import Placement, unplaced
 from tests.registry.update.conftest import Office
 from transactions.iti_18 import AdhocQueryRequest

@@ -16,7 +16,7 @@ from metadata import identifiers as xds
 from metadata.affinity_domain import AffinityDomain
 from registry import Registry
 from registry.schema import METADATA
-from registry.statement import Statement
+from storage.statement import Statement
 from transactions import stored_query as ask
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.query_catalogue import MULTI_PATIENT_QUERIES, STORED_QUERIES

@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from metadata import identifiers as xds
 from registry import Registry
-from registry.statement import Statement
 from registry.work import ATTEMPTS, write
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
+from storage.statement import Statement
 from transactions.registry_response import RegistryUnavailable
 from transactions.stored_query import find_documents
 

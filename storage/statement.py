@@ -1,4 +1,4 @@
-"""The one way in which this room talks to its database: statements made once, run often.
+"""How a hot path talks to its database: statements made once, run often.
 
 A query takes some 60 microseconds in SQLite, and executing it through SQLAlchemy half as much
 again; a registration runs eight statements. So a statement is compiled once and its text given
@@ -31,7 +31,7 @@ PORTION = 500
 class Statement:
     """A statement of SQLAlchemy Core whose every value is a parameter or a constant of its own.
 
-    Results are plain tuples: nothing in this room needs a type that drivers do not give. All
+    Results are plain tuples: use it where no result needs a type that drivers do not give. All
     methods raise what SQLAlchemy raises, whichever engine runs the statement.
     """
 
