@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from imaging_source import schema as imaging_source_schema
-from node import check_tls, codes
+from node import check_access, check_tls, codes
 from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
@@ -71,6 +71,7 @@ def check_all(settings: Settings) -> list[Finding]:
         ),
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
         *_object_store(settings),
+        *(_try(subject, attempt) for subject, attempt in check_access.attempts(settings)),
         _try("at_rest", lambda: at_rest(settings)),
         *_withdrawal(settings),
         *_peers(settings),

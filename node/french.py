@@ -488,4 +488,9 @@ FRENCH: Final[dict[str, str]] = {
     "the key {key} is not the one that files are sealed by": "la clé {key} n'est pas celle qui a scellé les fichiers",
     "{file} is sealed: at_rest.keys must name its keys": "{file} est scellé : at_rest.keys doit indiquer ses clés",
     "{key} is required where it is enabled": "{key} est obligatoire quand c'est activé",
+    "off: nobody is asked who he is": "désactivées : on ne demande à personne qui il est",
+    "the certificates of {name} have expired": "les certificats de {name} ont expiré",
+    "{name} valid for {days} days": "{name} valide encore {days} jours",
+    "signs, but this node itself does not believe it: [[assertions.issuers]]": "signe, mais ce nœud lui-même ne le croit pas : [[assertions.issuers]]",
+    "signs": "signe",
 }

@@ -18,16 +18,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_pem_x509_certificate
 
 from node.config import Settings
-from node.config_file import ConfigError, Problem
 from node.migrate import open_database
 from node.wiring.audit import Auditor
 from node.wiring.sights import Sights, open_sights
-from node.wiring.tokens import audiences, profile_of
+from node.wiring.tokens import audiences, issuers_of, profile_of
 from security.assertions.claims import Claims
 from security.assertions.conditions import Terms
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Reuse, Seen
-from security.assertions.signature import IssuerError, Issuers
 from security.assertions.verifier import Verifier
 from soap.envelope import Envelope
 from soap.faults import INVALID_SECURITY, SoapFault
@@ -124,12 +122,8 @@ def open_gate(
     section = settings.assertions
     database = stack.enter_context(open_database(settings.access, "access"))
     seen = Seen(database, Reuse(section.reuse))
-    try:
-        issuers = Issuers.read({one.name: one.certificates for one in section.issuers})
-        verifier = Verifier(profile_of(settings), issuers, _terms(settings), seen)
-        sights = open_sights(settings, stack, database, auditor)
-    except IssuerError as error:
-        raise ConfigError([Problem("assertions.issuers", "", str(error))]) from error
+    verifier = Verifier(profile_of(settings), issuers_of(settings), _terms(settings), seen)
+    sights = open_sights(settings, stack, database, auditor)
     gate = UserGate(verifier, sights, section.required, section.exempt, auditor)
     return gate, lambda: _forget(seen)
 

@@ -104,11 +104,7 @@ def open_sights(
     settings: Settings, stack: ExitStack, access: Database, auditor: Auditor | None
 ) -> Sights:
     """The sights of a process. Raises ConfigError and StorageError."""
-    chosen = settings.policy.file
-    try:
-        policy = Policy.read(chosen if isinstance(chosen, Path) else None)
-    except PolicyError as error:
-        raise ConfigError([Problem("policy.file", "", str(error))]) from error
+    policy = policy_of(settings)
     choices = stack.enter_context(open_database(settings.choices, "choices", read_only=True))
 
     def alarm(override: Override) -> None:
@@ -117,3 +113,12 @@ def open_sights(
             auditor.emergency(override)
 
     return Sights(policy, ChoiceStore(choices), Emergencies(access, policy, alarm))
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The access policy of the node. Raises ConfigError."""
+    chosen = settings.policy.file
+    try:
+        return Policy.read(chosen if isinstance(chosen, Path) else None)
+    except PolicyError as error:
+        raise ConfigError([Problem("policy.file", "", str(error))]) from error

@@ -12,7 +12,7 @@ from node.config import Settings
 from node.config_file import ConfigError, Problem, read_secret
 from security.assertions.issuing import Issuer, Person
 from security.assertions.profile import AssertionProfile, ProfileError
-from security.assertions.signature import IssuerError
+from security.assertions.signature import IssuerError, Issuers
 
 # An assertion of our own is made anew when less than this is left of it: a call may take a while.
 RENEWAL = timedelta(minutes=5)
@@ -21,6 +21,14 @@ RENEWAL = timedelta(minutes=5)
 def audiences(settings: Settings) -> tuple[str, ...]:
     """What an assertion for this node names as its audience."""
     return settings.assertions.audiences or (f"urn:oid:{settings.node.home_community_id}",)
+
+
+def issuers_of(settings: Settings) -> Issuers:
+    """Those whose assertions this node believes. Raises ConfigError."""
+    try:
+        return Issuers.read({one.name: one.certificates for one in settings.assertions.issuers})
+    except IssuerError as error:
+        raise ConfigError([Problem("assertions.issuers", "", str(error))]) from error
 
 
 def profile_of(settings: Settings) -> AssertionProfile:

@@ -261,7 +261,9 @@ def test_a_secure_node_demands_a_certificate_and_serves_who_has_one(
     assert kosmos("find", "4711", "--config", config).returncode == 0
     records = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
     assert any(getpass.getuser() in str(one) for one in records if one["transaction"] == "ITI-18")
-    assert kosmos("check", "--config", config).returncode == 0
+    checked = kosmos("check", "--config", config)
+    assert checked.returncode == 0
+    assert "assertions.issuers" in checked.stdout
 
 
 def test_a_secure_node_answers_no_question_of_nobody_and_records_that_it_was_asked(

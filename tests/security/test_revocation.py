@@ -172,7 +172,7 @@ def test_weak_keys_and_signatures_are_refused(folder: Path, fault: str) -> None:
     if fault == "a weak signature":
         out = folder / "sha1.pem"
         sign = f"openssl x509 -in {weak.certificate} -sha1 -days 2 -out {out}".split()
-        ours = ["-CA", str(ca.certificate), "-CAkey", str(ca.key)]
+        ours = ["-CA", str(ca.certificate), "-CAkey", str(ca.key), "-set_serial", "77"]
         subprocess.run([*sign, *ours], check=True, capture_output=True)
         weak = Identity(out, weak.key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
