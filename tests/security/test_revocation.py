@@ -170,10 +170,13 @@ def test_weak_keys_and_signatures_are_refused(folder: Path, fault: str) -> None:
     ca = identity(folder, "ca")
     weak = made(folder, "weak", ca, bits=1024 if fault == "a short key" else 2048)
     if fault == "a weak signature":
-        out = folder / "sha1.pem"
-        sign = f"openssl x509 -in {weak.certificate} -sha1 -days 2 -out {out}".split()
+        out, asked = folder / "sha1.pem", folder / "sha1.csr"
+        ask = f"openssl req -new -key {weak.key} -subj /CN=weak -out {asked}".split()
+        subprocess.run(ask, check=True, capture_output=True)
+        sign = f"openssl x509 -req -in {asked} -sha1 -days 2 -out {out}".split()
         ours = ["-CA", str(ca.certificate), "-CAkey", str(ca.key), "-set_serial", "77"]
-        subprocess.run([*sign, *ours], check=True, capture_output=True)
+        done = subprocess.run([*sign, *ours], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         weak = Identity(out, weak.key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
