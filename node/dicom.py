@@ -77,7 +77,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
     with open_database(section, "imaging_source") as database, ExitStack() as stack:
         auditor = open_auditor(settings, stack, "dicom")
         if auditor is not None:
-            stack.enter_context(auditor.living())
+            stack.enter_context(auditor.living(settings))
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
         services = dicom_services(settings, database, open_variants(settings, stack))

@@ -169,7 +169,7 @@ async def run(
     with ExitStack() as stack:
         rooms = open_rooms(settings, stack, http.getsockname()[1], trail)
         if rooms.auditor is not None:
-            stack.enter_context(rooms.auditor.living())
+            stack.enter_context(rooms.auditor.living(settings))
         received = None
         if primary and settings.audit.listen:
             received = open_trail(settings, stack, RECEIVED)

@@ -9,6 +9,7 @@ functions call in here with what they know.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metadata.identifiers import (
@@ -52,6 +53,7 @@ _STOPS = Coded("110121", "DCM", "Application Stop")
 _APPLICATION = Coded("110150", "DCM", "Application")
 _SECURITY_ALERT = Coded("110113", "DCM", "Security Alert")
 _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
+_CONFIGURATION = Coded("110131", "DCM", "Security Configuration")
 _EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
 _ACCESS_CHANGED = Coded("110135", "DCM", "Object Security Attributes Changed")
 _TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
@@ -333,6 +335,20 @@ def application_event(starts: bool, scene: Scene) -> AuditEvent:
         participants=(application,),
         source_id=scene.source_id,
         site_id=scene.site_id,
+    )
+
+
+def configuration_event(digest: str, scene: Scene) -> AuditEvent:
+    """An actor serves with another configuration than before (PS3.15 A.5.3.11); ``digest`` is the
+    SHA-256 of what it has understood of it."""
+    started = application_event(True, scene)
+    configuration = ParticipantObject(digest, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI)
+    return replace(
+        started,
+        id=_SECURITY_ALERT,
+        type=_CONFIGURATION,
+        outcome_description="the configuration is another",
+        objects=(configuration,),
     )
 
 

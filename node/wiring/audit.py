@@ -6,6 +6,7 @@ is performed. A process also records that it starts and that it stops.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,6 +71,7 @@ from transactions.audit_events import (
     access_changed_event,
     application_event,
     authentication_failed_event,
+    configuration_event,
     emergency_event,
     trail_used_event,
     web_imaging_event,
@@ -205,13 +207,26 @@ class Auditor:
         return recorded
 
     @contextmanager
-    def living(self) -> Iterator[None]:
-        """Record that the process starts, and that it stops."""
+    def living(self, settings: Settings) -> Iterator[None]:
+        """Record that the process starts, with another configuration than the last time if it is
+        one, and that it stops."""
         self._record([self._life(True)]).result()
+        self._configured(settings)
         try:
             yield
         finally:
             self._record([self._life(False)]).result()
+
+    def _configured(self, settings: Settings) -> None:
+        """Record a changed configuration; its digest is kept beside the trail afterwards."""
+        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+        kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
+        before = kept.read_text() if kept.exists() else digest
+        if before != digest:
+            here = self._here()
+            event = configuration_event(digest, self._scene(Side.SERVER, here, here))
+            self._record([event]).result()
+        kept.write_text(digest)
 
     def looked(self, user: str) -> None:
         """Record that somebody reads the trails."""

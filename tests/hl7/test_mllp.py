@@ -247,7 +247,7 @@ def test_the_server_needs_a_free_port() -> None:
         await first.start()
         second = MllpServer(echo, port=first.port)
         try:
-            with pytest.raises(OSError, match="(?i)address already in use"):
+            with pytest.raises(OSError, match=r"(?i)address already in use"):
                 await second.start()
         finally:
             await first.stop()

@@ -327,6 +327,21 @@ def test_what_a_patient_masks_is_found_and_fetched_by_nobody_it_is_masked_from(
     assert '"code": "ACCESS-EMERGENCY"' in node.log.read_text()
 
 
+def test_another_configuration_is_in_the_audit_trail(
+    plain_node: Path, serve: Serve, kosmos: Kosmos
+) -> None:
+    def changes() -> list[str]:
+        found = json.loads(kosmos("audit", "find", "--json", "--config", plain_node).stdout)
+        return [one["trail"] for one in found if one["transaction"] == "110131"]
+
+    assert serve(plain_node).stop() == 0
+    assert serve(plain_node).stop() == 0
+    assert changes() == []
+    plain_node.write_text(plain_node.read_text() + "\n[limits]\nqueue = 63\n")
+    assert serve(plain_node).stop() == 0
+    assert sorted(changes()) == ["dicom", "web-0"]
+
+
 def _doctor_in_emergency(settings: Settings, *reasons: str) -> SoapClient:
     """A client of a doctor who breaks the glass."""
     own = settings.assertions.own

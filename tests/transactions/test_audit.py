@@ -44,6 +44,16 @@ from transactions.audit import (
     Side,
     to_xml,
 )
+from transactions.audit_events import (
+    WEB_IMAGING,
+    access_changed_event,
+    application_event,
+    authentication_failed_event,
+    configuration_event,
+    emergency_event,
+    trail_used_event,
+    web_imaging_event,
+)
 from transactions.iti_18 import AdhocQueryResponse
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.iti_42 import SubmitObjectsRequest
@@ -141,6 +151,30 @@ def test_every_record_is_valid(
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
+
+
+def test_what_is_recorded_beside_transactions_is_valid(
+    scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
+) -> None:
+    here = scene(Side.SERVER)
+    events = [
+        application_event(True, here),
+        configuration_event("ab" * 32, here),
+        authentication_failed_event("https://here/registry", "the assertion has expired", here),
+        emergency_event("<ada@idp>", "unconscious", [PATIENT], here),
+        access_changed_event("operator", PATIENT, "opposed", here),
+        trail_used_event("operator", here),
+        *(
+            web_imaging_event(number, "1.2.3", b"/studies?x=1", Outcome.SUCCESS, here)
+            for number in WEB_IMAGING
+        ),
+    ]
+    types = [written(one).find("EventIdentification/EventTypeCode") for one in events]
+    codes = [one.get("csd-code") for one in types if one is not None]
+    assert codes == [
+        *("110120", "110131", "110126", "110127", "110135", "110101"),
+        *WEB_IMAGING,
+    ]
 
 
 def test_both_sides_record_the_same_exchange(submission: Submission, scene: SeenFrom) -> None:
