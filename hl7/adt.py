@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hl7.ack import ERROR, REJECT
@@ -83,7 +83,8 @@ class IdentityFeed:
     the ``local`` ids of other domains belong from now on, and ``previous`` the one they belonged
     to. ``sender`` is ``facility|application``, in HL7 v3 the sending device. ``control_id``
     (MSH-10, Message.id) and ``digest`` (SHA-256 of the message as received, hex) tell a
-    redelivery from a new message.
+    redelivery from a new message. ``protected`` is what PD1-12 says of access to the patient's
+    record (HL7 v2.3.1, 3.3.9.12); None where it says nothing.
     """
 
     event: str
@@ -94,6 +95,7 @@ class IdentityFeed:
     digest: str
     previous: CX | None = None
     local: tuple[CX, ...] = ()
+    protected: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,13 @@ def read_identity_feed(
     sender = f"{message['MSH-4']}|{message['MSH-3']}"
     identifiers = _identifiers(message, domain_authority)
     check_identifiers(event, identifiers, PID_3, MRG_1)
-    return identity_feed(event, identifiers, sender, message["MSH-10"], _digest(message, raw))
+    digest = _digest(message, raw)
+    feed = identity_feed(event, identifiers, sender, message["MSH-10"], digest)
+    return replace(feed, protected=_PROTECTION.get(message["PD1-12"]))
+
+
+# Table 0136.
+_PROTECTION = {"Y": True, "N": False}
 
 
 def identity_feed(

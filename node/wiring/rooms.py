@@ -15,7 +15,7 @@ from sqlalchemy import text
 from structlog.contextvars import bound_contextvars
 
 from hl7 import message as hl7_message
-from hl7.ack import REJECT
+from hl7.ack import ACCEPT, REJECT
 from hl7.adt import FeedOutcome, IdentityFeed
 from hl7.errors import RECORD_LOCKED
 from hl7.feed import answer
@@ -52,6 +52,7 @@ from registry.patients import Patients
 from registry.subscriptions.notifier import Notifier
 from repository import Repository
 from repository.reconciliation import Options, Reconciliation
+from security.access.carried import CarriedChoices
 from security.access.sight import Sight
 from soap.asgi import Application
 from soap.client import SoapClient
@@ -191,7 +192,8 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
     database = stack.enter_context(open_database(settings.registry, "registry"))
     rooms.domain = DomainInForce(domain)
     registry, patients = Registry(database, rooms.domain), Patients(database, domain)
-    feed_v3 = _feed_v3(patients, domain, settings)
+    carried = doors.sights.carried if doors.sights else None
+    feed_v3 = _feed_v3(_applying(patients, carried), domain, settings)
     rooms.endpoints["/registry"] = doors.endpoint(
         "registry",
         "DocumentRegistry",
@@ -220,7 +222,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
         rooms.notifier = broker.notifier
         rooms.daily.append(broker.tidy)
     if settings.mllp.enabled:
-        rooms.feed = _feed(patients, domain, settings, doors.auditor)
+        rooms.feed = _feed(_applying(patients, carried), domain, settings, doors.auditor)
     rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
@@ -365,12 +367,21 @@ def _without_unseen(
     return lambda request, context: serve(request, unseen(context))
 
 
-def _applying(patients: Patients) -> Callable[[IdentityFeed], FeedOutcome]:
-    """``patients.apply``; what others are at is told from trouble of our own (AR 206, not 207)."""
+def _applying(
+    patients: Patients, carried: CarriedChoices | None
+) -> Callable[[IdentityFeed], FeedOutcome]:
+    """``patients.apply``; what others are at is told from trouble of our own (AR 206, not 207).
+
+    What an accepted message says of a patient's opposition is kept before it is acknowledged.
+    """
 
     def apply(feed: IdentityFeed) -> FeedOutcome:
         try:
-            return patients.apply(feed)
+            outcome = patients.apply(feed)
+            if carried and feed.protected is not None and outcome.ack_code == ACCEPT:
+                names = [one.normalised() for one in feed.identifiers]
+                carried.keep(names, feed.protected, feed.sender, datetime.now(UTC))
+            return outcome
         except DatabaseBusy as error:
             log.warning("identity event not applied", code="HL7-206", error=type(error).__name__)
             return FeedOutcome(REJECT, RECORD_LOCKED, "not applied, the patient is in use")
@@ -379,22 +390,24 @@ def _applying(patients: Patients) -> Callable[[IdentityFeed], FeedOutcome]:
 
 
 def _feed_v3(
-    patients: Patients, domain: AffinityDomain, settings: Settings
+    apply: Callable[[IdentityFeed], FeedOutcome], domain: AffinityDomain, settings: Settings
 ) -> Callable[[IdentityRequest], Acknowledgement]:
     """What the registry does with a request of ITI-44."""
     return partial(
         answer_v3,
-        apply=_applying(patients),
+        apply=apply,
         domain_authority=domain.assigning_authority,
         ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
     )
 
 
 def _feed(
-    patients: Patients, domain: AffinityDomain, settings: Settings, auditor: Auditor | None
+    applying: Callable[[IdentityFeed], FeedOutcome],
+    domain: AffinityDomain,
+    settings: Settings,
+    auditor: Auditor | None,
 ) -> Callable[[bytes, str], bytes]:
     """The handler of an MLLP listener (ITI-8, ITI-64)."""
-    applying = _applying(patients)
     apply = auditor.feeding(applying) if auditor else lambda feed, _peer: applying(feed)
     reply = partial(
         answer,

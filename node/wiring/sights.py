@@ -18,6 +18,7 @@ from node.config_file import ConfigError, Problem
 from node.migrate import open_database
 from node.wiring.audit import Auditor
 from node.wiring.common import Asked
+from security.access.carried import CarriedChoices
 from security.access.decision import Policy, PolicyError
 from security.access.emergencies import Emergencies, Override
 from security.access.sight import Sight
@@ -44,6 +45,7 @@ class Sights:
 
     policy: Policy
     store: ChoiceStore
+    carried: CarriedChoices
     emergencies: Emergencies
 
     def of(self, caller: Caller | None = None) -> Sight:
@@ -51,7 +53,7 @@ class Sights:
         claims = caller.claims if caller else None
         emergency = caller is not None and caller.emergency
         asker = self.policy.asker(claims, emergency=emergency)
-        return Sight(self.policy, asker, self.store, datetime.now(UTC))
+        return Sight(self.policy, asker, self.store, self.carried, datetime.now(UTC))
 
     def in_emergency(self, claims: Claims | None, node: str) -> bool:
         """Whether the user acts in an emergency. Raises TokenRefused, StorageError."""
@@ -112,7 +114,8 @@ def open_sights(
         if auditor is not None:
             auditor.emergency(override)
 
-    return Sights(policy, ChoiceStore(choices), Emergencies(access, policy, alarm))
+    emergencies = Emergencies(access, policy, alarm)
+    return Sights(policy, ChoiceStore(choices), CarriedChoices(access), emergencies)
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -40,3 +40,14 @@ EMERGENCY = Table(
     sqlite_with_rowid=False,
 )
 """A glass that was broken, by the assertion that broke it."""
+
+CARRIED_CHOICE = Table(
+    "carried_choice",
+    METADATA,
+    Column("patient", Text, primary_key=True),  # CX, normalised
+    Column("opposed", Text, nullable=False),  # Y or N, as PD1-12 says it
+    Column("sender", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What the last identity message that said so said of a patient's opposition."""

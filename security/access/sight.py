@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from metadata.datatypes import CX, XCN
 from metadata.model import DocumentEntry
+from security.access.carried import CarriedChoices
 from security.access.decision import Asker, Choices, Facts, Policy, permitted, spelled
 from security.choices.store import ChoiceStore
 
@@ -31,6 +32,7 @@ class Sight:
     policy: Policy
     asker: Asker
     store: ChoiceStore
+    carried: CarriedChoices
     now: datetime
 
     @property
@@ -43,7 +45,8 @@ class Sight:
         policies in documents that stand. Raises StorageError."""
         kept = self.store.holding(patients, self.now)
         opposed = any(self.policy.consents.get(one, False) for one in acknowledged)
-        return replace(kept, opposed=kept.opposed or opposed)
+        opposed = opposed or kept.opposed or self.carried.opposed(patients)
+        return replace(kept, opposed=opposed)
 
     def sees(self, choices: Choices, facts: Facts) -> bool:
         """Whether the document may be shown."""

@@ -46,6 +46,22 @@ def test_an_admission_or_update_names_the_patient(
     assert feed.control_id == "42"
 
 
+@pytest.mark.parametrize(
+    ("segment", "said"),
+    [
+        (b"", None),
+        (b"PD1\r", None),
+        (b"PD1||||||||||||Y\r", True),
+        (b"PD1||||||||||||N\r", False),
+        (b"PD1||||||||||||?\r", None),
+    ],
+)
+def test_a_message_may_say_that_a_record_is_protected(
+    segment: bytes, said: bool | None, adt: Adt, feed_of: Callable[[bytes], IdentityFeed]
+) -> None:
+    assert feed_of(adt("A08") + segment).protected is said
+
+
 def test_a_merge_names_who_stays_and_who_goes(
     adt: Adt, feed_of: Callable[[bytes], IdentityFeed]
 ) -> None:

@@ -15,6 +15,7 @@ from metadata.datatypes import XCN, LocalizedString
 from metadata.model import Author, Code, DocumentEntry, Submission
 from node.migrate import script_location
 from registry import Registry
+from security.access.carried import CarriedChoices
 from security.access.decision import Asker, Policy
 from security.access.sight import Sight
 from security.choices.schema import MASK, OPPOSED, TREATING
@@ -46,6 +47,14 @@ CONSENT = Code("urn:ihe:iti:bppc:2007", "1.3.6.1.4.1.19376.1.2.3", LocalizedStri
 
 
 @pytest.fixture
+def carried(tmp_path: Path) -> Iterator[CarriedChoices]:
+    with Database.open(f"sqlite:///{tmp_path}/access.db") as database:
+        with script_location("security.access") as scripts:
+            database.migrate(scripts)
+        yield CarriedChoices(database)
+
+
+@pytest.fixture
 def choices(tmp_path: Path) -> Iterator[ChoiceStore]:
     with Database.open(f"sqlite:///{tmp_path}/choices.db") as database:
         with script_location("security.choices") as scripts:
@@ -56,10 +65,13 @@ def choices(tmp_path: Path) -> Iterator[ChoiceStore]:
 class Doctor:
     """Asks the registry with the sight of a doctor."""
 
-    def __init__(self, house: House, choices: ChoiceStore, policy: Policy) -> None:
+    def __init__(
+        self, house: House, choices: ChoiceStore, carried: CarriedChoices, policy: Policy
+    ) -> None:
         self.house = house
         self.choices = choices
-        self.sight = Sight(policy, DOCTOR, choices, NOW)
+        self.carried = carried
+        self.sight = Sight(policy, DOCTOR, choices, carried, NOW)
 
     def asks(self, request: AdhocQueryRequest) -> Submission:
         response = self.house.registry.query(request, self.sight)
@@ -77,8 +89,8 @@ class Doctor:
 
 
 @pytest.fixture
-def doctor(house: House, choices: ChoiceStore) -> Doctor:
-    return Doctor(house, choices, Policy.read())
+def doctor(house: House, choices: ChoiceStore, carried: CarriedChoices) -> Doctor:
+    return Doctor(house, choices, carried, Policy.read())
 
 
 def seen(house: House) -> DocumentEntry:
@@ -194,13 +206,23 @@ def test_a_patient_who_is_opposed_is_seen_by_nobody(house: House, doctor: Doctor
     assert len(doctor.finds()) == 1
 
 
+def test_an_opposition_that_a_message_carried_holds_until_another_takes_it_back(
+    house: House, doctor: Doctor
+) -> None:
+    seen(house)
+    doctor.carried.keep([str(house.patient)], True, "HOSPITAL|HIS", NOW)
+    assert doctor.finds() == set()
+    doctor.carried.keep([str(house.patient)], False, "HOSPITAL|HIS", NOW)
+    assert len(doctor.finds()) == 1
+
+
 def test_a_consent_document_speaks_while_it_stands(
-    house: House, choices: ChoiceStore, tmp_path: Path
+    house: House, choices: ChoiceStore, carried: CarriedChoices, tmp_path: Path
 ) -> None:
     shipped = (resources.files("security.access") / "policy.toml").read_text()
     file = tmp_path / "policy.toml"
     file.write_text(shipped.replace("[consents]", '[consents]\n"1.2.3.9" = "opposed"'))
-    doctor = Doctor(house, choices, Policy.read(file))
+    doctor = Doctor(house, choices, carried, Policy.read(file))
     one = seen(house)
     assert doctor.finds() == {one.entry_uuid}
     opposition = Code("1.2.3.9", "1.2.3", LocalizedString("Opposition"))

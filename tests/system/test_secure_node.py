@@ -245,12 +245,13 @@ def test_a_stored_query_without_a_certificate_is_not_answered(
     client.close()
 
 
-def announce(node: RunningNode, identifier: str, tls: ssl.SSLContext) -> str:
-    """Announce a patient over TLS; the acknowledgement code."""
+def announce(node: RunningNode, identifier: str, tls: ssl.SSLContext, more: bytes = b"") -> str:
+    """Announce a patient over TLS, with ``more`` segments; the acknowledgement code."""
     host, port = place(node, "mllps").split(":")
     authority = node.settings["affinity_domain"]["assigning_authority"]
     with MllpClient(host, int(port), ssl_context=tls) as client:
-        answer = client.send(feed.announce(feed.Person(identifier, "DOE^JANE"), authority))
+        message = feed.announce(feed.Person(identifier, "DOE^JANE"), authority)
+        answer = client.send(message + more)
     return feed.acknowledgement(answer)[0]
 
 
@@ -317,6 +318,11 @@ def test_images_sent_over_tls_are_published_over_tls(
     [entry] = await_(lambda: consumer.find_documents(node.patient("1CT1")))
     [series] = consumer.open_manifest(entry).series
     assert len(series.instances) == 1
+    # Opposed to sharing, by ADT: nothing is found any more, until the next message takes it back.
+    assert announce(node, "1CT1", ours, b"PD1||||||||||||Y\r") == "AA"
+    assert consumer.find_documents(node.patient("1CT1")) == []
+    assert announce(node, "1CT1", ours, b"PD1||||||||||||N\r") == "AA"
+    assert len(consumer.find_documents(node.patient("1CT1"))) == 1
     client.close()
 
 
