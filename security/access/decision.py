@@ -174,9 +174,10 @@ def _masked(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> boo
 
 
 def _holds(rule: Rule, given: Mapping[str, Collection[str]], so: Mapping[str, bool]) -> bool:
-    return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items()) and all(
-        so[key] is wanted for key, wanted in rule.flags.items()
-    )
+    for key, wanted in rule.flags.items():  # first, and as a loop: most rules end here
+        if so[key] is not wanted:
+            return False
+    return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items())
 
 
 def _covers(named: frozenset[str] | None, levels: Collection[str]) -> bool:
