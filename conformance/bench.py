@@ -20,6 +20,7 @@ from conformance.identity_v3 import ADD, MERGE, exchange_of, message_of
 from conformance.seen import Ack, Answer, Found
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
+from conformance.tokens import good_tokens
 from conformance.wire import Wire
 from hl7.client import MllpClient, MllpError
 from hl7.errors import InvalidMessage
@@ -81,7 +82,12 @@ class Bench:
         self.session = session
         self.targets = session.targets
         self.record = Record()
-        self.wire = Wire(self.record, self.targets.timeout, self.targets.ssl_context)
+        self.wire = Wire(
+            self.record,
+            self.targets.timeout,
+            self.targets.ssl_context,
+            good_tokens(self.targets.issuer),
+        )
 
     # --- Patients ---------------------------------------------------------------------------
 
