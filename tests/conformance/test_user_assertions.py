@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from conformance.bench import Bench, Session
 from conformance.case import Case
@@ -18,6 +19,8 @@ from conformance.results import Verdict
 from conformance.run import run_case
 from conformance.targets import Targets
 from metadata.identifiers import FAILURE
+from node.cli.app import app
+from node.cli.exits import UsageError
 from node.migrate import script_location
 from registry import MIGRATIONS
 from registry.registry import Registry
@@ -28,7 +31,7 @@ from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Reuse, Seen
 from security.assertions.signature import Issuers
 from security.assertions.verifier import Verifier
-from security.pki import create_authority, issue
+from security.pki import Identity, create_authority, issue
 from soap.endpoint import Endpoint, Operation
 from soap.envelope import Envelope
 from soap.faults import INVALID_SECURITY
@@ -84,6 +87,7 @@ class Registries:
     strict: str
     believing: str
     issuer: Issuer
+    identity: Identity
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +125,7 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]
             audiences=[AUDIENCE],
             lifetime=timedelta(hours=1),
         )
-        yield Registries(f"{url}/strict", f"{url}/believing", issuer)
+        yield Registries(f"{url}/strict", f"{url}/believing", issuer, identity)
 
 
 Judge = Callable[[Case, str], Verdict]
@@ -170,3 +174,24 @@ def test_ordinary_calls_bring_a_good_assertion(registries: Registries) -> None:
         targets = Targets(registry=registries.strict, issuer=issuer)
         answer = Bench(Session(targets, "ASK")).query(get_associations(["urn:uuid:1"]))
         assert (answer.fault is None) is answered
+
+
+def test_the_issuer_is_named_on_the_command_line(registries: Registries) -> None:
+    identity = registries.identity
+    issuer = ["--issuer", NAME, "--issuer-certificate", str(identity.certificate)]
+    rest = ["--issuer-key", str(identity.key), "--audience", AUDIENCE]
+    command = ["conformance", "run", "--case", "S02", "--registry"]
+    ended = CliRunner().invoke(app, [*command, registries.strict, *issuer, *rest])
+    assert ended.exit_code == 0, ended.output
+    assert f"{len(list(CASES))} passed, 0 failed, 0 not run" in ended.output
+    ended = CliRunner().invoke(app, [*command, registries.believing, *issuer, *rest])
+    assert ended.exit_code == 1
+    assert f"{len(FORGED)} failed" in ended.output
+
+
+@pytest.mark.parametrize("half", ["--issuer-certificate", "--tls-certificate"])
+def test_half_an_identity_is_none(registries: Registries, half: str) -> None:
+    command = ["conformance", "run", "--case", "S02", half, str(registries.identity.certificate)]
+    ended = CliRunner().invoke(app, command)
+    assert isinstance(ended.exception, UsageError)
+    assert "go together" in str(ended.exception)
