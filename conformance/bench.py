@@ -8,6 +8,7 @@ well, since without it nothing can be judged.
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -348,6 +349,12 @@ class Bench:
         if not found:
             raise Mismatch("a DocumentEntry with repositoryUniqueId", "one without")
         return str(found)
+
+    def connecting_as(self, client: ssl.SSLContext) -> Bench:
+        """The same bench and record, with another client's TLS."""
+        other = self.pointed_at(ssl_context=client)
+        other.wire = Wire(self.record, self.targets.timeout, client, self.wire.token)
+        return other
 
     def pointed_at(self, **changes: Any) -> Bench:
         """The same bench and record, with other targets."""

@@ -171,6 +171,19 @@ class SecurityFault:
 
 
 @dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The connection ends before anything is answered over HTTP."""
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return say("no answer", language)
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.http_status == 0)
+
+
+@dataclass(frozen=True, slots=True)
 class NotificationFault:
     """A SOAP fault of WS-BaseNotification: ``name`` is its subcode or stands in its detail."""
 

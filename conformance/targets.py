@@ -121,6 +121,9 @@ class Targets:
             return self.dicom is not None or self.dicomweb is not None
         if need == "patients":
             return self.gives("feed") or len(self.patients) >= PATIENTS_NEEDED
+        if need == "secured":
+            secured = (self.registry or "").startswith("https:")
+            return secured and self.ssl_context is not None
         return getattr(self, need) not in (None, False)
 
     def endpoint(self, name: str) -> str:

@@ -64,7 +64,7 @@ def unsigned(issuer: Issuer) -> str:
 
 def of_another_key(issuer: Issuer) -> str:
     """An assertion under the issuer's name, signed by somebody else."""
-    key, certificate = _somebody_else()
+    key, certificate = somebody_else()
     return replace(issuer, key=key, certificate=certificate).issue(USER)
 
 
@@ -124,7 +124,7 @@ def _text(element: etree._Element) -> str:
 
 
 @cache
-def _somebody_else() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def somebody_else() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A key that nobody believes, and its certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Somebody else")])

@@ -137,8 +137,8 @@ def session(system: Any) -> Session:
     return Session(system.targets(), "TEST")
 
 
-# Those that need a registry with a gate have one of their own (test_user_assertions).
-HERE = [case for case in all_cases() if "issuer" not in case.needs]
+# Those of secure nodes have registries of their own (test_user_assertions).
+HERE = [case for case in all_cases() if not case.needs & {"issuer", "secured"}]
 
 
 @pytest.mark.parametrize("case", HERE, ids=lambda case: case.id)

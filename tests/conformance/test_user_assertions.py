@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from conformance.bench import Bench, Session
 from conformance.case import Case
+from conformance.cases import secure_nodes
 from conformance.cases.user_assertions import BAD, CASES
 from conformance.results import Verdict
 from conformance.run import run_case
@@ -32,6 +35,7 @@ from security.assertions.seen import Reuse, Seen
 from security.assertions.signature import Issuers
 from security.assertions.verifier import Verifier
 from security.pki import Identity, create_authority, issue
+from security.tls import client_context, server_context
 from soap.endpoint import Endpoint, Operation
 from soap.envelope import Envelope
 from soap.faults import INVALID_SECURITY
@@ -88,12 +92,15 @@ class Registries:
     believing: str
     issuer: Issuer
     identity: Identity
+    router: Router
+    trust: Path
 
 
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
     folder = tmp_path_factory.mktemp("asking")
-    identity = issue(folder, create_authority(folder, "Kit authority"), "issuer", ["localhost"])
+    authority = create_authority(folder, "Kit authority")
+    identity, trust = issue(folder, authority, "kit", ["localhost"]), authority.certificate
     profile = AssertionProfile.read()
     with ExitStack() as stack:
         database = stack.enter_context(Database.open(f"sqlite:///{folder}/registry.db"))
@@ -116,7 +123,8 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]
             return Endpoint([query], pool=pool, title=name, service_name=name, gate=gate)
 
         doors = {"/strict": door(StrictGate(verifier)), "/believing": door(BelievingGate())}
-        url = stack.enter_context(running_server(Router(doors)))
+        router = Router(doors)
+        url = stack.enter_context(running_server(router))
         issuer = Issuer.read(
             NAME,
             identity.certificate,
@@ -125,7 +133,7 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]
             audiences=[AUDIENCE],
             lifetime=timedelta(hours=1),
         )
-        yield Registries(f"{url}/strict", f"{url}/believing", issuer, identity)
+        yield Registries(f"{url}/strict", f"{url}/believing", issuer, identity, router, trust)
 
 
 Judge = Callable[[Case, str], Verdict]
@@ -195,3 +203,20 @@ def test_half_an_identity_is_none(registries: Registries, half: str) -> None:
     ended = CliRunner().invoke(app, command)
     assert isinstance(ended.exception, UsageError)
     assert "go together" in str(ended.exception)
+
+
+@pytest.mark.parametrize("demands", [True, False], ids=["secure", "careless"])
+def test_only_a_registry_that_demands_certificates_passes(
+    registries: Registries, demands: bool
+) -> None:
+    one = registries.identity
+    door: ssl.SSLContext = server_context(one.certificate, one.key, registries.trust)
+    if not demands:
+        door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        door.load_cert_chain(one.certificate, one.key)
+    client = client_context(one.certificate, one.key, registries.trust)
+    with running_server(registries.router, tls=door) as url:
+        registry = f"{url}/believing"
+        targets = Targets(registry=registry, ssl_context=client, timeout=10)
+        found = {run_case(case, Session(targets, "ASK")).verdict for case in secure_nodes.CASES}
+    assert found == {Verdict.PASSED if demands else Verdict.FAILED}
