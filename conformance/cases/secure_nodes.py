@@ -64,7 +64,7 @@ for _name, _en, _fr, _client in (
         f"S01-{_name}",
         _en,
         _fr,
-        spec="ITI TF-2 3.19.6.1",
+        spec="ITI TF-2 3.19.6",
         expected=[Success(), NoAnswer()],
         stimulus=partial(_met, _client),
     )
