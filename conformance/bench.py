@@ -8,6 +8,7 @@ well, since without it nothing can be judged.
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from conformance.identity_v3 import ADD, MERGE, exchange_of, message_of
 from conformance.seen import Ack, Answer, Found
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
+from conformance.tokens import good_tokens
 from conformance.wire import Wire
 from hl7.client import MllpClient, MllpError
 from hl7.errors import InvalidMessage
@@ -81,7 +83,12 @@ class Bench:
         self.session = session
         self.targets = session.targets
         self.record = Record()
-        self.wire = Wire(self.record, self.targets.timeout, self.targets.ssl_context)
+        self.wire = Wire(
+            self.record,
+            self.targets.timeout,
+            self.targets.ssl_context,
+            good_tokens(self.targets.issuer),
+        )
 
     # --- Patients ---------------------------------------------------------------------------
 
@@ -342,6 +349,12 @@ class Bench:
         if not found:
             raise Mismatch("a DocumentEntry with repositoryUniqueId", "one without")
         return str(found)
+
+    def connecting_as(self, client: ssl.SSLContext) -> Bench:
+        """The same bench and record, with another client's TLS."""
+        other = self.pointed_at(ssl_context=client)
+        other.wire = Wire(self.record, self.targets.timeout, client, self.wire.token)
+        return other
 
     def pointed_at(self, **changes: Any) -> Bench:
         """The same bench and record, with other targets."""

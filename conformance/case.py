@@ -31,6 +31,7 @@ class Actor(Enum):
     REGISTRY_SUBMIT = Text("Document Registry: submissions", "Registre : soumissions")
     REGISTRY_QUERY = Text("Document Registry: queries", "Registre : requêtes")
     REGISTRY_ADMINISTRATION = Text("Document Registry: administration", "Registre : administration")
+    USER_ASSERTIONS = Text("Document Registry: who may ask", "Registre : qui peut demander")
     REPOSITORY = Text("Document Repository", "Entrepôt de documents")
     REPOSITORY_ADMINISTRATION = Text(
         "Document Repository: administration", "Entrepôt : administration"
@@ -119,6 +120,18 @@ NEEDS = {
         "(--repository-facing-simulator URL --simulator-port PORT)",
         "un entrepôt relié au registre simulé du kit "
         "(--repository-facing-simulator URL --simulator-port PORT)",
+    ),
+    "issuer": Text(
+        "a registry that asks for assertions of an issuer the kit can sign as (--issuer NAME "
+        "--issuer-certificate FILE --issuer-key FILE --audience URI)",
+        "un registre qui demande des assertions d'un émetteur dont le kit a la clé (--issuer NOM "
+        "--issuer-certificate FICHIER --issuer-key FICHIER --audience URI)",
+    ),
+    "secured": Text(
+        "a registry at https that knows the kit's certificate (--tls-certificate FILE "
+        "--tls-key FILE --tls-trust FILE)",
+        "un registre en https qui connaît le certificat du kit (--tls-certificate FICHIER "
+        "--tls-key FICHIER --tls-trust FICHIER)",
     ),
     "crash": Text(
         "a command that kills and restarts the repository (--crash COMMAND)",

@@ -16,6 +16,7 @@ from conformance.seen import Ack, Answer, Compared, Found, Seen
 from conformance.text import Language
 from metadata.catalogue import RegistryError
 from metadata.identifiers import FAILURE, PARTIAL_SUCCESS, SUCCESS, WARNING
+from soap.faults import WSSE
 
 
 class Mismatch(Exception):
@@ -150,6 +151,36 @@ class Fault:
 def fault(*codes: str, subcode: str = "", within: float = 0.0) -> Fault:
     """A SOAP fault with one of ``codes``."""
     return Fault(codes, subcode, within)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityFault:
+    """A SOAP 1.2 fault with a subcode of WS-Security (WSS SOAP Message Security 1.1, 12)."""
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"{say('SOAP fault', language)} WS-Security"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.fault is not None)
+        assert isinstance(seen, Answer)
+        assert seen.fault is not None
+        _check(self, seen, (seen.fault.subcode or "").startswith(f"{{{WSSE}}}"))
+        _check(self, seen, 400 <= seen.http_status < 600)
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The connection ends before anything is answered over HTTP."""
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return say("no answer", language)
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        _check(self, seen, isinstance(seen, Answer) and seen.http_status == 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ PHRASES = {
     "kept, or a warning": "conservé, ou un avertissement",
     "members of both folders": "les membres des deux classeurs",
     "members of the folder": "les membres du classeur",
+    "no answer": "aucune réponse",
     "no home": "pas de homeCommunityId",
     "no objects": "aucun objet",
     "no success before the crash": "pas de succès avant la panne",

@@ -13,6 +13,7 @@ from conformance.text import Text
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import CX, LocalizedString, is_oid
 from metadata.model import Code
+from security.assertions.issuing import Issuer
 
 DEFAULT_AUTHORITY = "1.2.250.1.213.1.4.10"
 """The French test domain of the national health identifier: never a real patient's."""
@@ -74,7 +75,8 @@ class Targets:
     ``move_to`` is an ``AE@HOST:PORT`` of this machine that the source knows as a destination.
     ``publishes`` tells that its manifests come to ``repository`` and ``registry``.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
-    for https; with ``mllp_tls`` also for MLLP.
+    for https; with ``mllp_tls`` also for MLLP. ``issuer`` makes the assertions of who asks that a
+    registry demands (ITI-40); without one no call brings any.
     """
 
     registry: str | None = None
@@ -108,6 +110,7 @@ class Targets:
     big_document: int = 64 * 1024 * 1024
     timeout: float = 60.0
     ssl_context: ssl.SSLContext | None = None
+    issuer: Issuer | None = None
     mllp_tls: bool = False
 
     def gives(self, need: str) -> bool:
@@ -118,6 +121,9 @@ class Targets:
             return self.dicom is not None or self.dicomweb is not None
         if need == "patients":
             return self.gives("feed") or len(self.patients) >= PATIENTS_NEEDED
+        if need == "secured":
+            secured = (self.registry or "").startswith("https:")
+            return secured and self.ssl_context is not None
         return getattr(self, need) not in (None, False)
 
     def endpoint(self, name: str) -> str:

@@ -57,10 +57,17 @@ class Post:
 class Wire:
     """Posts to endpoints and reads what they answer; records both."""
 
-    def __init__(self, record: Record, timeout: float, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        timeout: float,
+        ssl_context: ssl.SSLContext | None,
+        token: Callable[[], str] = str,
+    ) -> None:
         self._record = record
         self._timeout = timeout
         self._ssl = ssl_context
+        self.token = token
 
     def call(
         self,
@@ -69,9 +76,11 @@ class Wire:
         request: Request,
         *,
         spool: Callable[[], Spool] = MemorySpool,
+        token: str | None = None,
     ) -> Answer[Response]:
-        """One transaction as the standard wants it."""
-        post = post_of(exchange, exchange.write_request(request), url)
+        """One transaction as the standard wants it; ``token`` stands in for who asks (ITI-40)."""
+        who = self.token() if token is None else token
+        post = post_of(exchange, exchange.write_request(request), url, token=who)
         return self.send(url, post, exchange, spool=spool)
 
     def send(
@@ -142,11 +151,19 @@ def connect(
 
 
 def post_of(
-    exchange: Transaction[Any, Any], outgoing: Outgoing, url: str, message_id: str = ""
+    exchange: Transaction[Any, Any],
+    outgoing: Outgoing,
+    url: str,
+    message_id: str = "",
+    token: str = "",
 ) -> Post:
     """The POST that carries a message: simple SOAP or MTOM, as the transaction wants."""
     body = soap_envelope.write_request(
-        outgoing.body, action=exchange.action, message_id=message_id or new_message_id(), to=url
+        outgoing.body,
+        action=exchange.action,
+        message_id=message_id or new_message_id(),
+        to=url,
+        token=token,
     )
     if not exchange.mtom:
         return simple(body, exchange.action)

@@ -109,7 +109,8 @@ ASKED = (
 def _exact_action(asked: Asked, bench: Bench) -> Iterator[Seen]:
     exchange, message_id = asked.exchange, new_message_id()
     url = bench.targets.endpoint(asked.endpoint)
-    post = post_of(exchange, exchange.write_request(asked.request(bench)), url, message_id)
+    request = exchange.write_request(asked.request(bench))
+    post = post_of(exchange, request, url, message_id, bench.wire.token())
     answer = bench.wire.send(url, post, exchange)
     seen: tuple[str, str, str] = ("", "", "")
     if answer.message is not None and answer.envelope is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli import output
+from node.cli import kit_identity, output
 from node.cli.exits import Exit, UsageError
 from node.cli.options import Json
 from node.texts import language, tr
@@ -149,6 +149,13 @@ def run(
     mllp_tls: Annotated[
         bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
     ] = False,
+    tls_certificate: kit_identity.Certificate = None,
+    tls_key: kit_identity.Key = None,
+    tls_trust: kit_identity.Trust = None,
+    issuer: kit_identity.IssuerName = None,
+    issuer_certificate: kit_identity.IssuerCertificate = None,
+    issuer_key: kit_identity.IssuerKey = None,
+    audience: kit_identity.Audience = None,
     case: CaseIds = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help=tr("Write JUnit, evidence and pages here."))
@@ -188,6 +195,8 @@ def run(
         "simulator_port": simulator_port or None,
         "crash": crash,
         "mllp_tls": mllp_tls or None,
+        "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
+        "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
     targets = replace(targets, timeout=timeout, study=_study(study) or targets.study)

@@ -1,0 +1,145 @@
+"""Document Registry: who asks, by assertions good and forged (S02).
+
+Each case asks a query that finds nothing, so that nothing but the assertion decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from conformance.bench import Bench
+from conformance.case import Actor, Cases
+from conformance.expectation import Expectation, SecurityFault, Success, any_of
+from conformance.seen import Answer, Seen
+from conformance.tokens import (
+    DOCTOR,
+    NURSE,
+    USER,
+    beside,
+    changed,
+    commented,
+    held,
+    in_object,
+    of_another_key,
+    signed,
+    unsigned,
+)
+from metadata.datatypes import new_uuid_urn
+from security.assertions.issuing import Issuer
+from transactions.iti_18 import ITI_18, AdhocQueryResponse
+from transactions.stored_query import get_associations
+
+CASES = Cases(Actor.USER_ASSERTIONS, "registry issuer")
+
+SPEC = "ITI TF-2 3.40.4.1.3"
+
+# Longer than any two clocks of a domain differ.
+LONG = timedelta(hours=3)
+
+TWO_ROLES = replace(USER, attributes={**USER.attributes, "role": [DOCTOR, NURSE]})
+
+
+def _ask(bench: Bench, token: str) -> Answer[AdhocQueryResponse]:
+    request = get_associations([new_uuid_urn()])
+    return bench.wire.call(bench.targets.endpoint("registry"), ITI_18, request, token=token)
+
+
+def _issuer(bench: Bench) -> Issuer:
+    assert bench.targets.issuer is not None
+    return bench.targets.issuer
+
+
+def _asked(make: Callable[[Issuer], str], bench: Bench) -> Iterator[Seen]:
+    yield _ask(bench, make(_issuer(bench)))
+
+
+def _add(name: str, en: str, fr: str, make: Callable[[Issuer], str], expected: Expectation) -> None:
+    stimulus = partial(_asked, make)
+    CASES.add(f"S02-{name}", en, fr, spec=SPEC, expected=[expected], stimulus=stimulus)
+
+
+GOOD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
+    "good": ("A good assertion", "Une bonne assertion", signed),
+    "two-roles": (
+        "An assertion with two roles",
+        "Une assertion à deux rôles",
+        lambda issuer: signed(issuer, TWO_ROLES),
+    ),
+}
+
+BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
+    "none": ("No assertion", "Aucune assertion", lambda issuer: ""),
+    "expired": ("An expired assertion", "Une assertion expirée", lambda one: held(one, -LONG)),
+    "early": (
+        "An assertion that does not hold yet",
+        "Une assertion pas encore valide",
+        lambda issuer: held(issuer, LONG),
+    ),
+    "unsigned": ("An assertion without signature", "Une assertion sans signature", unsigned),
+    "audience": (
+        "An assertion for another audience",
+        "Une assertion pour une autre audience",
+        lambda issuer: signed(issuer, audiences=["urn:kit:elsewhere"]),
+    ),
+    "issuer": (
+        "An assertion of an unknown issuer",
+        "Une assertion d'un émetteur inconnu",
+        lambda issuer: signed(issuer, issuer="urn:kit:nobody"),
+    ),
+    "key": (
+        "An assertion signed with a key of somebody else under the issuer's name",
+        "Une assertion signée avec la clé d'un autre sous le nom de l'émetteur",
+        of_another_key,
+    ),
+    "changed": (
+        "An assertion changed after it was signed",
+        "Une assertion modifiée après sa signature",
+        changed,
+    ),
+    "wrapped-beside": (
+        "A forged assertion in front of a signed one",
+        "Une assertion forgée devant une assertion signée",
+        beside,
+    ),
+    "wrapped-object": (
+        "A signed assertion inside the signature of a forged one",
+        "Une assertion signée dans la signature d'une assertion forgée",
+        in_object,
+    ),
+    "authn-statement": (
+        "An assertion without AuthnStatement",
+        "Une assertion sans AuthnStatement",
+        lambda issuer: signed(issuer, authn_context=None),
+    ),
+}
+
+for _name, (_en, _fr, _make) in GOOD.items():
+    _add(_name, _en, _fr, _make, Success())
+
+for _name, (_en, _fr, _make) in BAD.items():
+    _add(_name, _en, _fr, _make, SecurityFault())
+
+# Its signature holds, and which name was read is not to be seen from outside: both are right.
+_add(
+    "comment",
+    "An assertion with a comment in its NameID",
+    "Une assertion avec un commentaire dans son NameID",
+    commented,
+    any_of(Success(), SecurityFault()),
+)
+
+
+@CASES.case(
+    "S02-again",
+    "The same assertion twice from the same node",
+    "La même assertion deux fois depuis le même nœud",
+    spec=SPEC,
+    expected=[Success(), Success()],
+)
+def _again(bench: Bench) -> Iterator[Seen]:
+    token = signed(_issuer(bench))
+    yield _ask(bench, token)
+    yield _ask(bench, token)

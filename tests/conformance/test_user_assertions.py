@@ -1,0 +1,222 @@
+"""The cases about assertions over HTTP: a registry that verifies passes, any other does not."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conformance.bench import Bench, Session
+from conformance.case import Case
+from conformance.cases import secure_nodes
+from conformance.cases.user_assertions import BAD, CASES
+from conformance.results import Verdict
+from conformance.run import run_case
+from conformance.targets import Targets
+from metadata.identifiers import FAILURE
+from node.cli.app import app
+from node.cli.exits import UsageError
+from node.migrate import script_location
+from registry import MIGRATIONS
+from registry.registry import Registry
+from security.assertions.conditions import Terms
+from security.assertions.issuing import Issuer
+from security.assertions.profile import AssertionProfile
+from security.assertions.refusal import TokenRefused
+from security.assertions.seen import Reuse, Seen
+from security.assertions.signature import Issuers
+from security.assertions.verifier import Verifier
+from security.pki import Identity, create_authority, issue
+from security.tls import client_context, server_context
+from soap.endpoint import Endpoint, Operation
+from soap.envelope import Envelope
+from soap.faults import INVALID_SECURITY
+from soap.operation import CallContext
+from soap.server import Router, running_server
+from storage.database import Database
+from tests.conformance.conftest import domain_of
+from tests.conformance.test_wrong_peers import REASON, garbage, http_peer, soap_reply
+from transactions.iti_18 import ITI_18
+from transactions.stored_query import get_associations
+
+NAME, AUDIENCE = "https://idp.example/kit", "urn:example:kit"
+DAY = timedelta(days=1)
+FORGED = {f"S02-{name}" for name in BAD}
+NAME_ID = "{urn:oasis:names:tc:SAML:2.0:assertion}NameID"
+
+
+@dataclass(frozen=True)
+class StrictGate:
+    """Admits those whose assertion is verified."""
+
+    verifier: Verifier
+
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
+        return False
+
+    def admit(self, exchange: Any, envelope: Envelope, context: CallContext) -> CallContext:
+        try:
+            claims = self.verifier.verify(envelope, context.certificate)
+            if claims is None:
+                raise TokenRefused(INVALID_SECURITY, "an assertion is missing")
+        except TokenRefused as refused:
+            raise refused.fault() from refused
+        return replace(context, user=claims.subject)
+
+
+class BelievingGate:
+    """Takes whoever stands first in a message for the user."""
+
+    def remembers(self, envelope: Envelope, context: CallContext) -> bool:
+        return True
+
+    def admit(self, exchange: Any, envelope: Envelope, context: CallContext) -> CallContext:
+        root = envelope.body.getroottree().getroot()
+        named = next(root.iter(NAME_ID), None)
+        return replace(context, user=None if named is None else named.text)
+
+
+@dataclass(frozen=True)
+class Registries:
+    """The same registry behind a gate that verifies and behind one that believes."""
+
+    strict: str
+    believing: str
+    issuer: Issuer
+    identity: Identity
+    router: Router
+    trust: Path
+
+
+@pytest.fixture(scope="module")
+def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]:
+    folder = tmp_path_factory.mktemp("asking")
+    authority = create_authority(folder, "Kit authority")
+    identity, trust = issue(folder, authority, "kit", ["localhost"]), authority.certificate
+    profile = AssertionProfile.read()
+    with ExitStack() as stack:
+        database = stack.enter_context(Database.open(f"sqlite:///{folder}/registry.db"))
+        database.migrate(MIGRATIONS)
+        access = stack.enter_context(Database.open(f"sqlite:///{folder}/access.db"))
+        with script_location("security.access") as scripts:
+            access.migrate(scripts)
+        verifier = Verifier(
+            profile,
+            Issuers.read({NAME: identity.certificate}),
+            Terms(audiences=[AUDIENCE], longest=DAY),
+            Seen(access, Reuse.SAME_NODE),
+        )
+        registry = Registry(database, domain_of())
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+
+        def door(gate: Any) -> Endpoint:
+            query = Operation(ITI_18, lambda request, context: registry.query(request))
+            name = "DocumentRegistry"
+            return Endpoint([query], pool=pool, title=name, service_name=name, gate=gate)
+
+        doors = {"/strict": door(StrictGate(verifier)), "/believing": door(BelievingGate())}
+        router = Router(doors)
+        url = stack.enter_context(running_server(router))
+        issuer = Issuer.read(
+            NAME,
+            identity.certificate,
+            identity.key,
+            profile=profile,
+            audiences=[AUDIENCE],
+            lifetime=timedelta(hours=1),
+        )
+        yield Registries(f"{url}/strict", f"{url}/believing", issuer, identity, router, trust)
+
+
+Judge = Callable[[Case, str], Verdict]
+
+
+@pytest.fixture
+def judge(registries: Registries) -> Judge:
+    """Runs a case against the registry at a URL."""
+
+    def judged(case: Case, url: str) -> Verdict:
+        targets = Targets(registry=url, issuer=registries.issuer, timeout=10)
+        return run_case(case, Session(targets, "ASK")).verdict
+
+    return judged
+
+
+@pytest.mark.parametrize("case", list(CASES), ids=lambda case: case.id)
+def test_a_registry_that_verifies_passes(case: Case, registries: Registries, judge: Judge) -> None:
+    assert judge(case, registries.strict) is Verdict.PASSED
+
+
+@pytest.mark.parametrize("case", list(CASES), ids=lambda case: case.id)
+def test_a_registry_that_believes_everything_fails_what_is_forged(
+    case: Case, registries: Registries, judge: Judge
+) -> None:
+    wanted = Verdict.FAILED if case.id in FORGED else Verdict.PASSED
+    assert judge(case, registries.believing) is wanted
+
+
+def test_a_registry_that_answers_something_else_fails_every_case(judge: Judge) -> None:
+    for reply in (garbage, soap_reply(FAILURE, REASON)):
+        with http_peer(reply) as url:
+            assert {judge(case, url) for case in CASES} == {Verdict.FAILED}
+
+
+def test_without_an_issuer_no_case_is_run(registries: Registries) -> None:
+    session = Session(Targets(registry=registries.strict), "ASK")
+    for case in CASES:
+        result = run_case(case, session)
+        assert result.verdict is Verdict.NOT_RUN
+        assert "--issuer" in result.reason.en
+
+
+def test_ordinary_calls_bring_a_good_assertion(registries: Registries) -> None:
+    for issuer, answered in ((registries.issuer, True), (None, False)):
+        targets = Targets(registry=registries.strict, issuer=issuer)
+        answer = Bench(Session(targets, "ASK")).query(get_associations(["urn:uuid:1"]))
+        assert (answer.fault is None) is answered
+
+
+def test_the_issuer_is_named_on_the_command_line(registries: Registries) -> None:
+    identity = registries.identity
+    issuer = ["--issuer", NAME, "--issuer-certificate", str(identity.certificate)]
+    rest = ["--issuer-key", str(identity.key), "--audience", AUDIENCE]
+    command = ["conformance", "run", "--case", "S02", "--registry"]
+    ended = CliRunner().invoke(app, [*command, registries.strict, *issuer, *rest])
+    assert ended.exit_code == 0, ended.output
+    assert f"{len(list(CASES))} passed, 0 failed, 0 not run" in ended.output
+    ended = CliRunner().invoke(app, [*command, registries.believing, *issuer, *rest])
+    assert ended.exit_code == 1
+    assert f"{len(FORGED)} failed" in ended.output
+
+
+@pytest.mark.parametrize("half", ["--issuer-certificate", "--tls-certificate"])
+def test_half_an_identity_is_none(registries: Registries, half: str) -> None:
+    command = ["conformance", "run", "--case", "S02", half, str(registries.identity.certificate)]
+    ended = CliRunner().invoke(app, command)
+    assert isinstance(ended.exception, UsageError)
+    assert "go together" in str(ended.exception)
+
+
+@pytest.mark.parametrize("demands", [True, False], ids=["secure", "careless"])
+def test_only_a_registry_that_demands_certificates_passes(
+    registries: Registries, demands: bool
+) -> None:
+    one = registries.identity
+    door: ssl.SSLContext = server_context(one.certificate, one.key, registries.trust)
+    if not demands:
+        door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        door.load_cert_chain(one.certificate, one.key)
+    client = client_context(one.certificate, one.key, registries.trust)
+    with running_server(registries.router, tls=door) as url:
+        registry = f"{url}/believing"
+        targets = Targets(registry=registry, ssl_context=client, timeout=10)
+        found = {run_case(case, Session(targets, "ASK")).verdict for case in secure_nodes.CASES}
+    assert found == {Verdict.PASSED if demands else Verdict.FAILED}
