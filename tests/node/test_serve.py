@@ -327,6 +327,27 @@ def test_what_a_patient_masks_is_found_and_fetched_by_nobody_it_is_masked_from(
     assert '"code": "ACCESS-EMERGENCY"' in node.log.read_text()
 
 
+def test_the_kit_passes_a_secure_node_that_believes_its_issuer(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos
+) -> None:
+    config = create(NewNode(tmp_path / "secure", port_base=port_base))
+    settings, node, pki = load(config), serve(config), tmp_path / "secure" / "pki"
+    options = {
+        "registry": node.endpoints["registry"].replace("127.0.0.1", "localhost"),
+        "tls-certificate": pki / "node.pem",
+        "tls-key": pki / "node.key",
+        "tls-trust": pki / "ca.pem",
+        "issuer": settings.assertions.own.name,
+        "issuer-certificate": pki / "issuer.pem",
+        "issuer-key": pki / "issuer.key",
+        "audience": f"urn:oid:{settings.node.home_community_id}",
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    ran = kosmos("conformance", "run", *given, "--case", "S01", "--case", "S02")
+    assert ran.returncode == 0, ran.stdout
+    assert "17 passed, 0 failed, 0 not run" in ran.stdout
+
+
 def test_another_configuration_is_in_the_audit_trail(
     plain_node: Path, serve: Serve, kosmos: Kosmos
 ) -> None:
