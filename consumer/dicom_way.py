@@ -9,6 +9,7 @@ associations unread. Instances of SOP classes that pynetdicom does not know come
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -63,10 +64,12 @@ _NO_SERVICE = 0x0122
 Responses = Iterator[tuple[Dataset, Dataset | None]]
 
 
-class _DicomWay:
+class _DicomWay(ABC):
     """What both have in common. ``peers`` are by Retrieve Location UID; ``silence`` in seconds."""
 
     name: WayName
+    _model: UID
+    """The SOP class of the request."""
 
     def __init__(
         self,
@@ -110,9 +113,6 @@ class _DicomWay:
             if not left or desk.stopping.is_set():
                 return
         raise NoAnswer(f"{self.name} brought no answer from {peer.title}")
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
     def _peer(self, wanted: Wanted) -> Application | None:
         """By the source's identifier; else by the title in the manifest, if one peer has it."""
@@ -161,17 +161,15 @@ class _DicomWay:
             end(association)
             hearing.join(CONNECT_SECONDS)
 
-    @property
-    def _model(self) -> UID:
-        raise NotImplementedError
-
+    @abstractmethod
     def _associated(
         self, peer: Application, classes: Sequence[str], portion: Portion
     ) -> AbstractContextManager[Association]:
-        raise NotImplementedError
+        """An association to ask over; what arrives is handed to ``portion``."""
 
+    @abstractmethod
     def _responses(self, association: Association, identifier: Dataset) -> Responses:
-        raise NotImplementedError
+        """What the source answers to the request."""
 
 
 class GetWay(_DicomWay):
@@ -196,6 +194,9 @@ class GetWay(_DicomWay):
             make_sink=lambda _association, head: portion.sink(head),
             silence=self._silence,
         )
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
     def _responses(self, association: Association, identifier: Dataset) -> Responses:
         return association.send_c_get(identifier, STUDY_ROOT_GET, _REQUEST)

@@ -17,7 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from soap.tls_listener import Refused, TlsListener
+from soap.tls_listener import (
+    Refused,
+    TlsListener,
+    peer_certificate,
+    start_streams,
+    stop_streams,
+)
 
 log = logging.getLogger(__name__)
 
@@ -162,20 +168,14 @@ class MllpServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self._port = listener.getsockname()[1]
-        if self._ssl is None:
-            self._server = await asyncio.start_server(self._accept, sock=listener)
-            return
-        self._server = TlsListener(
-            listener, self._protocol, self._ssl, self._limits.handshake, self._refused
+        self._server = await start_streams(
+            self._accept, listener, self._ssl, self._limits.handshake, self._refused
         )
-        self._server.start()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop listening, let messages under way be answered, close everything."""
         if self._server is not None:
-            self._server.close()
-            if isinstance(self._server, TlsListener):
-                await self._server.wait_closed()
+            await stop_streams(self._server)
         for connection in self._connections.values():
             connection.finish()
         if self._connections:
@@ -185,13 +185,6 @@ class MllpServer:
         await asyncio.gather(*self._connections, return_exceptions=True)
         self._pool.shutdown(wait=False)
 
-    def _protocol(self) -> asyncio.BaseProtocol:
-        """What ``asyncio.start_server`` makes of a connection."""
-        loop = asyncio.get_running_loop()
-        return asyncio.StreamReaderProtocol(
-            asyncio.StreamReader(loop=loop), self._accept, loop=loop
-        )
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -200,7 +193,7 @@ class MllpServer:
             log.warning("MLLP-FULL connection refused: %d open", len(self._connections))
             writer.close()
             return
-        handler = self._by_node(_certificate(writer)) if self._by_node else self._handler
+        handler = self._by_node(peer_certificate(writer)) if self._by_node else self._handler
         connection = Connection(reader, writer, peer, handler, self._pool, self._limits)
         self._connections[task] = connection
         try:
@@ -291,12 +284,6 @@ class Connection:
         async with asyncio.timeout(self._limits.write):
             await self._writer.drain()
         return True
-
-
-def _certificate(writer: asyncio.StreamWriter) -> bytes | None:
-    """The peer's certificate (DER); None without TLS."""
-    secured = writer.get_extra_info("ssl_object")
-    return secured.getpeercert(binary_form=True) if secured else None
 
 
 def _peer_name(writer: asyncio.StreamWriter) -> str:

@@ -24,7 +24,7 @@ from imaging_source.header import is_uid
 from imaging_source.index import Arrived, Verdict
 from imaging_source.intake import Door, Outcome, Refused, Status, out_of_resources, outcome_of
 from imaging_source.part10 import FileArrival, Meta
-from soap.asgi import Headers, Receive, Scope, Send, header, respond
+from soap.asgi import Headers, Receive, Scope, Send, header, peer_of, respond
 from soap.faults import MessageError, SoapFault
 from soap.intake import Disconnected, Intake, MemoryBudget
 from soap.limits import BATCH, MIB, Limits
@@ -258,8 +258,7 @@ class Stow:
         study = self._study(scope["path"])
         parser = self._parser(scope)
         write = self._writer(scope)
-        client = scope.get("client")
-        storing = Storing(self._door, study, f"STOW-RS {client[0] if client else ''}".strip())
+        storing = Storing(self._door, study, f"STOW-RS {peer_of(scope)}".strip())
         try:
             await self._receive(intake, parser, storing)
         except BaseException:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from node.check_tls import Attempt, lasts
 from node.config import Settings
 from node.config_file import ConfigError, Problem
 from node.texts import tr
 from node.wiring.sights import policy_of
 from node.wiring.tokens import issuers_of, own_tokens, profile_of
-
-Attempt = Callable[[], str]
-
-# A certificate is renewed by people who need a month.
-WARNING_DAYS = 30
 
 
 def attempts(settings: Settings) -> Iterator[tuple[str, Attempt]]:
@@ -37,8 +33,7 @@ def _issuers(settings: Settings) -> str:
         if left < 0:
             text = tr("the certificates of {name} have expired", name=name)
             raise ConfigError([Problem("assertions.issuers", "", text)])
-        words = tr("{name} valid for {days} days", name=name, days=left)
-        told.append(words if left > WARNING_DAYS else tr("{words}: renew it", words=words))
+        told.append(f"{name} {lasts(left)}")
     return "; ".join(told)
 
 

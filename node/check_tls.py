@@ -83,7 +83,7 @@ def _lifetime(one: x509.Certificate, name: str) -> str:
         raise TlsError(tr("{file} has expired", file=name))
     if one.not_valid_before_utc > now:
         raise TlsError(tr("{file} is not valid yet: is the clock right?", file=name))
-    return _days((one.not_valid_after_utc - now).days, WARNING_DAYS)
+    return lasts((one.not_valid_after_utc - now).days)
 
 
 def _crl_lifetime(crl: x509.CertificateRevocationList) -> str:
@@ -93,10 +93,11 @@ def _crl_lifetime(crl: x509.CertificateRevocationList) -> str:
     if left.total_seconds() < 0:
         name = crl.issuer.rfc4514_string()
         raise TlsError(tr("the CRL of {name} has expired: all its nodes are refused", name=name))
-    return _days(left.days, CRL_WARNING_DAYS)
+    return lasts(left.days, CRL_WARNING_DAYS)
 
 
-def _days(days: int, enough: int) -> str:
+def lasts(days: int, enough: int = WARNING_DAYS) -> str:
+    """For how long something holds; to be renewed when that is not ``enough``, in days."""
     words = tr("valid for {days} days", days=days)
     return words if days > enough else tr("{words}: renew it", words=words)
 

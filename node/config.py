@@ -611,7 +611,7 @@ class AuditSection(Section):
     """Port of that listener; without it, port_base + 5, or 6514."""
 
 
-# What a person asks for. A registration speaks for a system, which the node's certificate names.
+# What a node may be permitted to do, or a person asked who he is for.
 Transaction = Literal[
     "ITI-18",
     "ITI-41",

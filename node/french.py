@@ -499,7 +499,6 @@ FRENCH: Final[dict[str, str]] = {
     "{key} is required where it is enabled": "{key} est obligatoire quand c'est activé",
     "off: nobody is asked who he is": "désactivées : on ne demande à personne qui il est",
     "the certificates of {name} have expired": "les certificats de {name} ont expiré",
-    "{name} valid for {days} days": "{name} valide encore {days} jours",
     "signs, but this node itself does not believe it: [[assertions.issuers]]": "signe, mais ce nœud lui-même ne le croit pas : [[assertions.issuers]]",
     "signs": "signe",
 }

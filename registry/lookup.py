@@ -130,11 +130,15 @@ def patients_around(connection: Connection, objects: Iterable[Located]) -> list[
 def rows_at(
     connection: Connection, statement: Statement, objects: Collection[Located]
 ) -> list[Any]:
-    """The rows of ``statement``, which takes ``:patients`` and ``:ids``, for these objects."""
+    """The rows of ``statement``, which takes ``keys_of``, for these objects."""
     if not objects:
         return []
-    parameters = {
+    return statement.rows(connection, keys_of(objects))
+
+
+def keys_of(objects: Collection[Located]) -> dict[str, list[str]]:
+    """What a statement takes that names objects by ``:patients`` and ``:ids``."""
+    return {
         "patients": list({found.patient for found in objects}),
         "ids": [found.entry_uuid for found in objects],
     }
-    return statement.rows(connection, parameters)

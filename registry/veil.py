@@ -19,7 +19,14 @@ from sqlalchemy import Connection, select
 
 from metadata.identifiers import HAS_MEMBER, REPLACEMENTS
 from registry.links import Link, linked_to
-from registry.lookup import Located, locate, locate_unique_ids, patients_around
+from registry.lookup import (
+    Located,
+    keys_of,
+    locate,
+    locate_unique_ids,
+    patients_around,
+    rows_at,
+)
 from registry.operators import among
 from registry.schema import (
     APPROVED,
@@ -160,9 +167,7 @@ class Veil:
 
     def _judge_associations(self, places: Collection[Located]) -> None:
         """One that a member of a set is, as the replacement of a document: by its ends."""
-        if not places:
-            return
-        rows = _ENDS.rows(self.connection, _at(places))
+        rows = rows_at(self.connection, _ENDS, places)
         hidden = self.hidden({end for _, source, target in rows for end in (source, target)})
         for entry_uuid, source, target in rows:
             self._judged[entry_uuid] = source in hidden or target in hidden
@@ -171,7 +176,7 @@ class Veil:
         """SubmissionSets and Folders: hidden when all documents and folders in them are."""
         if not places:
             return
-        at = {**_at(places), "patients": patients_around(self.connection, places)}
+        at = {**keys_of(places), "patients": patients_around(self.connection, places)}
         members: defaultdict[str, set[str]] = defaultdict(set)
         for source, target in _MEMBERS.rows(self.connection, at):
             members[source].add(target)
@@ -181,7 +186,7 @@ class Veil:
             self._judged[place.entry_uuid] = bool(held) and held <= hidden
 
     def _values(self, places: Collection[Located]) -> Mapping[tuple[str, str], list[str]]:
-        wanted = {**_at(places), "attributes": [CONFIDENTIALITY, AUTHOR]}
+        wanted = {**keys_of(places), "attributes": [CONFIDENTIALITY, AUTHOR]}
         values: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for entry_uuid, attribute, value in _VALUES.rows(self.connection, wanted):
             values[entry_uuid, attribute].append(value)
@@ -220,14 +225,6 @@ class Veil:
             newer = {new for new, _ in linked_to(self.connection, places, REPLACEMENTS)} - found
             places = list(locate(self.connection, newer).values())
         return found
-
-
-def _at(places: Iterable[Located]) -> dict[str, list[str]]:
-    found = list(places)
-    return {
-        "patients": sorted({place.patient for place in found}),
-        "ids": [place.entry_uuid for place in found],
-    }
 
 
 def _sets(keys: Iterable[str]) -> dict[str, set[str]]:

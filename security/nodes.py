@@ -6,12 +6,15 @@ names. Pure: whoever asks brings a certificate that TLS has verified, and acts o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+
+# The certificates of the peers of a region, kept read.
+_PEERS = 256
 
 
 class NodeRefused(Exception):
@@ -75,10 +78,9 @@ class Nodes:
         if certificate is None:
             found = (one for one in self._known if title in one.permit.ae_titles)
         else:
-            fingerprint, subject, names = _names(certificate)
-            if fingerprint in self._own:
+            if names_of(certificate)[0] in self._own:
                 return EVERYTHING
-            found = (one for one in self._known if _is(one, fingerprint, subject, names))
+            found = (one for one in self._known if _is(one, certificate))
         node = next(found, None)
         if node is None:
             raise NodeRefused("this node is not listed here")
@@ -89,27 +91,35 @@ class Nodes:
         self.permit(certificate).check(transaction)
 
 
-def _is(node: KnownNode, fingerprint: str, subject: str, names: Collection[str]) -> bool:
+def _is(node: KnownNode, certificate: bytes) -> bool:
+    fingerprint, subject = names_of(certificate)
     if node.certificate:
         return node.certificate == fingerprint
-    return node.subject == subject if node.subject else node.san.lower() in names
+    if node.subject:
+        return node.subject == subject
+    return node.san.lower() in _alternative_names(certificate)
 
 
-@lru_cache(maxsize=256)  # the certificates of the peers of a region
-def _names(certificate: bytes) -> tuple[str, str, frozenset[str]]:
-    """The fingerprint, the subject and the alternative names of a certificate."""
-    read = x509.load_der_x509_certificate(certificate)
-    return (
-        read.fingerprint(SHA256()).hex(),
-        read.subject.rfc4514_string(),
-        frozenset(_alternative_names(read)),
-    )
+@lru_cache(maxsize=_PEERS)
+def names_of(certificate: str | bytes) -> tuple[str, str]:
+    """What a certificate (PEM or DER) is called by: its SHA-256 in hex, its subject (RFC 4514)."""
+    read = _read(certificate)
+    return read.fingerprint(SHA256()).hex(), read.subject.rfc4514_string()
 
 
-def _alternative_names(certificate: x509.Certificate) -> Iterable[str]:
+@lru_cache(maxsize=_PEERS)
+def _alternative_names(certificate: bytes) -> frozenset[str]:
     kinds = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier)
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        extension = _read(certificate).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
     except (x509.ExtensionNotFound, ValueError):
-        return []
-    return [str(one.value).lower() for one in extension.value if isinstance(one, kinds)]
+        return frozenset()
+    return frozenset(str(one.value).lower() for one in extension.value if isinstance(one, kinds))
+
+
+def _read(certificate: str | bytes) -> x509.Certificate:
+    if isinstance(certificate, str):
+        return x509.load_pem_x509_certificate(certificate.encode())
+    return x509.load_der_x509_certificate(certificate)

@@ -21,6 +21,18 @@ def header(scope: Scope, name: bytes) -> str:
     return ""
 
 
+def peer_of(scope: Scope) -> str:
+    """The address of who asks, or an empty text."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def certificate_of(scope: Scope) -> str | None:
+    """The certificate (PEM) of who asks, from the ASGI TLS extension; None where none is shown."""
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+    return chain[0] if chain else None
+
+
 async def respond(
     send: Send,
     status: int,

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from soap.asgi import Headers, Receive, Scope, Send, header, respond
+from soap.asgi import Headers, Receive, Scope, Send, certificate_of, header, peer_of, respond
 from soap.envelope import Envelope, read_envelope, write_fault, write_response
 from soap.faults import (
     BUSY,
@@ -80,6 +80,7 @@ class Call:
     def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         self._service = service
         self._scope = scope
+        self._peer = peer_of(scope)
         self._receive = receive
         self._send = send
         self._intake = Intake(receive, service.limits, service.budget)
@@ -189,7 +190,7 @@ class Call:
             relates_to=envelope.relates_to,
             attachments=attachments,
             spool=self._ledger.spool,
-            peer=self._peer(),
+            peer=self._peer,
             sent_to=(envelope.to or "", _target(self._scope)),
         )
         return operation, envelope, incoming
@@ -225,10 +226,9 @@ class Call:
         return response
 
     def _context(self) -> CallContext:
-        tls = self._scope.get("extensions", {}).get("tls", {})
-        chain = tls.get("client_cert_chain") or [None]
+        certificate = certificate_of(self._scope)
         return CallContext(
-            self._message_id, self._correlation(), self._peer(), self._action, chain[0]
+            self._message_id, self._correlation(), self._peer, self._action, certificate
         )
 
     def _render(self, outgoing: Outgoing, action: str) -> Reply:
@@ -336,13 +336,9 @@ class Call:
             "action": self._action,
             "outcome": self._outcome,
             "correlation_id": self._correlation(),
-            "peer": self._peer(),
+            "peer": self._peer,
             **more,
         }
-
-    def _peer(self) -> str:
-        client = self._scope.get("client")
-        return client[0] if client else ""
 
     def _correlation(self) -> str:
         if not self._correlation_id:

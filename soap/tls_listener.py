@@ -12,13 +12,18 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 Refused = Callable[[str, str], None]
 """Told the address of a peer that was refused, and why."""
 
 # How long to wait when the system has no descriptors left for another connection.
 _PAUSE_SECONDS = 0.1
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+"""Serves one connection."""
 
 
 class TlsListener:
@@ -90,6 +95,39 @@ class TlsListener:
             if not done:
                 with contextlib.suppress(OSError):
                     connection.close()
+
+
+async def start_streams(
+    serve: Serve,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None,
+    handshake: float,
+    refused: Refused | None = None,
+) -> asyncio.Server | TlsListener:
+    """``asyncio.start_server`` on ``listener``, with a ``TlsListener`` where there is TLS."""
+    if tls is None:
+        return await asyncio.start_server(serve, sock=listener)
+    loop = asyncio.get_running_loop()
+
+    def make() -> asyncio.BaseProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), serve, loop=loop)
+
+    secure = TlsListener(listener, make, tls, handshake, refused)
+    secure.start()
+    return secure
+
+
+async def stop_streams(server: asyncio.Server | TlsListener) -> None:
+    """Accept no more; connections that stand live on."""
+    server.close()
+    if isinstance(server, TlsListener):  # the other would wait for its connections
+        await server.wait_closed()
+
+
+def peer_certificate(writer: asyncio.StreamWriter) -> bytes | None:
+    """The certificate (DER) that a peer has shown; None without TLS."""
+    secured = writer.get_extra_info("ssl_object")
+    return secured.getpeercert(binary_form=True) if secured else None
 
 
 def why(error: ssl.SSLError) -> str:

@@ -9,7 +9,6 @@ functions call in here with what they know.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metadata.identifiers import (
@@ -319,36 +318,22 @@ def identity_event(
 
 def application_event(starts: bool, scene: Scene) -> AuditEvent:
     """An actor starts or stops (PS3.15 A.5.3.1); the scene's server is the application."""
-    application = Participant(
-        user_id=scene.server.user_id,
-        is_requestor=False,
-        roles=(_APPLICATION,),
-        alternative_user_id=scene.server.process_id,
-        address=scene.server.address,
-    )
-    return AuditEvent(
-        id=_APPLICATION_ACTIVITY,
-        type=_STARTS if starts else _STOPS,
-        action=Action.EXECUTE,
-        outcome=Outcome.SUCCESS,
-        when=scene.when,
-        participants=(application,),
-        source_id=scene.source_id,
-        site_id=scene.site_id,
+    type_ = _STARTS if starts else _STOPS
+    return _incident(
+        _APPLICATION_ACTIVITY, type_, scene, (_end(scene.server, False, _APPLICATION),)
     )
 
 
 def configuration_event(digest: str, scene: Scene) -> AuditEvent:
     """An actor serves with another configuration than before (PS3.15 A.5.3.11); ``digest`` is the
     SHA-256 of what it has understood of it."""
-    started = application_event(True, scene)
-    configuration = ParticipantObject(digest, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI)
-    return replace(
-        started,
-        id=_SECURITY_ALERT,
-        type=_CONFIGURATION,
-        outcome_description="the configuration is another",
-        objects=(configuration,),
+    return _incident(
+        _SECURITY_ALERT,
+        _CONFIGURATION,
+        scene,
+        (_end(scene.server, False, _APPLICATION),),
+        (_security_resource(digest),),
+        description="the configuration is another",
     )
 
 
@@ -357,85 +342,78 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
 
     ``reason`` says why in words of this node, nothing of what the caller sent.
     """
-    client, server = scene.client, scene.server
-    return AuditEvent(
-        id=_SECURITY_ALERT,
-        type=_AUTHENTICATION,
-        action=Action.EXECUTE,
+    return _incident(
+        _SECURITY_ALERT,
+        _AUTHENTICATION,
+        scene,
+        (_end(scene.client, True), _end(scene.server, False)),
+        (_security_resource(door),),
         outcome=Outcome.SERIOUS_FAILURE,
-        when=scene.when,
-        participants=(
-            Participant(client.user_id, is_requestor=True, address=client.address),
-            Participant(
-                server.user_id,
-                is_requestor=False,
-                alternative_user_id=server.process_id,
-                address=server.address,
-            ),
-        ),
-        source_id=scene.source_id,
-        site_id=scene.site_id,
-        objects=(ParticipantObject(door, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI),),
-        outcome_description=reason,
+        description=reason,
     )
 
 
 def emergency_event(user: str, reason: str, patients: Iterable[str], scene: Scene) -> AuditEvent:
     """Somebody sees, in an emergency, what is otherwise hidden from him (PS3.15 A.5.3.11)."""
-    client, server = scene.client, scene.server
-    return AuditEvent(
-        id=_SECURITY_ALERT,
-        type=_EMERGENCY,
-        action=Action.EXECUTE,
-        outcome=Outcome.SUCCESS,
-        when=scene.when,
-        participants=(
-            Participant(user, is_requestor=True, user_name=user),
-            Participant(client.user_id, is_requestor=True, address=client.address),
-            Participant(
-                server.user_id,
-                is_requestor=False,
-                alternative_user_id=server.process_id,
-                address=server.address,
-            ),
-        ),
-        source_id=scene.source_id,
-        site_id=scene.site_id,
-        objects=_patients(patients),
-        outcome_description=reason,
+    person = Participant(user, is_requestor=True, user_name=user)
+    return _incident(
+        _SECURITY_ALERT,
+        _EMERGENCY,
+        scene,
+        (person, _end(scene.client, True), _end(scene.server, False)),
+        _patients(patients),
+        description=reason,
     )
 
 
 def access_changed_event(user: str, patient_id: str, change: str, scene: Scene) -> AuditEvent:
     """Somebody changed who may see documents of a patient (PS3.15 A.5.3.11)."""
-    return AuditEvent(
-        id=_SECURITY_ALERT,
-        type=_ACCESS_CHANGED,
+    return _incident(
+        _SECURITY_ALERT,
+        _ACCESS_CHANGED,
+        scene,
+        (Participant(user, True, address=scene.client.address),),
+        _patients([patient_id]),
         action=Action.UPDATE,
-        outcome=Outcome.SUCCESS,
-        when=scene.when,
-        participants=(Participant(user, True, address=scene.client.address),),
-        source_id=scene.source_id,
-        site_id=scene.site_id,
-        objects=_patients([patient_id]),
-        outcome_description=change,
+        description=change,
     )
 
 
 def trail_used_event(user: str, scene: Scene) -> AuditEvent:
     """Somebody read the audit trail (PS3.15 A.5.3.2)."""
-    return AuditEvent(
-        id=_TRAIL_USED,
-        type=_TRAIL_USED,
+    return _incident(
+        _TRAIL_USED,
+        _TRAIL_USED,
+        scene,
+        (Participant(user, True, address=scene.client.address),),
+        (_security_resource(scene.server.user_id),),
         action=Action.READ,
-        outcome=Outcome.SUCCESS,
+    )
+
+
+def _incident(
+    id_: Coded,
+    type_: Coded,
+    scene: Scene,
+    participants: tuple[Participant, ...],
+    objects: tuple[ParticipantObject, ...] = (),
+    *,
+    action: Action = Action.EXECUTE,
+    outcome: Outcome = Outcome.SUCCESS,
+    description: str = "",
+) -> AuditEvent:
+    """An event that belongs to no transaction."""
+    return AuditEvent(
+        id=id_,
+        type=type_,
+        action=action,
+        outcome=outcome,
         when=scene.when,
-        participants=(Participant(user, True, address=scene.client.address),),
+        participants=participants,
         source_id=scene.source_id,
         site_id=scene.site_id,
-        objects=(
-            ParticipantObject(scene.server.user_id, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI),
-        ),
+        objects=objects,
+        outcome_description=description,
     )
 
 
@@ -460,6 +438,10 @@ def _outcome(status: str | None) -> Outcome:
     if status is None:
         return Outcome.MAJOR_FAILURE
     return _OUTCOMES.get(status, Outcome.SUCCESS)
+
+
+def _security_resource(identifier: str) -> ParticipantObject:
+    return ParticipantObject(identifier, _SYSTEM_OBJECT, _ROLE_SECURITY_RESOURCE, _URI)
 
 
 def _patients(identifiers: Iterable[str | None]) -> tuple[ParticipantObject, ...]:
@@ -568,11 +550,11 @@ def _event(
     )
 
 
-def _end(node: Node, is_requestor: bool, role: Coded) -> Participant:
+def _end(node: Node, is_requestor: bool, role: Coded | None = None) -> Participant:
     return Participant(
         user_id=node.user_id,
         is_requestor=is_requestor,
-        roles=(role,),
+        roles=(role,) if role else (),
         alternative_user_id=node.process_id,
         address=node.address,
     )

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
-from soap.asgi import Headers, Receive, Scope, Send
+from soap.asgi import Headers, Receive, Scope, Send, peer_of
 from soap.call import describe
 from soap.sending import PeerGone, Sending
 from soap.service import Outcome
@@ -190,7 +190,7 @@ class _Exchange:
                 "transaction": self._transaction,
                 "outcome": self._outcome,
                 "status": int(answer.status),
-                "peer": (self._scope.get("client") or ("",))[0],
+                "peer": peer_of(self._scope),
                 "milliseconds": round(seconds * 1000, 1),
             }
             logger.info("dicomweb", extra=facts)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli import output
-from node.cli.exits import CommandError, UsageError
-from node.cli.options import DEFAULT_CONFIG, Config, Json, patient_id
+from node.cli.exits import CommandError
+from node.cli.options import DEFAULT_CONFIG, Config, Json, moment, patient_id
 from node.operator import operator_name
 from node.texts import tr
 
@@ -232,13 +232,9 @@ def _now() -> str:
 
 
 def _time(text: str) -> str:
-    """A time in UTC, as choices are compared; the zone of this machine where none is given."""
-    if not text:
-        return ""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
-    except ValueError:
-        raise UsageError(tr("{text} is no time, as 2026-11-26T08:00 is", text=text)) from None
+    """A time in UTC, as choices are compared."""
+    given = moment(text)
+    return given.astimezone(UTC).isoformat() if given else ""
 
 
 def _told(override: Override, review: Review | None) -> dict[str, object]:

@@ -5,18 +5,17 @@ Both only look, beside a node that serves. That somebody looked is itself a reco
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from node.cli import output
-from node.cli.exits import CommandError, UsageError
-from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.cli.exits import CommandError
+from node.cli.options import DEFAULT_CONFIG, Config, Json, moment
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -46,7 +45,9 @@ def find(
     from security.audit.search import find as find_records
     from security.audit.verification import trails
 
-    wanted = Wanted(patient or None, user or None, transaction or None, _time(since), _time(until))
+    wanted = Wanted(
+        patient or None, user or None, transaction or None, moment(since), moment(until)
+    )
     with _looking(config) as settings:
         found = find_records(trails(trail_folder(settings)), wanted, limit)
     if json:
@@ -110,17 +111,8 @@ def _looking(config: Path) -> Iterator[Settings]:
     with ExitStack() as stack:
         auditor = open_auditor(settings, stack, OPERATOR, send=False)
         assert auditor is not None  # enabled
-        auditor.looked(getpass.getuser())
+        auditor.looked(operator_name())
     yield settings
-
-
-def _time(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        raise UsageError(tr("{text} is no time, as 2026-11-26T08:00 is", text=text)) from None
 
 
 def _told(found: Found) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,19 @@ def address(place: str) -> tuple[str, int]:
     if not host or not port.isdigit():
         raise UsageError(tr("{place} is not HOST:PORT", place=place))
     return host.strip("[]"), int(port)
+
+
+def moment(text: str) -> datetime | None:
+    """A time (ISO 8601), in the zone of this machine where it has none; None for an empty text.
+
+    Raises UsageError.
+    """
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise UsageError(tr("{text} is no time, as 2026-11-26T08:00 is", text=text)) from None
 
 
 def patient_id(text: str, settings: Settings) -> CX:

@@ -14,14 +14,11 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from cryptography import x509
-from cryptography.x509 import load_pem_x509_certificate
 
 from hl7.ack import ACCEPT
 from hl7.adt import LINK_CHANGE, FeedOutcome, IdentityFeed
@@ -34,6 +31,7 @@ from security.assertions.claims import Claims
 from security.audit.sender import Sending, Target
 from security.audit.syslog import Sender
 from security.audit.trail import Record, Trail
+from security.nodes import names_of
 from soap.faults import SoapFault
 from soap.operation import CallContext, Exchange
 from storage.errors import OutOfSpace
@@ -136,28 +134,24 @@ class Auditor:
         self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
     ) -> Future[None]:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
-        user = context.user.claims if context.user else None
-        scene = self._scene(Side.SERVER, _client(context), self._here(), user)
-        return self._record(DESCRIBED[exchange.number](request, response, scene))
+        return self._record(DESCRIBED[exchange.number](request, response, self._called(context)))
 
     def web(
         self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
     ) -> Future[None]:
         """Record a request for images over the web; its answer leaves when the future is done."""
-        user = context.user.claims if context.user else None
-        scene = self._scene(Side.SERVER, _client(context), self._here(), user)
-        return self._record([web_imaging_event(number, study, asked, outcome, scene)])
+        event = web_imaging_event(number, study, asked, outcome, self._called(context))
+        return self._record([event])
 
     def turned_away(self, reason: str, context: CallContext) -> None:
         """Record that a caller did not prove who asks, durably, before he is told."""
         self.admit()
-        scene = self._scene(Side.SERVER, _client(context), self._here())
+        scene = self._called(context)
         self._record([authentication_failed_event(self.url, reason, scene)]).result()
 
     def emergency(self, override: Override) -> None:
         """Record that somebody broke the glass, durably, before he is shown anything."""
-        here = self._here()
-        scene = self._scene(Side.SERVER, Node(override.node), here)
+        scene = self._scene(Side.SERVER, Node(override.node), self._here())
         event = emergency_event(override.user, override.reason, override.patients.split(), scene)
         self._record([event]).result()
 
@@ -210,12 +204,12 @@ class Auditor:
     def living(self, settings: Settings) -> Iterator[None]:
         """Record that the process starts, with another configuration than the last time if it is
         one, and that it stops."""
-        self._record([self._life(True)]).result()
+        self._record([application_event(True, self._own())]).result()
         self._configured(settings)
         try:
             yield
         finally:
-            self._record([self._life(False)]).result()
+            self._record([application_event(False, self._own())]).result()
 
     def _configured(self, settings: Settings) -> None:
         """Record a changed configuration; its digest is kept beside the trail afterwards."""
@@ -223,9 +217,7 @@ class Auditor:
         kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
         before = kept.read_text() if kept.exists() else digest
         if before != digest:
-            here = self._here()
-            event = configuration_event(digest, self._scene(Side.SERVER, here, here))
-            self._record([event]).result()
+            self._record([configuration_event(digest, self._own())]).result()
         kept.write_text(digest)
 
     def looked(self, user: str) -> None:
@@ -236,18 +228,22 @@ class Auditor:
 
     def access_changed(self, user: str, patient: str, change: str) -> None:
         """Record that an operator changed who may see documents of a patient."""
-        here = self._here()
-        scene = self._scene(Side.SERVER, here, here)
-        self._record([access_changed_event(user, patient, change, scene)]).result()
-
-    def _life(self, starts: bool) -> AuditEvent:
-        here = self._here()
-        return application_event(starts, self._scene(Side.SERVER, here, here))
+        self._record([access_changed_event(user, patient, change, self._own())]).result()
 
     def _here(self) -> Node:
         process = str(os.getpid())
         host = urlsplit(self.url).hostname or socket.gethostname()
         return Node(self.url or self.trail.source, host, process)
+
+    def _called(self, context: CallContext) -> Scene:
+        """Somebody calls a door of this process."""
+        user = context.user.claims if context.user else None
+        return self._scene(Side.SERVER, _client(context), self._here(), user)
+
+    def _own(self) -> Scene:
+        """What happens is this process's own doing."""
+        here = self._here()
+        return self._scene(Side.SERVER, here, here)
 
     def _scene(self, side: Side, client: Node, server: Node, user: Claims | None = None) -> Scene:
         return Scene(
@@ -323,7 +319,8 @@ def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list
 
 
 def _client(context: CallContext) -> Node:
-    return Node(_named(context.certificate) or context.peer, context.peer)
+    subject = names_of(context.certificate)[1] if context.certificate else ""
+    return Node(subject or context.peer, context.peer)
 
 
 def _participant(user: Claims) -> Participant:
@@ -334,12 +331,3 @@ def _participant(user: Claims) -> Participant:
 
 def _coded(code: Code) -> Coded:
     return Coded(code.code, code.scheme, str(code.display_name))
-
-
-@lru_cache(maxsize=256)  # the certificates of the peers of a region
-def _named(certificate: str | None) -> str:
-    """The subject of a client's certificate, as RFC 4514 writes it."""
-    if certificate is None:
-        return ""
-    subject: x509.Name = load_pem_x509_certificate(certificate.encode()).subject
-    return subject.rfc4514_string()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -11,7 +12,7 @@ from weakref import WeakSet
 from metadata.affinity_domain import AffinityDomain
 from metadata.datatypes import CX, LocalizedString
 from metadata.identifiers import SUCCESS
-from metadata.model import Code, Submission
+from metadata.model import Code, DocumentEntry, Submission
 from node import codes
 from node.config import LISTENERS, Listener, ListenerTrustSection, Settings
 from node.config_file import read_secret
@@ -166,26 +167,21 @@ class Asked:
 
             return submit
 
-        far: list[Asked] = []
-        far.append(
-            cls(
-                register=submitting(ITI_42),
-                update=submitting(ITI_57),
-                query=lambda request: client.call(url, ITI_18, request),
-                unseen=lambda *about: _unseen_far(far[0].ask, *about),
-            )
-        )
-        return far[0]
+        def query(request: AdhocQueryRequest) -> AdhocQueryResponse:
+            return client.call(url, ITI_18, request)
+
+        unseen = partial(_unseen_far, query)
+        return cls(submitting(ITI_42), submitting(ITI_57), query, unseen)
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""
-        return bool(
-            self._answer(get_documents(unique_id=unique_id, return_type=OBJECT_REF)).fragments
-        )
+        request = get_documents(unique_id=unique_id, return_type=OBJECT_REF)
+        return bool(_answered(self.query, request).fragments)
 
     def knows_submission(self, unique_id: str) -> bool:
         """Whether a submission set is registered; RegistryUnavailable when it cannot say."""
-        return bool(self._answer(get_submission_set_and_contents(unique_id=unique_id)).fragments)
+        request = get_submission_set_and_contents(unique_id=unique_id)
+        return bool(_answered(self.query, request).fragments)
 
     def around(self, entries: Sequence[str]) -> list[str]:
         """Those of ``entries`` that are registered, their associations and submission sets.
@@ -202,20 +198,26 @@ class Asked:
 
     def ask(self, request: AdhocQueryRequest) -> Submission:
         """The objects that answer a query; RegistryUnavailable when there is no full answer."""
-        return self._answer(request).objects()
+        return _answered(self.query, request).objects()
 
-    def _answer(self, request: AdhocQueryRequest) -> AdhocQueryResponse:
-        try:
-            response = self.query(request)
-        except (PeerError, SoapFault) as error:
-            raise RegistryUnavailable(type(error).__name__) from error
-        if response.status != SUCCESS:
-            raise RegistryUnavailable(response.status)
-        return response
+
+def _answered(query: Query, request: AdhocQueryRequest) -> AdhocQueryResponse:
+    """The full answer to a query. Raises RegistryUnavailable."""
+    try:
+        response = query(request)
+    except (PeerError, SoapFault) as error:
+        raise RegistryUnavailable(type(error).__name__) from error
+    if response.status != SUCCESS:
+        raise RegistryUnavailable(response.status)
+    return response
+
+
+def _documents(query: Query, request: AdhocQueryRequest) -> Sequence[DocumentEntry]:
+    return _answered(query, request).objects().documents
 
 
 def _unseen_far(
-    ask: Callable[[AdhocQueryRequest], Submission],
+    query: Query,
     sight: Sight,
     entry_uuids: Collection[str],
     unique_ids: Collection[str],
@@ -225,23 +227,23 @@ def _unseen_far(
     Raises RegistryUnavailable and StorageError.
     """
     found = [
-        *(ask(get_documents(entry_uuid=list(entry_uuids))).documents if entry_uuids else ()),
-        *(ask(get_documents(unique_id=list(unique_ids))).documents if unique_ids else ()),
+        *(_documents(query, get_documents(entry_uuid=list(entry_uuids))) if entry_uuids else ()),
+        *(_documents(query, get_documents(unique_id=list(unique_ids))) if unique_ids else ()),
     ]
     choices: dict[str, Choices] = {}
     seen: set[str | None] = set()
     for entry in found:
         patient = CX(str(entry.patient_id)).normalised()
         if patient not in choices:
-            choices[patient] = sight.choices([patient], _acknowledged(ask, patient))
-        if sight.sees(choices[patient], facts_of(entry, [patient])):
+            choices[patient] = sight.choices([patient], _acknowledged(query, patient))
+        if sight.sees(choices[patient], facts_of(entry)):
             seen |= {entry.entry_uuid, entry.unique_id}
     return {one for one in (*entry_uuids, *unique_ids) if one not in seen}
 
 
-def _acknowledged(ask: Callable[[AdhocQueryRequest], Submission], patient: str) -> set[str]:
+def _acknowledged(query: Query, patient: str) -> set[str]:
     """The consent policies that a patient has acknowledged."""
     pairs = (one.split("^^") for one in CONSENT_FORMATS)
     formats = [Code(code, scheme, LocalizedString(code)) for code, scheme in pairs]
-    consents = ask(find_documents(patient, format_code=formats)).documents
+    consents = _documents(query, find_documents(patient, format_code=formats))
     return {code.code for consent in consents for code in consent.event_code_list}

@@ -24,7 +24,17 @@ from node.wiring.nodes import NodeGuard
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
 from security.assertions.refusal import TokenRefused
-from soap.asgi import Application, Message, Receive, Scope, Send, header, respond
+from soap.asgi import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    certificate_of,
+    header,
+    peer_of,
+    respond,
+)
 from soap.faults import BUSY, INVALID_TOKEN, SoapFault
 from soap.operation import CallContext
 from transactions.audit import Outcome
@@ -76,10 +86,7 @@ def _verified(gate: UserGate, token: str, certificate: str | None) -> Claims:
 
 
 def _context(scope: Scope, transaction: str) -> CallContext:
-    tls = scope.get("extensions", {}).get("tls", {})
-    chain = tls.get("client_cert_chain") or [None]
-    peer = (scope.get("client") or ("",))[0]
-    return CallContext(None, "", peer, transaction, chain[0])
+    return CallContext(None, "", peer_of(scope), transaction, certificate_of(scope))
 
 
 def dicomweb_transaction(scope: Scope) -> str:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import structlog
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.x509 import load_pem_x509_certificate
 
 from node.config import Settings
 from node.migrate import open_database
@@ -27,6 +25,7 @@ from security.assertions.conditions import Terms
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Reuse, Seen
 from security.assertions.verifier import Verifier
+from security.nodes import names_of
 from soap.envelope import Envelope
 from soap.faults import INVALID_SECURITY, SoapFault
 from soap.operation import CallContext, Exchange
@@ -101,13 +100,6 @@ class UserGate:
         if context.certificate is None:
             return False
         return any(name in self.exempt for name in names_of(context.certificate))
-
-
-@lru_cache(maxsize=256)  # the certificates of the peers of a region
-def names_of(certificate: str) -> tuple[str, str]:
-    """What a configuration may call a node by: the SHA-256 of its certificate, its subject."""
-    read = load_pem_x509_certificate(certificate.encode())
-    return read.fingerprint(SHA256()).hex(), read.subject.rfc4514_string()
 
 
 def open_gate(

@@ -28,7 +28,7 @@ from node.wiring.common import renew_tls, tls_files
 from node.wiring.gate import UserGate
 from security.nodes import KnownNode, NodeRefused, Nodes, Permit
 from security.trust import read_certificates
-from soap.asgi import Application, Receive, Scope, Send, respond
+from soap.asgi import Application, Receive, Scope, Send, certificate_of, peer_of, respond
 from soap.envelope import Envelope
 from soap.faults import FAILED_AUTHENTICATION, SENDER, SoapFault
 from soap.operation import CallContext, Exchange, Gate
@@ -159,9 +159,8 @@ class NodeGate:
         self, exchange: Exchange[Any, Any], envelope: Envelope, context: CallContext
     ) -> CallContext:
         """See ``soap`` Gate."""
-        certificate = context.certificate and ssl.PEM_cert_to_DER_cert(context.certificate)
         try:
-            self.guard.check(certificate or None, context.peer, exchange.number)
+            self.guard.check(_der(context.certificate), context.peer, exchange.number)
         except NodeRefused as refused:
             raise SoapFault(SENDER, str(refused), subcode=FAILED_AUTHENTICATION) from refused
         return context if self.users is None else self.users.admit(exchange, envelope, context)
@@ -177,11 +176,8 @@ class NodeDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
-        certificate = ssl.PEM_cert_to_DER_cert(chain[0]) if chain else None
-        peer = (scope.get("client") or ("",))[0]
         try:
-            self.guard.check(certificate, peer, self.transaction(scope))
+            self.guard.check(_der(certificate_of(scope)), peer_of(scope), self.transaction(scope))
         except NodeRefused as refused:
             await respond(send, 403, f"{refused}\n".encode())
             return
@@ -211,6 +207,10 @@ def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
 def _known(section: KnownNodeSection) -> KnownNode:
     permit = Permit(section.name, frozenset(section.transactions), frozenset(section.ae_titles))
     return KnownNode(permit, section.certificate or "", section.subject or "", section.san or "")
+
+
+def _der(certificate: str | None) -> bytes | None:
+    return ssl.PEM_cert_to_DER_cert(certificate) if certificate else None
 
 
 def _header(raw: bytes) -> Message:

@@ -12,7 +12,6 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from metadata import ebrim
-from metadata.datatypes import CX
 from metadata.model import Submission
 from node import metrics
 from node.config import Settings
@@ -116,8 +115,8 @@ def _hidden(registry: Registry, sight: Sight, told: Submission) -> set[str]:
     ids = [*(one.entry_uuid for one in told.objects()), *told.object_refs]
     hidden = registry.hidden(sight, ids)
     for entry in told.documents:
-        patients = [CX(str(entry.patient_id)).normalised()] if entry.patient_id else []
-        if not sight.sees(sight.choices(patients, ()), facts_of(entry, patients)):
+        facts = facts_of(entry)
+        if not sight.sees(sight.choices(facts.patients, ()), facts):
             hidden.add(entry.entry_uuid)
     return hidden
 

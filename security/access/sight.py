@@ -66,16 +66,13 @@ def person(name: str) -> str:
     return f"{read.id}^^^{authority}" if read.id and authority else read.id
 
 
-def facts_of(entry: DocumentEntry, patients: Iterable[str]) -> Facts:
+def facts_of(entry: DocumentEntry) -> Facts:
     """A document as rules see it, by its metadata; masks call it by its uniqueId."""
+    patient = CX(str(entry.patient_id)).normalised() if entry.patient_id else None
     people = (author.person for author in entry.author if author.person is not None)
     return Facts(
         document=entry.unique_id or "",
-        patients=frozenset((*patients, *_own_patient(entry))),
+        patients=frozenset([patient] if patient else ()),
         confidentiality=frozenset(map(spelled, entry.confidentiality_code)),
         authors=frozenset(filter(None, map(person, map(str, people)))),
     )
-
-
-def _own_patient(entry: DocumentEntry) -> list[str]:
-    return [CX(str(entry.patient_id)).normalised()] if entry.patient_id else []

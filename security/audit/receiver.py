@@ -20,7 +20,13 @@ import structlog
 from security.audit.reading import BadAuditMessage, read_message
 from security.audit.syslog import BadSyslog, Frames, read
 from security.audit.trail import Trail
-from soap.tls_listener import Refused, TlsListener
+from soap.tls_listener import (
+    Refused,
+    TlsListener,
+    peer_certificate,
+    start_streams,
+    stop_streams,
+)
 
 _log = structlog.get_logger("kosmos.audit")
 
@@ -64,12 +70,9 @@ class Receiver:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.create_server((self._host, self._port), family=family)
         self.port = listener.getsockname()[1]
-        if self._tls is None:
-            self._server = await asyncio.start_server(self._serve, sock=listener)
-        else:
-            make, patience = self._protocol, _HANDSHAKE_SECONDS
-            self._server = TlsListener(listener, make, self._tls, patience, self._refused)
-            self._server.start()
+        self._server = await start_streams(
+            self._serve, listener, self._tls, _HANDSHAKE_SECONDS, self._refused
+        )
         datagrams = socket.socket(family, socket.SOCK_DGRAM)
         try:
             datagrams.bind((self._host, self.port))
@@ -86,9 +89,7 @@ class Receiver:
         if self._datagrams is not None:
             self._datagrams.close()
         if self._server is not None:
-            self._server.close()
-        if isinstance(self._server, TlsListener):
-            await self._server.wait_closed()
+            await stop_streams(self._server)
 
     def take(self, data: bytes) -> asyncio.Future[None] | None:
         """Take one syslog message in; done when it is durable. None when it is none of ours."""
@@ -100,15 +101,8 @@ class Receiver:
             return None
         return asyncio.wrap_future(self._trail.append([record]))
 
-    def _protocol(self) -> asyncio.BaseProtocol:
-        """What ``asyncio.start_server`` makes of a connection."""
-        loop = asyncio.get_running_loop()
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), self._serve, loop=loop)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        secured = writer.get_extra_info("ssl_object")
-        certificate = secured.getpeercert(binary_form=True) if secured else None
-        if not self._admits(certificate, writer.get_extra_info("peername")[0]):
+        if not self._admits(peer_certificate(writer), writer.get_extra_info("peername")[0]):
             writer.close()
             return
         frames, clock = Frames(), asyncio.get_running_loop().time
