@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -67,19 +68,31 @@ class Searcher:
         self, connection: Connection, search: Search, query: Query, most: int, unseen: Unseen | None
     ) -> Sequence[Row[Any]]:
         """Up to ``most`` hits from the offset on, of those that are not ``unseen``."""
-        rows = find(connection, search, query, self._database.backend, most)
-        if unseen is None or not unseen(studies_of(search, rows)):
-            return rows
+        if unseen is None:
+            return find(connection, search, query, self._database.backend, most)
         # Pages are cut of what is seen, or their gaps would tell of the rest.
-        everything = replace(query, offset=0)
-        rows = find(connection, search, everything, self._database.backend, ALL)
-        hidden = unseen(studies_of(search, rows))
-        at = place_of_study(search)
-        return [row for row in rows if row[at] not in hidden][query.offset : query.offset + most]
+        portion = min(query.offset + most, _PORTION)
+        seen = self._seen(connection, search, query, portion, unseen)
+        return list(islice(seen, query.offset, query.offset + most))
+
+    def _seen(
+        self, connection: Connection, search: Search, query: Query, portion: int, unseen: Unseen
+    ) -> Iterator[Row[Any]]:
+        """All hits that are not ``unseen``, in order, read in portions of at least so many."""
+        at, start = place_of_study(search), 0
+        while True:
+            asked = replace(query, offset=start)
+            rows = find(connection, search, asked, self._database.backend, portion)
+            hidden = unseen(studies_of(search, rows))
+            yield from (row for row in rows if row[at] not in hidden)
+            if len(rows) < portion:
+                return
+            start += portion
+            portion = min(2 * portion, _PORTION)
 
 
-# More rows than any index has.
-ALL = 2**31 - 1
+# Rows read at once where some may be hidden: an index of any size is walked in some megabytes.
+_PORTION = 10_000
 
 
 def _warnings(query: Query, root: str, *, is_more: bool) -> Headers:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from imaging_source.description.worker import Describer
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.index import MIGRATIONS
+from soap.asgi import Receive, Scope, Send
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -92,6 +93,26 @@ def web(database: Database, blobs: BlobStore, outcomes: list[str]) -> Iterator[C
     with ThreadPoolExecutor(4) as pool:
         service = DicomWeb(database, blobs, pool, observe=observe)
         with running_server(Router({}, {"/dicomweb": service})) as base:
+            yield Client(f"{base}/dicomweb")
+
+
+@pytest.fixture
+def hidden() -> set[str]:
+    """The studies that whoever asks ``veiled_web`` may not see."""
+    return set()
+
+
+@pytest.fixture
+def veiled_web(database: Database, blobs: BlobStore, hidden: set[str]) -> Iterator[Client]:
+    """The same service for somebody from whom something is hidden."""
+    with ThreadPoolExecutor(4) as pool:
+        service = DicomWeb(database, blobs, pool)
+
+        async def veiled(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["unseen"] = hidden.intersection
+            await service(scope, receive, send)
+
+        with running_server(Router({}, {"/dicomweb": veiled})) as base:
             yield Client(f"{base}/dicomweb")
 
 

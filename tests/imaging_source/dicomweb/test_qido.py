@@ -252,6 +252,27 @@ def test_what_cannot_be_read_is_refused_in_a_few_words(web: Any, query: str) -> 
     assert len(answer.body) < 200
 
 
+@pytest.mark.parametrize("hides", [["1.9.3"], ["1.9.2"], ["1.9.1"], ["1.9.3", "1.9.2"], []])
+def test_pages_are_cut_of_what_is_seen(
+    veiled_web: Any, hidden: set[str], three_studies: list[str], hides: list[str]
+) -> None:
+    hidden.update(hides)
+    seen = [one for one in ("1.9.3", "1.9.2", "1.9.1") if one not in hides]
+    pages = [veiled_web.get(f"/studies?limit=1&offset={page}") for page in range(len(seen) + 1)]
+    assert [values(page.json(), "0020000D") for page in pages[:-1]] == [[one] for one in seen]
+    assert pages[-1].status == 204
+    assert ["warning" in page.headers for page in pages[:-1]] == [True] * (len(seen) - 1) + [False]
+
+
+@pytest.mark.parametrize("path", ["/series", "/instances", "/studies/1.9.3/instances"])
+def test_what_is_in_a_hidden_study_is_not_found(
+    veiled_web: Any, hidden: set[str], three_studies: list[str], path: str
+) -> None:
+    assert "1.9.3" in values(veiled_web.found(path), "0020000D")
+    hidden.add("1.9.3")
+    assert "1.9.3" not in values(veiled_web.found(path), "0020000D")
+
+
 def test_the_answer_has_the_form_asked_for(web: Any, three_studies: list[str]) -> None:
     assert web.get("/studies").headers["content-type"] == "application/dicom+json"
     plain = web.get("/studies", accept="application/json")
