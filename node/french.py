@@ -473,7 +473,7 @@ FRENCH: Final[dict[str, str]] = {
     "started": "début",
     "there is no such choice": "il n'y a pas un tel choix",
     "this node asks nobody who he is: assertions.enabled is false": "ce nœud ne demande à personne qui il est : assertions.enabled vaut false",
-    "uniqueId of the document.": "uniqueId du document.",
+    "uniqueId of the document, or UID of a study.": "uniqueId du document, ou UID d'un examen.",
     "until": "jusqu'au",
     "user": "utilisateur",
     "{id} was reviewed before": "{id} a déjà été examinée",
