@@ -263,7 +263,7 @@ def web_imaging_event(
     """A request for images over the web; ``asked`` is its path and query, for a query to keep."""
     name, kind = WEB_IMAGING[number]
     type_ = Coded(number, "IHE Transactions", name)
-    objects = [ParticipantObject(study, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID)] if study else []
+    objects = [study_object(study)] if study else []
     if kind[0] is QUERY:
         query = ParticipantObject(number, _SYSTEM_OBJECT, _ROLE_QUERY, type_, query=asked)
         objects.append(query)
@@ -525,6 +525,16 @@ def _document(
         _ROLE_REPORT,
         _REPORT_NUMBER,
         details=_details(request) if details is None else details,
+    )
+
+
+def study_object(
+    study_instance_uid: str, counts: Mapping[str, int] | None = None
+) -> ParticipantObject:
+    """A study, with the number of its instances by SOP class."""
+    classes = tuple(sorted((counts or {}).items()))
+    return ParticipantObject(
+        study_instance_uid, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID, sop_classes=classes
     )
 
 

@@ -147,6 +147,10 @@ class Auditor:
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
         return self._record([event])
 
+    def record(self, describe: Callable[[Scene], list[AuditEvent]]) -> Future[None]:
+        """Record what happens at a door that has other ends than those of calls."""
+        return self._record(describe(self._own()))
+
     def turned_away(self, reason: str, context: CallContext) -> None:
         """Record that a caller did not prove who asks, durably, before he is told."""
         self.admit()
