@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 # Studies of one association that are under way; of more the one begun first is told as ended. One
 # that lasts for days may bring thousands.
@@ -62,6 +62,8 @@ class Transfer:
     done: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     has_begun: bool = False
+    kept: Any = None
+    """What the ledger knows it by."""
 
 
 class Ledger(Protocol):

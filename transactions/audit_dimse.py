@@ -51,16 +51,21 @@ def begin_event(travel: Travel, scene: Scene) -> AuditEvent:
     return _travel_event(travel, BEGIN_TRANSFERRING, Action.EXECUTE, study, scene)
 
 
+def interrupted_event(travel: Travel, scene: Scene) -> AuditEvent:
+    """They have travelled, nobody knows how many of them."""
+    study = study_object(travel.study)
+    return _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
+
+
 def transferred_events(
     travel: Travel, done: Mapping[str, int], failed: Mapping[str, int], scene: Scene
 ) -> list[AuditEvent]:
     """They have travelled: a record of those that did, one of those that failed, by SOP class."""
-    action = Action.CREATE if travel.type is STORED else Action.READ
     events = []
     for outcome, counts in ((Outcome.SUCCESS, done), (Outcome.SERIOUS_FAILURE, failed)):
         if counts:
             study = study_object(travel.study, counts)
-            event = _travel_event(travel, INSTANCES_TRANSFERRED, action, study, scene)
+            event = _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
             events.append(replace(event, outcome=outcome))
     return events
 
@@ -80,6 +85,10 @@ def query_event(
     ends = (_end(scene.client, True, SOURCE), _end(scene.server, False, DESTINATION))
     outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
     return _event(QUERY, QUERIED, Action.EXECUTE, outcome, ends, (asked,), scene)
+
+
+def _action(travel: Travel) -> Action:
+    return Action.CREATE if travel.type is STORED else Action.READ
 
 
 def _travel_event(

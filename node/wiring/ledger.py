@@ -16,6 +16,7 @@ from transactions.audit_dimse import (
     STORED,
     Travel,
     begin_event,
+    interrupted_event,
     query_event,
     transferred_events,
 )
@@ -35,12 +36,14 @@ class TrailLedger:
     def begins(self, transfer: Transfer) -> None:
         """See ``Ledger``."""
         self.auditor.trail.ready()
-        self.auditor.record(partial(self._begun, transfer)).result()
+        begun = self.auditor.record(partial(self._begun, transfer))
+        transfer.kept = self.auditor.keep(partial(self._cut_off, transfer))
+        begun.result()
 
     def ended(self, transfer: Transfer) -> None:
         """See ``Ledger``."""
-        if transfer.done or transfer.failed:
-            self.auditor.record(partial(self._ended, transfer))
+        if transfer.done or transfer.failed or transfer.has_begun:
+            self.auditor.record(partial(self._ended, transfer), transfer.kept)
 
     def queried(
         self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
@@ -56,6 +59,9 @@ class TrailLedger:
 
     def _begun(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
         return [begin_event(*self._travel(transfer, scene))]
+
+    def _cut_off(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
+        return [interrupted_event(*self._travel(transfer, scene))]
 
     def _ended(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
         travel, seen = self._travel(transfer, scene)

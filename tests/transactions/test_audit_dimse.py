@@ -15,6 +15,7 @@ from transactions.audit_dimse import (
     STORED,
     Travel,
     begin_event,
+    interrupted_event,
     query_event,
     transferred_events,
 )
@@ -88,6 +89,7 @@ def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
     ):
         for event in (
             begin_event(travel, seen),
+            interrupted_event(travel, seen),
             *transferred_events(travel, {CT: 2, MR: 1}, {CT: 1}, seen),
             query_event(CT, "1.2", b"x", False, seen),
         ):
