@@ -187,10 +187,11 @@ def _normalised(data: bytes) -> bytes:
 
 def _header(data: bytes) -> tuple[Delimiters, str]:
     """Delimiters and MSH-18 of a message."""
-    if data[:3] != b"MSH" or len(data) < 5:
+    header = data.partition(b"\r")[0]
+    if header[:3] != b"MSH" or len(header) < 5:
         raise InvalidMessage(SEGMENT_SEQUENCE, "a message begins with an MSH segment", "MSH")
-    separator = data[3:4]
-    fields = data.partition(b"\r")[0].split(separator, 18)
+    separator = header[3:4]
+    fields = header.split(separator, 18)
     delimiters = read_delimiters(separator, fields[1])
     if len(fields) < 18 or not fields[17]:
         return delimiters, ""

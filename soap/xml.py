@@ -36,6 +36,10 @@ ASCII_COMPATIBLE = {
     "windows-1252",
 }
 _DECLARATION = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]*)["'][^>]*?\?>""")
+# What may come before the root element, up to a document type declaration. It never reaches
+# libxml2, which opens external DTDs and parameter entities though told to load none, and
+# "file:///dev/zero" has no end. Possessive, so that hostile input cannot backtrack.
+_DOCTYPE = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_STARTS = {  # with a byte order mark, and by the first character without one
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be",
@@ -59,8 +63,16 @@ class _PerThread(threading.local):
         self.huge = _parser(huge=True)
 
 
+class _Nothing(etree.Resolver):
+    """Lets a parser open nothing, should it ever want to."""
+
+    def resolve(self, system_url: str, public_id: str, *context: object) -> None:
+        """Refuse."""
+        raise XMLRefused("references to other files are not followed")
+
+
 def _parser(*, huge: bool) -> etree.XMLParser:
-    return etree.XMLParser(
+    parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
@@ -69,6 +81,8 @@ def _parser(*, huge: bool) -> etree.XMLParser:
         collect_ids=False,
         huge_tree=huge,
     )
+    parser.resolvers.add(_Nothing())
+    return parser
 
 
 _here = _PerThread()
@@ -84,13 +98,15 @@ def parse(data: bytes, limits: Limits = SERVER) -> etree._Element:
         raise XMLRefused(f"the XML is larger than {limits.envelope} bytes")
     data = _ascii_compatible(data)
     _check_counts(data, limits)
-    huge = len(data) > LIBXML_TEXT_LIMIT and b"<!DOCTYPE" not in data
+    if _DOCTYPE.match(data.removeprefix(_UTF8_BOM)):
+        raise XMLRefused("a document type declaration is not allowed")
+    huge = len(data) > LIBXML_TEXT_LIMIT
     _count_bytes(len(data))
     try:
         root = etree.fromstring(data, _here.huge if huge else _here.ordinary)
     except etree.XMLSyntaxError as error:
         raise XMLRefused(f"not well-formed XML: {error.msg}") from error
-    if root.getroottree().docinfo.internalDTD is not None:
+    if root.getroottree().docinfo.internalDTD is not None:  # should one get this far
         raise XMLRefused("a document type declaration is not allowed")
     if huge and _TOO_DEEP(root):
         raise XMLRefused(f"elements nest deeper than {MAX_DEPTH} levels")

@@ -98,6 +98,7 @@ def test_a_long_or_short_msh_2_leaves_the_usual_delimiters(encoding: str) -> Non
         ("", "100"),
         ("PID|1", "100"),
         ("MSH", "100"),
+        ("MSH\r|^~\\&|HIS", "100"),
         ("FHS|^~\\&|HIS", "100"),
         ("MSH||HIS", "101"),
         ("MSH|^^\\&|HIS", "102"),
