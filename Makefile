@@ -4,6 +4,7 @@
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
 #            DEMO_PLAIN=1 (demo without TLS and assertions)
 #            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
+#            SECONDS=600 TARGETS="mllp mime" (make fuzz: of each parser, which parsers)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,6 +35,8 @@ export PYTHONDONTWRITEBYTECODE :=
 STAY ?= 1
 STUDY ?=
 SCALE ?=
+SECONDS ?= 600
+TARGETS ?=
 
 .PHONY: help
 help: ## Say what can be made
@@ -52,6 +55,10 @@ test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## Play each parser for SECONDS=600 with broken inputs; TARGETS="mllp mime": those
+	$(BIN)/python -W ignore -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 .PHONY: bench
 bench: $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry
