@@ -42,7 +42,15 @@ def test_every_foreign_program_has_its_line() -> None:
     assert found
     peers = [peer.partition(":")[0] for peer in found[1].split()]
     page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Foreign")[2]
+    page = page.partition("## Tools")[0]
     assert peers == re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)
+
+
+def test_every_tool_that_looks_at_an_install_has_its_line() -> None:
+    found = re.search(r"^SUPPLY := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found
+    page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Tools")[2]
+    assert found[1].split() == re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)[1:]
 
 
 def test_no_dependency_is_gpl() -> None:
