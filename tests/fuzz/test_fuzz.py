@@ -98,5 +98,10 @@ def test_a_fault_is_found_and_its_input_kept(tmp_path: Path) -> None:
     assert len((tmp_path / "brittle-crash").read_bytes()) > 12
 
 
+def test_every_target_is_played() -> None:
+    modules = Path(__file__).parent.glob("*.py")
+    assert {file.stem for file in modules if "\nTARGET = " in file.read_text()} == set(NAMES)
+
+
 def test_every_kept_input_belongs_to_a_target() -> None:
     assert {folder.name for folder in CORPORA.iterdir() if folder.is_dir()} <= set(NAMES)

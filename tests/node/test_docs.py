@@ -112,6 +112,19 @@ def test_every_target_that_the_readme_shows_exists() -> None:
     assert {"demo", "test"} <= shown <= targets
 
 
+def test_every_row_of_the_hardening_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "hardening.md").read_text()
+    rows = dict(re.findall(r"^\| ([A-Z]\d+) \|.*\|(.*)\|$", page, re.MULTILINE))
+    numbered = {"F": 18, "H": 8, "D": 12}
+    wanted = [f"{letter}{n + 1}" for letter, last in numbered.items() for n in range(last)]
+    assert list(rows) == [*wanted, "V2", "V3", "Z1", "Z2", "Z3", "R1"]
+    for row, tests in rows.items():
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+        assert named, row
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{row}: {name}"
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = re.findall(r"\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
