@@ -414,6 +414,9 @@ class ImagingSourceSection(Section):
     (C-FIND, C-GET, C-MOVE), and images may be moved to them."""
     query_titles: tuple[AeTitle, ...] = ()
     """Titles that may query and retrieve besides the peers; `*` for whoever is listened to."""
+    trusted_titles: tuple[AeTitle, ...] = ()
+    """Titles that the access policy hides nothing from, on a node that asks who is asking: the
+    archive whose images these are. Others see what a node without a user may."""
     dicom_tls: bool | None = None
     """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
     database: str = ""

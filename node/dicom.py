@@ -34,7 +34,7 @@ from node.watch import Watch, watching
 from node.wiring.audit import open_auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
-from node.wiring.dicom import dicom_services
+from node.wiring.dicom import dicom_services, open_veil
 from node.wiring.identity import authorities, inbox
 from node.wiring.nodes import NodeGuard, open_guard, watch_tls
 from node.wiring.pictures import open_variants
@@ -80,7 +80,8 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             stack.enter_context(auditor.living(settings))
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
-        services = dicom_services(settings, database, open_variants(settings, stack))
+        veil = open_veil(settings, stack, database, client)
+        services = dicom_services(settings, database, open_variants(settings, stack), veil)
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting, guard)
         if listener is not None:

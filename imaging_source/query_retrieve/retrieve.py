@@ -42,6 +42,7 @@ from imaging_source.query_retrieve.selection import (
 )
 from imaging_source.requestor import MOST_CONTEXTS, Peer, Requested, Unreachable
 from imaging_source.service import CANCELLED, PENDING, SUCCESS, Exchange, Refused
+from imaging_source.shown import Veil, all_is_seen, no_veil
 from imaging_source.variants import NoVariant, Variants
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -98,7 +99,8 @@ class Retriever:
     """Answers C-MOVE and C-GET from an index that may be open for reading only.
 
     ``destinations`` are the peers that C-MOVE may send to, by title; ``title`` is our own.
-    ``variants`` makes what a peer does not take as it is stored.
+    ``variants`` makes what a peer does not take as it is stored; what the ``veil`` hides from
+    whoever asks is not there.
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class Retriever:
         title: str,
         destinations: Mapping[str, Peer],
         variants: Variants,
+        veil: Veil = no_veil,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._title = title
         self._destinations = destinations
         self._variants = variants
+        self._veil = veil
 
     def get(self, exchange: Exchange) -> None:
         """Handle one C-GET request."""
@@ -174,7 +178,8 @@ class Retriever:
         top = TOP_LEVEL[context.abstract_syntax]
         keys = UNIQUE_KEY.values()
         identifier = read_identifier(exchange.data_set, context.transfer_syntax, [*keys], top)
-        return select_instances(self._database, identifier, top)
+        unseen = self._veil(exchange.line.name) or all_is_seen
+        return select_instances(self._database, identifier, top, unseen)
 
     def _send_all(
         self,

@@ -42,8 +42,9 @@ _POLL_SECONDS = 0.2
 _THREADS = 32
 # Subscriptions looked at in one round: those of a consumer that is being served are passed over.
 _ROUND = 500
-# A notifier that died is followed by another after this time; a living one extends it in thirds.
-LEASE_SECONDS = 60.0
+# A notifier that died is followed by another after this time, which whoever waits for a notification
+# bears; a living one extends it in thirds, and bears a database that stands still for as long.
+LEASE_SECONDS = 15.0
 # Between two attempts: 2 s, then twice as long each time, 15 minutes at most.
 FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 900.0
