@@ -29,6 +29,7 @@ NAMES = (
     "mime",
     "envelope",
     "ebrim",
+    "bodies",
     "query",
     "mllp",
     "association",
