@@ -37,8 +37,8 @@ ASCII_COMPATIBLE = {
 }
 _DECLARATION = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]*)["'][^>]*?\?>""")
 # What may come before the root element, up to a document type declaration. It never reaches
-# libxml2, which opens external DTDs and parameter entities though told to load none, and
-# "file:///dev/zero" has no end. Possessive, so that hostile input cannot backtrack.
+# libxml2: told to collect no ids, it opens the external DTD and the parameter entities of one
+# though told to load none, and "file:///dev/zero" has no end. Possessive: nothing backtracks.
 _DOCTYPE = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_STARTS = {  # with a byte order mark, and by the first character without one
