@@ -23,6 +23,9 @@ LIBXML_TEXT_LIMIT = 10_000_000
 """libxml2 refuses longer texts unless told that the document is huge; it then also allows
 2,048 levels, so depth is checked again."""
 
+DECLARATION_LIMIT = 200
+"""Bytes within which an XML declaration must end: the longest that says something has 60."""
+
 NAMES_BUDGET = 32 * MIB
 """Bytes parsed in one thread before its dictionary of names is renewed (see _forget_names)."""
 
@@ -121,7 +124,10 @@ def _ascii_compatible(data: bytes) -> bytes:
     encoding = _UTF16_STARTS.get(data[:2])
     if encoding is not None:
         return _from_utf16(data, encoding)
-    declared = _DECLARATION.match(data.removeprefix(_UTF8_BOM)[:200])
+    head = data.removeprefix(_UTF8_BOM)[:DECLARATION_LIMIT]
+    if b"\0" in head[:4] or (head.startswith(b"<?xml") and b"?>" not in head):
+        raise XMLRefused("the encoding cannot be told; use UTF-8")
+    declared = _DECLARATION.match(head)
     if declared and declared[1].decode("ascii").lower() not in ASCII_COMPATIBLE:
         raise XMLRefused(f"the encoding {declared[1].decode('ascii')} is not supported; use UTF-8")
     return data

@@ -64,6 +64,8 @@ def test_comments_instructions_and_cdata_do_not_split_text() -> None:
         b'<?xml version="1.0" encoding="UTF-7"?><r>+ADw-b/+AD4-</r>',
         "<?xml version='1.0' encoding='cp037'?><r/>".encode("cp037"),
         "<r/>".encode("utf-32"),
+        b'<?xml version="1.0"' + b" " * 300 + b'encoding="UTF-7"?>+ADw-r/+AD4-',
+        '<?xml version="1.0" encoding="utf-32"?><r/>'.encode("utf-32-be"),
         b'<?xml version="1.0" encoding="no-such-thing"?><r/>',
         b"<r " + b"x" * 60_000 + b'="1"/>',
     ],
