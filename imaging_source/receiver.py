@@ -29,6 +29,7 @@ from imaging_source.handover import IndexDoor
 from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import End, Ledger, NoLedger, Records
 from imaging_source.negotiation import Titles
 from imaging_source.service import Services
 from soap.tls_listener import why
@@ -68,6 +69,7 @@ class Listening:
     permit: Permits = everything
     refused: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who fails in the TLS handshake, and why."""
+    ledger: Ledger = field(default_factory=NoLedger)
 
 
 class Receiver:
@@ -152,7 +154,14 @@ class Receiver:
                 certificate = self._greet(secured, address)
                 permit = partial(here.permit, certificate, address)
                 association = Association(
-                    secured, self._intake, self._doorman, limits, titles, here.services, permit
+                    secured,
+                    self._intake,
+                    self._doorman,
+                    limits,
+                    titles,
+                    here.services,
+                    permit,
+                    lambda title: Records(here.ledger, End(title, address, certificate)),
                 )
                 association.serve()
             else:

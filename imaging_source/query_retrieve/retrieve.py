@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,6 +31,7 @@ from imaging_source.dimse import (
 from imaging_source.elements import Unreadable
 from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
+from imaging_source.ledger import End, Service, Transfers
 from imaging_source.line import Line
 from imaging_source.parts import Part
 from imaging_source.query_retrieve.identifier import read_identifier
@@ -74,6 +76,7 @@ class _Progress:
     """How far a retrieval is."""
 
     remaining: int
+    transfers: Transfers
     completed: int = 0
     warning: int = 0
     failed: list[str] = field(default_factory=list)
@@ -84,9 +87,14 @@ class _Progress:
         """As responses tell them."""
         return Counts(self.remaining, self.completed, len(self.failed), self.warning)
 
-    def add(self, uid: str, status: int | None) -> None:
+    def add(self, one: Selected, status: int | None) -> None:
         """Count a sub-operation by the status of its response (PS3.4 B.2.3)."""
         self.remaining -= 1
+        before = len(self.failed)
+        self._count(one.sop_instance_uid, status)
+        self.transfers.count(one.about, one.sop_class_uid, len(self.failed) == before)
+
+    def _count(self, uid: str, status: int | None) -> None:
         if status == SUCCESS:
             self.completed += 1
         elif status is not None and (status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)):
@@ -127,8 +135,9 @@ class Retriever:
         def send(one: Selected, context_id: int, content: Content) -> int:
             return _store(line, context_id, one, content, (), exchange.response_to)
 
-        progress = _Progress(len(selected))
-        self._send_all(exchange, line, selected, send, progress)
+        with closing(exchange.records.transfers(Service.GET)) as transfers:
+            progress = _Progress(len(selected), transfers)
+            self._send_all(exchange, line, selected, send, progress)
         _conclude(exchange, progress)
 
     def move(self, exchange: Exchange) -> None:
@@ -137,11 +146,13 @@ class Retriever:
         if destination is None:
             raise Refused(_DESTINATION_UNKNOWN, "the move destination is not configured")
         selected = self._select(exchange)
-        progress = _Progress(len(selected))
-        for group in _groups(selected) if selected else ():
-            if exchange.is_cancelled():
-                break
-            self._move(exchange, destination, group, progress)
+        there = End(destination.title, destination.host)
+        with closing(exchange.records.transfers(Service.MOVE, there)) as transfers:
+            progress = _Progress(len(selected), transfers)
+            for group in _groups(selected) if selected else ():
+                if exchange.is_cancelled():
+                    break
+                self._move(exchange, destination, group, progress)
         _conclude(exchange, progress)
 
     def _move(
@@ -171,7 +182,7 @@ class Retriever:
         except Unreachable as error:
             _log.warning("destination not reached", code="dicom-move", reason=str(error))
             for one in group[before - progress.remaining :]:
-                progress.add(one.sop_instance_uid, None)
+                progress.add(one, None)
 
     def _select(self, exchange: Exchange) -> list[Selected]:
         context = exchange.context
@@ -192,7 +203,8 @@ class Retriever:
         for one in selected:
             if exchange.is_cancelled():
                 return
-            progress.add(one.sop_instance_uid, self._send(line, one, send))
+            progress.transfers.begin(one.about)
+            progress.add(one, self._send(line, one, send))
             now = time.monotonic()
             if progress.remaining and now - progress.told >= _TELL_SECONDS:
                 progress.told = now

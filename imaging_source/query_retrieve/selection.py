@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
+from imaging_source.ledger import About
 from imaging_source.parts import Part, leaving
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
@@ -42,6 +43,7 @@ class Selected:
     sha256: str
     size: int
     correction: Correction | None
+    about: About
 
     @property
     def contexts(self) -> tuple[tuple[str, str], ...]:
@@ -75,6 +77,8 @@ def select_instances(
             INSTANCE.c.sha256,
             INSTANCE.c.size,
             INSTANCE.c.study_instance_uid,
+            STUDY.c.patient_id,
+            STUDY.c.issuer_oid,
         )
         .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
         .join(STUDY, STUDY.c.study_instance_uid == INSTANCE.c.study_instance_uid)
@@ -86,7 +90,11 @@ def select_instances(
         studies = {row.study_instance_uid for row in rows}
         seen = studies.difference(unseen(studies))
         corrections = corrections_of(connection, seen)
-    return [Selected(*row[:-1], corrections.get(row[-1])) for row in rows if row[-1] in seen]
+    return [
+        Selected(*row[:5], corrections.get(row.study_instance_uid), About(*row[5:]))
+        for row in rows
+        if row.study_instance_uid in seen
+    ]
 
 
 def part_of(blobs: BlobStore, selected: Selected) -> Part:

@@ -51,6 +51,8 @@ from transactions import (
     iti_61,
     iti_62,
     iti_64,
+    iti_69,
+    iti_70,
     iti_86,
     iti_92,
     rad_68,
@@ -89,6 +91,8 @@ _MODULES = {
     "ITI-57": iti_57,
     "ITI-61": iti_61,
     "ITI-62": iti_62,
+    "ITI-69": iti_69,
+    "ITI-70": iti_70,
     "ITI-86": iti_86,
     "ITI-92": iti_92,
     "RAD-68": rad_68,
@@ -105,7 +109,7 @@ DESCRIBED: Mapping[str, Describe] = {
 }
 """By the transaction's number: the records of one exchange, on either side."""
 
-_READING = frozenset({"ITI-18", "ITI-43", "ITI-51", "RAD-69"})
+_READING = frozenset({"ITI-18", "ITI-43", "ITI-51", "ITI-70", "RAD-69"})
 """Transactions that change nothing."""
 
 INTERRUPTED = "interrupted: the process ended before it had recorded the outcome, which is unknown"
@@ -168,6 +172,17 @@ class Auditor:
         """Record a request for images over the web; its answer leaves when the future is done."""
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
         return self._record([event])
+
+    def keep(self, describe: Callable[[Scene], list[AuditEvent]]) -> Begun:
+        """Keep, durably, what ``record`` is to record if this process dies before. Raises
+        StorageError."""
+        return self._begin(describe(self._own()))
+
+    def record(
+        self, describe: Callable[[Scene], list[AuditEvent]], begun: Begun | None = None
+    ) -> Future[None]:
+        """Record what happens at a door that has other ends than those of calls."""
+        return self._record(describe(self._own()), begun)
 
     def turned_away(self, reason: str, context: CallContext) -> None:
         """Record that a caller did not prove who asks, durably, before he is told."""
