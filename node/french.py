@@ -27,6 +27,8 @@ FRENCH: Final[dict[str, str]] = {
     "its tables are not those of its version: {first}": "ses tables ne sont pas celles de sa version : {first}",
     "PostgreSQL {value} is too old: {needed} or newer": "PostgreSQL {value} est trop ancien : {needed} ou plus récent",
     "is {value}, so that a power cut loses what was acknowledged; ALTER SYSTEM SET {setting} = {needed}, then pg_reload_conf()": "vaut {value}, si bien qu'une coupure de courant perd ce qui a été accusé ; ALTER SYSTEM SET {setting} = {needed}, puis pg_reload_conf()",
+    "{release} has a known hole ({advisory}); install {minimum} or newer": "{release} a une faille connue ({advisory}) ; installez {minimum} ou plus récent",
+    "no library with a known hole": "aucune bibliothèque avec une faille connue",
     "{host}:{port} accepts connections": "{host}:{port} accepte les connexions",
     "{file} has expired": "{file} a expiré",
     "not there yet; `kosmos serve` makes it": "pas encore là ; `kosmos serve` la crée",
