@@ -83,4 +83,4 @@ def seeds() -> list[bytes]:
 
 
 # ValueError is what ``token_of`` declares.
-TARGET = Target("assertion", read, (TokenRefused, MessageError, ValueError), seeds, 30_000)
+TARGET = Target("assertion", read, (TokenRefused, MessageError, ValueError), seeds, 15_000)

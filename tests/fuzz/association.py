@@ -74,4 +74,4 @@ def _command(field: int, sop_class: bytes) -> bytes:
     return struct.pack(">BxIIBB", 4, len(command) + 6, len(command) + 2, 1, 3) + command
 
 
-TARGET = Target("association", read, (PeerGone, ProtocolError, Unreadable), seeds, 20_000)
+TARGET = Target("association", read, (PeerGone, ProtocolError, Unreadable), seeds, 10_000)

@@ -158,4 +158,4 @@ def seeds() -> list[bytes]:
     return [bytes([number]) + script for number in range(len(_GOOD)) for script in scripts()]
 
 
-TARGET = Target("bodies", read, (InvalidBody, SoapFault), seeds, 4_000)
+TARGET = Target("bodies", read, (InvalidBody, SoapFault), seeds, 2_000)

@@ -23,4 +23,4 @@ def seeds() -> list[bytes]:
     ]
 
 
-TARGET = Target("codes", read, (DomainError,), seeds, 60_000)
+TARGET = Target("codes", read, (DomainError,), seeds, 30_000)

@@ -51,4 +51,4 @@ def seeds() -> list[bytes]:
     ]
 
 
-TARGET = Target("datatypes", read, (), seeds, 30_000)
+TARGET = Target("datatypes", read, (), seeds, 15_000)

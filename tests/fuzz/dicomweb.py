@@ -42,4 +42,4 @@ def seeds() -> list[bytes]:
     ]
 
 
-TARGET = Target("dicomweb", read, (Refusal,), seeds, 50_000)
+TARGET = Target("dicomweb", read, (Refusal,), seeds, 25_000)

@@ -22,4 +22,4 @@ def read(data: bytes) -> None:
     list(write_objects(registered))
 
 
-TARGET = Target("ebrim", read, (InvalidBody,), scripts, 4_000)
+TARGET = Target("ebrim", read, (InvalidBody,), scripts, 2_000)

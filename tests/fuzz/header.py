@@ -41,4 +41,4 @@ def _start(file: bytes) -> int:
     return 144 + int.from_bytes(file[140:144], "little")
 
 
-TARGET = Target("header", read, (Unreadable,), seeds, 15_000)
+TARGET = Target("header", read, (Unreadable,), seeds, 7_500)

@@ -15,4 +15,4 @@ def seeds() -> list[bytes]:
     return [write_kos(manifest), write_mado(manifest), write_fhir(manifest)]
 
 
-TARGET = Target("manifest", read_manifest, (ManifestError,), seeds, 6_000)
+TARGET = Target("manifest", read_manifest, (ManifestError,), seeds, 3_000)

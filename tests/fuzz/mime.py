@@ -42,4 +42,4 @@ def seeds() -> list[bytes]:
     return [*whole, whole[0].replace(b"\r\n", b"\n"), b"multipart/related;boundary=b\n\r\n" + _ROOT]
 
 
-TARGET = Target("mime", read, (MessageError, ContentError), seeds, 12_000)
+TARGET = Target("mime", read, (MessageError, ContentError), seeds, 6_000)

@@ -52,4 +52,4 @@ def seeds() -> list[bytes]:
     return [*events, latin, frame(_ORU), events[0] + b"noise" + frame(_ORU)]
 
 
-TARGET = Target("mllp", read, (BlockTooLong, InvalidMessage, Refused), seeds, 8_000)
+TARGET = Target("mllp", read, (BlockTooLong, InvalidMessage, Refused), seeds, 4_000)

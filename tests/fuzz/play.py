@@ -1,6 +1,6 @@
 """Plays targets: millions of broken inputs, guided by what they reach of the code.
 
-    python -m tests.fuzz                         each target, some 3 seconds
+    python -m tests.fuzz                         each target, some 2 seconds
     python -m tests.fuzz --seconds 600 mllp      one target, ten minutes
 
 Guided by atheris where it is installed; elsewhere inputs are changed blindly, which it says. An
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play; the exit code says whether anything was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(NAMES))
-    parser.add_argument("--seconds", type=int, default=0, help="of each target, not 3")
+    parser.add_argument("--seconds", type=int, default=0, help="of each target, not 2")
     parser.add_argument("--finds", type=Path, default=Path("build/fuzz"))
     asked = parser.parse_args(arguments)
     finds = asked.finds.absolute()

@@ -38,4 +38,4 @@ def seeds() -> list[bytes]:
     ]
 
 
-TARGET = Target("query", read, (BadCoding,), seeds, 6_000)
+TARGET = Target("query", read, (BadCoding,), seeds, 3_000)

@@ -20,7 +20,7 @@ class Target:
     """``read`` takes any bytes and may raise nothing but ``declared``.
 
     ``seeds`` are inputs it understands, from which others are made; ``runs`` is how many inputs
-    take some 3 seconds.
+    take some 2 seconds.
     """
 
     name: str

@@ -18,7 +18,7 @@ from tests.fuzz.play import HAS_GUIDE, NAMES, in_a_child, load, play_blindly
 from tests.fuzz.target import CORPORA, Target
 
 # Longer than all targets take together on a machine that does other things too.
-SECONDS = 110
+SECONDS = 240
 
 
 def damaged(inputs: list[bytes]) -> st.SearchStrategy[bytes]:
@@ -80,6 +80,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> str:
     return played.stdout + played.stderr
 
 
+@pytest.mark.timeout(SECONDS + 10)
 @pytest.mark.skipif(not HAS_GUIDE, reason="atheris is not installed: hypothesis alone has played")
 @pytest.mark.parametrize("name", NAMES)
 def test_thousands_of_guided_inputs_find_nothing(name: str, told: str) -> None:

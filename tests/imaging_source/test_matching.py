@@ -79,9 +79,9 @@ def test_a_pattern_finds_what_it_spells(connection: Connection, stored: str, ask
 def test_a_pattern_of_many_stars_is_answered_at_once(
     connection: Connection, kind: Kind, asked: str
 ) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     matches(connection, kind, "a" * 60 + "b", asked)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -178,19 +178,19 @@ _MILLION = 1_000_000
     ids=["elements", "slots", "text", "namespaces", "depth"],
 )
 def test_what_is_monstrous_is_refused_at_once_and_costs_nothing(data: bytes) -> None:
-    before, began = _resident_bytes(), time.monotonic()
+    before, began = _resident_bytes(), time.process_time()
     with pytest.raises(XMLRefused):
         parse(data)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert _resident_bytes() - before < 64 * _MILLION
 
 
 def test_as_many_namespaces_as_are_allowed_cost_little() -> None:
     names = b" ".join(b'xmlns:a%d="u%d"' % (i, i) for i in range(100_000))
     used = b"".join(b"<a%d:x/>" % i for i in range(100_000))
-    began = time.monotonic()
+    began = time.process_time()
     assert len(parse(b"<r " + names + b">" + used + b"</r>")) == 100_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_limits_of_size_and_number_hold() -> None:

@@ -34,7 +34,7 @@ def test_ranges_are_read_by_falling_preference(accept: str, media: list[str]) ->
 @pytest.mark.parametrize("start", ["", '"', "a/b", "a/b;", 'a/b;c="'], ids=repr)
 def test_a_header_as_long_as_a_head_is_read_or_refused_at_once(start: str, piece: str) -> None:
     for end in ("", "x", '"'):
-        began = time.monotonic()
+        began = time.process_time()
         with suppress(Refusal):
             wishes(start + piece * (MOST // len(piece)) + end)
-        assert time.monotonic() - began < 1
+        assert time.process_time() - began < 1
