@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,7 +61,13 @@ def create_authority(folder: Path, name: str) -> Identity:
     return identity
 
 
-def issue(folder: Path, authority: Identity, name: str, hosts: list[str]) -> Identity:
+def issue(
+    folder: Path,
+    authority: Identity,
+    name: str,
+    hosts: Sequence[str],
+    lifetime: timedelta = NODE_LIFETIME,
+) -> Identity:
     """Make ``name.pem`` and ``name.key`` in ``folder``, signed by ``authority``.
 
     ``hosts`` are the DNS names and IP addresses under which the node is reached. Raises
@@ -71,7 +77,7 @@ def issue(folder: Path, authority: Identity, name: str, hosts: list[str]) -> Ide
     key = _new_key()
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
-        _builder(_name(name), parent.subject, key.public_key(), NODE_LIFETIME)
+        _builder(_name(name), parent.subject, key.public_key(), lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

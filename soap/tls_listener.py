@@ -187,5 +187,6 @@ def peer_certificate(writer: asyncio.StreamWriter) -> bytes | None:
 
 def why(error: ssl.SSLError) -> str:
     """What was wrong with a handshake, in a few words."""
-    said = getattr(error, "verify_message", "") or error.reason
+    # OpenSSL sets these; who judges a peer after it has neither.
+    said = getattr(error, "verify_message", "") or getattr(error, "reason", "")
     return str(said or (error.args[-1] if error.args else "no TLS"))

@@ -16,16 +16,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pynetdicom import AE
 from sqlalchemy import func, select
 
 from hl7.client import MllpClient, MllpError
 from hl7.mllp import MllpLimits, MllpServer, frame
 from imaging_source.guard import Limits as DicomLimits
+from imaging_source.guard import PeerGone
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.receiver import Listening
 from imaging_source.receiver import Receiver as DicomReceiver
+from imaging_source.requestor import Peer, Requested, Unreachable
 from node.migrate import script_location
 from security.audit import syslog
 from security.audit.chain import make_key
@@ -45,7 +46,8 @@ from tests.security.audit.conftest import message
 from tests.soap.conftest import Say
 
 PROTOCOLS = ("soap", "mllp", "dicom", "syslog")
-VERIFICATION = "1.2.840.10008.1.1"
+VERIFICATION, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
+C_ECHO = 0x0030
 # Loopback answers at once: only a fault, or a machine at its limits, takes longer.
 PATIENCE_SECONDS = 10.0
 ADT = b"MSH|^~\\&|A|B|C|D|20260101||ADT^A04^ADT_A01|77|P|2.3.1\r"
@@ -150,20 +152,14 @@ class Listeners:
         port = self._stack.enter_context(DicomReceiver(self._intake, listening)).port
 
         def serves(calling: ssl.SSLContext | None) -> bool:
-            ae = AE()
-            ae.add_requested_context(VERIFICATION)
-            secured = None if calling is None else (calling, "localhost")
-            association = ae.associate(
-                "127.0.0.1",
-                port,
-                ae_title="KOSMOS",
-                tls_args=secured,
-            )
-            if not association.is_established:
+            peer = Peer("KOSMOS", "127.0.0.1", port, calling)
+            echo: list[tuple[int, str | int]] = [(0x0002, VERIFICATION), (0x0110, 1)]
+            try:
+                with Requested(peer, "THERE", [(VERIFICATION, IMPLICIT)]) as association:
+                    association.request(1, C_ECHO, echo)
+            except (Unreachable, PeerGone):
                 return False
-            served: bool = association.send_c_echo().Status == 0x0000
-            association.release()
-            return served
+            return True
 
         return Door(port, (struct.pack(">BBI", 1, 0, 5000) + b"\0\1",), serves)
 
