@@ -17,7 +17,7 @@ FRENCH: Final[dict[str, str]] = {
     "{file}: its authority {name} is missing, behind it or in tls.trust": "{file} : son autorité {name} manque, derrière lui ou dans tls.trust",
     "one of certificate, subject and san": "un seul de certificate, subject et san",
     "tls.{name}.crl: name one for tls.{name}.trust": "tls.{name}.crl : il en faut une pour tls.{name}.trust",
-    "tls.nodes are known by their certificates: they need tls.enabled": "tls.nodes : les nœuds sont connus par leurs certificats : il faut tls.enabled",
+    "tls.{key} are known by their certificates: set tls.enabled": "tls.{key} : ils sont connus par leurs certificats : il faut tls.enabled",
     "valid for {days} days": "valable encore {days} jours",
     "the registry takes the withdrawal of a manifest": "le registre accepte le retrait d'un manifeste",
     "registry.administration is off: the withdrawal of a manifest waits for it": "registry.administration est à false : le retrait d'un manifeste l'attend",
