@@ -151,9 +151,12 @@ class Association:
         titles: Titles,
         services: Services,
         permit: Callable[[str], Permit],
+        turned_away: Callable[[str], None],
     ) -> None:
-        """``permit`` tells what may be done under a calling title; raises NodeRefused."""
+        """``permit`` tells what may be done under a calling title; raises NodeRefused.
+        ``turned_away`` is told why a request is refused that its node may not make."""
         self._ask_permit = permit
+        self._turned_away = turned_away
         self._permit = EVERYTHING
         self._socket = connection
         self._intake = intake
@@ -213,7 +216,7 @@ class Association:
         try:
             self._permit.check(_NAMES.get(request.field, ""))
         except NodeRefused as refused:
-            _log.warning("request refused", code="NODE-REFUSED", reason=str(refused))
+            self._turned_away(str(refused))
             return False
         return True
 

@@ -68,6 +68,8 @@ class Listening:
     permit: Permits = everything
     refused: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who fails in the TLS handshake, and why."""
+    turned_away: Callable[[str, str], None] = lambda address, reason: None
+    """Told the address of who asks for what it may not, and why it may not."""
 
 
 class Receiver:
@@ -150,9 +152,15 @@ class Receiver:
         with self._secured(connection) as secured, self._doorman.admit(secured, address) as ok:
             if ok:
                 certificate = self._greet(secured, address)
-                permit = partial(here.permit, certificate, address)
                 association = Association(
-                    secured, self._intake, self._doorman, limits, titles, here.services, permit
+                    secured,
+                    self._intake,
+                    self._doorman,
+                    limits,
+                    titles,
+                    here.services,
+                    partial(here.permit, certificate, address),
+                    partial(here.turned_away, address),
                 )
                 association.serve()
             else:

@@ -514,7 +514,7 @@ class KnownNodeSection(ProxySection):
     """A node that may connect. Exactly one of certificate, subject and san says which it is."""
 
     transactions: tuple[NodeTransaction, ...] = ()
-    """What it may do: ITI-18, RAD-69, C-STORE, SYSLOG and so on; without any, everything."""
+    """What it may do: ITI-18, RAD-69, C-STORE, ITI-20 and so on; without any, everything."""
     ae_titles: tuple[AeTitle, ...] = ()
     """Titles by which it may call the DICOM listener; without any, every title that is listened
     to."""

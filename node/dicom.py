@@ -63,6 +63,7 @@ def listening(settings: Settings, services: Services, guard: NodeGuard) -> Liste
         services=services,
         permit=guard.permit,
         refused=guard.refused,
+        turned_away=guard.turned_away,
     )
 
 

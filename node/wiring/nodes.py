@@ -99,16 +99,20 @@ class NodeGuard:
             permit = self.nodes.permit(certificate, title)
             permit.check_title(title)
         except NodeRefused as refused:
-            self.refused(address, str(refused), handshake=False)
+            self.turned_away(address, str(refused))
             raise
         return permit
+
+    def turned_away(self, address: str, reason: str) -> None:
+        """Record a node that is not listed, or may not do what it asks."""
+        self.refused(address, reason, handshake=False)
 
     def check(self, certificate: bytes | None, address: str, transaction: str) -> None:
         """Raise NodeRefused unless a peer may do ``transaction``."""
         try:
             self.nodes.check(certificate, transaction)
         except NodeRefused as refused:
-            self.refused(address, str(refused), handshake=False)
+            self.turned_away(address, str(refused))
             raise
 
     def admits(self, certificate: bytes | None, address: str, transaction: str) -> bool:

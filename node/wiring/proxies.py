@@ -25,7 +25,7 @@ class ProxyDoor:
             try:
                 self._tell_apart(scope)
             except (BadForward, NodeRefused) as refused:
-                self.guard.refused(peer_of(scope), str(refused), handshake=False)
+                self.guard.turned_away(peer_of(scope), str(refused))
                 status = 400 if isinstance(refused, BadForward) else 403
                 await respond(send, status, f"{refused}\n".encode())
                 return

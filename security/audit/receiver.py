@@ -90,7 +90,7 @@ class Receiver:
             raise
         loop = asyncio.get_running_loop()
         self._datagrams, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), sock=datagrams
+            lambda: _Datagrams(self, self._admits), sock=datagrams
         )
 
     async def stop(self) -> None:
@@ -155,10 +155,13 @@ class Receiver:
 class _Datagrams(asyncio.DatagramProtocol):
     """One message a datagram (RFC 5426)."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, admits: Callable[[bytes | None, str], bool]) -> None:
         self._receiver = receiver
+        self._admits = admits
 
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        """Take it in; nobody hears whether that went well."""
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Take it in; nobody hears whether that went well. It comes without a certificate."""
+        if not self._admits(None, addr[0]):
+            return
         if (taken := self._receiver.take(data)) is not None:
             taken.add_done_callback(lambda done: done.exception())

@@ -30,7 +30,7 @@ from security.tls import NodeContext, client_context, server_context
 from security.trust import Revocations, read_certificates, read_revocations
 from soap.asgi import Receive, Scope, Send, certificate_of, respond
 from soap.server import running_server
-from tests.node.test_node_guard import Told
+from tests.node.test_node_guard import Days, Told
 from tests.security.test_revocation import made
 
 HOSTS = ["localhost", "127.0.0.1"]
@@ -110,17 +110,6 @@ def url(region: Region, told: Told) -> Iterator[str]:
     tls = server_context(node.certificate, node.key, region.trust, crl=region.crl)
     with running_server(door, tls=tls) as base:
         yield base
-
-
-class Days:
-    """A clock that is a day later at each look: every refusal is recorded."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        self._now += 86_400
-        return self._now
 
 
 def ask(

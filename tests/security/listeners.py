@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 from hl7.client import MllpClient, MllpError
 from hl7.mllp import MllpLimits, MllpServer, frame
+from imaging_source.association import Permits, everything
 from imaging_source.guard import Limits as DicomLimits
 from imaging_source.guard import PeerGone
 from imaging_source.index import MIGRATIONS
@@ -68,11 +69,15 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long the listeners wait for whatever is due, how many they hold, whom they tell."""
+    """How long the listeners wait for whatever is due, how many they hold, whom they tell; whom
+    that of DICOM permits what, and whom that of syslog admits."""
 
     seconds: float = 15.0
     connections: int = 100
     refused: Refused = field(default=lambda address, reason: None)
+    permit: Permits = everything
+    turned_away: Refused = field(default=lambda address, reason: None)
+    admits: Callable[[bytes | None, str], bool] = field(default=lambda certificate, address: True)
 
 
 class Listeners:
@@ -148,7 +153,14 @@ class Listeners:
             connections=terms.connections,
             connections_per_peer=terms.connections,
         )
-        listening = Listening(port=0, limits=limits, tls=tls, refused=terms.refused)
+        listening = Listening(
+            port=0,
+            limits=limits,
+            tls=tls,
+            permit=terms.permit,
+            refused=terms.refused,
+            turned_away=terms.turned_away,
+        )
         port = self._stack.enter_context(DicomReceiver(self._intake, listening)).port
 
         def serves(calling: ssl.SSLContext | None) -> bool:
@@ -169,6 +181,7 @@ class Listeners:
             "127.0.0.1",
             0,
             tls,
+            admits=terms.admits,
             refused=terms.refused,
             patience=terms.seconds,
             handshake=terms.seconds,
@@ -178,7 +191,7 @@ class Listeners:
         sender = syslog.Sender("there", "test", "1")
 
         def serves(calling: ssl.SSLContext | None) -> bool:
-            before = self._records()
+            before = self.records()
             sent = sender.write(message(1), "2026-03-02T08:00:00Z", failed=False)
             try:
                 with secured(door.connect(), calling) as connection:
@@ -190,7 +203,8 @@ class Listeners:
         door = Door(receiver.port, (b"5000 <85>1 2026",), serves)
         return door
 
-    def _records(self) -> int:
+    def records(self) -> int:
+        """How many audit records have come."""
         with self._trail.database.read() as connection:
             return connection.execute(select(func.count()).select_from(RECORD)).scalar_one()
 
@@ -198,13 +212,13 @@ class Listeners:
         """Whether a record arrives before the connection ends."""
         connection.settimeout(0.02)
         ends = time.monotonic() + PATIENCE_SECONDS
-        while self._records() == before and time.monotonic() < ends:
+        while self.records() == before and time.monotonic() < ends:
             try:
                 if not connection.recv(1):
                     break
             except TimeoutError:
                 continue
-        return self._records() > before
+        return self.records() > before
 
     def _run(self, starting: object, stop: Callable[[], object]) -> None:
         self._await(starting)
