@@ -1,9 +1,9 @@
 """Subscribing to a broker and being told: the two ends of DSUB outside the broker.
 
 Covers the Document Metadata Subscriber (ITI-52), Publisher (ITI-54) and Notification Recipient
-(ITI-53) of ITI TF-1 26. A recipient hands each notification to a function and accepts it when
-that returns; a broker may repeat what it did not hear accepted, so the function should take
-the same objects twice.
+(ITI-53) of ITI TF-1 26, and the Notification Puller (ITI-69, ITI-70) of one that nobody can reach.
+A recipient hands each notification to a function and accepts it when that returns; a broker may
+repeat what it did not hear accepted, so the function should take the same objects twice.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.faults import PeerError, PeerFault
 from soap.server import Router, running_server
+from transactions import iti_69
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_52 import (
     ITI_52,
@@ -31,6 +32,8 @@ from transactions.iti_52 import (
 )
 from transactions.iti_53 import ITI_53, Notification, Notify
 from transactions.iti_54 import ITI_54
+from transactions.iti_69 import ITI_69, ITI_69_DESTROY, CreateRequest, DestroyRequest
+from transactions.iti_70 import ITI_70, PullRequest
 from transactions.query_catalogue import StoredQuery
 from transactions.stored_query import encode
 from transactions.wsn import Topic
@@ -48,6 +51,36 @@ def subscription_filter(known: StoredQuery, **criteria: object) -> AdhocQueryReq
     it, a sequence of sequences (one of each must).
     """
     return encode(known, criteria)
+
+
+@dataclass(slots=True)
+class PullPoint:
+    """A pull point at a broker: ``address`` is the consumer of subscriptions, and to be kept.
+
+    ``receipt`` is that of the last answer whose notifications were taken; keeping it too spares
+    repetitions after a restart. All methods raise ``ConsumerError``.
+    """
+
+    address: str
+    client: SoapClient = field(default_factory=SoapClient)
+    receipt: int = 0
+
+    def fetch(self, handle: Callable[[Notification], None], maximum: int | None = None) -> int:
+        """Hand what waits to ``handle``, one answer of the broker (ITI-70); how many these were.
+
+        What ``handle`` raises leaves all of them at the broker, which gives them again.
+        """
+        request = PullRequest(iti_69.id_in(self.address), maximum, self.receipt)
+        answer = _asking("ITI-70", lambda: self.client.call(self.address, ITI_70, request))
+        for notification in answer.notifications:
+            handle(notification)
+        self.receipt = answer.receipt or 0
+        return len(answer.notifications)
+
+    def destroy(self) -> None:
+        """End it with its subscriptions (ITI-69)."""
+        request = DestroyRequest(iti_69.id_in(self.address))
+        _asking("ITI-69", lambda: self.client.call(self.address, ITI_69_DESTROY, request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +101,11 @@ class Subscriber:
         """End the subscription at the address that ``subscribe`` was given."""
         request = UnsubscribeRequest(id_in(subscription))
         _asking("ITI-52", lambda: self.client.call(subscription, ITI_52_UNSUBSCRIBE, request))
+
+    def pull_point(self) -> PullPoint:
+        """A new pull point (ITI-69), whose address can be subscribed."""
+        made = _asking("ITI-69", lambda: self.client.call(self.broker_url, ITI_69, CreateRequest()))
+        return PullPoint(made.pull_point, self.client)
 
     def publish(self, publication: Notify) -> None:
         """Tell the broker what was registered elsewhere (ITI-54)."""

@@ -1,8 +1,9 @@
 """Archives that stay where they are: what they have and the index lacks is fetched from them.
 
 Asks each archive by C-FIND for the studies of the last days, compares the instances of each with
-the index, and has the missing ones sent by C-MOVE to this node's own receiver (PS3.4 C.4.1,
-C.4.2, as user). A study that an archive tells of (IAN) is fetched whatever its date. Nothing is
+the index, and has a study that lacks some sent by C-MOVE to this node's own receiver (PS3.4 C.4.1,
+C.4.2, as user). A study that an archive tells of (IAN) is fetched whatever its date. Compared are
+UIDs, for numbers prove nothing where the index has instances that the archive lacks. Nothing is
 noted: the index itself tells what is missing, so a process that dies loses nothing. Not here:
 C-GET, DICOMweb, caching and handing through.
 """
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from imaging_source.dimse import (
     C_FIND_RQ,
@@ -41,7 +44,7 @@ from imaging_source.query_retrieve.models import (
 )
 from imaging_source.references import texts_of
 from imaging_source.requestor import Peer, Requested, Unreachable
-from imaging_source.schema import INSTANCE
+from imaging_source.schema import INSTANCE, QUARANTINE
 from imaging_source.service import SUCCESS
 from storage.database import Database
 from storage.errors import StorageError
@@ -50,6 +53,8 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 _STUDY_DATE = 0x00080020
 _INSTANCES = 0x00201208
+_SERIES_INSTANCE_UID = 0x0020000E
+_SOP_INSTANCE_UID = 0x00080018
 _PENDING = (0xFF00, 0xFF01)
 _MEDIUM = 0
 
@@ -57,18 +62,32 @@ _MEDIUM = 0
 _LIMITS = Limits(idle_seconds=600.0)
 # A study that could not be fetched whole is left alone for this long.
 _PAUSE_SECONDS = 900.0
+# What was compared and found whole is compared again after this time, unchanged as it may seem.
+_SURE_SECONDS = 3600.0
+# Answers of one query: more than any study has instances, or any archive studies in some days.
+_MOST_ANSWERS = 200_000
+# UIDs in one statement: well below SQLite's limit of 32,766 values.
+_PORTION = 10_000
 # A fetch under way must not keep the process from stopping.
 _STOP_SECONDS = 3.0
 
 _TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 
 
+class _Failed(Unreachable):
+    """A query was answered with a status of failure; the association is as good as before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A study that an archive has; ``instances`` is None where it does not count them."""
+    """A study that an archive has: how many ``instances``, or when it told of some.
+
+    Both are None where it counts none: then nothing shows that the study has changed.
+    """
 
     study_instance_uid: str
-    instances: int | None
+    instances: int | None = None
+    told_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +124,7 @@ class Archives:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._not_before: dict[str, float] = {}
+        self._whole: dict[tuple[str, Held, int], float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
 
@@ -128,11 +148,12 @@ class Archives:
         for archive in self._archives:
             address = f"{archive.host}:{archive.port}"
             try:
-                held = self._held(archive)
+                with self._ask(archive, STUDY_ROOT_FIND) as asked:
+                    held = self._held(asked)
+                    missing = sum(self._lacks(asked, one) for one in held)
             except _TROUBLES:
                 yield Condition(archive.title, address, answers=False)
             else:
-                missing = sum(self._is_missing(one) for one in held)
                 yield Condition(archive.title, address, True, len(held), missing)
 
     def _run(self) -> None:
@@ -146,38 +167,42 @@ class Archives:
     def _fetch_missing(self, archive: Peer) -> int:
         now = self._clock()
         self._not_before = {uid: at for uid, at in self._not_before.items() if at > now}
+        self._whole = {known: at for known, at in self._whole.items() if at > now}
+        missing: dict[str, None] = {}  # in the order in which they were told
         try:
-            held = [*self._told(archive), *self._held(archive)]
+            with self._ask(archive, STUDY_ROOT_FIND) as asked:
+                for one in (*self._told(archive), *self._held(asked)):
+                    if self._stopping.is_set():
+                        break
+                    if one.study_instance_uid not in self._not_before and self._lacks(asked, one):
+                        missing[one.study_instance_uid] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
-            return 0
-        fetched = 0
-        for one in held:
-            paused = one.study_instance_uid in self._not_before
-            if self._stopping.is_set() or paused or not self._is_missing(one):
-                continue
-            self._not_before[one.study_instance_uid] = now + _PAUSE_SECONDS
-            self._try_to_fetch(archive, one)
-            fetched += 1
-        return fetched
+        for number, study in enumerate(missing):
+            if self._stopping.is_set():
+                return number
+            self._not_before[study] = now + _PAUSE_SECONDS
+            self._try_to_fetch(archive, study)
+        return len(missing)
 
-    def _try_to_fetch(self, archive: Peer, held: Held) -> None:
+    def _try_to_fetch(self, archive: Peer, study: str) -> None:
         try:
-            self._fetch(archive, held)
+            self._fetch(archive, study)
         except _TROUBLES as error:
             _log.warning("study not fetched whole", code="dicom-archives", reason=str(error))
 
     def _told(self, archive: Peer) -> list[Held]:
-        """What the archive has told of in the days that are looked at."""
+        """What the archive has told of in the days that are looked at: a notice tells of some
+        instances, not of how many the study has."""
         with self._database.read() as connection:
             told = available(connection, self._clock() - self._days * 86_400.0)
         return [
-            Held(one.study_instance_uid, one.instances)
+            Held(one.study_instance_uid, told_at=one.told_at)
             for one in told
             if archive.title in (one.sender, one.retrieve_ae_title)
         ]
 
-    def _held(self, archive: Peer) -> list[Held]:
+    def _held(self, asked: Requested) -> list[Held]:
         """The studies of the last days that the archive has."""
         first = datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=self._days)
         identifier: Values = {
@@ -186,24 +211,43 @@ class Archives:
             STUDY_INSTANCE_UID: ("UI", ""),
             _INSTANCES: ("IS", ""),
         }
-        with self._ask(archive, STUDY_ROOT_FIND) as asked:
-            _send(asked, C_FIND_RQ, STUDY_ROOT_FIND, identifier)
-            found = list(_answers(asked, C_FIND_RQ))
-        return [one for one in map(_held, found) if one is not None]
+        return [one for one in map(_held, _found(asked, identifier)) if one is not None]
 
-    def _is_missing(self, held: Held) -> bool:
-        """Whether the index has fewer instances; those that were rejected are not wanted again."""
-        query = select(func.count()).select_from(INSTANCE)
+    def _lacks(self, asked: Requested, held: Held) -> bool:
+        """Whether the archive has instances of a study that are not here; those that were
+        rejected, or are in quarantine, are not wanted again."""
+        query = select(INSTANCE.c.sop_instance_uid)
         here = query.where(INSTANCE.c.study_instance_uid == held.study_instance_uid)
         with self._database.read() as connection:
-            count: int = connection.execute(here).scalar_one()
-        return count < (1 if held.instances is None else held.instances)
+            had = set(connection.execute(here).scalars())
+        known = (asked.line.name, held, len(had))
+        if known in self._whole:
+            return False
+        there = _instances(asked, held.study_instance_uid)
+        if not there:  # it has none, or tells of none: what is here has to do
+            return not had
+        if (lacking := there - had) and not self._in_quarantine(lacking):
+            return True
+        if held.instances is not None or held.told_at is not None:
+            self._whole[known] = self._clock() + _SURE_SECONDS
+        return False
 
-    def _fetch(self, archive: Peer, held: Held) -> None:
+    def _in_quarantine(self, uids: set[str]) -> bool:
+        """Whether all of these instances are."""
+        rest = iter(uids)
+        with self._database.read() as connection:
+            while portion := list(islice(rest, _PORTION)):
+                query = select(QUARANTINE.c.sop_instance_uid).distinct()
+                kept = query.where(QUARANTINE.c.sop_instance_uid.in_(portion))
+                if len(connection.execute(kept).all()) < len(portion):
+                    return False
+        return True
+
+    def _fetch(self, archive: Peer, study: str) -> None:
         """Have a study sent to us; it arrives at the receiver, on associations of the archive."""
         identifier: Values = {
             QUERY_RETRIEVE_LEVEL: ("CS", "STUDY"),
-            STUDY_INSTANCE_UID: ("UI", held.study_instance_uid),
+            STUDY_INSTANCE_UID: ("UI", study),
         }
         with self._ask(archive, STUDY_ROOT_MOVE) as asked:
             destination = (MOVE_DESTINATION, self._title)
@@ -237,12 +281,50 @@ def _send(
 
 
 def _answers(asked: Requested, field: int) -> Iterator[bytes]:
-    """The data sets of the pending responses; Unreachable when the last one tells of failure."""
+    """The data sets of the pending responses; _Failed when the last one tells of failure."""
     while (message := asked.response_to(field)).command.status in _PENDING:
         yield message.data_set
     if message.command.status != SUCCESS:
         text = f"{asked.line.name} answers with status {message.command.status:#06x}"
-        raise Unreachable(text)
+        raise _Failed(text)
+
+
+def _found(asked: Requested, identifier: Values) -> list[bytes]:
+    """The matches of a query; Unreachable when there is no end of them."""
+    _send(asked, C_FIND_RQ, STUDY_ROOT_FIND, identifier)
+    found = list(islice(_answers(asked, C_FIND_RQ), _MOST_ANSWERS))
+    if len(found) == _MOST_ANSWERS:
+        raise Unreachable(f"{asked.line.name} has more than {_MOST_ANSWERS} answers to a query")
+    return found
+
+
+def _instances(asked: Requested, study: str) -> set[str]:
+    """The SOP Instance UIDs that an archive has of a study.
+
+    Asked for at once, which many archives answer; else series by series, which all of them must
+    (PS3.4 C.4.1.2.1). None where it refuses both.
+    """
+    of_study = {STUDY_INSTANCE_UID: study}
+    with suppress(_Failed):
+        if found := _uids(asked, "IMAGE", of_study, _SOP_INSTANCE_UID):
+            return found
+    found = set()
+    with suppress(_Failed):
+        for series in _uids(asked, "SERIES", of_study, _SERIES_INSTANCE_UID):
+            of_series = {**of_study, _SERIES_INSTANCE_UID: series}
+            found |= _uids(asked, "IMAGE", of_series, _SOP_INSTANCE_UID)
+    return found
+
+
+def _uids(asked: Requested, level: str, above: Mapping[int, str], wanted: int) -> set[str]:
+    """The unique keys of a level below those ``above``."""
+    identifier: Values = {
+        QUERY_RETRIEVE_LEVEL: ("CS", level),
+        wanted: ("UI", ""),
+        **{tag: ("UI", uid) for tag, uid in above.items()},
+    }
+    told = (texts_of(Elements(one, Encoding.EXPLICIT), wanted) for one in _found(asked, identifier))
+    return {uid for (uid,) in told if is_uid(uid)}
 
 
 def _held(data: bytes) -> Held | None:

@@ -45,7 +45,8 @@ from imaging_source.guard import (
     ProtocolError,
 )
 from imaging_source.header import is_uid
-from imaging_source.intake import Intake, Outcome, Status
+from imaging_source.intake import Intake, Outcome, Status, out_of_resources
+from imaging_source.ledger import Records, Service
 from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import (
     CALLING_AE_TITLE_UNKNOWN,
@@ -152,12 +153,17 @@ class Association:
         services: Services,
         permit: Callable[[str], Permit],
         turned_away: Callable[[str], None],
+        records: Callable[[str], Records] = lambda _title: Records(),
     ) -> None:
-        """``permit`` tells what may be done under a calling title; raises NodeRefused.
-        ``turned_away`` is told why a request is refused that its node may not make."""
+        """``permit`` tells what may be done under a calling title, and raises NodeRefused;
+        ``turned_away`` is told why a request is refused that its node may not make; ``records``
+        where it is recorded."""
         self._ask_permit = permit
         self._turned_away = turned_away
         self._permit = EVERYTHING
+        self._records_of = records
+        self._records = Records()
+        self._stored = self._records.transfers(Service.STORE)
         self._socket = connection
         self._intake = intake
         self._doorman = doorman
@@ -186,6 +192,7 @@ class Association:
         finally:
             if self._sink is not None:
                 self._sink.abort()
+            self._stored.close()
 
     def _associate(self) -> bool:
         """Answer the association request; whether the association is established."""
@@ -200,6 +207,8 @@ class Association:
             self._reader.drain()
             return False
         self._line.established(result.calling_ae_title, result.contexts, result.peer_pdu_bytes)
+        self._records = self._records_of(result.calling_ae_title)
+        self._stored = self._records.transfers(Service.STORE)
         self._line.send(result.pdu)
         return True
 
@@ -316,14 +325,29 @@ class Association:
             if isinstance(sink, _Gathering):
                 self._due = sink
             else:
-                self._respond(sink.finish())
+                self._respond(self._recorded(sink.finish()))
+
+    def _recorded(self, outcome: Outcome) -> Outcome:
+        """``outcome``, of which there is a record if it acknowledges an instance."""
+        assert self._request is not None
+        if self._request.field != C_STORE_RQ:
+            return outcome
+        try:
+            if done := outcome.status in (Status.SUCCESS, Status.COERCED):
+                self._stored.begin(outcome.about)
+        except StorageError as error:  # it is stored all the same: the sender comes again
+            return out_of_resources(error)
+        self._stored.count(outcome.about, self._request.sop_class_uid, done)
+        return outcome
 
     def _answer_due(self) -> None:
         """Let a handler answer, now that nothing points into the read buffer any more."""
         if self._due is not None:
             assert self._request is not None
             due, self._due = self._due, None
-            exchange = Exchange(self._line, self._context_id, self._request, bytes(due.data))
+            exchange = Exchange(
+                self._line, self._context_id, self._request, bytes(due.data), self._records
+            )
             answer(due.handler, exchange)
 
     def _respond(self, outcome: Outcome) -> None:

@@ -3,8 +3,8 @@
 Covers what RAD TF-2 4.12 asks of an image manager: on ADT^A08 the studies of a patient that are
 here get the name, birth date and sex that the message states; on ADT^A40 those of the subsumed
 identifier become the survivor's, and so do those that arrive under it later. The revision of a
-study that changed grows, so that its manifest is replaced. Files stay as they were received:
-``imaging_source.coercion`` corrects what leaves.
+study that changed grows, so that its manifest is replaced, and so are its reports. Files stay as
+they were received: ``imaging_source.coercion`` corrects what leaves.
 
 A study that arrives after an A08 carries what its modality knew then, and is left alone.
 """
@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, se
 
 from hl7.demographics import Demographics, Identifier
 from imaging_source.names import folded
+from imaging_source.reports import reissue
 from imaging_source.schema import CORRECTION, MERGED_PATIENT, STUDY, STUDY_NAME
 from manifest.model import Patient
 
@@ -170,6 +171,7 @@ def _change(
     if "patient_name" in values:
         compared = update(STUDY_NAME).where(STUDY_NAME.c.study_instance_uid == uid)
         connection.execute(compared.values(patient_name=folded(values["patient_name"])))
+    reissue(connection, uid, now)
     before = corrections_of(connection, [uid]).get(uid)
     said = values | {"corrected_at": now, "source": source}
     if before is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import structlog
@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from imaging_source.elements import Truncated, Unreadable
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
+from imaging_source.ledger import UNKNOWN, About
 from imaging_source.rejection import Note, read_note
 from manifest.encoding import part10_head
 from manifest.model import KEY_OBJECT_SELECTION
@@ -56,6 +57,8 @@ class Outcome:
 
     status: int
     comment: str = ""
+    about: About = UNKNOWN
+    """Which study it was of, where that could be read."""
 
 
 class Door(ABC):
@@ -163,12 +166,16 @@ class Arrival:
     def finish(self) -> Outcome:
         """Make the instance durable and index it; never raises for what a sender can cause."""
         try:
-            (verdict,) = self._door.index([self.keep()])
+            arrived = self.keep()
+            (verdict,) = self._door.index([arrived])
         except Refused as refused:
             return refused.outcome
         except StorageError as error:
             return out_of_resources(error)
-        return outcome_of(verdict)
+        study = arrived.header.study
+        patient = study.patient
+        about = About(study.study_instance_uid, patient.patient_id, patient.issuer_oid)
+        return replace(outcome_of(verdict), about=about)
 
     def keep(self) -> Arrived:
         """Make the file durable, for ``Door.index``; ends the arrival. Raises Refused."""

@@ -29,6 +29,7 @@ from imaging_source.handover import IndexDoor
 from imaging_source.housekeeping import tidy
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import End, Ledger, NoLedger, Records
 from imaging_source.negotiation import Titles
 from imaging_source.service import Services
 from soap.tls_listener import why
@@ -70,6 +71,7 @@ class Listening:
     """Told the address of who fails in the TLS handshake, and why."""
     turned_away: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who asks for what it may not, and why it may not."""
+    ledger: Ledger = field(default_factory=NoLedger)
 
 
 class Receiver:
@@ -161,6 +163,7 @@ class Receiver:
                     here.services,
                     partial(here.permit, certificate, address),
                     partial(here.turned_away, address),
+                    lambda title: Records(here.ledger, End(title, address, certificate)),
                 )
                 association.serve()
             else:

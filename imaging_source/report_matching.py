@@ -96,5 +96,7 @@ def _verdicts(
         said.append(patient.patient_id in same or any(merged))
     if domain is not None:
         known = [one.value for one in group if one.authority == domain.authority]
-        said += [domain.value in known] if known else []
+        named = (Patient(patient_id=one, issuer_oid=domain.authority) for one in known)
+        merged = (is_same_patient(connection, one, domain.value) for one in named)
+        said += [domain.value in known or any(merged)] if known else []
     return said

@@ -107,8 +107,8 @@ class Reporting:
         for known in due:
             if known.status is Status.WITHDRAWN and known.published_entry is None:
                 self._database.write(partial(reports.pass_over, known=known))
-            elif (study := self._study_of(known)) is not None:
-                self._queue(known, study)
+            elif (found := self._study_of(known)) is not None and not self._joined(known, found[0]):
+                self._queue(known, found)
 
     # --- documents in instances
 
@@ -229,6 +229,16 @@ class Reporting:
         self._database.write(lambda connection: reports.wait(connection, known, reason, now))
 
     # --- the row
+
+    def _joined(self, known: KnownReport, study: Study) -> bool:
+        """Whether the report came before, by another way."""
+        if known.status is Status.WITHDRAWN or known.published_entry is not None:
+            return False
+        uid = study.study_instance_uid
+        joined = self._database.write(lambda connection: reports.join(connection, known, uid))
+        if joined:
+            _log.info("report known by another way", code="report-joined")
+        return joined
 
     def _queue(self, known: KnownReport, found: tuple[Study, tuple[ManifestSeries, ...]]) -> None:
         row = self._publication(known, *found)

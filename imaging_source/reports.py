@@ -2,7 +2,8 @@
 
 A report has one row, for the version that its sender has now. It is published once it is final and
 its study is here: the one that it names, or the only one of its patient with its accession number.
-A later version replaces the entry, a withdrawal takes it back. A report that contradicts its study
+A later version replaces the entry, a withdrawal takes it back. What comes by two ways, as an
+instance and by HL7, is one report that has the names of both. A report that contradicts its study
 about the patient is put in quarantine. The functions here are units of work;
 ``imaging_source.reporting`` strings them together, ``imaging_source.report_matching`` knows whose a
 report is, and ``manifest.report`` says what is published.
@@ -111,6 +112,8 @@ def take_in(connection: Connection, version: Version) -> Taken:
     if not _is_news(known, version):
         return Taken.UNCHANGED
     values = _values(version) | {"revision": known["revision"] + 1}
+    if version.status is not Status.WITHDRAWN:
+        values["sender"] = version.sender  # whose version is in force: see _is_news
     row = REPORT.c.report_uid == known["report_uid"]
     connection.execute(update(REPORT).where(row).values(**values))
     return Taken.CHANGED
@@ -177,6 +180,52 @@ def place(connection: Connection, known: KnownReport, study_instance_uid: str) -
     row = REPORT.c.report_uid == known.report_uid
     connection.execute(
         update(REPORT).where(row).values(study_instance_uid=study_instance_uid, reason=None)
+    )
+
+
+def join(connection: Connection, known: KnownReport, study_instance_uid: str) -> bool:
+    """Make one of a report that nothing was published of and the one that it is: whether it is one.
+
+    That is a report of another sender about the same study, published or on its way, with the same
+    bytes or the same identifier of its document. It keeps its place and gets the names of both, so
+    that either sender can replace it or take it back. Taken back, it is signed again by a version
+    that is later.
+    """
+    theirs = (
+        select(REPORT)
+        .where(
+            REPORT.c.study_instance_uid == study_instance_uid,
+            REPORT.c.sender != known.sender,
+            _was_sent(REPORT.c.report_uid),
+            ~_was_sent(known.report_uid),
+        )
+        .order_by(REPORT.c.report_uid)
+        .with_for_update(of=REPORT)
+    )
+    rows = connection.execute(theirs).mappings().all()
+    twin = next((row for row in rows if _is_same(row, known)), None)
+    if twin is None:
+        return False
+    here = (REPORT.c.report_uid == known.report_uid) & (REPORT.c.revision == known.revision)
+    issued_at = connection.execute(select(REPORT.c.issued_at).where(here)).scalar_one_or_none()
+    if issued_at is None:  # another version has come meanwhile
+        return False
+    connection.execute(delete(REPORT).where(here))
+    names = update(REPORT_NAME).where(REPORT_NAME.c.report_uid == known.report_uid)
+    connection.execute(names.values(report_uid=twin["report_uid"]))
+    if twin["status"] == Status.WITHDRAWN and twin["issued_at"] < issued_at:
+        again = {"status": Status.FINAL, "issued_at": issued_at, "next_attempt_at": 0.0}
+        row = update(REPORT).where(REPORT.c.report_uid == twin["report_uid"])
+        connection.execute(row.values(**again, revision=REPORT.c.revision + 1))
+    return True
+
+
+def reissue(connection: Connection, study_instance_uid: str, now: float) -> None:
+    """The patient of a study was corrected: its signed reports are published as it is now."""
+    connection.execute(
+        update(REPORT)
+        .where(REPORT.c.study_instance_uid == study_instance_uid, REPORT.c.status == Status.FINAL)
+        .values(revision=REPORT.c.revision + 1, attempts=0, next_attempt_at=now, reason=None)
     )
 
 
@@ -299,9 +348,25 @@ def _is_news(known: RowMapping, version: Version) -> bool:
     if version.report is None or version.status is Status.WITHDRAWN:
         is_current = version.sha256 in ("", known["sha256"])
         return bool(known["status"] != version.status) and is_current
+    if version.sender != known["sender"] and known["status"] == version.status:
+        return bool(known["sha256"] != version.sha256)  # the other way of the same version
     content = json.dumps(asdict(version.report)).encode()
     now = version.status, version.sha256, content
     return (known["status"], known["sha256"], bytes(known["content"])) != now
+
+
+def _was_sent(report_uid: Any) -> Any:
+    """Whether something of a report was published, or is on its way."""
+    return exists().where(
+        PUBLICATION.c.study_instance_uid == report_uid, PUBLICATION.c.state != State.FAILED
+    )
+
+
+def _is_same(row: RowMapping, known: KnownReport) -> bool:
+    if row["sha256"] == known.sha256:
+        return True
+    named = known.report.document_id
+    return bool(named) and content_of(row["content"]).document_id == named
 
 
 def _same(connection: Connection, known: KnownReport, **values: object) -> None:

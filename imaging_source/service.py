@@ -22,6 +22,7 @@ from imaging_source.dimse import (
 )
 from imaging_source.elements import Unreadable
 from imaging_source.guard import AbortReason, ProtocolError
+from imaging_source.ledger import Records
 from imaging_source.line import Line, Message
 from imaging_source.negotiation import Context, Offer
 from storage.errors import StorageError
@@ -55,11 +56,21 @@ class Refused(Exception):
 class Exchange:
     """One request of a peer, and the way to answer it."""
 
-    def __init__(self, line: Line, context_id: int, request: Command, data_set: bytes) -> None:
+    def __init__(
+        self,
+        line: Line,
+        context_id: int,
+        request: Command,
+        data_set: bytes,
+        records: Records | None = None,
+    ) -> None:
         self.line = line
         self.context: Context = line.contexts[context_id]
         self.request = request
         self.data_set = data_set
+        self.records = records or Records()
+        self.before_answer: Callable[[int], None] = lambda _status: None
+        """Done once, with the status of the first response, before that is sent."""
         self._context_id = context_id
         self._gathered = bytearray()
         self._is_cancelled = False
@@ -73,6 +84,8 @@ class Exchange:
         counts: Counts | None = None,
     ) -> None:
         """Send a response; one that is pending may wait for the next to go with it."""
+        before, self.before_answer = self.before_answer, lambda _status: None
+        before(status)
         self._gathered += write_response(
             self._context_id,
             self.request,
@@ -128,6 +141,27 @@ class Services:
             self.offer.classes | other.offer.classes, self.offer.shown | other.offer.shown
         )
         return Services(offer, {**self.handlers, **other.handlers})
+
+
+def recorded(handler: Handler) -> Handler:
+    """``handler`` of queries, which are recorded before they are answered."""
+
+    def handle(exchange: Exchange) -> None:
+        def record(status: int) -> None:
+            done = status in (SUCCESS, PENDING, CANCELLED)
+            context, records = exchange.context, exchange.records
+            asked = (context.abstract_syntax, context.transfer_syntax, exchange.data_set)
+            try:
+                records.ledger.queried(records.asker, *asked, done)
+            except StorageError as error:
+                if done:
+                    raise
+                _log.error("refusal not recorded", code="imaging-service", error=str(error))
+
+        exchange.before_answer = record
+        handler(exchange)
+
+    return handle
 
 
 def answer(handler: Handler, exchange: Exchange) -> None:

@@ -16,6 +16,14 @@ Unseen = Callable[[Collection[str]], Collection[str]]
 """Gives those of some studies (UIDs) that whoever asks may not see."""
 
 
+Veil = Callable[[str], Unseen | None]
+"""By the title of an application entity that asks: what is hidden from it, None for nothing."""
+
+
+def no_veil(_title: str) -> None:
+    """Nothing is hidden from any application entity."""
+
+
 def all_is_seen(_studies: Collection[str]) -> Collection[str]:
     """Nobody in particular asks, or nothing is hidden from him."""
     return ()

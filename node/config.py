@@ -264,7 +264,8 @@ class ObjectStoreSection(Section):
 
 
 class SubscriptionsSection(Section):
-    """Document Metadata Notification Broker (DSUB): ITI-52 and ITI-54 in, ITI-53 out."""
+    """Document Metadata Notification Broker (DSUB): ITI-52 and ITI-54 in, ITI-53 out, or
+    ITI-70 at a pull point of ITI-69."""
 
     enabled: bool = True
     """Whether the registry of this node takes subscriptions."""
@@ -279,6 +280,13 @@ class SubscriptionsSection(Section):
     """Time for a consumer to accept a notification."""
     give_up_hours: Positive = 72
     """Hours after which a notification that was not accepted becomes a dead letter."""
+    pull_points: Positive = 1_000
+    """Pull points that there may be at once."""
+    pull_messages: Positive = 10_000
+    """Notifications that a pull point holds; of more the oldest are dropped."""
+    pull_days: Positive = 30
+    """Days after which a notification that nobody fetched is dropped, and a pull point that nobody
+    asked, with its subscriptions."""
 
 
 ManifestFamily = Literal["xds-i", "mado-kos", "mado-fhir", "national"]
@@ -414,6 +422,9 @@ class ImagingSourceSection(Section):
     (C-FIND, C-GET, C-MOVE), and images may be moved to them."""
     query_titles: tuple[AeTitle, ...] = ()
     """Titles that may query and retrieve besides the peers; `*` for whoever is listened to."""
+    trusted_titles: tuple[AeTitle, ...] = ()
+    """Titles that the access policy hides nothing from, on a node that asks who is asking: the
+    archive whose images these are. Others see what a node without a user may."""
     dicom_tls: bool | None = None
     """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
     database: str = ""
@@ -634,6 +645,8 @@ Transaction = Literal[
     "ITI-57",
     "ITI-61",
     "ITI-62",
+    "ITI-69",
+    "ITI-70",
     "ITI-86",
     "ITI-92",
     "RAD-55",

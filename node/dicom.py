@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from imaging_source.following import follow
+from imaging_source.ledger import NoLedger
 from imaging_source.negotiation import Titles
 from imaging_source.overview import waiting
 from imaging_source.publisher import Publisher
@@ -31,11 +32,12 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.watch import Watch, watching
-from node.wiring.audit import open_auditor
+from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
-from node.wiring.dicom import dicom_services
+from node.wiring.dicom import dicom_services, open_veil
 from node.wiring.identity import authorities, inbox
+from node.wiring.ledger import ledger_of
 from node.wiring.nodes import NodeGuard, open_guard, watch_tls
 from node.wiring.pictures import open_variants
 from node.wiring.source import publication_policy, publisher, report_listener, report_policy
@@ -48,7 +50,9 @@ log = structlog.get_logger(__name__)
 COUNT_SECONDS = 15.0
 
 
-def listening(settings: Settings, services: Services, guard: NodeGuard) -> Listening:
+def listening(
+    settings: Settings, services: Services, guard: NodeGuard, auditor: Auditor | None = None
+) -> Listening:
     """Where and how the provider listens. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     return Listening(
@@ -64,6 +68,7 @@ def listening(settings: Settings, services: Services, guard: NodeGuard) -> Liste
         permit=guard.permit,
         refused=guard.refused,
         turned_away=guard.turned_away,
+        ledger=NoLedger() if auditor is None else ledger_of(settings, auditor),
     )
 
 
@@ -81,7 +86,8 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             stack.enter_context(auditor.living(settings))
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
-        services = dicom_services(settings, database, open_variants(settings, stack))
+        veil = open_veil(settings, stack, database, client)
+        services = dicom_services(settings, database, open_variants(settings, stack), veil)
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting, guard)
         if listener is not None:
@@ -103,7 +109,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered, guard),
+            listening(settings, services.offered, guard, auditor),
             handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
             ready=ready,

@@ -10,7 +10,7 @@ from soap.page import HEADERS, choose_language
 
 TITLES = {
     "/registry": "Document Registry (ITI-18, ITI-42, ITI-51, ITI-57, ITI-61, ITI-62, ITI-92)",
-    "/subscriptions": "Document Metadata Notification Broker (ITI-52, ITI-54)",
+    "/subscriptions": "Document Metadata Notification Broker (ITI-52, ITI-54, ITI-69, ITI-70)",
     "/repository": "Document Repository (ITI-41, ITI-43)",
     "/imaging": "Imaging Document Source (RAD-69)",
     "/dicomweb": "DICOMweb: QIDO-RS (RAD-129), WADO-RS (RAD-107), STOW-RS (RAD-108)",

@@ -42,7 +42,8 @@ HL7_MESSAGES = Counter(
 )
 NOTIFICATIONS = Counter(
     "kosmos_notifications_total",
-    "Attempts to notify subscribers (ITI-53), by outcome: sent, failed; dead when given up.",
+    "Attempts to notify subscribers (ITI-53), by outcome: sent, failed; dead when given up, "
+    "dropped where nobody fetches them.",
     ["outcome"],
 )
 WAITING = Gauge(

@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, literal_column, select
 
-from metadata.identifiers import HAS_MEMBER, REPLACEMENTS
+from metadata.datatypes import CXi
+from metadata.identifiers import HAS_MEMBER, REPLACEMENTS, STUDY_INSTANCE_UID_REFERENCE
 from registry.links import Link, linked_to
 from registry.lookup import (
     Located,
@@ -35,6 +36,7 @@ from registry.schema import (
     CONFIDENTIALITY,
     DOCUMENT,
     EVENT,
+    REFERENCE,
     association,
     attribute_value,
     document_entry,
@@ -69,6 +71,14 @@ _VALUES = Statement(
         among(attribute_value.c.patient, "patients"),
         among(attribute_value.c.entry_uuid, "ids"),
         among(attribute_value.c.attribute, "attributes"),
+    )
+)
+# As a constant the attribute chooses the index of references.
+_REFERRING = Statement(
+    select(attribute_value.c.entry_uuid).where(
+        among(attribute_value.c.patient, "patients"),
+        attribute_value.c.attribute == literal_column(f"'{REFERENCE}'"),
+        attribute_value.c.value == bindparam("reference"),
     )
 )
 _MEMBERS = Statement(
@@ -205,14 +215,16 @@ class Veil:
             for survivor, code in _CONSENTS.rows(self.connection, parameters):
                 consents[survivor].add(policies_acknowledged(code))
         for survivor in new:
-            choices = self.sight.choices(chains[survivor], consents[survivor])
-            self._known[survivor] = _Known(frozenset(chains[survivor]), self._by_entry(choices))
+            patients = frozenset(chains[survivor])
+            choices = self.sight.choices(patients, consents[survivor])
+            self._known[survivor] = _Known(patients, self._by_entry(choices, patients))
 
-    def _by_entry(self, choices: Choices) -> Choices:
-        """The same with masked documents called by entryUUID, in all their versions."""
+    def _by_entry(self, choices: Choices, patients: Collection[str]) -> Choices:
+        """The same with masked documents called by entryUUID: in all their versions, or all that
+        tell of a study."""
         masks: dict[str, frozenset[str]] = {}
-        for unique_id, groups in choices.masks.items():
-            for entry_uuid in self._versions(unique_id):
+        for name, groups in choices.masks.items():
+            for entry_uuid in self._versions(name) | self._of_study(name, patients):
                 masks[entry_uuid] = masks.get(entry_uuid, NOBODY) | groups
         return Choices(choices.opposed, choices.treating, masks)
 
@@ -225,6 +237,12 @@ class Veil:
             newer = {new for new, _ in linked_to(self.connection, places, REPLACEMENTS)} - found
             places = list(locate(self.connection, newer).values())
         return found
+
+    def _of_study(self, study: str, patients: Collection[str]) -> set[str]:
+        """The documents that refer to a study: its manifests in all their forms, its reports."""
+        reference = CXi.of(study, STUDY_INSTANCE_UID_REFERENCE)
+        at = {"patients": sorted(patients), "reference": reference}
+        return {entry_uuid for (entry_uuid,) in _REFERRING.rows(self.connection, at)}
 
 
 def _sets(keys: Iterable[str]) -> dict[str, set[str]]:

@@ -127,7 +127,9 @@ class Repository:
         if faults:
             return RegistryResponse.of(fault.error("ITI-41") for fault in faults)
         reach("repository.stored")
-        return self._register_and_settle(request.submit, deposits)
+        # Whoever read the sender's message before now read it without what was completed.
+        completed = SubmitObjectsRequest(request.submit.element)
+        return self._register_and_settle(completed, deposits)
 
     def retrieve(
         self, request: RetrieveDocumentSetRequest, unseen: Unseen = _all_is_seen

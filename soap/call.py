@@ -217,12 +217,12 @@ class Call:
         witness = self._service.witness
         if witness is None:
             return operation.handler(request, context)
-        witness.admit()
+        begun = witness.begins(operation.exchange, request, context)
         response = None
         try:
             response = operation.handler(request, context)
         finally:
-            self._recorded = witness.saw(operation.exchange, request, response, context)
+            self._recorded = witness.saw(operation.exchange, request, response, context, begun)
         return response
 
     def _context(self) -> CallContext:

@@ -97,14 +97,22 @@ class Gate(Protocol):
 class Witness(Protocol):
     """Sees every call that is performed, and keeps a record of it."""
 
-    def admit(self) -> None:
-        """Raise SoapFault when nothing can be recorded: then nothing is performed either."""
+    def begins(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> Any:
+        """What ``saw`` is to know of a call that is about to be performed.
+
+        Raises SoapFault when nothing can be recorded: then nothing is performed either.
+        """
 
     def saw(
-        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+        self,
+        exchange: Exchange[Any, Any],
+        request: Any,
+        response: Any,
+        context: CallContext,
+        begun: Any,
     ) -> Future[None]:
         """Record a call; the answer leaves when the future is done. ``response`` is None when
-        the handler gave none."""
+        the handler gave none, ``begun`` what ``begins`` returned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ _RESPONSES = {  # nothing answers a one-way message
     f"{{{_WSN}}}Subscribe": f"{{{_WSN}}}SubscribeResponse",
     f"{{{_WSN}}}Unsubscribe": f"{{{_WSN}}}UnsubscribeResponse",
     f"{{{_WSN}}}Notify": None,
+    f"{{{_WSN}}}CreatePullPoint": f"{{{_WSN}}}CreatePullPointResponse",
+    f"{{{_WSN}}}DestroyPullPoint": f"{{{_WSN}}}DestroyPullPointResponse",
+    f"{{{_WSN}}}GetMessages": f"{{{_WSN}}}GetMessagesResponse",
 }
 _LAST_WORD = re.compile("[^:/]+$")
 _LOCATION = re.compile(r'schemaLocation="([^"]*)"')

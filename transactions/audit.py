@@ -110,7 +110,8 @@ class Scene:
 class ParticipantObject:
     """A ParticipantObjectIdentification: what the exchange was about.
 
-    ``details`` are (type, value) in clear; ``instances`` counts the DICOM instances of a study.
+    ``details`` are (type, value) in clear; ``instances`` counts the DICOM instances of a study,
+    ``sop_classes`` by SOP class.
     """
 
     id: str
@@ -120,6 +121,7 @@ class ParticipantObject:
     query: bytes | None = None
     details: tuple[tuple[str, str], ...] = ()
     instances: int | None = None
+    sop_classes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ def _object(item: ParticipantObject) -> str:
             _coded("ParticipantObjectIDTypeCode", item.id_type),
             "" if item.query is None else _query(item.query),
             *(_detail(kind, value) for kind, value in item.details),
-            "" if item.instances is None else _instances(item.instances),
+            _instances(item),
             "</ParticipantObjectIdentification>",
         )
     )
@@ -261,8 +263,14 @@ def _detail(kind: str, value: str) -> str:
     return f"<ParticipantObjectDetail{attributes}/>"
 
 
-def _instances(count: int) -> str:
-    return (
-        f'<ParticipantObjectDescription><SOPClass NumberOfInstances="{count}"/>'
-        "</ParticipantObjectDescription>"
+def _instances(item: ParticipantObject) -> str:
+    counts = list(item.sop_classes)
+    if item.instances is not None:
+        counts.append(("", item.instances))
+    classes = "".join(
+        f"<SOPClass{_attributes((('UID', uid), ('NumberOfInstances', str(count))))}/>"
+        for uid, count in counts
     )
+    if not classes:
+        return ""
+    return f"<ParticipantObjectDescription>{classes}</ParticipantObjectDescription>"

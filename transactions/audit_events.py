@@ -1,9 +1,9 @@
 """What each kind of exchange leaves in the audit trail.
 
 Covers the audit sections of ITI TF-2 3.8, 3.18, 3.41 to 3.44, 3.57, 3.61, 3.62, 3.64 and 3.92
-(3.n.5), 3.52 to 3.54 (3.n.6), of RMD 3.86 and of RAD TF-2 4.68 and 4.69: which event, which
-action, who is source and who destination, which objects. The transactions' own ``audit``
-functions call in here with what they know.
+(3.n.5), 3.52 to 3.54 (3.n.6), 3.69 and 3.70, of RMD 3.86 and of RAD TF-2 4.68 and 4.69: which
+event, which action, who is source and who destination, which objects. The transactions' own
+``audit`` functions call in here with what they know.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def web_imaging_event(
     """A request for images over the web; ``asked`` is its path and query, for a query to keep."""
     name, kind = WEB_IMAGING[number]
     type_ = Coded(number, "IHE Transactions", name)
-    objects = [ParticipantObject(study, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID)] if study else []
+    objects = [study_object(study)] if study else []
     if kind[0] is QUERY:
         query = ParticipantObject(number, _SYSTEM_OBJECT, _ROLE_QUERY, type_, query=asked)
         objects.append(query)
@@ -285,21 +285,41 @@ def notification_event(
     transaction: AnyTransaction, told: Submission, accepted: bool, scene: Scene
 ) -> AuditEvent:
     """A notification: Export for who tells, Import for who is told (3.53.6, 3.54.6)."""
-    described = (*told.submission_sets, *told.documents, *told.folders)
-    patients = dict.fromkeys([scene.patient_id, *(one.patient_id for one in described)])
-    entries = [(one.entry_uuid, _KINDS_TOLD[type(one)]) for one in described]
-    entries += [(reference, _KINDS_TOLD[DocumentEntry]) for reference in told.object_refs]
-    objects = tuple(
-        ParticipantObject(identifier, _SYSTEM_OBJECT, _ROLE_REPORT, kind)
-        for identifier, kind in entries
-    )
     sending = scene.side is Side.CLIENT
     return _event(
         event_type(transaction),
         (EXPORT, Action.READ) if sending else (IMPORT, Action.CREATE),
         Outcome.SUCCESS if accepted else Outcome.MAJOR_FAILURE,
         scene,
-        _patients(patients) + objects,
+        _told(told, scene),
+    )
+
+
+def pull_event(
+    transaction: AnyTransaction, pull_point: str, told: Submission | None, scene: Scene
+) -> AuditEvent:
+    """Notifications fetched: Export for who gives, Import for who is given; None for a failure."""
+    fetching = scene.side is Side.CLIENT
+    place = ParticipantObject(pull_point, _SYSTEM_OBJECT, _ROLE_JOB, event_type(transaction))
+    return _event(
+        event_type(transaction),
+        (IMPORT, Action.CREATE) if fetching else (EXPORT, Action.READ),
+        Outcome.MAJOR_FAILURE if told is None else Outcome.SUCCESS,
+        scene,
+        (*(() if told is None else _told(told, scene)), place),
+        server_sends=True,
+    )
+
+
+def _told(told: Submission, scene: Scene) -> tuple[ParticipantObject, ...]:
+    """The patients and the objects that are told of."""
+    described = (*told.submission_sets, *told.documents, *told.folders)
+    patients = dict.fromkeys([scene.patient_id, *(one.patient_id for one in described)])
+    entries = [(one.entry_uuid, _KINDS_TOLD[type(one)]) for one in described]
+    entries += [(reference, _KINDS_TOLD[DocumentEntry]) for reference in told.object_refs]
+    return _patients(patients) + tuple(
+        ParticipantObject(identifier, _SYSTEM_OBJECT, _ROLE_REPORT, kind)
+        for identifier, kind in entries
     )
 
 
@@ -505,6 +525,16 @@ def _document(
         _ROLE_REPORT,
         _REPORT_NUMBER,
         details=_details(request) if details is None else details,
+    )
+
+
+def study_object(
+    study_instance_uid: str, counts: Mapping[str, int] | None = None
+) -> ParticipantObject:
+    """A study, with the number of its instances by SOP class."""
+    classes = tuple(sorted((counts or {}).items()))
+    return ParticipantObject(
+        study_instance_uid, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID, sop_classes=classes
     )
 
 

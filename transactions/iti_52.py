@@ -41,6 +41,8 @@ from transactions.wsn import (
     SIMPLE_DIALECT,
     WSNT,
     read_reference,
+    resource_address,
+    resource_in,
     write_reference,
 )
 
@@ -57,8 +59,7 @@ _TERMINATION = f"{{{WSNT}}}InitialTerminationTime"
 _POLICY = f"{{{WSNT}}}SubscriptionPolicy"
 _SLOT = f"{{{RIM}}}Slot"
 
-# The query part of a subscription's address, which tells the subscription.
-_KEY = "subscription="
+_KEY = "subscription"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +112,12 @@ class UnsubscribeResponse:
 
 def address_of(manager: str, subscription_id: str) -> str:
     """The address of a subscription at the broker whose address is ``manager``."""
-    return f"{manager}?{_KEY}{subscription_id}"
+    return resource_address(manager, _KEY, subscription_id)
 
 
 def id_in(address: str) -> str:
     """The subscription in an address made by ``address_of``; empty when there is none."""
-    query = address.partition("?")[2]
-    return next((p.removeprefix(_KEY) for p in query.split("&") if p.startswith(_KEY)), "")
+    return resource_in(address, _KEY)
 
 
 def read_subscribe(message: Incoming) -> SubscribeRequest:

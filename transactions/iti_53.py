@@ -23,7 +23,7 @@ from transactions.transaction import InvalidBody, Transaction
 from transactions.wsn import BW, WSNT, read_reference, write_reference, write_topic
 
 ROOT = f"{{{WSNT}}}Notify"
-_MESSAGE = f"{{{WSNT}}}NotificationMessage"
+MESSAGE = f"{{{WSNT}}}NotificationMessage"
 _CONTENT = f"{{{WSNT}}}Message"
 _TOPIC = f"{{{WSNT}}}Topic"
 _SUBMIT = f"{{{LCM}}}SubmitObjectsRequest"
@@ -64,12 +64,12 @@ class Notify:
 def read_request(message: Incoming) -> Notify:
     """The notifications in a message; InvalidBody for one without a SubmitObjectsRequest."""
     body = expect_root(message.body, ROOT)
-    return Notify([_read(one) for one in children(body, _MESSAGE)])
+    return Notify([read_notification(one) for one in children(body, MESSAGE)])
 
 
 def write_request(request: Notify) -> Outgoing:
     """The message that notifies."""
-    pieces = [piece for one in request.notifications for piece in _write(one)]
+    pieces = [piece for one in request.notifications for piece in write_notification(one)]
     opening = f'<wsnt:Notify xmlns:wsnt="{WSNT}">'.encode()
     return Outgoing([opening, *pieces, b"</wsnt:Notify>"])
 
@@ -88,7 +88,8 @@ def audit(request: Notify, accepted: bool, scene: Scene) -> list[AuditEvent]:
     return [notification_event(ITI_53, request.objects(), accepted, scene)]
 
 
-def _read(element: etree._Element) -> Notification:
+def read_notification(element: etree._Element) -> Notification:
+    """One NotificationMessage; InvalidBody for one without a SubmitObjectsRequest."""
     content = child(child(element, _CONTENT), _SUBMIT)
     objects = [serialised(one) for one in child(content, _OBJECTS).iterchildren("*")]
     if not objects:
@@ -102,7 +103,7 @@ def _read(element: etree._Element) -> Notification:
     )
 
 
-def _write(one: Notification) -> list[bytes]:
+def write_notification(one: Notification) -> list[bytes]:
     """The pieces of a NotificationMessage, in the order of the schema."""
     subscription, producer = one.subscription, one.producer
     head = "".join(

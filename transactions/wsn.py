@@ -1,8 +1,8 @@
-"""What the three transactions of DSUB share: the words of WS-Notification 1.3 and its faults.
+"""What the transactions of DSUB share: the words of WS-Notification 1.3 and its faults.
 
-Covers what ITI TF-2 3.52 to 3.54 use of WS-BaseNotification (topic expressions of the dialect
-Simple, endpoint references, faults with their detail of WS-BaseFaults). A consumer is known
-by the address alone: reference parameters are refused rather than lost.
+Covers what ITI TF-2 3.52 to 3.54, 3.69 and 3.70 use of WS-BaseNotification (topic expressions of
+the dialect Simple, endpoint references, faults with their detail of WS-BaseFaults). A consumer is
+known by the address alone: reference parameters are refused rather than lost.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class FaultKind:
 
 _SUBSCRIBE = "NotificationProducer/Subscribe"
 _UNSUBSCRIBE = "SubscriptionManager/Unsubscribe"
+_GET_MESSAGES = "PullPoint/GetMessages"
+_DESTROY = "PullPoint/DestroyPullPoint"
 
 INVALID_FILTER = FaultKind("InvalidFilterFault", _SUBSCRIBE)
 DIALECT_UNKNOWN = FaultKind("TopicExpressionDialectUnknownFault", _SUBSCRIBE)
@@ -66,6 +68,12 @@ UNACCEPTABLE_TIME = FaultKind("UnacceptableInitialTerminationTimeFault", _SUBSCR
 UNRECOGNIZED_POLICY = FaultKind("UnrecognizedPolicyRequestFault", _SUBSCRIBE)
 RESOURCE_UNKNOWN = FaultKind("ResourceUnknownFault", _UNSUBSCRIBE, _WSRF_R)
 UNABLE_TO_DESTROY = FaultKind("UnableToDestroySubscriptionFault", _UNSUBSCRIBE)
+UNABLE_TO_CREATE_PULL_POINT = FaultKind(
+    "UnableToCreatePullPointFault", "CreatePullPoint/CreatePullPoint"
+)
+NOTHING_TO_GET_FROM = FaultKind("ResourceUnknownFault", _GET_MESSAGES, _WSRF_R)
+NOTHING_TO_DESTROY = FaultKind("ResourceUnknownFault", _DESTROY, _WSRF_R)
+UNABLE_TO_DESTROY_PULL_POINT = FaultKind("UnableToDestroyPullPointFault", _DESTROY)
 
 
 def fault(kind: FaultKind, reason: str, more: str = "") -> SoapFault:
@@ -104,6 +112,17 @@ def unacceptable_time(reason: str, earliest: datetime, latest: datetime) -> Soap
         f"<wsnt:MaximumTime>{write_time(latest)}</wsnt:MaximumTime>"
     )
     return fault(UNACCEPTABLE_TIME, reason, more)
+
+
+def resource_address(manager: str, key: str, identifier: str) -> str:
+    """The address of one of the resources of a broker at ``manager``: its key is in the query."""
+    return f"{manager}?{key}={identifier}"
+
+
+def resource_in(address: str, key: str) -> str:
+    """The resource in an address made by ``resource_address``; empty when there is none."""
+    query, key = address.partition("?")[2], f"{key}="
+    return next((p.removeprefix(key) for p in query.split("&") if p.startswith(key)), "")
 
 
 def write_time(moment: datetime) -> str:

@@ -3,14 +3,17 @@
 The unique keys of the levels above the one that is asked must be given, so a query is served
 by an index of the study, or by those of the studies. All rows are read before the first
 response leaves: a slow peer never keeps the database from its checkpoints.
+
+Where something is hidden from whoever asks, matches are counted, and patients told, by what it may
+see alone; how many studies a patient has is not told then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, exists, select
 
 from imaging_source.encoded import Value, encode
 from imaging_source.query_retrieve.identifier import Identifier, read_identifier
@@ -18,6 +21,7 @@ from imaging_source.query_retrieve.keys import (
     KEYS,
     MODALITIES_IN_STUDY,
     SERIES_OF_STUDY,
+    STUDIES_OF_PATIENT,
     Key,
 )
 from imaging_source.query_retrieve.matching import Match, match
@@ -37,7 +41,14 @@ from imaging_source.service import (
     Exchange,
     Refused,
 )
-from imaging_source.shown import SERIES_IS_SHOWN, SHOWN, STUDY_IS_SHOWN
+from imaging_source.shown import (
+    SERIES_IS_SHOWN,
+    SHOWN,
+    STUDY_IS_SHOWN,
+    Unseen,
+    Veil,
+    no_veil,
+)
 from storage.database import Database
 
 _RETRIEVE_AE_TITLE = 0x00080054
@@ -45,6 +56,9 @@ _INSTANCE_AVAILABILITY = 0x00080056
 
 # How often a cancel is looked for, in responses: looking costs a system call.
 _LISTEN_EVERY = 32
+
+# Rows read at once where some may be hidden.
+_PORTION = 1000
 
 _SOURCE = {
     Level.PATIENT: STUDY,
@@ -69,8 +83,9 @@ class Finder:
     may have: one with more is refused, so that no answer is taken for a complete one.
     """
 
-    def __init__(self, database: Database, ae_title: str, most: int) -> None:
+    def __init__(self, database: Database, ae_title: str, most: int, veil: Veil = no_veil) -> None:
         self._database = database
+        self._veil = veil
         self._about = {
             _RETRIEVE_AE_TITLE: ("AE", ae_title),
             _INSTANCE_AVAILABILITY: ("CS", "ONLINE"),
@@ -82,19 +97,22 @@ class Finder:
         context = exchange.context
         top, syntax = TOP_LEVEL[context.abstract_syntax], context.transfer_syntax
         identifier = read_identifier(exchange.data_set, syntax, {*KEYS, *self._about}, top)
-        for number, values in enumerate(self.find(identifier, top)):
+        unseen = self._veil(exchange.line.name)
+        for number, values in enumerate(self.find(identifier, top, unseen)):
             if number % _LISTEN_EVERY == 0 and exchange.is_cancelled():
                 exchange.respond(CANCELLED)
                 return
             exchange.respond(PENDING, encode(values, syntax))
         exchange.respond(CANCELLED if exchange.is_cancelled() else SUCCESS)
 
-    def find(self, identifier: Identifier, top: Level) -> Iterator[dict[int, tuple[str, Value]]]:
-        """The elements of each match, VR and value by tag.
+    def find(
+        self, identifier: Identifier, top: Level, unseen: Unseen | None = None
+    ) -> Iterator[dict[int, tuple[str, Value]]]:
+        """The elements of each match that is not ``unseen``, VR and value by tag.
 
         Raises Refused for keys that cannot be served and for too many matches, and StorageError.
         """
-        query = _Query(identifier, top)
+        query = _Query(identifier, top, unseen)
         with self._database.read() as connection:
             rows = query.rows(connection, self._most)
         about = {tag: value for tag, value in self._about.items() if tag in identifier.keys}
@@ -105,10 +123,13 @@ class Finder:
 class _Query:
     """The statement for one identifier."""
 
-    def __init__(self, identifier: Identifier, top: Level) -> None:
+    def __init__(self, identifier: Identifier, top: Level, unseen: Unseen | None) -> None:
         level = identifier.level
         _check_unique_keys(identifier, top)
+        self._unseen = unseen
         asked = {UNIQUE_KEY[level], *identifier.keys} & KEYS.keys()
+        if unseen is not None:
+            asked -= {STUDIES_OF_PATIENT}
         self._keys = [KEYS[tag] for tag in sorted(asked) if KEYS[tag].level <= level]
         matches = [_match(key, identifier) for key in self._keys]
         self._tests = [(place, one.test) for place, one in enumerate(matches) if one and one.test]
@@ -117,19 +138,36 @@ class _Query:
 
     def _select(self, level: Level, conditions: list[ColumnElement[bool]]) -> Select[Any]:
         columns = [key.column.label(f"k{key.tag:08x}") for key in self._keys]
+        if self._unseen is not None:
+            columns.append(STUDY.c.study_instance_uid.label("study"))
         query = select(*columns).select_from(_SOURCE[level]).where(*conditions, _IS_SHOWN[level])
         if level is Level.PATIENT:
             return query.distinct()
         return query
 
-    def rows(self, connection: Connection, most: int) -> list[Row[Any]]:
+    def rows(self, connection: Connection, most: int) -> Sequence[Sequence[Any]]:
         """What matches; Refused if that is more than ``most``."""
-        found = connection.execute(self._statement.limit(most + 1)).all()
+        found: Sequence[Sequence[Any]]
+        if self._unseen is None:
+            found = connection.execute(self._statement.limit(most + 1)).all()
+        else:
+            found = self._seen(connection, most, self._unseen)
         if len(found) > most:
             raise Refused(OUT_OF_RESOURCES, f"more than {most} matches: ask more narrowly")
         return [row for row in found if all(test(row[at] or "") for at, test in self._tests)]
 
-    def elements(self, row: Row[Any]) -> dict[int, tuple[str, Value]]:
+    def _seen(self, connection: Connection, most: int, unseen: Unseen) -> list[Sequence[Any]]:
+        """What matches and may be seen; a patient once, whatever the number of his studies."""
+        found: dict[Sequence[Any], None] = {}
+        with connection.execute(self._statement, execution_options={"yield_per": _PORTION}) as all_:
+            for portion in all_.partitions():
+                hidden = unseen({row.study for row in portion})
+                found |= {row[:-1]: None for row in portion if row.study not in hidden}
+                if len(found) > most:
+                    break
+        return list(found)
+
+    def elements(self, row: Sequence[Any]) -> dict[int, tuple[str, Value]]:
         """A row's values by tag, with their VR."""
         return {
             key.tag: (key.vr, "" if value is None else str(value))

@@ -20,6 +20,7 @@ from imaging_source.shown import SERIES_IS_SHOWN, SHOWN
 
 MODALITIES_IN_STUDY = 0x00080061
 SOP_CLASSES_IN_STUDY = 0x00080062
+STUDIES_OF_PATIENT = 0x00201200
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ _ALL = (
     Key(0x00100021, "LO", _P, Kind.TEXT, STUDY.c.issuer),
     Key(0x00100030, "DA", _P, Kind.DATE, STUDY.c.birth_date),
     Key(0x00100040, "CS", _P, Kind.TEXT, STUDY.c.sex),
-    Key(0x00201200, "IS", _P, Kind.RETURNED, _STUDIES),
+    Key(STUDIES_OF_PATIENT, "IS", _P, Kind.RETURNED, _STUDIES),
     Key(0x00080020, "DA", _ST, Kind.DATE, STUDY.c.date),
     Key(0x00080030, "TM", _ST, Kind.TIME, STUDY.c.time),
     Key(0x00080050, "SH", _ST, Kind.TEXT, STUDY.c.accession_number),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,6 +31,7 @@ from imaging_source.dimse import (
 from imaging_source.elements import Unreadable
 from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
+from imaging_source.ledger import End, Service, Transfers
 from imaging_source.line import Line
 from imaging_source.parts import Part
 from imaging_source.query_retrieve.identifier import read_identifier
@@ -42,6 +44,7 @@ from imaging_source.query_retrieve.selection import (
 )
 from imaging_source.requestor import MOST_CONTEXTS, Peer, Requested, Unreachable
 from imaging_source.service import CANCELLED, PENDING, SUCCESS, Exchange, Refused
+from imaging_source.shown import Veil, all_is_seen, no_veil
 from imaging_source.variants import NoVariant, Variants
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -73,6 +76,7 @@ class _Progress:
     """How far a retrieval is."""
 
     remaining: int
+    transfers: Transfers
     completed: int = 0
     warning: int = 0
     failed: list[str] = field(default_factory=list)
@@ -83,9 +87,14 @@ class _Progress:
         """As responses tell them."""
         return Counts(self.remaining, self.completed, len(self.failed), self.warning)
 
-    def add(self, uid: str, status: int | None) -> None:
+    def add(self, one: Selected, status: int | None) -> None:
         """Count a sub-operation by the status of its response (PS3.4 B.2.3)."""
         self.remaining -= 1
+        before = len(self.failed)
+        self._count(one.sop_instance_uid, status)
+        self.transfers.count(one.about, one.sop_class_uid, len(self.failed) == before)
+
+    def _count(self, uid: str, status: int | None) -> None:
         if status == SUCCESS:
             self.completed += 1
         elif status is not None and (status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)):
@@ -98,7 +107,8 @@ class Retriever:
     """Answers C-MOVE and C-GET from an index that may be open for reading only.
 
     ``destinations`` are the peers that C-MOVE may send to, by title; ``title`` is our own.
-    ``variants`` makes what a peer does not take as it is stored.
+    ``variants`` makes what a peer does not take as it is stored; what the ``veil`` hides from
+    whoever asks is not there.
     """
 
     def __init__(
@@ -108,12 +118,14 @@ class Retriever:
         title: str,
         destinations: Mapping[str, Peer],
         variants: Variants,
+        veil: Veil = no_veil,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._title = title
         self._destinations = destinations
         self._variants = variants
+        self._veil = veil
 
     def get(self, exchange: Exchange) -> None:
         """Handle one C-GET request."""
@@ -123,8 +135,9 @@ class Retriever:
         def send(one: Selected, context_id: int, content: Content) -> int:
             return _store(line, context_id, one, content, (), exchange.response_to)
 
-        progress = _Progress(len(selected))
-        self._send_all(exchange, line, selected, send, progress)
+        with closing(exchange.records.transfers(Service.GET)) as transfers:
+            progress = _Progress(len(selected), transfers)
+            self._send_all(exchange, line, selected, send, progress)
         _conclude(exchange, progress)
 
     def move(self, exchange: Exchange) -> None:
@@ -133,11 +146,13 @@ class Retriever:
         if destination is None:
             raise Refused(_DESTINATION_UNKNOWN, "the move destination is not configured")
         selected = self._select(exchange)
-        progress = _Progress(len(selected))
-        for group in _groups(selected) if selected else ():
-            if exchange.is_cancelled():
-                break
-            self._move(exchange, destination, group, progress)
+        there = End(destination.title, destination.host)
+        with closing(exchange.records.transfers(Service.MOVE, there)) as transfers:
+            progress = _Progress(len(selected), transfers)
+            for group in _groups(selected) if selected else ():
+                if exchange.is_cancelled():
+                    break
+                self._move(exchange, destination, group, progress)
         _conclude(exchange, progress)
 
     def _move(
@@ -167,14 +182,15 @@ class Retriever:
         except Unreachable as error:
             _log.warning("destination not reached", code="dicom-move", reason=str(error))
             for one in group[before - progress.remaining :]:
-                progress.add(one.sop_instance_uid, None)
+                progress.add(one, None)
 
     def _select(self, exchange: Exchange) -> list[Selected]:
         context = exchange.context
         top = TOP_LEVEL[context.abstract_syntax]
         keys = UNIQUE_KEY.values()
         identifier = read_identifier(exchange.data_set, context.transfer_syntax, [*keys], top)
-        return select_instances(self._database, identifier, top)
+        unseen = self._veil(exchange.line.name) or all_is_seen
+        return select_instances(self._database, identifier, top, unseen)
 
     def _send_all(
         self,
@@ -187,7 +203,8 @@ class Retriever:
         for one in selected:
             if exchange.is_cancelled():
                 return
-            progress.add(one.sop_instance_uid, self._send(line, one, send))
+            progress.transfers.begin(one.about)
+            progress.add(one, self._send(line, one, send))
             now = time.monotonic()
             if progress.remaining and now - progress.told >= _TELL_SECONDS:
                 progress.told = now

@@ -9,12 +9,13 @@ from sqlalchemy import ColumnElement, select
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
+from imaging_source.ledger import About
 from imaging_source.parts import Part, leaving
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
-from imaging_source.shown import IN_ORDER, SHOWN
+from imaging_source.shown import IN_ORDER, SHOWN, Unseen, all_is_seen
 from imaging_source.syntaxes import DECODED, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from manifest.encoding import PREAMBLE
 from storage.blobs import BlobStore
@@ -42,6 +43,7 @@ class Selected:
     sha256: str
     size: int
     correction: Correction | None
+    about: About
 
     @property
     def contexts(self) -> tuple[tuple[str, str], ...]:
@@ -58,8 +60,11 @@ _COLUMNS = {
 }
 
 
-def select_instances(database: Database, identifier: Identifier, top: Level) -> list[Selected]:
-    """The instances that are shown of what ``identifier`` names, in series and instance order.
+def select_instances(
+    database: Database, identifier: Identifier, top: Level, unseen: Unseen = all_is_seen
+) -> list[Selected]:
+    """The instances that are shown of what ``identifier`` names, in series and instance order;
+    none of studies that are ``unseen``.
 
     Raises Refused without the unique keys of the level and of those above, and StorageError.
     """
@@ -72,6 +77,8 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
             INSTANCE.c.sha256,
             INSTANCE.c.size,
             INSTANCE.c.study_instance_uid,
+            STUDY.c.patient_id,
+            STUDY.c.issuer_oid,
         )
         .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
         .join(STUDY, STUDY.c.study_instance_uid == INSTANCE.c.study_instance_uid)
@@ -80,8 +87,14 @@ def select_instances(database: Database, identifier: Identifier, top: Level) -> 
     )
     with database.read() as connection:
         rows = connection.execute(query).all()
-        corrections = corrections_of(connection, {row.study_instance_uid for row in rows})
-    return [Selected(*row[:-1], corrections.get(row[-1])) for row in rows]
+        studies = {row.study_instance_uid for row in rows}
+        seen = studies.difference(unseen(studies))
+        corrections = corrections_of(connection, seen)
+    return [
+        Selected(*row[:5], corrections.get(row.study_instance_uid), About(*row[5:]))
+        for row in rows
+        if row.study_instance_uid in seen
+    ]
 
 
 def part_of(blobs: BlobStore, selected: Selected) -> Part:

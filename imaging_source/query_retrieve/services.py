@@ -14,14 +14,14 @@ from imaging_source.query_retrieve.models import (
     STUDY_ROOT_MOVE,
 )
 from imaging_source.query_retrieve.retrieve import Retriever
-from imaging_source.service import Services
+from imaging_source.service import Services, recorded
 
 
 def query_retrieve(finder: Finder, retriever: Retriever) -> Services:
     """C-FIND, C-MOVE and C-GET of both models; for those alone who may see what is stored."""
     handlers = {
-        (PATIENT_ROOT_FIND, C_FIND_RQ): finder.answer,
-        (STUDY_ROOT_FIND, C_FIND_RQ): finder.answer,
+        (PATIENT_ROOT_FIND, C_FIND_RQ): recorded(finder.answer),
+        (STUDY_ROOT_FIND, C_FIND_RQ): recorded(finder.answer),
         (PATIENT_ROOT_MOVE, C_MOVE_RQ): retriever.move,
         (STUDY_ROOT_MOVE, C_MOVE_RQ): retriever.move,
         (PATIENT_ROOT_GET, C_GET_RQ): retriever.get,

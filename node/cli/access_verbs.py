@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help=tr("Who may see what: choices, care, emergencies."), no_args_is_help=True)
 
 Patient = Annotated[str, typer.Argument(metavar="PATIENT", help=tr("Identifier of the patient."))]
-Document = Annotated[str, typer.Argument(metavar="DOCUMENT", help=tr("uniqueId of the document."))]
+Document = Annotated[
+    str, typer.Argument(metavar="DOCUMENT", help=tr("uniqueId of the document, or UID of a study."))
+]
 Person = Annotated[
     str, typer.Argument(metavar="WHO", help=tr("Identifier of the person or organisation."))
 ]

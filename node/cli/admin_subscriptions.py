@@ -1,4 +1,4 @@
-"""Verbs of the person who looks after subscriptions: list, show, remove, retry, dead.
+"""Verbs of the person who looks after subscriptions: list, show, remove, retry, dead, pull-points.
 
 They open the registry's database themselves. On an embedded database, which has one writing
 process, ``remove`` and ``retry`` need the node stopped; the others read beside it.
@@ -62,9 +62,24 @@ def show(identifier: Id, config: Config = DEFAULT_CONFIG, json: Json = False) ->
         output.console().print(output.table([tr("key"), tr("value")], list(values.items())))
 
 
-@app.command(help=tr("End a subscription; what waits for it is dropped."))
+@app.command("pull-points", help=tr("Print every pull point and how much waits there."))
+def pull_points(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Print every pull point and how much waits there."""
+    from registry.subscriptions import pull_points as points
+    from registry.subscriptions.records import MOST
+
+    with _database(config, read_only=True) as database:
+        found = points.pull_points(database, MOST)
+    if json:
+        output.show_json([one._asdict() for one in found])
+        return
+    headings = ["id", tr("node"), tr("user"), tr("created"), tr("asked"), tr("waiting")]
+    output.console().print(output.table(headings, found))
+
+
+@app.command(help=tr("End a subscription or a pull point; what waits for it is dropped."))
 def remove(identifier: Id, config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """End a subscription; what waits for it is dropped."""
+    """End a subscription or a pull point; what waits for it is dropped."""
     from registry.subscriptions import records
 
     with _database(config) as database:

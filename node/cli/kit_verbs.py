@@ -386,6 +386,10 @@ def _conclude(results: list[Result], json: bool, report: Path | None) -> None:
             [{**_told(one.case), "verdict": one.verdict.value, "seen": one.seen} for one in results]
         )
         return
+    failed = [one for one in results if one.verdict is Verdict.FAILED]
+    if len(failed) < len(results):
+        for one in failed:  # again, at the end, where they are not lost among hundreds that passed
+            _show(one)
     told = tr(
         "{passed} passed, {failed} failed, {not_run} not run",
         passed=counts[Verdict.PASSED],

@@ -30,11 +30,12 @@ from security.access.emergencies import Override
 from security.assertions.claims import Claims
 from security.audit.sender import Sending, Target
 from security.audit.syslog import Sender
-from security.audit.trail import Record, Trail
+from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
 from soap.faults import SoapFault
 from soap.operation import CallContext, Exchange
-from storage.errors import OutOfSpace
+from storage.errors import OutOfSpace, StorageError
+from storage.faultpoints import reach
 from storage.space import LowWaterMark
 from transactions import (
     iti_8,
@@ -50,6 +51,8 @@ from transactions import (
     iti_61,
     iti_62,
     iti_64,
+    iti_69,
+    iti_70,
     iti_86,
     iti_92,
     rad_68,
@@ -88,6 +91,8 @@ _MODULES = {
     "ITI-57": iti_57,
     "ITI-61": iti_61,
     "ITI-62": iti_62,
+    "ITI-69": iti_69,
+    "ITI-70": iti_70,
     "ITI-86": iti_86,
     "ITI-92": iti_92,
     "RAD-68": rad_68,
@@ -103,6 +108,11 @@ DESCRIBED: Mapping[str, Describe] = {
     "ITI-54": lambda request, response, scene: iti_54.audit(request, response is not None, scene),
 }
 """By the transaction's number: the records of one exchange, on either side."""
+
+_READING = frozenset({"ITI-18", "ITI-43", "ITI-51", "ITI-70", "RAD-69"})
+"""Transactions that change nothing."""
+
+INTERRUPTED = "interrupted: the process ended before it had recorded the outcome, which is unknown"
 
 OPERATOR = "operator"
 """The trail of what operators do."""
@@ -130,11 +140,31 @@ class Auditor:
             log.critical("audit trail full", code="AUDIT-FULL", error=type(error).__name__)
             raise SoapFault.busy() from error
 
+    def begins(
+        self, exchange: Exchange[Any, Any], request: Any, context: CallContext
+    ) -> Begun | None:
+        """Keep, durably, what is to be recorded of a call that changes something and is cut off
+        (see ``soap`` Witness); a call that changes nothing has happened when it was answered."""
+        self.admit()
+        if exchange.number in _READING:
+            return None
+        try:
+            return self._begin(DESCRIBED[exchange.number](request, None, self._called(context)))
+        except StorageError as error:
+            raise SoapFault.busy() from error
+
     def saw(
-        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+        self,
+        exchange: Exchange[Any, Any],
+        request: Any,
+        response: Any,
+        context: CallContext,
+        begun: Begun | None,
     ) -> Future[None]:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
-        return self._record(DESCRIBED[exchange.number](request, response, self._called(context)))
+        events = DESCRIBED[exchange.number](request, response, self._called(context))
+        reach("audit.before_record")
+        return self._record(events, begun)
 
     def web(
         self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
@@ -142,6 +172,17 @@ class Auditor:
         """Record a request for images over the web; its answer leaves when the future is done."""
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
         return self._record([event])
+
+    def keep(self, describe: Callable[[Scene], list[AuditEvent]]) -> Begun:
+        """Keep, durably, what ``record`` is to record if this process dies before. Raises
+        StorageError."""
+        return self._begin(describe(self._own()))
+
+    def record(
+        self, describe: Callable[[Scene], list[AuditEvent]], begun: Begun | None = None
+    ) -> Future[None]:
+        """Record what happens at a door that has other ends than those of calls."""
+        return self._record(describe(self._own()), begun)
 
     def turned_away(self, reason: str, context: CallContext) -> None:
         """Record that a caller did not prove who asks, durably, before he is told."""
@@ -192,10 +233,12 @@ class Auditor:
 
         def recorded(feed: IdentityFeed, peer: str) -> FeedOutcome:
             self.trail.ready()
-            outcome = apply(feed)
             scene = self._scene(Side.SERVER, Node(feed.sender, peer), self._here())
+            begun = self._begin(_identity_events(feed, _FAILED, scene))
+            outcome = apply(feed)
             well = Outcome.SUCCESS if outcome.ack_code == ACCEPT else _FAILED
-            self._record(_identity_events(feed, well, scene)).result()
+            reach("audit.before_record")
+            self._record(_identity_events(feed, well, scene), begun).result()
             return outcome
 
         return recorded
@@ -257,8 +300,18 @@ class Auditor:
             purpose_of_use=tuple(map(_coded, user.purposes)) if user else (),
         )
 
-    def _record(self, events: Iterable[AuditEvent]) -> Future[None]:
-        return self.trail.append([record_of(event) for event in events])
+    def _begin(self, events: Iterable[AuditEvent]) -> Begun:
+        """Keep these events, as interrupted ones, until their act ends. Raises StorageError."""
+        cut_off = (
+            replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=INTERRUPTED)
+            for event in events
+        )
+        begun = self.trail.begin([record_of(event) for event in cut_off])
+        begun.durable.result()
+        return begun
+
+    def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
+        return self.trail.append([record_of(event) for event in events], begun)
 
 
 def record_of(event: AuditEvent) -> Record:

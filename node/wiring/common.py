@@ -235,7 +235,8 @@ def _unseen_far(
     for entry in found:
         patient = CX(str(entry.patient_id)).normalised()
         if patient not in choices:
-            choices[patient] = sight.choices([patient], _acknowledged(query, patient))
+            acknowledged = _acknowledged(query, patient) if sight.reads_consents else ()
+            choices[patient] = sight.choices([patient], acknowledged)
         if sight.sees(choices[patient], facts_of(entry)):
             seen |= {entry.entry_uuid, entry.unique_id}
     return {one for one in (*entry_uuids, *unique_ids) if one not in seen}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import structlog
 
 from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
@@ -14,12 +18,20 @@ from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.requestor import Peer
-from imaging_source.service import Services
+from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
+from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
 from node.config import Settings
+from node.migrate import open_database
 from node.wiring.blobs import open_images
-from node.wiring.common import client_tls
+from node.wiring.common import Asked, UnseenDocuments, affinity_domain, client_tls
+from node.wiring.sights import open_sights, unseen_by_nodes
+from registry import Registry
+from soap.client import SoapClient
 from storage.database import Database
+from transactions.registry_response import RegistryUnavailable
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +56,49 @@ class DicomServices:
         self.notifier.stop()
 
 
-def dicom_services(settings: Settings, database: Database, variants: Variants) -> DicomServices:
+def dicom_services(
+    settings: Settings, database: Database, variants: Variants, veil: Veil = no_veil
+) -> DicomServices:
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
-    finder = Finder(database, title, settings.limits.query_results)
+    finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
-    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants))
+    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants, veil))
     offered |= commitments.services | Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
     return DicomServices(offered, commitments, archives(settings, database), notifier)
+
+
+def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:
+    """What the access policy hides from application entities: DICOM knows no users.
+
+    ``client`` asks a registry that is another node's. Raises ConfigError and StorageError.
+    """
+    if not settings.judges_assertions:
+        return no_veil
+    access = stack.enter_context(open_database(settings.access, "access", read_only=True))
+    sights = open_sights(settings, stack, access, None)
+    hidden = unseen_by_nodes(sights, _unseen_documents(settings, stack, client), index)
+    trusted = frozenset(settings.imaging_source.trusted_titles)
+
+    def unseen(studies: Collection[str]) -> Collection[str]:
+        try:
+            return hidden(studies)
+        except RegistryUnavailable as error:
+            log.error("nothing shown", code="ACCESS-UNKNOWN", error=type(error).__name__)
+            text = "the registry, which knows what may be shown, is not available"
+            raise Refused(OUT_OF_RESOURCES, text) from error
+
+    return lambda title: None if title in trusted else unseen
+
+
+def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) -> UnseenDocuments:
+    place = settings.imaging_source.registry
+    if place != "local":
+        return Asked.remote(place, client).unseen
+    database = stack.enter_context(open_database(settings.registry, "registry", read_only=True))
+    return Registry(database, affinity_domain(settings)).unseen
 
 
 def archives(settings: Settings, database: Database) -> Archives:

@@ -46,7 +46,7 @@ from node.wiring.nodes import NodeGuard, open_guard
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
 from node.wiring.sights import Sights
-from node.wiring.subscriptions import all_is_told, open_broker, told_to_nodes
+from node.wiring.subscriptions import all_is_told, open_broker, told_to
 from registry import Registry
 from registry.patients import Patients
 from registry.subscriptions.notifier import Notifier
@@ -214,7 +214,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
     )
     rooms.checks["registry"] = _readable(database)
     if takes_subscriptions(settings):
-        shown = told_to_nodes(registry, doors.sights) if doors.sights else all_is_told
+        shown = told_to(registry, doors.sights) if doors.sights else all_is_told
         broker = open_broker(settings, database, stack, port, shown)
         rooms.endpoints["/subscriptions"] = doors.endpoint(
             "subscriptions", "NotificationBroker", *broker.operations

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from node.config import Settings
 from node.config_file import ConfigError, Problem
 from node.migrate import open_database
 from node.wiring.audit import Auditor
-from node.wiring.common import Asked
+from node.wiring.common import Asked, UnseenDocuments
 from security.access.carried import CarriedChoices
 from security.access.decision import Policy, PolicyError
 from security.access.emergencies import Emergencies, Override
@@ -75,20 +76,27 @@ class Sights:
 
         def of(context: CallContext) -> Unseen:
             sight = self.of(context.user)
-            return lambda studies: _known(lambda: _unseen_studies(asked, index, sight, studies))
+            unseen = partial(_unseen_studies, asked.unseen, index, sight)
+            return lambda studies: _known(lambda: unseen(studies))
 
         return of
 
 
+def unseen_by_nodes(sights: Sights, unseen: UnseenDocuments, index: Database) -> Unseen:
+    """The studies that a node without user may not see. Raises StorageError and
+    RegistryUnavailable when it cannot be known."""
+    return lambda studies: _unseen_studies(unseen, index, sights.of(), studies)
+
+
 def _unseen_studies(
-    asked: Asked, index: Database, sight: Sight, studies: Collection[str]
+    asked: UnseenDocuments, index: Database, sight: Sight, studies: Collection[str]
 ) -> Collection[str]:
     hidden: set[str] = set()
     rest = iter(studies)
     while portion := list(islice(rest, PORTION)):
         with index.read() as connection:
             entries = published_entries(connection, portion)
-        unseen = asked.unseen(sight, list(entries.values()), ())
+        unseen = asked(sight, list(entries.values()), ())
         hidden |= {one for one in portion if one not in entries or entries[one] in unseen}
     return hidden
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -22,17 +22,24 @@ from registry import Registry
 from registry.subscriptions.broker import Broker
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.notifier import Notifier
+from registry.subscriptions.pull_points import Owner, PullPoints
 from registry.subscriptions.records import tidy
 from security.access.sight import Sight, facts_of
+from security.nodes import names_of
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Operation
-from soap.faults import PeerUnreachable
+from soap.faults import PeerUnreachable, SoapFault
 from storage.database import Database
 from storage.errors import StorageError
 from transactions.iti_52 import ITI_52, ITI_52_UNSUBSCRIBE
 from transactions.iti_53 import ITI_53, Notification, Notify
 from transactions.iti_54 import ITI_54
+from transactions.iti_69 import ITI_69, ITI_69_DESTROY
+from transactions.iti_70 import ITI_70
 from transactions.transaction import Transaction
+
+if TYPE_CHECKING:
+    from node.wiring.gate import Caller
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +47,9 @@ SECONDS_AN_HOUR = 3600
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+Showing = Callable[["Caller | None"], Callable[[Notify], Notify | None]]
+"""Of each caller, None for who is told without asking: what of a notification he may be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,12 @@ def open_broker(
     database: Database,
     stack: ExitStack,
     port: int,
-    shown: Callable[[Notify], Notify | None],
+    shown: Showing,
 ) -> OpenBroker:
     """The broker over the registry's database; what it holds is given back by ``stack``.
 
-    ``shown`` is what of a notification may be told, if anything. Raises ConfigError and TlsError.
+    ``shown`` is what of a notification each may be told, if anything. Raises ConfigError and
+    TlsError.
     """
     section, address = settings.subscriptions, broker_address(settings, port)
     # A test node has no peers beyond this machine, and every program on it is one.
@@ -74,40 +85,85 @@ def open_broker(
         longest=timedelta(days=section.longest_days),
         most=section.most,
     )
+    points = PullPoints(
+        database,
+        address,
+        most=section.pull_points,
+        messages=section.pull_messages,
+        longest=timedelta(days=section.pull_days),
+    )
     notifier = Notifier(
         database,
-        _sender(client, consumers, shown),
+        _sender(client, consumers, shown(None)),
         address,
         give_up_seconds=section.give_up_hours * SECONDS_AN_HOUR,
         report=lambda outcome: metrics.NOTIFICATIONS.labels(outcome).inc(),
         count=metrics.WAITING.set,
+        trim=lambda: _trim(points),
     )
     operations = (
-        Operation(ITI_52, _answering(ITI_52, broker.subscribe)),
-        Operation(ITI_52_UNSUBSCRIBE, _answering(ITI_52_UNSUBSCRIBE, broker.unsubscribe)),
-        Operation(ITI_54, _answering(ITI_54, broker.publish)),
+        _operation(ITI_52, lambda request, context: broker.subscribe(request, _owner(context))),
+        _operation(ITI_52_UNSUBSCRIBE, lambda request, _context: broker.unsubscribe(request)),
+        _operation(ITI_54, lambda request, _context: broker.publish(request)),
+        _operation(ITI_69, lambda request, context: points.create(request, _owner(context))),
+        _operation(
+            ITI_69_DESTROY, lambda request, context: points.destroy(request, _owner(context))
+        ),
+        _operation(
+            ITI_70,
+            lambda request, context: points.get(
+                request, _owner(context), _or_busy(shown(context.user))
+            ),
+        ),
     )
-    return OpenBroker(operations, notifier, lambda: _tidy(database))
+    return OpenBroker(operations, notifier, lambda: _tidy(database, points))
 
 
-def all_is_told(request: Notify) -> Notify | None:
+def _owner(context: CallContext) -> Owner:
+    """Whose a pull point is that this caller makes: the node's, and the user's where one asks.
+
+    A node keeps its subject when it renews its certificate.
+    """
+    node = names_of(context.certificate)[1] if context.certificate else context.peer
+    claims = context.user.claims if context.user else None
+    return Owner(node, f"{claims.subject}@{claims.issuer}" if claims else "")
+
+
+def all_is_told(_caller: Caller | None) -> Callable[[Notify], Notify | None]:
     """Nothing is hidden from anybody."""
-    return request
+    return lambda request: request
 
 
-def told_to_nodes(registry: Registry, sights: Sights) -> Callable[[Notify], Notify | None]:
-    """What a subscriber may be told, who is a node without user, as it is when he is told."""
+def told_to(registry: Registry, sights: Sights) -> Showing:
+    """What may be told, as it is at that moment: to a subscriber, who is a node without user, or
+    to the caller who fetches it."""
 
-    def shown(request: Notify) -> Notify | None:
-        sight = sights.of()
-        kept = [
-            told
-            for one in request.notifications
-            if (told := _without(one, _hidden(registry, sight, one.objects())))
-        ]
-        return Notify(kept) if kept else None
+    def of(caller: Caller | None) -> Callable[[Notify], Notify | None]:
+        def shown(request: Notify) -> Notify | None:
+            sight = sights.of(caller)
+            kept = [
+                told
+                for one in request.notifications
+                if (told := _without(one, _hidden(registry, sight, one.objects())))
+            ]
+            return Notify(kept) if kept else None
 
-    return shown
+        return shown
+
+    return of
+
+
+def _or_busy(shown: Callable[[Notify], Notify | None]) -> Callable[[Notify], Notify | None]:
+    """``shown``; where it cannot be known what may be told, nothing is."""
+
+    def known(request: Notify) -> Notify | None:
+        try:
+            return shown(request)
+        except StorageError as error:
+            log.error("nothing told", code="ACCESS-UNKNOWN", error=type(error).__name__)
+            raise SoapFault.busy() from error
+
+    return known
 
 
 def _hidden(registry: Registry, sight: Sight, told: Submission) -> set[str]:
@@ -146,24 +202,32 @@ def _sender(
     return send
 
 
-def _answering(
-    exchange: Transaction[Request, Response], perform: Callable[[Request], Response]
-) -> Callable[[Request, CallContext], Response]:
-    """``perform`` as a handler: what it logs has the correlation id, what it answers is counted."""
+def _operation(
+    exchange: Transaction[Request, Response], perform: Callable[[Request, CallContext], Response]
+) -> Operation[Request, Response]:
+    """``perform`` as an operation: what it logs has the correlation id, what it answers is
+    counted."""
 
     def handle(request: Request, context: CallContext) -> Response:
         status = "Fault"
         try:
             with bound_contextvars(correlation_id=context.correlation_id):
-                response = perform(request)
+                response = perform(request, context)
             status = "Success"
         finally:
             metrics.RESPONSES.labels(exchange.number, status).inc()
         return response
 
-    return handle
+    return Operation(exchange, handle)
 
 
-def _tidy(database: Database) -> None:
-    count = tidy(database, datetime.now(UTC))
+def _tidy(database: Database, points: PullPoints) -> None:
+    count, unasked = tidy(database, datetime.now(UTC)), points.tidy()
     log.info("ended subscriptions dropped", code="NODE-SUBSCRIPTIONS", count=count)
+    log.info("pull points nobody asks dropped", code="NODE-PULL-POINTS", count=unasked)
+
+
+def _trim(points: PullPoints) -> None:
+    if count := points.trim():
+        log.error("notifications nobody fetches dropped", code="PULL-POINT-FULL", count=count)
+        metrics.NOTIFICATIONS.labels("dropped").inc(count)

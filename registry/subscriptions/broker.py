@@ -9,8 +9,7 @@ no attributes to compare, so they are told to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -20,13 +19,14 @@ from metadata.datatypes import DTM
 from metadata.model import Submission
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.matching import Described, announce, source_of
+from registry.subscriptions.pull_points import NOBODY, Owner, busy_as_fault, is_owner
 from registry.subscriptions.tables import notification, subscription
 from soap.faults import SENDER, SoapFault
 from storage.database import Database
-from storage.errors import DatabaseBusy, OutOfSpace
+from storage.errors import OutOfSpace
 from storage.faultpoints import reach
 from storage.statement import Statement
-from transactions import wsn
+from transactions import iti_69, wsn
 from transactions.iti_52 import (
     SubscribeRequest,
     SubscribeResponse,
@@ -46,7 +46,10 @@ _INSERT = Statement(
     insert(subscription).values(
         {
             name: bindparam(name)
-            for name in ("patient", "id", "topic", "consumer", "created_at", "expires_at", "filter")
+            for name in (
+                *("patient", "id", "topic", "consumer", "created_at", "expires_at", "filter"),
+                "pull_point",
+            )
         }
     )
 )
@@ -81,15 +84,18 @@ class Broker:
         self._most = most
         self._clock = clock
 
-    def subscribe(self, request: SubscribeRequest) -> SubscribeResponse:
+    def subscribe(self, request: SubscribeRequest, asker: Owner = NOBODY) -> SubscribeResponse:
         """Make a subscription (ITI-52); durable when this returns.
+
+        Its consumer may be a pull point of this broker, of which ``asker`` is the owner.
 
         Raises the fault (SoapFault) that the request deserves, the busy fault, and
         StorageError when the database failed.
         """
         now = self._clock()
         terms = terms_of(request, now, self._longest)
-        self._check(request, terms)
+        point = self._pull_point(request.consumer)
+        self._check(request, terms, point)
         identifier = str(uuid4())
         row = {
             "patient": terms.patient,
@@ -99,15 +105,18 @@ class Broker:
             "created_at": DTM.of(now),
             "expires_at": DTM.of(terms.expires),
             "filter": terms.filter,
+            "pull_point": point or None,
         }
 
         def work(connection: Connection) -> None:
             if _COUNT.rows(connection, {})[0][0] >= self._most:
                 raise _creation_failed(f"there are {self._most} subscriptions, as many as may be")
+            if point and not is_owner(connection, point, asker):
+                raise _creation_failed("no pull point of yours has that address")
             _INSERT.run(connection, [row])
             reach("broker.before_commit")
 
-        with _busy_as_fault():
+        with busy_as_fault():
             self._database.write(work)
         address = address_of(self._manager, identifier)
         return SubscribeResponse(address, wsn.write_time(now), wsn.write_time(terms.expires))
@@ -120,7 +129,7 @@ class Broker:
         what ``subscribe`` raises of the database.
         """
         try:
-            with _busy_as_fault():
+            with busy_as_fault():
                 known = self._database.write(lambda connection: end(connection, request.id))
         except OutOfSpace:
             raise wsn.fault(wsn.UNABLE_TO_DESTROY, "the broker is out of space") from None
@@ -144,14 +153,19 @@ class Broker:
                     announce(connection, patient, objects, now, producer)
             reach("broker.before_commit")
 
-        with _busy_as_fault():
+        with busy_as_fault():
             self._database.write(work)
 
-    def _check(self, request: SubscribeRequest, terms: Terms) -> None:
+    def _pull_point(self, consumer: str) -> str:
+        """The pull point of this broker at that address; empty for another's address."""
+        point = iti_69.id_in(consumer)
+        return point if consumer == iti_69.address_of(self._manager, point) else ""
+
+    def _check(self, request: SubscribeRequest, terms: Terms, point: str) -> None:
         """Raise SubscribeCreationFailedFault for what is right but will not be done."""
         if request.parameterised:
             raise _creation_failed("reference parameters are not supported: use the address alone")
-        if not self._consumers.allow(request.consumer):
+        if not point and not self._consumers.allow(request.consumer):
             raise _creation_failed("this node may not send notifications to that address")
         if len(terms.filter) > LONGEST_FILTER:
             raise _creation_failed(f"the filter has more than {LONGEST_FILTER} characters")
@@ -166,14 +180,6 @@ def end(connection: Connection, identifier: str) -> bool:
 
 def _creation_failed(reason: str) -> SoapFault:
     return wsn.fault(wsn.CREATION_FAILED, reason)
-
-
-@contextmanager
-def _busy_as_fault() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseBusy:
-        raise SoapFault.busy() from None
 
 
 def _readable(submission: Submission) -> Submission:

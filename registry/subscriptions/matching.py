@@ -19,7 +19,7 @@ from metadata.datatypes import DTM
 from metadata.model import Author, Code, DocumentEntry, Folder, SubmissionSet
 from registry.operators import glob
 from registry.schema import patient
-from registry.subscriptions.tables import WAITING, notification, subscription
+from registry.subscriptions.tables import HELD, WAITING, notification, subscription
 from storage.statement import Statement
 from transactions.query_catalogue import Kind
 from transactions.query_decoding import DecodedQuery
@@ -39,9 +39,9 @@ _CHAIN = (
     .union_all(select(literal("")))  # and those who asked for every patient
 )
 _LIVE = Statement(
-    select(subscription.c.id, subscription.c.topic, subscription.c.filter).where(
-        subscription.c.patient.in_(_CHAIN), subscription.c.expires_at > bindparam("now")
-    )
+    select(
+        subscription.c.id, subscription.c.topic, subscription.c.filter, subscription.c.pull_point
+    ).where(subscription.c.patient.in_(_CHAIN), subscription.c.expires_at > bindparam("now"))
 )
 _ENQUEUE = Statement(
     insert(notification).values(
@@ -49,7 +49,7 @@ _ENQUEUE = Statement(
             name: bindparam(name)
             for name in (
                 *("subscription", "topic", "producer", "state"),
-                *("created_at", "error", "objects"),
+                *("created_at", "error", "objects", "pull_point"),
             )
         }
     )
@@ -62,6 +62,7 @@ class _Live(NamedTuple):
     id: str
     topic: str
     filter: str
+    pull_point: str | None
 
 
 def announce(
@@ -82,7 +83,8 @@ def announce(
             "subscription": live.id,
             "topic": live.topic,
             "producer": producer,
-            "state": WAITING,
+            "state": HELD if live.pull_point else WAITING,
+            "pull_point": live.pull_point,
             "error": "",
             "created_at": now.padded(),
             "objects": content,

@@ -42,8 +42,9 @@ _POLL_SECONDS = 0.2
 _THREADS = 32
 # Subscriptions looked at in one round: those of a consumer that is being served are passed over.
 _ROUND = 500
-# A notifier that died is followed by another after this time; a living one extends it in thirds.
-LEASE_SECONDS = 60.0
+# A notifier that died is followed by another after this time, for which whoever is to be told
+# waits; a living one extends it in thirds, and bears a database that stands still for as long.
+LEASE_SECONDS = 15.0
 # Between two attempts: 2 s, then twice as long each time, 15 minutes at most.
 FIRST_RETRY_SECONDS = 2.0
 LAST_RETRY_SECONDS = 900.0
@@ -56,6 +57,8 @@ _dice = random.Random()
 REFUSALS = 6
 # How often the number of what waits is told.
 _COUNT_SECONDS = 10.0
+# How far a pull point may grow beyond its bound: by what is registered in a minute.
+_TRIM_SECONDS = 60.0
 
 
 class Notifier:
@@ -65,6 +68,7 @@ class Notifier:
     (PeerError) means that it may not have been. ``manager`` is the address of this broker.
     ``give_up_seconds`` is how long a notification may wait before it becomes a dead letter.
     ``report`` is told each outcome (``sent``, ``failed``, ``dead``), ``count`` how many wait.
+    ``trim`` is done now and then.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Notifier:
         give_up_seconds: float,
         report: Callable[[str], None] = lambda _outcome: None,
         count: Callable[[int], None] = lambda _waiting: None,
+        trim: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -84,12 +89,13 @@ class Notifier:
         self._give_up = timedelta(seconds=give_up_seconds)
         self._report = report
         self._count = count
+        self._trim = trim
         self._clock = clock
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, "notifier")
         self._thread: threading.Thread | None = None
         self._served: dict[str, Claim] = {}  # by consumer
-        self._extended = self._counted = 0.0
+        self._extended = self._counted = self._trimmed = 0.0
 
     def start(self) -> None:
         """Deliver from threads until ``stop``.
@@ -123,6 +129,7 @@ class Notifier:
                 self._dispatch()
                 self._keep_leases()
                 self._tell_count()
+                self._keep_small()
             except StorageError as error:
                 _log.error("delivery waits", code="NOTIFIER-STORAGE", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - a thread that ended would deliver nothing
@@ -170,6 +177,12 @@ class Notifier:
         self._counted = time.monotonic()
         with self._database.read() as connection:
             self._count(outbox.count_waiting(connection))
+
+    def _keep_small(self) -> None:
+        if time.monotonic() - self._trimmed < _TRIM_SECONDS:
+            return
+        self._trimmed = time.monotonic()
+        self._trim()
 
     # --- one subscription
 

@@ -18,13 +18,15 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
 
 from metadata.datatypes import DTM
 from registry.subscriptions.broker import end
-from registry.subscriptions.tables import DEAD, WAITING, notification, subscription
+from registry.subscriptions.pull_points import end_pull_point
+from registry.subscriptions.tables import DEAD, HELD, WAITING, notification, subscription
 from storage.database import Database
 from storage.statement import Statement
 
@@ -61,14 +63,14 @@ class DeadLetter:
     error: str
 
 
-def _number_of(state: str) -> ColumnElement[int]:
-    return func.count(case((_N.state == state, 1)))
+def _number_of(*states: str) -> ColumnElement[int]:
+    return func.count(case((or_(*(_N.state == state for state in states)), 1)))
 
 
 _COUNTS = (
     select(
         _N.subscription,
-        _number_of(WAITING).label("waiting"),
+        _number_of(WAITING, HELD).label("waiting"),
         _number_of(DEAD).label("dead"),
     )
     .group_by(_N.subscription)
@@ -138,8 +140,10 @@ def dead_letters(database: Database, limit: int = MOST) -> Sequence[DeadLetter]:
 
 
 def remove(database: Database, identifier: str) -> bool:
-    """End a subscription, its notifications dropped; whether there was one."""
-    return database.write(lambda connection: end(connection, identifier))
+    """End a subscription or a pull point, what waits for it dropped; whether there was one."""
+    return database.write(
+        lambda connection: end(connection, identifier) or end_pull_point(connection, identifier)
+    )
 
 
 def retry(database: Database, identifier: str, now: datetime) -> int:

@@ -44,7 +44,8 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What holds for one patient: ``masks`` are groups by the document they must not see."""
+    """What holds for one patient: ``masks`` are groups by the document, or the study, of which they
+    must not see anything."""
 
     opposed: bool = False
     treating: frozenset[str] = NOBODY
@@ -56,13 +57,14 @@ class Facts:
     """A document as rules see it.
 
     ``patients`` are the identifiers of its patient, before and after merges; ``document`` is what
-    masks call it by.
+    masks call it by, or by one of the ``studies`` that it refers to.
     """
 
     document: str
     patients: frozenset[str]
     confidentiality: frozenset[str]
     authors: frozenset[str] = NOBODY
+    studies: frozenset[str] = NOBODY
 
 
 _FLAGS = ("author", "emergency", "masked", "opposed", "other_patient", "own", "treating")
@@ -167,7 +169,9 @@ def spelled(code: Code) -> str:
 
 def _masked(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
     """Whether a code of the document, or the patient, hides it from a group of the asker."""
-    hidden = set(choices.masks.get(facts.document, NOBODY))
+    hidden: set[str] = set()
+    for name in (facts.document, *facts.studies):
+        hidden |= choices.masks.get(name, NOBODY)
     for code in facts.confidentiality:
         hidden |= policy.masks.get(code, NOBODY)
     return not asker.groups.isdisjoint(hidden)

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from metadata.datatypes import CX, XCN
+from metadata.identifiers import STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import DocumentEntry
 from security.access.carried import CarriedChoices
 from security.access.decision import Asker, Choices, Facts, Policy, permitted, spelled
@@ -67,7 +68,7 @@ def person(name: str) -> str:
 
 
 def facts_of(entry: DocumentEntry) -> Facts:
-    """A document as rules see it, by its metadata; masks call it by its uniqueId."""
+    """A document as rules see it, by its metadata; masks call it by its uniqueId or its study's."""
     patient = CX(str(entry.patient_id)).normalised() if entry.patient_id else None
     people = (author.person for author in entry.author if author.person is not None)
     return Facts(
@@ -75,4 +76,7 @@ def facts_of(entry: DocumentEntry) -> Facts:
         patients=frozenset([patient] if patient else ()),
         confidentiality=frozenset(map(spelled, entry.confidentiality_code)),
         authors=frozenset(filter(None, map(person, map(str, people)))),
+        studies=frozenset(
+            one.id for one in entry.reference_id_list if one.type == STUDY_INSTANCE_UID_REFERENCE
+        ),
     )

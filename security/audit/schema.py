@@ -1,4 +1,5 @@
-"""The tables of one trail: records in a chain, what they mention, signed heads, who was sent what.
+"""The tables of one trail: records in a chain, what they mention, acts begun, signed heads, who
+was sent what.
 
 A trail is one SQLite file, written by one process: each process that audits has its own.
 """
@@ -35,6 +36,21 @@ MENTION = Table(
     PrimaryKeyConstraint("kind", "value", "number", name="pk_audit_mention"),
 )
 """Whom a record is about, and who took part."""
+
+BEGUN = Table(
+    "audit_begun",
+    METADATA,
+    Column("act", Integer, nullable=False),
+    Column("place", Integer, nullable=False),  # an act may have several records
+    Column("at", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("outcome", Integer, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    Column("mentions", Text, nullable=False),  # JSON: patients and users
+    PrimaryKeyConstraint("act", "place"),
+)
+"""What is to be recorded of an act whose process dies before its record is written."""
 
 HEAD = Table(
     "audit_head",

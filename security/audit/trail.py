@@ -4,25 +4,32 @@
 whatever waits and writes it in one commit, so that a trail costs one sync for many calls. Each
 minute, and at the end, the head of the chain is signed and logged (``security.audit.chain``).
 When the disk is nearly full, ``ready`` raises: an act that cannot be recorded is not performed.
+
+An act is performed in another database than its record is written in. ``begin`` keeps, before the
+act, what is to be recorded should the process die before ``append`` ends it: whoever opens the
+trail next records that. So whatever was done is in the trail, acknowledged or not.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count, groupby
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 from sqlalchemy.dialects import sqlite
 
 from security.audit.chain import Signer, genesis, link
-from security.audit.schema import HEAD, MENTION, RECORD
+from security.audit.schema import BEGUN, HEAD, MENTION, RECORD
 from storage.database import Database
 from storage.errors import StorageError
 from storage.space import LowWaterMark
@@ -56,6 +63,27 @@ class Record:
     users: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An act that was begun; ``durable`` is done when that is certain, or has the StorageError."""
+
+    act: int
+    durable: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What waits to be written: records, or with ``begins`` what is kept until an act ends."""
+
+    records: Sequence[Record]
+    begins: int | None = None
+    ends: int | None = None
+    done: Future[None] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.done.set_running_or_notify_cancel()  # nobody who goes away takes a record back
+
+
 def moment(when: datetime) -> str:
     """A time as trails write it."""
     return when.astimezone(UTC).isoformat(timespec="milliseconds")
@@ -80,7 +108,9 @@ class Trail:
         self.database.migrate(migrations)
         self._number, self._chain = self._last()
         self._sealed = self._number
-        self._waiting: list[tuple[Sequence[Record], Future[None]]] = []
+        self._waiting = self._interrupted()
+        # What is left from before is ended by the first commit of this trail.
+        self._acts = count(1 + max((entry.ends or 0 for entry in self._waiting), default=0))
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="audit trail", daemon=True)
@@ -90,14 +120,21 @@ class Trail:
         """Raise OutOfSpace when nothing more can be recorded."""
         self._low_water.check(self._folder)
 
-    def append(self, records: Sequence[Record]) -> Future[None]:
-        """Record; the future is done when that is durable, or has the StorageError."""
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # nobody who goes away takes a record back
+    def append(self, records: Sequence[Record], begun: Begun | None = None) -> Future[None]:
+        """Record, and end the act that was ``begun``; the future is done when that is durable,
+        or has the StorageError."""
+        return self._put(_Entry(records, ends=begun.act if begun else None))
+
+    def begin(self, records: Sequence[Record]) -> Begun:
+        """Keep what is to be recorded of an act that is never ended."""
+        entry = _Entry(records, begins=next(self._acts))
+        return Begun(entry.begins or 0, self._put(entry))
+
+    def _put(self, entry: _Entry) -> Future[None]:
         with self._changed:
-            self._waiting.append((records, future))
+            self._waiting.append(entry)
             self._changed.notify()
-        return future
+        return entry.done
 
     def close(self) -> None:
         """Write what waits, sign the head, give the file back."""
@@ -124,6 +161,16 @@ class Trail:
             row = connection.execute(newest.limit(1)).first()
         return (row.number, row.chain) if row else (0, genesis(self.source))
 
+    def _interrupted(self) -> list[_Entry]:
+        """The records of the acts that were begun and never ended."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(BEGUN).order_by(BEGUN.c.act, BEGUN.c.place)).all()
+        acts = groupby(rows, attrgetter("act"))
+        found = [_Entry([_kept(row) for row in of_act], ends=act) for act, of_act in acts]
+        if found:
+            _log.warning("acts were interrupted", code="AUDIT-INTERRUPTED", acts=len(found))
+        return found
+
     def _work(self) -> None:
         closing = False
         while not closing:
@@ -136,32 +183,36 @@ class Trail:
             if closing or not woken or self._number - self._sealed >= SEAL_RECORDS:
                 self._seal()
 
-    def _write(self, waiting: Sequence[tuple[Sequence[Record], Future[None]]]) -> None:
+    def _write(self, waiting: Sequence[_Entry]) -> None:
         rows: list[tuple[object, ...]] = []
         mentions: list[tuple[str, str, int]] = []
         number, chain = self._number, self._chain
-        for record in (one for records, _ in waiting for one in records):
+        ended = [entry for entry in waiting if entry.begins is None]
+        for record in (one for entry in ended for one in entry.records):
             number += 1
             chain = link(chain, number, record.message)
-            at, told = moment(record.when), (record.type, record.action, record.outcome)
-            rows.append((number, at, *told, record.message, chain))
+            rows.append((number, *_columns(record), chain))
             mentions.extend(_mentions(record, number))
+        begun = [row for entry in waiting if entry.begins for row in _begun(entry)]
+        acts = [(entry.ends,) for entry in ended if entry.ends]
 
         def work(connection: Connection) -> None:
             driver = driver_of(connection)  # a third of the time, at every call of a node
             driver.executemany(_INSERT_RECORD, rows)
             driver.executemany(_INSERT_MENTION, mentions)
+            driver.executemany(_INSERT_BEGUN, begun)
+            driver.executemany(_DELETE_BEGUN, acts)
 
         try:
             self.database.write(work)
         except StorageError as error:
             _log.critical("not recorded", code="AUDIT-LOST", error=type(error).__name__)
-            for _, future in waiting:
-                future.set_exception(error)
+            for entry in waiting:
+                entry.done.set_exception(error)
             return
         self._number, self._chain = number, chain
-        for _, future in waiting:
-            future.set_result(None)
+        for entry in waiting:
+            entry.done.set_result(None)
 
     def _seal(self) -> None:
         """Sign the head, when it has moved since the last time."""
@@ -199,7 +250,34 @@ def _insert_into(table: Table) -> str:
     return str(insert(table).compile(dialect=sqlite.dialect()))
 
 
-_INSERT_RECORD, _INSERT_MENTION = _insert_into(RECORD), _insert_into(MENTION)
+_INSERT_RECORD, _INSERT_MENTION, _INSERT_BEGUN = map(_insert_into, (RECORD, MENTION, BEGUN))
+_DELETE_BEGUN = str(
+    delete(BEGUN).where(BEGUN.c.act == bindparam("act")).compile(dialect=sqlite.dialect())
+)
+
+
+def _columns(record: Record) -> tuple[object, ...]:
+    """What a record and one that is kept for an act have in common, in the tables' order."""
+    return (
+        moment(record.when),
+        record.type,
+        record.action,
+        record.outcome,
+        record.message,
+    )
+
+
+def _begun(entry: _Entry) -> list[tuple[object, ...]]:
+    return [
+        (entry.begins, place, *_columns(one), json.dumps([[*one.patients], [*one.users]]))
+        for place, one in enumerate(entry.records)
+    ]
+
+
+def _kept(row: Row[Any]) -> Record:
+    patients, users = json.loads(row.mentions)
+    when = datetime.fromisoformat(row.at)
+    return Record(row.message, when, row.type, row.action, row.outcome, patients, users)
 
 
 def _mentions(record: Record, number: int) -> list[tuple[str, str, int]]:

@@ -38,6 +38,7 @@ from registry.registry import Registry
 from registry.subscriptions.broker import Broker
 from registry.subscriptions.consumers import Consumers
 from registry.subscriptions.notifier import Notifier
+from registry.subscriptions.pull_points import NOBODY, PullPoints
 from repository.on_demand import Assembly, Source
 from repository.repository import Repository
 from repository.snapshots import Snapshots, Versions
@@ -66,6 +67,8 @@ from transactions.iti_54 import ITI_54
 from transactions.iti_57 import ITI_57
 from transactions.iti_61 import ITI_61
 from transactions.iti_62 import ITI_62
+from transactions.iti_69 import ITI_69, ITI_69_DESTROY
+from transactions.iti_70 import ITI_70, PullRequest, PullResponse
 from transactions.iti_86 import ITI_86
 from transactions.iti_92 import ITI_92
 from transactions.rad_69 import RAD_69
@@ -146,6 +149,9 @@ class Lies:
     hear: Callable[[SubscribeRequest], SubscribeRequest] = lambda request: request
     leave: Callable[[Broker, UnsubscribeRequest], UnsubscribeResponse] = Broker.unsubscribe
     tell: Callable[[Notify], list[Notify]] = lambda request: [request]
+    give: Callable[[PullPoints, PullRequest], PullResponse] = lambda points, request: points.get(
+        request, NOBODY, lambda notify: notify
+    )
 
 
 class System:
@@ -238,11 +244,15 @@ class System:
         port, consumers = free_port(), Consumers(loopback=True)
         address = f"http://127.0.0.1:{port}/subscriptions"
         broker = Broker(database, address, consumers, longest=timedelta(days=1), most=1000)
+        points = PullPoints(database, address, most=1000, messages=1000, longest=timedelta(days=1))
         endpoint = self._endpoint(
             "NotificationBroker",
             _doing(ITI_52, lambda request: broker.subscribe(self.lies.hear(request))),
             _doing(ITI_52_UNSUBSCRIBE, lambda request: self.lies.leave(broker, request)),
             _doing(ITI_54, broker.publish),
+            _doing(ITI_69, lambda request: points.create(request, NOBODY)),
+            _doing(ITI_69_DESTROY, lambda request: points.destroy(request, NOBODY)),
+            _doing(ITI_70, lambda request: self.lies.give(points, request)),
         )
         self._stack.enter_context(listening(port, Router({"/subscriptions": endpoint})))
         client = SoapClient()

@@ -195,6 +195,10 @@ def test_the_issuer_is_named_on_the_command_line(registries: Registries) -> None
     ended = CliRunner().invoke(app, [*command, registries.believing, *issuer, *rest])
     assert ended.exit_code == 1
     assert f"{len(FORGED)} failed" in ended.output
+    told = [line for line in ended.output.splitlines() if line.startswith(("✓", "✗"))]
+    again = told[len(list(CASES)) :]
+    assert again == [line for line in told[: len(list(CASES))] if line.startswith("✗")]
+    assert len(again) == len(FORGED)
 
 
 @pytest.mark.parametrize("half", ["--issuer-certificate", "--tls-certificate"])

@@ -14,12 +14,14 @@ from conformance.results import Verdict
 from conformance.run import all_cases, run_case
 from metadata import ebrim
 from metadata.datatypes import new_uuid_urn
+from registry.subscriptions.pull_points import NOBODY, PullPoints
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_52 import SubscribeRequest, UnsubscribeResponse
 from transactions.iti_53 import Notification, Notify
+from transactions.iti_70 import PullRequest, PullResponse
 from transactions.wsn import Topic
 
-TOLD = [case for case in all_cases() if case.id.startswith(("D01", "D03"))]
+TOLD = [case for case in all_cases() if case.id.startswith(("D01", "D03", "D04"))]
 Tell = Callable[[Notify], list[Notify]]
 
 
@@ -60,6 +62,18 @@ def for_ever(request: SubscribeRequest) -> SubscribeRequest:
     return replace(request, termination="")
 
 
+def nothing(_points: PullPoints, _request: PullRequest) -> PullResponse:
+    return PullResponse([])
+
+
+def the_same_again(points: PullPoints, request: PullRequest) -> PullResponse:
+    return points.get(replace(request, received=0), NOBODY, lambda notify: notify)
+
+
+def everything(points: PullPoints, request: PullRequest) -> PullResponse:
+    return points.get(replace(request, maximum=None), NOBODY, lambda notify: notify)
+
+
 def verdicts(system: Any, ids: set[str]) -> dict[str, Verdict]:
     """What becomes of these cases; some of them wait in vain, so they do not wait long."""
     session = Session(system.targets(timeout=0.5), secrets.token_hex(4))
@@ -71,12 +85,13 @@ def lies(system: Any) -> Iterator[Any]:
     """The broker's way to do things, which is right again afterwards."""
     right = replace(system.lies)
     yield system.lies
-    for name in ("hear", "leave", "tell"):
+    for name in ("hear", "leave", "tell", "give"):
         setattr(system.lies, name, getattr(right, name))
 
 
 EVERY = {case.id for case in TOLD}
 TOPICS = {f"D01-{topic.value.rpartition(':')[2]}" for topic in Topic}
+PULLED = {one for one in EVERY if one.startswith("D04")}
 FILTERED = {one for one in EVERY if "filter" in one}
 
 
@@ -84,7 +99,10 @@ FILTERED = {one for one in EVERY if "filter" in one}
 @pytest.mark.parametrize(
     ("lie", "shown_by"),
     [
-        ({"tell": nobody}, EVERY),
+        ({"tell": nobody}, EVERY - PULLED),
+        ({"give": nothing}, PULLED),
+        ({"give": the_same_again}, {"D04-pull", "D04-maximum"}),
+        ({"give": everything}, {"D04-maximum"}),
         ({"tell": each(as_others)}, TOPICS | {"D01-publish", "D03-down"}),
         ({"tell": each(as_references)}, TOPICS),
         ({"tell": twice}, TOPICS | {"D01-any-patient", "D03-down", "D03-restart"}),
@@ -92,7 +110,10 @@ FILTERED = {one for one in EVERY if "filter" in one}
         ({"hear": for_ever}, {"D03-expired"}),
         ({"leave": lambda broker, request: UnsubscribeResponse()}, {"D01-unsubscribed"}),
     ],
-    ids=["nothing", "others", "references", "twice", "unfiltered", "for-ever", "still"],
+    ids=[
+        *("nothing", "nothing-pulled", "pulled-again", "pulled-all", "others"),
+        *("references", "twice", "unfiltered", "for-ever", "still"),
+    ],
 )
 def test_a_broker_that_tells_wrongly_fails_the_cases_about_it(
     lie: dict[str, Any], shown_by: set[str], system: Any, lies: Any

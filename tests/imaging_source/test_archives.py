@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,25 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-from sqlalchemy import insert, select
+from sqlalchemy import Table, Text, insert, select
 
 from benchmarks.orthanc import TITLE, is_installed, orthanc
 from imaging_source.archives import Archives, Condition
+from imaging_source.encoded import Value
+from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.negotiation import Titles
+from imaging_source.query_retrieve.find import Finder
+from imaging_source.query_retrieve.identifier import Identifier
+from imaging_source.query_retrieve.models import Level
+from imaging_source.query_retrieve.retrieve import Retriever
+from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening
 from imaging_source.requestor import Peer
-from imaging_source.schema import AVAILABILITY, INSTANCE
+from imaging_source.schema import AVAILABILITY, INSTANCE, QUARANTINE
+from imaging_source.shown import Unseen
+from imaging_source.variants import Variants
+from imaging_source.workers import Workers
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -115,6 +126,151 @@ def test_a_study_that_an_archive_tells_of_is_fetched_whatever_its_date(
 
     assert fetching(database, clock, pacs).run_once() == 1
     assert stored(database) == {old.SOPInstanceUID}
+
+
+def test_what_is_here_alone_hides_nothing_that_is_missing(
+    pacs: Peer,
+    archive: Callable[..., None],
+    database: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+) -> None:
+    ours, first, second = (make_instance(StudyDate=today) for _ in range(3))
+    assert store(ours) == 0
+    archive(first)
+    archives = fetching(database, clock, pacs)
+    assert archives.run_once() == 1
+    assert archives.run_once() == 0
+    archive(second)  # now the archive has two, and the index has two
+    clock.now += 1000
+    assert archives.run_once() == 1
+    assert stored(database) == {one.SOPInstanceUID for one in (ours, first, second)}
+
+
+class Asked(Finder):
+    """A strict archive, which answers by the hierarchy alone; it may leave counts out."""
+
+    levels: list[Level]
+    counts = True
+
+    def find(
+        self, identifier: Identifier, top: Level, unseen: Unseen | None = None
+    ) -> Iterator[dict[int, tuple[str, Value]]]:
+        self.levels.append(identifier.level)
+        for found in super().find(identifier, top, unseen):
+            yield found if self.counts else {tag: found[tag] for tag in found if tag != 0x00201208}
+
+
+@pytest.fixture
+def strict(
+    start_receiver: Start, intake: Intake, workers: Workers, tmp_path: Path
+) -> tuple[Asked, Peer]:
+    """An archive over the index of this house, for an index elsewhere."""
+    finder = Asked(intake.database, "KOSMOS", 20)
+    finder.levels = []
+    variants = Variants(tmp_path / "transcoded", workers, 10**9)
+    retriever = Retriever(intake.database, intake.blobs, "KOSMOS", {}, variants)
+    here = Listening(
+        port=0,
+        titles=Titles(querying=frozenset({"*"})),
+        services=query_retrieve(finder, retriever),
+    )
+    return finder, Peer("KOSMOS", "127.0.0.1", start_receiver(here))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(f"sqlite:///{tmp_path / 'elsewhere.db'}") as opened:
+        opened.migrate(MIGRATIONS)
+        yield opened
+
+
+def put(database: Database, table: Table, instance: Dataset) -> None:
+    """A row for an instance; what does not matter here is empty."""
+    row: dict[str, Any] = {
+        column.name: "" if isinstance(column.type, Text) else 0
+        for column in table.c
+        if not column.nullable
+    }
+    row["sop_instance_uid"] = row["sha256"] = str(instance.SOPInstanceUID)
+    if "study_instance_uid" in row:
+        row["study_instance_uid"] = str(instance.StudyInstanceUID)
+    database.write(lambda connection: connection.execute(insert(table), row).close())
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_instances_are_compared_by_their_uids(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+    counts: bool,
+) -> None:
+    finder, peer = strict
+    finder.counts = counts
+    theirs, shared, ours = (make_instance(StudyDate=today) for _ in range(3))
+    assert (store(theirs), store(shared)) == (0, 0)
+    archives = fetching(elsewhere, clock, peer)
+    missing: list[int] = []
+
+    def look() -> None:
+        missing.extend(one.missing for one in archives.conditions())
+
+    look()
+    put(elsewhere, INSTANCE, shared)
+    put(elsewhere, INSTANCE, ours)
+    look()
+    put(elsewhere, QUARANTINE, theirs)
+    look()
+    assert missing == [1, 1, 0]
+
+
+def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+) -> None:
+    finder, peer = strict
+    instance = make_instance(StudyDate=today)
+    assert store(instance) == 0
+    put(elsewhere, INSTANCE, instance)
+    archives = fetching(elsewhere, clock, peer)
+    assert archives.run_once() == 0
+    assert Level.IMAGE in finder.levels
+    finder.levels.clear()
+    assert archives.run_once() == 0
+    assert finder.levels == [Level.STUDY]
+    clock.now += 4000
+    assert archives.run_once() == 0
+    assert Level.IMAGE in finder.levels
+
+
+def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    make_instance: Make,
+    store: Callable[..., int],
+) -> None:
+    old, late = (make_instance(StudyDate="19990101") for _ in range(2))
+    assert (store(old), store(late)) == (0, 0)
+    put(elsewhere, INSTANCE, old)
+    row = {
+        "study_instance_uid": old.StudyInstanceUID,
+        "sender": "KOSMOS",
+        "retrieve_ae_title": "KOSMOS",
+        "instances": 1,
+        "told_at": clock.now,
+    }
+    elsewhere.write(lambda connection: connection.execute(insert(AVAILABILITY), row).close())
+    assert fetching(elsewhere, clock, strict[1]).run_once() == 1
 
 
 def test_an_archive_that_is_away_keeps_no_other_from_being_read(

@@ -46,6 +46,7 @@ from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.requestor import Peer, Requested
 from imaging_source.schema import CORRECTION, INSTANCE
+from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from security.pki import create_authority, issue
@@ -68,20 +69,25 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 class Offering(Protocol):
-    """Starts a provider of query and retrieve that may move to these peers; its port."""
+    """Starts a provider of query and retrieve that may move to these peers, and hides what
+    the veil says; its port."""
 
-    def __call__(self, *destinations: Peer, querying: str = "*", **listening: Any) -> int: ...
+    def __call__(
+        self, *destinations: Peer, querying: str = "*", veil: Veil = no_veil, **listening: Any
+    ) -> int: ...
 
 
 @pytest.fixture
 def offering(intake: Intake, workers: Workers, tmp_path: Path) -> Iterator[Offering]:
     with ExitStack() as started:
 
-        def start(*destinations: Peer, querying: str = "*", **listening: Any) -> int:
-            finder = Finder(intake.database, "KOSMOS", MOST)
+        def start(
+            *destinations: Peer, querying: str = "*", veil: Veil = no_veil, **listening: Any
+        ) -> int:
+            finder = Finder(intake.database, "KOSMOS", MOST, veil)
             peers = {peer.title: peer for peer in destinations}
             variants = Variants(tmp_path / "transcoded", workers, 10**9)
-            retriever = Retriever(intake.database, intake.blobs, "KOSMOS", peers, variants)
+            retriever = Retriever(intake.database, intake.blobs, "KOSMOS", peers, variants, veil)
             here = Listening(
                 port=0,
                 titles=Titles(querying=frozenset({querying})),
@@ -328,6 +334,79 @@ def test_too_many_matches_are_refused_and_not_cut(
         )
 
     assert find(provider, asked("STUDY", PatientID="P1")) == ([], 0xA700)
+
+
+@pytest.fixture
+def veiled(offering: Offering, studies: dict[str, Dataset]) -> int:
+    """A provider that hides the study of P2 from ASKER."""
+    hidden = {str(studies["P2"].StudyInstanceUID)}
+    return offering(veil=lambda title: hidden.intersection if title == "ASKER" else None)
+
+
+@pytest.mark.parametrize(
+    ("level", "model"), [("PATIENT", PATIENT_ROOT_FIND), ("STUDY", STUDY_ROOT_FIND)]
+)
+def test_what_is_hidden_from_whoever_asks_is_not_found(veiled: int, level: str, model: str) -> None:
+    matches, status = find(veiled, asked(level, PatientID=""), model)
+    assert status == 0x0000
+    assert {str(one.PatientID) for one in matches} == {"P1", "P3"}
+
+
+def test_below_a_hidden_study_is_nothing(veiled: int, studies: dict[str, Dataset]) -> None:
+    for patient, expected in (("P1", 1), ("P2", 0)):
+        study = studies[patient].StudyInstanceUID
+        matches, status = find(
+            veiled, asked("SERIES", StudyInstanceUID=study, SeriesInstanceUID="")
+        )
+        assert (len(matches), status) == (expected, 0x0000)
+
+
+def test_a_patient_of_whom_a_study_is_hidden_is_told_once_and_without_their_number(
+    offering: Offering, store: Store, make_instance: Make
+) -> None:
+    uids = [generate_uid() for _ in range(3)]
+    for uid in uids:
+        of_study = {"StudyInstanceUID": uid, "SeriesInstanceUID": generate_uid()}
+        assert store(make_instance(PatientID="P9", **of_study)) == 0
+    keys = asked("PATIENT", PatientID="P9", NumberOfPatientRelatedStudies="")
+    [told], _ = find(offering(), keys, PATIENT_ROOT_FIND)
+    assert told.NumberOfPatientRelatedStudies == 3
+    veiled = offering(veil=lambda _title: {uids[0]}.intersection)
+    [told], _ = find(veiled, keys, PATIENT_ROOT_FIND)
+    assert not told.get("NumberOfPatientRelatedStudies")
+
+
+def test_matches_that_are_hidden_do_not_make_them_too_many(
+    offering: Offering, store: Store, make_instance: Make
+) -> None:
+    uids = [generate_uid() for _ in range(MOST + 1)]
+    for uid in uids:
+        assert store(make_instance(StudyInstanceUID=uid, SeriesInstanceUID=generate_uid())) == 0
+    keys = asked("STUDY", StudyInstanceUID="")
+    assert find(offering(), keys)[1] == 0xA700
+    matches, status = find(offering(veil=lambda _title: {uids[0]}.intersection), keys)
+    assert (len(matches), status) == (MOST, 0x0000)
+
+
+@pytest.mark.parametrize(("patient", "got"), [("P1", 1), ("P2", 0)])
+def test_what_is_hidden_from_whoever_asks_is_not_got(
+    veiled: int, studies: dict[str, Dataset], patient: str, got: int
+) -> None:
+    ae = AE("ASKER")
+    ae.add_requested_context(STUDY_ROOT_GET)
+    ae.add_requested_context(CT_IMAGE)
+    association = ae.associate(
+        "127.0.0.1",
+        veiled,
+        ae_title="KOSMOS",
+        ext_neg=[build_role(CT_IMAGE, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, lambda _event: 0x0000)],
+    )
+    identifier = asked("STUDY", StudyInstanceUID=studies[patient].StudyInstanceUID)
+    *_, (response, _) = association.send_c_get(identifier, STUDY_ROOT_GET)
+    association.release()
+
+    assert (response.Status, counts(response)) == (0x0000, (0, got, 0, 0))
 
 
 def test_a_stranger_may_store_but_not_query(

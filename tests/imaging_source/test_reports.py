@@ -11,10 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from hl7.demographics import Identifier
+from hl7.demographics import Demographics, Identifier
 from imaging_source import report_overview, reports
 from imaging_source.completeness import Signal
-from imaging_source.corrections import Authorities
+from imaging_source.corrections import Authorities, correct
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
@@ -432,4 +432,204 @@ def test_a_lost_document_is_a_failure_that_holds_nobody_up(
     assert kept.sha256 == lost.sha256
     assert database.write(lambda connection: reports.retry(connection, failed.report_uid))
     publisher.run_once()
+    assert overview(database) == [(Stage.PUBLISHED, "")]
+
+
+# --- the same report by two ways ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("instance_first", [True, False])
+@pytest.mark.parametrize("document", [PDF, cda()], ids=["pdf", "cda"])
+def test_a_report_that_comes_as_an_instance_and_by_hl7_is_one_document(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+    document: bytes,
+    instance_first: bool,
+) -> None:
+    instance = make_document(document, AccessionNumber="A7")
+    said = version(blobs, clock, document=document, accession_number="A7")
+    if instance_first:
+        store(instance)
+        publisher.run_once()
+        take_in(database, said)
+    else:
+        take_in(database, said)
+        store(instance)
+    publisher.run_once()
+    publisher.run_once()
+    assert len(registry.reports()) == 1
+    assert overview(database) == [(Stage.PUBLISHED, "")]
+    assert take_in(database, said) is Taken.UNCHANGED
+    store(instance)
+    publisher.run_once()
+    assert len(registry.reports()) == 1
+
+
+def test_a_cda_is_known_by_its_identifier_whatever_its_bytes(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    instance = make_document(cda())
+    store(instance)
+    publisher.run_once()
+    uids = {"study_instance_uid": instance.StudyInstanceUID, "document_id": "2.999.1"}
+    take_in(database, version(blobs, clock, document=cda() + b"\n", **uids))
+    publisher.run_once()
+    assert len(registry.reports()) == 1
+
+
+@pytest.fixture
+def joined(
+    publisher: Publisher,
+    store: Store,
+    make_document: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> tuple[Dataset, Version]:
+    """A report that came by both ways, published once."""
+    instance = make_document()
+    store(instance)
+    publisher.run_once()
+    said = version(blobs, clock, study_instance_uid=instance.StudyInstanceUID)
+    take_in(database, replace(said, issued_at="20240116090000"))
+    publisher.run_once()
+    return instance, said
+
+
+def test_a_correction_that_comes_by_both_ways_replaces_once(
+    joined: tuple[Dataset, Version],
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    instance, _ = joined
+    uid = instance.StudyInstanceUID
+    corrected = version(blobs, clock, document=PDF + b"2", study_instance_uid=uid)
+    assert take_in(database, corrected) is Taken.CHANGED
+    publisher.run_once()
+    store(make_document(PDF + b"2"))
+    publisher.run_once()
+    assert take_in(database, corrected) is Taken.UNCHANGED
+    assert len(registry.reports()) == 2
+    assert [registry.documents[one.entry_uuid] for one in registry.in_force()] == [PDF + b"2"]
+    assert overview(database) == [(Stage.PUBLISHED, "")]
+
+
+def test_either_way_takes_a_report_back(
+    joined: tuple[Dataset, Version],
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_note: Make,
+    database: Database,
+) -> None:
+    instance, said = joined
+    gone = replace(said, status=Status.WITHDRAWN, report=None, sha256="")
+    assert take_in(database, gone) is Taken.CHANGED
+    publisher.run_once()
+    assert registry.in_force() == []
+    assert take_in(database, said) is Taken.CHANGED  # signed again
+    publisher.run_once()
+    assert len(registry.in_force()) == 1
+    store(make_note(SAFETY, instance))
+    publisher.run_once()
+    assert registry.in_force() == []
+
+
+@pytest.mark.parametrize(("issued_at", "count"), [("20240114", 0), ("20240118", 1)])
+def test_what_was_taken_back_comes_back_by_another_way_only_if_that_is_later(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+    issued_at: str,
+    count: int,
+) -> None:
+    image = make_instance()
+    store(image)
+    said = version(blobs, clock, study_instance_uid=image.StudyInstanceUID)
+    take_in(database, replace(said, issued_at="20240115"))
+    publisher.run_once()
+    gone = replace(said, status=Status.WITHDRAWN, report=None, sha256="", issued_at="20240116")
+    take_in(database, gone)
+    publisher.run_once()
+    take_in(database, replace(said, sender="DMS|HOSPITAL", issued_at=issued_at))
+    publisher.run_once()
+    publisher.run_once()
+    assert len(registry.in_force()) == count
+    assert len(overview(database)) == 1
+
+
+def test_the_same_bytes_about_another_study_or_from_the_same_sender_are_another_report(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    make_instance: Make,
+    database: Database,
+    blobs: BlobStore,
+    clock: Any,
+) -> None:
+    store(make_document())
+    store(make_document(SOPInstanceUID=generate_uid()))
+    other = make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+    store(other)
+    take_in(database, version(blobs, clock, study_instance_uid=other.StudyInstanceUID))
+    clock.now += 60
+    publisher.run_once()
+    assert len(registry.in_force()) == 3
+
+
+# --- a corrected patient --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [{"survivor": "P1"}, {"survivor": "P2"}], ids=["A08", "A40"])
+def test_a_corrected_patient_replaces_the_reports_too(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_document: Make,
+    database: Database,
+    clock: Any,
+    said: dict[str, str],
+) -> None:
+    store(make_document())
+    clock.now += 60
+    publisher.run_once()
+    survivor = said["survivor"]
+    demographics = Demographics(
+        identifiers=(Identifier(survivor, DOMAIN, ""),),
+        merged=(Identifier("P1", DOMAIN, ""),) if survivor != "P1" else (),
+        name="Martin^Anne",
+    )
+    authorities = Authorities(frozenset({DOMAIN}))
+    for _ in range(2):  # once more changes nothing
+        database.write(lambda one: correct(one, demographics, authorities, clock()))
+    publisher.run_once()
+    publisher.run_once()
+    first, second = registry.reports()
+    assert registry.in_force() == [second]
+    assert registry.documents[second.entry_uuid] == registry.documents[first.entry_uuid] == PDF
+    assert second.unique_id != first.unique_id
+    assert str(second.patient_id).startswith(f"{survivor}^^^")
+    assert "PID-5|Martin^Anne" in second.source_patient_info
+    assert str(second.source_patient_id).startswith(survivor)
     assert overview(database) == [(Stage.PUBLISHED, "")]

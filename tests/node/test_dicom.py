@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from pydicom.data import get_testdata_file
 
+from metadata.datatypes import CX
 from node.config_file import ConfigError, load
-from node.init import NewNode, create
+from node.init import TEST_AUTHORITY, NewNode, create
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -61,6 +62,13 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     (archive,) = json.loads(told.stdout)
     assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
     assert "KOSMOS" in kosmos("archives", "--config", config).stdout
+
+    recorded = kosmos(
+        "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
+    )
+    assert recorded.returncode == 0, recorded.stderr
+    kinds = [(one["transaction"], one["action"]) for one in json.loads(recorded.stdout)]
+    assert {("RAD-8", "E"), ("RAD-8", "C")} <= set(kinds)
 
 
 def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:

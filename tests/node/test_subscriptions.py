@@ -174,6 +174,36 @@ def test_every_fault_is_told_by_its_name(running: Any, address: str) -> None:
     client.close()
 
 
+def test_a_pull_point_is_created_subscribed_fetched_and_destroyed(
+    running: Any, kosmos: Kosmos, tmp_path: Path
+) -> None:
+    announce(kosmos, running, "CAMILLE")
+    broker = subscriber(running)
+    point = broker.pull_point()
+    query = subscription_filter(DOCUMENT_FILTER, patient_id=PATIENT)
+    broker.subscribe(point.address, Topic.FULL_DOCUMENT_ENTRY, query)
+    unique_id = publish(kosmos, running, tmp_path, "CAMILLE")
+    told: list[Notification] = []
+
+    def fail(_notification: Notification) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        point.fetch(fail)
+    assert point.fetch(told.append) == 1
+    assert point.fetch(told.append) == 0
+    assert [one.unique_id for one in told[0].objects().documents] == [unique_id]
+    config = ("--config", running.config)
+    listed = kosmos("admin", "subscriptions", "pull-points", "--json", *config)
+    assert [one["waiting"] for one in json.loads(listed.stdout)] == [0]
+    assert kosmos("admin", "subscriptions", "pull-points", *config).returncode == 0
+    point.destroy()
+    with pytest.raises(Faulted, match="ResourceUnknownFault"):
+        point.fetch(told.append)
+    with pytest.raises(Faulted, match="SubscribeCreationFailedFault"):
+        broker.subscribe(point.address, Topic.FULL_DOCUMENT_ENTRY, query)
+
+
 def test_a_publication_from_elsewhere_is_told_too(
     running: Any, mailbox: Mailbox, address: str
 ) -> None:
@@ -237,6 +267,14 @@ def test_a_foreign_toolkit_subscribes_and_unsubscribes(
     service.NotificationBroker_UnsubscribeRequest()
     with pytest.raises(zeep.exceptions.Fault):
         service.NotificationBroker_UnsubscribeRequest()
+    point = toolkit.service.NotificationBroker_CreatePullPointRequest().PullPoint.Address
+    service = toolkit.create_service(
+        "{urn:ihe:iti:xds-b:2007}NotificationBroker_Binding_Soap12", point
+    )
+    assert not service.NotificationBroker_GetMessagesRequest(MaximumNumber=1).NotificationMessage
+    service.NotificationBroker_DestroyPullPointRequest()
+    with pytest.raises(zeep.exceptions.Fault):
+        service.NotificationBroker_GetMessagesRequest()
 
 
 def test_a_consumer_that_was_down_is_told_after_a_restart(
@@ -320,6 +358,9 @@ def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
     client = SoapClient(timeout=10, ssl_context=client_tls(settings))
     broker = Subscriber(node.endpoints["subscriptions"], client)
     anyone = subscription_filter(ANY_PATIENT_DOCUMENT_FILTER)
+    point = broker.pull_point()
+    broker.subscribe(point.address, Topic.FULL_DOCUMENT_ENTRY, anyone)
+    pulled: list[Notification] = []
     with pytest.raises(Faulted, match="SubscribeCreationFailedFault"):
         broker.subscribe("https://127.0.0.1/", Topic.FULL_DOCUMENT_ENTRY, anyone)
     made = broker.subscribe(address, Topic.FULL_DOCUMENT_ENTRY, anyone)
@@ -328,15 +369,18 @@ def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
         (told,) = mailbox.wait(1)
         assert kosmos("access", "oppose", "CAMILLE", "--config", config).returncode == 0
         publish(kosmos, node, tmp_path, "CAMILLE")  # is told to nobody
-        wait_for(lambda: _waiting(kosmos, config) == [0])
+        wait_for(lambda: 0 in _waiting(kosmos, config))  # all waits at the pull point alone
+        assert point.fetch(pulled.append) == 0
         assert kosmos("access", "agree", "CAMILLE", "--config", config).returncode == 0
         again = publish(kosmos, node, tmp_path, "CAMILLE")
         _, second = mailbox.wait(2)
+        assert point.fetch(pulled.append) == 1
         # In this order: a TLS connection that a client keeps delays the end of its server.
         client.close()
         assert node.stop() == 0
     assert [one.unique_id for one in told.objects().documents] == [unique_id]
     assert [one.unique_id for one in second.objects().documents] == [again]
+    assert [one.unique_id for one in pulled[0].objects().documents] == [again]
     assert urlsplit(made.subscription).scheme == "https"
 
 

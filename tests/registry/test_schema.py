@@ -26,13 +26,15 @@ GLOBAL = {
     "patient",
     "patient_merge",
     "patient_unmerge",
+    "pull_point",
     "reach",
     "revision",
 }
 # What the queries across patients (ITI-51) need, which name no patient, and Unsubscribe
-# (ITI-52), which names the subscription.
+# (ITI-52), which names the subscription; DestroyPullPoint (ITI-69), which names the pull point.
 ACROSS_PATIENTS = {
     "ix_subscription_id",
+    "ix_subscription_pull_point",
     "ix_attribute_value_code",
     "ix_document_entry_class_code_creation_time",
     "ix_document_entry_healthcare_facility_type_code_creation_time",

@@ -11,7 +11,7 @@ import pytest
 
 from metadata import identifiers as xds
 from metadata.affinity_domain import AffinityDomain
-from metadata.datatypes import XCN, LocalizedString
+from metadata.datatypes import XCN, CXi, LocalizedString
 from metadata.model import Author, Code, DocumentEntry, Submission
 from node.migrate import script_location
 from registry import Registry
@@ -254,6 +254,24 @@ def test_a_mask_covers_what_replaces_the_document(house: House, doctor: Doctor) 
     house.accept(draft)
     assert len(house.answer(find_documents(house.patient)).documents) == 1
     assert doctor.finds() == set()
+
+
+def test_a_mask_of_a_study_covers_all_that_is_told_of_it(house: House, doctor: Doctor) -> None:
+    study = CXi.of("1.2.840.1", xds.STUDY_INSTANCE_UID_REFERENCE)
+    manifest, report = (
+        house.registered(confidentiality_code=[N], reference_id_list=[study]) for _ in range(2)
+    )
+    other = house.registered(
+        confidentiality_code=[N],
+        reference_id_list=[CXi.of("1.2.840.2", xds.STUDY_INSTANCE_UID_REFERENCE)],
+    )
+    assert doctor.finds() == {manifest.entry_uuid, report.entry_uuid, other.entry_uuid}
+    doctor.told(MASK, "1.2.840.1", "professional")
+    assert doctor.finds() == {other.entry_uuid}
+    house.feed("A40", "P2", "P1")
+    assert {one.entry_uuid for one in doctor.asks(find_documents(house.cx("P2"))).documents} == {
+        other.entry_uuid
+    }
 
 
 def test_choices_outlive_a_merge(house: House, doctor: Doctor) -> None:

@@ -28,13 +28,20 @@ class Notary:
     seen: list[tuple[str, object, object, str]] = field(default_factory=list)
     noticed: threading.Event = field(default_factory=threading.Event)
 
-    def admit(self) -> None:
+    def begins(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> str:
         if self.fault is not None:
             raise self.fault
+        return f"{exchange.number} begun"
 
     def saw(
-        self, exchange: Exchange[Any, Any], request: Any, response: Any, context: CallContext
+        self,
+        exchange: Exchange[Any, Any],
+        request: Any,
+        response: Any,
+        context: CallContext,
+        begun: str,
     ) -> Future[None]:
+        assert begun == f"{exchange.number} begun"
         self.seen.append((exchange.number, request, response, context.peer))
         self.noticed.set()
         if self.held is not None:

@@ -155,3 +155,19 @@ def test_what_was_acknowledged_before_a_kill_is_recorded(nodes: Nodes) -> None:
     assert {one for record in fed for one in record["patients"]} >= set(acknowledged)
     code, _ = kosmos_audit(node.config, "verify")
     assert code == 0
+
+
+@pytest.mark.parametrize("point", ["patients.before_commit", "audit.before_record"])
+def test_what_a_kill_cut_off_is_recorded_by_the_next_start(nodes: Nodes, point: str) -> None:
+    node = nodes.start(fault=f"{point}:kill")
+    with pytest.raises(MllpClosed):
+        node.announce(point)
+    node.stop()
+    node = nodes.start()
+    assert node.announce(point) == "AA"
+    node.stop()
+    fed = found(node, "--patient", node.patient(point))
+    assert [(one["transaction"], one["outcome"]) for one in fed] == [("ITI-8", 0), ("ITI-8", 12)]
+    assert "interrupted" in fed[1]["message"]
+    code, _ = kosmos_audit(node.config, "verify")
+    assert code == 0

@@ -61,7 +61,10 @@ class SecureNodes(Nodes):
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     nodes = SecureNodes(tmp_path_factory.mktemp("secure"))
     try:
-        yield nodes.start()
+        yield nodes.start(
+            KOSMOS__IMAGING_SOURCE__QUERY_TITLES='["*"]',
+            KOSMOS__IMAGING_SOURCE__TRUSTED_TITLES='["ARCHIVE"]',
+        )
     finally:
         nodes.close()
 
@@ -321,9 +324,22 @@ def test_images_sent_over_tls_are_published_over_tls(
     # Opposed to sharing, by ADT: nothing is found any more, until the next message takes it back.
     assert announce(node, "1CT1", ours, b"PD1||||||||||||Y\r") == "AA"
     assert consumer.find_documents(node.patient("1CT1")) == []
+    assert found_by("VIEWER", node, pki) == 0
+    assert found_by("ARCHIVE", node, pki) == 1  # whose images these are
     assert announce(node, "1CT1", ours, b"PD1||||||||||||N\r") == "AA"
     assert len(consumer.find_documents(node.patient("1CT1"))) == 1
+    assert found_by("VIEWER", node, pki) == 1
     client.close()
+
+
+def found_by(title: str, node: RunningNode, pki: Path) -> int:
+    """How many studies of the patient an application entity finds by C-FIND."""
+    host, port = place(node, "dicom").split(":")
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1", "-k", "StudyInstanceUID")
+    asked = ("-S", *keys, "-aet", title, "-aec", "KOSMOS", host, port)
+    answer = run("findscu", "-v", *dicom_tls(pki), *asked)
+    assert answer.returncode == 0, answer.stdout
+    return len(re.findall(r"Find Response: \d+ \(Pending\)", answer.stdout))
 
 
 def test_check_tells_how_long_the_certificate_lasts(node: RunningNode) -> None:

@@ -17,7 +17,7 @@ from metadata.model import Code, Submission
 from soap.envelope import write_fault
 from soap.faults import SoapFault
 from soap.message import Incoming, Outgoing
-from transactions import iti_52, iti_53, iti_54, wsn
+from transactions import iti_52, iti_53, iti_54, iti_69, iti_70, wsn
 from transactions.audit import Action, Outcome, Scene, Side, to_xml
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_52 import (
@@ -33,6 +33,8 @@ from transactions.iti_52 import (
 )
 from transactions.iti_53 import ITI_53, Notification, Notify
 from transactions.iti_54 import ITI_54
+from transactions.iti_69 import CreateRequest, CreateResponse, DestroyRequest, DestroyResponse
+from transactions.iti_70 import PullRequest, PullResponse
 from transactions.query_catalogue import Kind, StoredQuery
 from transactions.stored_query import encode
 from transactions.subscription_filters import (
@@ -52,6 +54,7 @@ YEAR = timedelta(days=365)
 PATIENT = "MRN-1^^^&1.2.3.4&ISO"
 CONSUMER = "http://consumer.example/notify?x=1&y=2"
 BROKER = "http://broker.example/subscriptions"
+POINT = iti_69.address_of(BROKER, "4711")
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +102,10 @@ def told(submission: Submission) -> Notify:
     return Notify([Notification(fragments, Topic.FULL_DOCUMENT_ENTRY, address, "urn:oid:1.2.3")])
 
 
+def fetched(submission: Submission) -> PullResponse:
+    return PullResponse(told(submission).notifications, 7)
+
+
 # --- the messages -------------------------------------------------------------------------------
 
 
@@ -114,6 +121,14 @@ def test_every_message_is_valid(valid: Callable[[Outgoing], None], submission: S
     valid(iti_53.write_request(Notify([Notification(references)])))
     package = [ebrim.write_object(submission.submission_sets[0])]
     valid(iti_53.write_request(Notify([Notification(package, Topic.SUBMISSION_SET_METADATA)])))
+    valid(iti_69.write_create(CreateRequest()))
+    valid(iti_69.write_create_response(CreateResponse(POINT)))
+    valid(iti_69.write_destroy(DestroyRequest("4711")))
+    valid(iti_69.write_destroy_response(DestroyResponse()))
+    valid(iti_70.write_request(PullRequest("4711", 5, 7)))
+    valid(iti_70.write_request(PullRequest("4711")))
+    valid(iti_70.write_response(fetched(submission)))
+    valid(iti_70.write_response(PullResponse([])))
 
 
 def test_messages_are_read_as_they_were_written(carry: Carry, submission: Submission) -> None:
@@ -134,6 +149,38 @@ def test_messages_are_read_as_they_were_written(carry: Carry, submission: Submis
         ),
         UnsubscribeResponse,
     )
+
+
+def test_messages_of_pull_points_are_read_as_they_were_written(
+    carry: Carry, submission: Submission
+) -> None:
+    made = CreateResponse(POINT)
+    assert iti_69.read_create_response(carry(iti_69.write_create_response(made))) == made
+    for request in (PullRequest("", 5, 7), PullRequest("", 0, 0), PullRequest("")):
+        found = iti_70.read_request(carry(iti_70.write_request(request)))
+        assert (found.maximum, found.received) == (request.maximum, request.received)
+    response = iti_70.read_response(carry(iti_70.write_response(fetched(submission))))
+    assert response.receipt == 7
+    assert response.objects().documents == fetched(submission).objects().documents
+    assert iti_70.read_response(carry(iti_70.write_response(PullResponse([])))).receipt is None
+
+
+def test_a_pull_point_is_told_by_the_address_and_a_repetition_by_its_id() -> None:
+    body = etree.fromstring(b"".join(iti_70.write_request(PullRequest("")).body))
+    message = Incoming(body, message_id="urn:uuid:1", sent_to=(BROKER, POINT))
+    assert iti_70.read_request(message) == PullRequest("4711", message_id="urn:uuid:1")
+    body = etree.fromstring(b"".join(iti_69.write_destroy(DestroyRequest("")).body))
+    assert iti_69.read_destroy(Incoming(body, sent_to=(POINT,))) == DestroyRequest("4711")
+
+
+@pytest.mark.parametrize("number", ["-1", "one", "1.5", "9" * 19, "²"])
+def test_a_number_of_messages_that_is_none_is_refused(number: str) -> None:
+    body = etree.fromstring(
+        f'<w:GetMessages xmlns:w="{wsn.WSNT}"><w:MaximumNumber>{number}</w:MaximumNumber>'
+        "</w:GetMessages>"
+    )
+    with pytest.raises(InvalidBody, match="whole numbers"):
+        iti_70.read_request(Incoming(body))
 
 
 @pytest.mark.parametrize(
@@ -387,6 +434,10 @@ FAULTS = [
         wsn.CREATION_FAILED,
         wsn.RESOURCE_UNKNOWN,
         wsn.UNABLE_TO_DESTROY,
+        wsn.UNABLE_TO_CREATE_PULL_POINT,
+        wsn.NOTHING_TO_GET_FROM,
+        wsn.NOTHING_TO_DESTROY,
+        wsn.UNABLE_TO_DESTROY_PULL_POINT,
     )
 ] + [
     wsn.invalid_filter("why", iti_52.ADHOC_QUERY, "Local"),
@@ -428,6 +479,10 @@ def test_every_audit_record_is_valid(
         *iti_52.audit(UnsubscribeRequest("4711"), UnsubscribeResponse(), scene(side)),
         *iti_53.audit(told(submission), True, scene(side)),
         *iti_54.audit(told(submission), False, scene(side)),
+        *iti_69.audit(CreateRequest(), CreateResponse(POINT), scene(side)),
+        *iti_69.audit(DestroyRequest("4711"), None, scene(side)),
+        *iti_70.audit(PullRequest("4711"), fetched(submission), scene(side)),
+        *iti_70.audit(PullRequest("4711"), None, scene(side)),
     ):
         audit_schema.assertValid(etree.fromstring(to_xml(event)))
 
@@ -440,6 +495,18 @@ def test_a_subscription_is_recorded_with_patient_and_id(scene: SeenFrom) -> None
     (ended,) = iti_52.audit(UnsubscribeRequest("4711"), None, scene(Side.CLIENT))
     assert (ended.action, ended.outcome) == (Action.DELETE, Outcome.SERIOUS_FAILURE)
     assert [(one.id, one.role) for one in ended.objects] == [("4711", 20)]
+
+
+def test_what_is_fetched_is_recorded_as_given_and_nothing_is_not(
+    scene: SeenFrom, submission: Submission
+) -> None:
+    (event,) = iti_70.audit(PullRequest("4711"), fetched(submission), scene(Side.SERVER))
+    assert (event.type.code, event.id.code, event.action) == ("ITI-70", "110106", Action.READ)
+    assert [one.id for one in event.objects] == [PATIENT, "Document01", "4711"]
+    assert event.participants[0].roles[0].code == "110152"  # whoever asks is the destination
+    assert iti_70.audit(PullRequest("4711"), PullResponse([]), scene(Side.SERVER)) == []
+    (failed,) = iti_70.audit(PullRequest("4711"), None, scene(Side.CLIENT))
+    assert failed.outcome is Outcome.MAJOR_FAILURE
 
 
 def test_a_notification_is_recorded_with_what_it_tells(

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metadata.datatypes import CXi, LocalizedString
+from metadata.identifiers import ACCESSION_REFERENCE, STUDY_INSTANCE_UID_REFERENCE
+from metadata.model import Code, DocumentEntry
 from security.access.decision import Asker, Choices, Facts, Policy, PolicyError, permitted
+from security.access.sight import facts_of
 
 SHIPPED = (resources.files("security.access") / "policy.toml").read_text()
 POLICY = Policy.read()
@@ -92,6 +96,22 @@ def test_a_mask_more_never_shows_more(
     plain = Choices(opposed=opposed)
     if permitted(POLICY, asker, masked, document(*codes)):
         assert permitted(POLICY, asker, plain, document(*codes))
+
+
+def test_a_mask_of_a_study_hides_every_document_that_refers_to_it() -> None:
+    entry = DocumentEntry(
+        entry_uuid="urn:uuid:1",
+        unique_id="1.2.3",
+        confidentiality_code=[Code("N", "2.16.840.1.113883.5.25", LocalizedString("N"))],
+        reference_id_list=[
+            CXi.of("1.2.840.1", STUDY_INSTANCE_UID_REFERENCE),
+            CXi.of("A-1", ACCESSION_REFERENCE),
+        ],
+    )
+    facts = facts_of(entry)
+    for name, seen in (("1.2.840.1", False), ("1.2.3", False), ("A-1", True), ("1.2.840.2", True)):
+        choices = Choices(masks={name: frozenset({"professional"})})
+        assert permitted(POLICY, DOCTOR, choices, facts) is seen
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,52 @@ def test_what_was_recorded_is_there_in_its_order_and_proved(open_trail: Open, fo
     ]
 
 
+def begun_and_lost(open_trail: Open, *numbers: int) -> None:
+    """The trail ``web`` of a process that died in an act with these records."""
+    trail = open_trail("web")
+    trail.begin([record(number) for number in numbers]).durable.result()
+    trail.close()
+
+
+def test_an_act_that_was_cut_off_is_recorded_when_the_trail_is_opened_next(
+    open_trail: Open, folder: Path
+) -> None:
+    begun_and_lost(open_trail, 1, 2)
+    assert proved(folder).records == 0
+    begun_and_lost(open_trail, 3)
+    open_trail("web").close()
+    open_trail("web").close()  # and once only
+    assert proved(folder) == Verified(f"{NODE}/web", 3)
+    found = find(trails(folder), Wanted(patient="4711"), 10)
+    assert [one.record.message for one in reversed(found)] == [
+        record(number).message for number in (1, 2, 3)
+    ]
+
+
+def test_an_act_that_ended_is_recorded_as_it_ended(open_trail: Open, folder: Path) -> None:
+    trail = open_trail("web")
+    first, second = trail.begin([record(1)]), trail.begin([record(2)])
+    trail.append([record(4)], second).result()
+    trail.append([record(3)], first).result()
+    trail.close()
+    open_trail("web").close()
+    found = find(trails(folder), Wanted(), 10)
+    assert [one.record.message for one in reversed(found)] == [
+        record(number).message for number in (3, 4)
+    ]
+
+
+def test_an_act_that_is_going_on_is_not_taken_for_an_older_one(
+    open_trail: Open, folder: Path
+) -> None:
+    begun_and_lost(open_trail, 1)
+    trail = open_trail("web")
+    trail.begin([record(2)]).durable.result()
+    trail.close()
+    open_trail("web").close()
+    assert proved(folder).records == 2
+
+
 def test_a_trail_goes_on_where_it_ended(open_trail: Open, folder: Path) -> None:
     filled(open_trail, 2)
     trail = open_trail("web")

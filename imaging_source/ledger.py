@@ -1,0 +1,147 @@
+"""What peers do over DICOM associations, told to whoever keeps records of it.
+
+A transfer is told twice for each study of an association: when it begins, before its first instance
+is acknowledged or sent, and when it has ended, with the number of instances, so that a CT of 300
+images is not 300 records. A query is told before its first response. Where the ledger cannot record
+(StorageError), the peer is refused. Not here: what a record looks like.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+# Studies of one association that are under way; of more the one begun first is told as ended. One
+# that lasts for days may bring thousands.
+MOST_STUDIES = 64
+
+
+class Service(Enum):
+    """Which way instances travel."""
+
+    STORE = "C-STORE"
+    MOVE = "C-MOVE"
+    GET = "C-GET"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """An application entity; ``certificate`` (DER) is how it is known, where it has shown one."""
+
+    title: str
+    address: str = ""
+    certificate: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A study and its patient."""
+
+    study_instance_uid: str = ""
+    patient_id: str = ""
+    issuer_oid: str = ""
+
+
+UNKNOWN = About()
+"""Of an instance that was not taken."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """The instances of one study, by SOP class: those that arrived, those that did not.
+
+    ``asker`` is who has asked for the association, ``destination`` who gets what C-MOVE sends.
+    """
+
+    service: Service
+    asker: End
+    destination: End | None
+    about: About
+    done: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    has_begun: bool = False
+    kept: Any = None
+    """What the ledger knows it by."""
+
+
+class Ledger(Protocol):
+    """Keeps records."""
+
+    def begins(self, transfer: Transfer) -> None:
+        """Record that it begins, durably. Raises StorageError."""
+
+    def ended(self, transfer: Transfer) -> None:
+        """Record what it came to, without waiting; never raises."""
+
+    def queried(
+        self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
+    ) -> None:
+        """Record a query, durably. Raises StorageError."""
+
+
+class NoLedger:
+    """Where nothing is recorded."""
+
+    def begins(self, transfer: Transfer) -> None:
+        """Nothing."""
+
+    def ended(self, transfer: Transfer) -> None:
+        """Nothing."""
+
+    def queried(
+        self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
+    ) -> None:
+        """Nothing."""
+
+
+class Transfers:
+    """The transfers of one association, or of one retrieval; for one thread."""
+
+    def __init__(
+        self, ledger: Ledger, service: Service, asker: End, destination: End | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._made = (service, asker, destination)
+        self._open: dict[str, Transfer] = {}
+
+    def begin(self, about: About) -> None:
+        """An instance of the study is about to go, or to be acknowledged. Raises StorageError."""
+        transfer = self._of(about)
+        if not transfer.has_begun:
+            self._ledger.begins(transfer)
+            transfer.has_begun = True
+
+    def count(self, about: About, sop_class_uid: str, done: bool) -> None:
+        """What became of an instance."""
+        transfer = self._of(about)
+        (transfer.done if done else transfer.failed)[sop_class_uid] += 1
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        while self._open:
+            self._end_first()
+
+    def _of(self, about: About) -> Transfer:
+        known = self._open.get(about.study_instance_uid)
+        if known is None:
+            if len(self._open) >= MOST_STUDIES:
+                self._end_first()
+            known = self._open[about.study_instance_uid] = Transfer(*self._made, about)
+        return known
+
+    def _end_first(self) -> None:
+        self._ledger.ended(self._open.pop(next(iter(self._open))))
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The ledger with the peer of one association, who ``asks``."""
+
+    ledger: Ledger = field(default_factory=NoLedger)
+    asker: End = End("")
+
+    def transfers(self, service: Service, destination: End | None = None) -> Transfers:
+        """A new group of transfers."""
+        return Transfers(self.ledger, service, self.asker, destination)

@@ -1,0 +1,101 @@
+"""The records of DICOM associations, in the audit trail of the process ``dicom``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from imaging_source.ledger import About, End, Service, Transfer
+from metadata.datatypes import CX
+from node.config import Settings
+from node.wiring.audit import Auditor
+from security.nodes import names_of
+from transactions.audit import AuditEvent, Node, Scene
+from transactions.audit_dimse import (
+    RETRIEVED,
+    STORED,
+    Travel,
+    begin_event,
+    interrupted_event,
+    query_event,
+    transferred_events,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrailLedger:
+    """Records in a trail; see ``imaging_source.ledger``.
+
+    ``title`` is our own AE title, ``authority`` issues the numbers of images that name no issuer.
+    """
+
+    auditor: Auditor
+    title: str
+    authority: str
+
+    def begins(self, transfer: Transfer) -> None:
+        """See ``Ledger``."""
+        self.auditor.trail.ready()
+        begun = self.auditor.record(partial(self._begun, transfer))
+        transfer.kept = self.auditor.keep(partial(self._cut_off, transfer))
+        begun.result()
+
+    def ended(self, transfer: Transfer) -> None:
+        """See ``Ledger``."""
+        if transfer.done or transfer.failed or transfer.has_begun:
+            self.auditor.record(partial(self._ended, transfer), transfer.kept)
+
+    def queried(
+        self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
+    ) -> None:
+        """See ``Ledger``."""
+
+        def describe(scene: Scene) -> list[AuditEvent]:
+            seen = replace(scene, client=_node(asker), server=self._own(scene))
+            return [query_event(sop_class_uid, syntax, identifier, done, seen)]
+
+        self.auditor.trail.ready()
+        self.auditor.record(describe).result()
+
+    def _begun(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
+        return [begin_event(*self._travel(transfer, scene))]
+
+    def _cut_off(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
+        return [interrupted_event(*self._travel(transfer, scene))]
+
+    def _ended(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
+        travel, seen = self._travel(transfer, scene)
+        return transferred_events(travel, transfer.done, transfer.failed, seen)
+
+    def _travel(self, transfer: Transfer, scene: Scene) -> tuple[Travel, Scene]:
+        """What travels from whom to whom, and the scene of who asked."""
+        own, asker = self._own(scene), _node(transfer.asker)
+        seen = replace(scene, client=asker, server=own)
+        about = (transfer.about.study_instance_uid, self._patient(transfer.about))
+        if transfer.service is Service.STORE:
+            return Travel(STORED, *about, asker, own), seen
+        receiver = _node(transfer.destination) if transfer.destination else asker
+        return Travel(RETRIEVED, *about, own, receiver), seen
+
+    def _own(self, scene: Scene) -> Node:
+        return replace(scene.server, user_id=self.title)
+
+    def _patient(self, about: About) -> str:
+        """The patient as other records name him."""
+        if not about.patient_id:
+            return ""
+        return str(CX.of(about.patient_id, about.issuer_oid or self.authority))
+
+
+def ledger_of(settings: Settings, auditor: Auditor) -> TrailLedger:
+    """The ledger of the process ``dicom``."""
+    section = settings.imaging_source
+    authority = section.source_assigning_authority or settings.affinity_domain.assigning_authority
+    return TrailLedger(auditor, section.ae_title, authority)
+
+
+def _node(end: End) -> Node:
+    """An application entity: known by its certificate, or by its title alone."""
+    if end.certificate is None:
+        return Node(end.title, end.address)
+    return Node(names_of(end.certificate)[1], end.address, f"AETITLES={end.title}")

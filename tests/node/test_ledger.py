@@ -1,0 +1,85 @@
+"""What DICOM associations leave in a trail: who, whose, how many; also of a process that died."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from imaging_source.ledger import About, End, Service, Transfers
+from metadata.datatypes import CX
+from node.migrate import script_location
+from node.wiring.audit import INTERRUPTED, Auditor
+from node.wiring.ledger import TrailLedger
+from security.audit.chain import make_key
+from security.audit.trail import Trail
+from storage.space import LowWaterMark
+
+AUTHORITY, CT = "1.2.3.4", "1.2.840.10008.5.1.4.1.1.2"
+ABOUT = About("1.2.9", "P^1", "")
+MODALITY = End("MODALITY", "10.0.0.1")
+Told = list[tuple[str, str, int]]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def opened(folder: Path, stack: ExitStack) -> TrailLedger:
+    with script_location("security") as scripts:
+        trail = stack.enter_context(Trail(folder, "north", "dicom", LowWaterMark(1), scripts))
+    return TrailLedger(Auditor(trail, "north", ""), "KOSMOS", AUTHORITY)
+
+
+def told(folder: Path) -> tuple[Told, list[str]]:
+    """Type, action and outcome of every record, and their messages."""
+    with closing(sqlite3.connect(folder / "dicom.db")) as connection:
+        rows = connection.execute(
+            "SELECT type, action, outcome, CAST(message AS TEXT) FROM audit_record ORDER BY number"
+        ).fetchall()
+    return [row[:3] for row in rows], [row[3] for row in rows]
+
+
+def test_a_study_is_two_records_with_its_patient_and_its_number(tmp_path: Path) -> None:
+    make_key(tmp_path)
+    with ExitStack() as life:
+        transfers = Transfers(opened(tmp_path, life), Service.STORE, MODALITY)
+        for _ in range(300):
+            transfers.begin(ABOUT)
+            transfers.count(ABOUT, CT, True)
+        transfers.close()
+    kinds, messages = told(tmp_path)
+    assert kinds == [("RAD-8", "E", 0), ("RAD-8", "C", 0)]
+    patient = str(CX.of("P^1", AUTHORITY)).replace("&", "&amp;")
+    assert all(patient in one and "MODALITY" in one and "10.0.0.1" in one for one in messages)
+    assert 'NumberOfInstances="300"' in messages[1]
+
+
+def test_what_a_killed_process_was_at_is_recorded_as_interrupted(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    make_key(tmp_path / "alive")
+    ledger = opened(tmp_path / "alive", stack)
+    transfers = Transfers(ledger, Service.STORE, MODALITY)
+    transfers.begin(ABOUT)
+    shutil.copytree(tmp_path / "alive", tmp_path / "killed")  # what is durable now
+    with ExitStack() as life:
+        opened(tmp_path / "killed", life)
+    kinds, messages = told(tmp_path / "killed")
+    assert kinds == [("RAD-8", "E", 0), ("RAD-8", "C", 12)]
+    assert INTERRUPTED in messages[1]
+
+
+def test_of_a_query_the_record_names_who_asked(tmp_path: Path) -> None:
+    make_key(tmp_path)
+    with ExitStack() as life:
+        opened(tmp_path, life).queried(MODALITY, "1.2.840.1", "1.2.840.10008.1.2", b"key", False)
+    kinds, messages = told(tmp_path)
+    assert kinds == [("RAD-14", "E", 8)]
+    assert "a2V5" in messages[0]  # the identifier, in base64

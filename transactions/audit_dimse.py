@@ -1,0 +1,131 @@
+"""What DICOM associations leave in the audit trail.
+
+Covers DICOM PS3.15 A.5.3.3 (Begin Transferring DICOM Instances), A.5.3.7 (DICOM Instances
+Transferred) and A.5.3.10 (Query) for C-STORE, C-MOVE, C-GET and C-FIND, which RAD TF-2 calls
+RAD-8, RAD-16 and RAD-14. One record is about one study, however many instances it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from transactions.audit import (
+    DESTINATION,
+    SOURCE,
+    Action,
+    AuditEvent,
+    Coded,
+    Node,
+    Outcome,
+    Participant,
+    ParticipantObject,
+    Scene,
+)
+from transactions.audit_events import INSTANCES_TRANSFERRED, QUERY, patient, study_object
+
+BEGIN_TRANSFERRING = Coded("110102", "DCM", "Begin Transferring DICOM Instances")
+
+_SOP_CLASS = Coded("110181", "DCM", "SOP Class UID")
+_SYSTEM_OBJECT, _REPORT = 2, 3  # ParticipantObjectTypeCode, ...TypeCodeRole (PS3.15 A.5.1)
+
+STORED = Coded("RAD-8", "IHE Transactions", "Modality Images Stored")
+RETRIEVED = Coded("RAD-16", "IHE Transactions", "Retrieve Images")
+QUERIED = Coded("RAD-14", "IHE Transactions", "Query Images")
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """Instances of one study of one patient on their way; ``type`` is one of those above."""
+
+    type: Coded
+    study: str
+    patient_id: str
+    sender: Node
+    receiver: Node
+
+
+def begin_event(travel: Travel, scene: Scene) -> AuditEvent:
+    """They begin to travel; the scene's client is who asked for it."""
+    study = study_object(travel.study)
+    return _travel_event(travel, BEGIN_TRANSFERRING, Action.EXECUTE, study, scene)
+
+
+def interrupted_event(travel: Travel, scene: Scene) -> AuditEvent:
+    """They have travelled, nobody knows how many of them."""
+    study = study_object(travel.study)
+    return _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
+
+
+def transferred_events(
+    travel: Travel, done: Mapping[str, int], failed: Mapping[str, int], scene: Scene
+) -> list[AuditEvent]:
+    """They have travelled: a record of those that did, one of those that failed, by SOP class."""
+    events = []
+    for outcome, counts in ((Outcome.SUCCESS, done), (Outcome.SERIOUS_FAILURE, failed)):
+        if counts:
+            study = study_object(travel.study, counts)
+            event = _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
+            events.append(replace(event, outcome=outcome))
+    return events
+
+
+def query_event(
+    sop_class_uid: str, transfer_syntax_uid: str, identifier: bytes, done: bool, scene: Scene
+) -> AuditEvent:
+    """A C-FIND, with its whole identifier as it came."""
+    asked = ParticipantObject(
+        sop_class_uid,
+        _SYSTEM_OBJECT,
+        _REPORT,
+        _SOP_CLASS,
+        query=identifier,
+        details=(("TransferSyntax", transfer_syntax_uid),),
+    )
+    ends = (_end(scene.client, True, SOURCE), _end(scene.server, False, DESTINATION))
+    outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
+    return _event(QUERY, QUERIED, Action.EXECUTE, outcome, ends, (asked,), scene)
+
+
+def _action(travel: Travel) -> Action:
+    return Action.CREATE if travel.type is STORED else Action.READ
+
+
+def _travel_event(
+    travel: Travel, id_: Coded, action: Action, study: ParticipantObject, scene: Scene
+) -> AuditEvent:
+    """An event about one study; who asked is an end of it, or a third (C-MOVE)."""
+    asks, sender, receiver = scene.client, travel.sender, travel.receiver
+    ends = [_end(sender, sender == asks, SOURCE), _end(receiver, receiver == asks, DESTINATION)]
+    if asks not in (sender, receiver):
+        ends.append(_end(asks, True))
+    patients = (patient(travel.patient_id),) if travel.patient_id else ()
+    objects = (*patients, study)
+    return _event(id_, travel.type, action, Outcome.SUCCESS, tuple(ends), objects, scene)
+
+
+def _event(
+    id_: Coded,
+    type_: Coded,
+    action: Action,
+    outcome: Outcome,
+    participants: tuple[Participant, ...],
+    objects: tuple[ParticipantObject, ...],
+    scene: Scene,
+) -> AuditEvent:
+    return AuditEvent(
+        id=id_,
+        type=type_,
+        action=action,
+        outcome=outcome,
+        when=scene.when,
+        participants=participants,
+        source_id=scene.source_id,
+        site_id=scene.site_id,
+        objects=objects,
+    )
+
+
+def _end(node: Node, is_requestor: bool, role: Coded | None = None) -> Participant:
+    roles = (role,) if role else ()
+    return Participant(node.user_id, is_requestor, roles, node.process_id, address=node.address)
