@@ -57,6 +57,15 @@ def test_relative_paths_count_from_the_file(write_config: Write, tmp_path: Path)
     assert settings.tls.key == tmp_path / "pki" / "node.key"
 
 
+@pytest.mark.parametrize("key", ["nodes", "proxies"])
+def test_who_is_known_by_a_certificate_needs_tls(write_config: Write, key: str) -> None:
+    front = f'\n[[tls.{key}]]\nname = "front"\nsan = "front.example"\n'
+    [problem] = problems_of(write_config(new=front))
+    assert f"tls.{key} are known by their certificates: set tls.enabled" in problem
+    [problem] = problems_of(write_config(new=f'\n[[tls.{key}]]\nname = "front"\n'))
+    assert "one of certificate, subject and san" in problem
+
+
 def test_a_misspelt_key_is_an_error_that_names_file_key_and_nearest(write_config: Write) -> None:
     file = write_config("[registry]", '[registry]\ndatabse = "x"')
     assert problems_of(file) == [
