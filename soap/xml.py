@@ -19,6 +19,10 @@ from soap.limits import MIB, SERVER, Limits
 MAX_DEPTH = 256
 """Nesting allowed; libxml2 enforces the same number in documents below LIBXML_TEXT_LIMIT."""
 
+MAX_NAMESPACES = 256
+"""Namespace declarations in force at any one place; messages have some ten. Whenever a part of a
+tree is written by itself, libxml2 compares each with each: 20,000 take a second, every time."""
+
 LIBXML_TEXT_LIMIT = 10_000_000
 """libxml2 refuses longer texts unless told that the document is huge; it then also allows
 2,048 levels, so depth is checked again."""
@@ -111,9 +115,20 @@ def parse(data: bytes, limits: Limits = SERVER) -> etree._Element:
         raise XMLRefused(f"not well-formed XML: {error.msg}") from error
     if root.getroottree().docinfo.internalDTD is not None:  # should one get this far
         raise XMLRefused("a document type declaration is not allowed")
+    if data.count(b"xmlns") > MAX_NAMESPACES and _has_too_many_namespaces(root):
+        raise XMLRefused(f"more than {MAX_NAMESPACES} namespace declarations in force at once")
     if huge and _TOO_DEEP(root):
         raise XMLRefused(f"elements nest deeper than {MAX_DEPTH} levels")
     return root
+
+
+def _has_too_many_namespaces(root: etree._Element) -> bool:
+    in_force = 0
+    for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
+        in_force += 1 if event == "start-ns" else -1
+        if in_force > MAX_NAMESPACES:
+            return True
+    return False
 
 
 def _ascii_compatible(data: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Bodies of the other transactions, changed as the bytes say, and the audit records of them.
 
+Answers are among them: a peer that was asked may be hostile too.
+
 The first byte chooses the transaction.
 """
 
@@ -15,6 +17,7 @@ from hl7.v3 import feed
 from hl7.v3.names import II
 from hl7.v3.request import PatientRole, merge
 from metadata import ebrim
+from metadata.catalogue import RegistryError
 from metadata.datatypes import HD
 from soap.faults import InvalidBody, SoapFault
 from soap.message import Incoming, InMemory, Outgoing
@@ -32,13 +35,16 @@ from transactions import (
     iti_62,
     iti_86,
     rad_69,
+    registry_response,
 )
 from transactions.audit import AuditEvent, Node, Scene, Side, to_xml
+from transactions.iti_18 import AdhocQueryResponse
 from transactions.iti_42 import SubmitObjectsRequest
-from transactions.iti_43 import DocumentRequest
+from transactions.iti_43 import DocumentRequest, RetrieveDocumentSetResponse
 from transactions.query_catalogue import STORED_QUERIES
 from transactions.query_decoding import decode
 from transactions.rad_69 import SeriesRequest, StudyRequest
+from transactions.registry_response import RegistryResponse
 from transactions.stored_query import encode, find_documents
 from transactions.subscription_filters import DOCUMENT_FILTER
 from transactions.subscription_terms import terms_of
@@ -99,6 +105,26 @@ def _images(message: Incoming) -> Events:
     return rad_69.audit(rad_69.read_request(message), None, _SCENE)
 
 
+def _found(message: Incoming) -> Events:
+    iti_18.read_response(message).objects()
+    return []
+
+
+def _retrieved(message: Incoming) -> Events:
+    iti_43.read_response(message)
+    return []
+
+
+def _registered(message: Incoming) -> Events:
+    registry_response.read_response(message)
+    return []
+
+
+def _identified(message: Incoming) -> Events:
+    iti_44.read_response(message)
+    return []
+
+
 @dataclass(frozen=True)
 class _Good:
     """A message that is right, and what it means to its receiver."""
@@ -122,6 +148,9 @@ def _good() -> list[_Good]:
     told = iti_53.Notify([iti_53.Notification(fragments, Topic.FULL_DOCUMENT_ENTRY, "http://a/?b")])
     study = StudyRequest("1.5", (SeriesRequest("1.6", _DOCUMENTS),))
     images = rad_69.RetrieveImagingDocumentSetRequest((study,), ("1.2.840.10008.1.2.1",))
+    errors = [RegistryError("XDSRegistryError", "why", "here")]
+    answer = feed.answer(merged, lambda _: FeedOutcome("AE", "204", "no such patient"), _OURS)
+    document = iti_43.RetrievedDocument(_DOCUMENTS[0], "text/plain", InMemory(b"x"))
     messages: list[tuple[Outgoing, Callable[[Incoming], Events]]] = [
         (iti_18.write_request(find_documents(_PATIENT)), _query),
         (iti_41.write_request(provided), _provide),
@@ -132,6 +161,10 @@ def _good() -> list[_Good]:
         (iti_62.write_request(iti_62.RemoveObjectsRequest(["urn:uuid:1", "a"])), _remove),
         (iti_86.write_request(iti_86.RemoveDocumentsRequest(_DOCUMENTS)), _remove_documents),
         (rad_69.write_request(images), _images),
+        (iti_18.write_response(AdhocQueryResponse.of(fragments, errors)), _found),
+        (iti_43.write_response(RetrieveDocumentSetResponse.of(errors, [document])), _retrieved),
+        (registry_response.write_response(RegistryResponse.of(errors)), _registered),
+        (iti_44.write_response(answer), _identified),
     ]
     return [
         _Good(
