@@ -29,6 +29,7 @@ from imaging_source.rejection import Note, Reference
 from manifest.model import Patient, Study
 from storage.blobs import BlobStore
 from storage.errors import DatabaseBusy, StorageError
+from storage.faultpoints import reach
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -95,10 +96,12 @@ class IndexDoor:
         """The verdicts; None when the index could not take them."""
         arrived = [_unpacked(one) for one in json.loads(line)]
         try:
-            return [verdict.value for verdict in self._door.index(arrived)]
-        except StorageError as error:
+            verdicts = [verdict.value for verdict in self._door.index(arrived)]
+            reach("handover.indexed")
+        except (StorageError, OSError) as error:
             _log.error("instances not indexed", code="imaging-index", error=type(error).__name__)
             return None
+        return verdicts
 
 
 class DistantIntake(Door):
