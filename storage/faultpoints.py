@@ -31,9 +31,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Long enough for another thread to overtake, short enough for a test.
-DELAY_SECONDS = 0.3
+DELAY_SECONDS = 0.2
 
-ACTIONS = ("kill", "raise", "delay")
+# The raise last: who meets a failing disk may rest for a while.
+ACTIONS = ("delay", "kill", "raise")
 
 POINTS = {
     "audit.before_commit": "records are about to be committed to the trail of a process",
