@@ -602,9 +602,8 @@ def settled(flow: Any) -> bool:
         return False
 
 
-def recorded(world: World, kind: str, name: str) -> list[int]:
+def recorded(trail: Path, kind: str, name: str) -> list[int]:
     """The outcomes in the records of transactions of this kind that name this."""
-    trail = world.node.config.parent / "data" / "audit" / "web-0.db"
     with closing(sqlite3.connect(f"file:{trail}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT outcome FROM audit_record WHERE type = ? AND instr(message, ?) > 0",
@@ -615,10 +614,11 @@ def recorded(world: World, kind: str, name: str) -> list[int]:
 
 def assert_recorded(world: World, flow: Flow) -> None:
     """Each answer that said success has its record, and what was cut off has one, too."""
+    trail = world.node.config.parent / "data" / "audit" / "web-0.db"
     if isinstance(flow, Registering):
-        outcomes = recorded(world, "ITI-41", str(flow.draft.set.unique_id))
+        outcomes = recorded(trail, "ITI-41", str(flow.draft.set.unique_id))
     elif isinstance(flow, Retrieving):
-        outcomes = recorded(world, "ITI-43", str(flow.unique_id))
+        outcomes = recorded(trail, "ITI-43", str(flow.unique_id))
     else:
         return
     assert outcomes
