@@ -145,10 +145,10 @@ def processes(data: Path) -> dict[int, int]:
 
 @contextmanager
 def without_descriptors(data: Path) -> Iterator[None]:
-    """Let no process of the node open anything."""
+    """Let no process of the node open anything: a new descriptor must be below the limit."""
     before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in processes(data)}
     for pid, (_, hard) in before.items():
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
     yield
     for pid, limits in before.items():
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
