@@ -4,6 +4,7 @@
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
 #            DEMO_PLAIN=1 (demo without TLS and assertions)
 #            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
+#            SECONDS=600 TARGETS="mllp mime" (make fuzz: of each parser, which parsers)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -27,6 +28,9 @@ PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint postgresql:pg
 MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
 	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
 
+# What looks at an install from outside it: names of PyPI.
+SUPPLY := cyclonedx-bom pip-audit
+
 # Twice as many as the cores of the smallest machine: tests of whole nodes wait for much.
 WORKERS ?= 4
 # Tests start hundreds of processes: each would compile all the code anew.
@@ -34,11 +38,13 @@ export PYTHONDONTWRITEBYTECODE :=
 STAY ?= 1
 STUDY ?=
 SCALE ?=
+SECONDS ?= 600
+TARGETS ?=
 
 .PHONY: help
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
-		| while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+		| while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: $(VENV)/.run ## Publish, find and see real studies; STAY=0 ends after it, STUDY=/path is yours
@@ -53,9 +59,24 @@ test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## Play each parser for SECONDS=600 with broken inputs; TARGETS="mllp mime": those
+	$(BIN)/python -W ignore -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+
 .PHONY: bench
 bench: $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry
 	$(BIN)/python -m benchmarks $(if $(SCALE),--scale $(SCALE))
+
+.PHONY: sbom
+sbom: build/shipped/.done build/supply/.done ## Write build/sbom.json: what an install brings, as CycloneDX
+	build/supply/bin/cyclonedx-py environment --output-reproducible \
+		--output-format JSON --output-file build/sbom.json build/shipped/bin/python
+	@echo "build/sbom.json"
+
+.PHONY: advisories
+advisories: build/shipped/.done build/supply/.done ## Ask the network for known holes in what an install brings
+	build/supply/bin/pip-audit --strict --skip-editable --path "$$(build/shipped/bin/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 .PHONY: peers
 peers: ## Install the foreign programs that tests play against (Debian, as root)
@@ -83,6 +104,17 @@ $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing Kosmos and its test tools into $(VENV) ..."
 	@$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.run
+
+# A fresh install without tools of tests, and the tools that look at it.
+build/shipped/.done: setup.cfg pyproject.toml | $(BIN)/python
+	@$(PYTHON) -m venv --clear build/shipped
+	@build/shipped/bin/python -m pip install --disable-pip-version-check --quiet --editable .
+	@touch $@
+
+build/supply/.done: Makefile | $(BIN)/python
+	@$(PYTHON) -m venv --clear build/supply
+	@build/supply/bin/python -m pip install --disable-pip-version-check --quiet $(SUPPLY)
+	@touch $@
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -21,6 +21,7 @@ from hl7.charset import CODECS, decode
 from hl7.errors import DATA_TYPE, SEGMENT_SEQUENCE, InvalidMessage
 from hl7.escapes import STANDARD, Delimiters, escape, read_delimiters, unescape
 
+_TEXTS = ("OBX", "NTE")  # segments in which a repetition may be a line of text
 _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}\Z")
 _PATH = re.compile(
     r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?"
@@ -32,12 +33,14 @@ class Limits(NamedTuple):
     """How large a message may be.
 
     An ADT is a few kilobytes; the defaults leave room for messages with embedded reports
-    without letting one peer fill the memory.
+    without letting one peer fill the memory, or the time: each repetition is found by counting
+    from the first. The lines of a text may be as many as they are.
     """
 
     size: int = 4 * 1024 * 1024
     segments: int = 5_000
     fields: int = 500
+    repetitions: int = 1_000
 
 
 DEFAULT_LIMITS = Limits()
@@ -98,7 +101,7 @@ class Message:
         delimiters, declared = _header(data)
         text, codec = decode(data, declared, default_charset)
         segments = text.split("\r")
-        _check(segments, text, delimiters.field, limits)
+        _check(segments, text, delimiters, limits)
         return cls(segments, delimiters, codec)
 
     @classmethod
@@ -110,7 +113,7 @@ class Message:
         header = _normalised(data[: DEFAULT_LIMITS.size]).partition(b"\r")[0]
         delimiters, _ = _header(header)
         text, codec = decode(header, "", "utf-8")
-        _check([text], text, delimiters.field, DEFAULT_LIMITS)
+        _check([text], text, delimiters, DEFAULT_LIMITS)
         return cls([text], delimiters, codec)
 
     def __getitem__(self, path: str) -> str:
@@ -187,10 +190,11 @@ def _normalised(data: bytes) -> bytes:
 
 def _header(data: bytes) -> tuple[Delimiters, str]:
     """Delimiters and MSH-18 of a message."""
-    if data[:3] != b"MSH" or len(data) < 5:
+    header = data.partition(b"\r")[0]
+    if header[:3] != b"MSH" or len(header) < 5:
         raise InvalidMessage(SEGMENT_SEQUENCE, "a message begins with an MSH segment", "MSH")
-    separator = data[3:4]
-    fields = data.partition(b"\r")[0].split(separator, 18)
+    separator = header[3:4]
+    fields = header.split(separator, 18)
     delimiters = read_delimiters(separator, fields[1])
     if len(fields) < 18 or not fields[17]:
         return delimiters, ""
@@ -198,8 +202,9 @@ def _header(data: bytes) -> tuple[Delimiters, str]:
     return delimiters, declared.partition(delimiters.repetition)[0].strip()
 
 
-def _check(segments: list[str], text: str, separator: str, limits: Limits) -> None:
+def _check(segments: list[str], text: str, delimiters: Delimiters, limits: Limits) -> None:
     """Refuse what is no run of segments."""
+    separator = delimiters.field
     if len(segments) > limits.segments:
         raise InvalidMessage(SEGMENT_SEQUENCE, f"more than {limits.segments} segments")
     if "\rMSH" in text:
@@ -209,12 +214,22 @@ def _check(segments: list[str], text: str, separator: str, limits: Limits) -> No
             raise InvalidMessage(SEGMENT_SEQUENCE, "a line begins with no segment name")
     if text.count(separator) > limits.fields:
         _check_fields(segments, separator, limits)
+    if text.count(delimiters.repetition) > limits.repetitions:
+        _check_repetitions(segments, delimiters, limits)
 
 
 def _check_fields(segments: list[str], separator: str, limits: Limits) -> None:
     for line in segments:
         if line.count(separator) > limits.fields:
             raise InvalidMessage(DATA_TYPE, f"more than {limits.fields} fields", line[:3])
+
+
+def _check_repetitions(segments: list[str], delimiters: Delimiters, limits: Limits) -> None:
+    for line in segments:
+        for field in () if line[:3] in _TEXTS else line.split(delimiters.field):
+            if field.count(delimiters.repetition) > limits.repetitions:
+                text = f"a field of more than {limits.repetitions} repetitions"
+                raise InvalidMessage(DATA_TYPE, text, line[:3])
 
 
 @lru_cache(maxsize=1024)

@@ -15,9 +15,11 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from soap.tls_listener import (
+    Places,
     Refused,
     TlsListener,
     peer_certificate,
@@ -126,7 +128,8 @@ class MllpServer:
     within ``grace`` seconds, idle connections closed at once. ``ssl_context`` makes it MLLP
     over TLS (ITI TF-2 3.19); ``by_node`` then gives the handler for a peer's certificate (DER),
     and ``refused`` is told of handshakes that fail. One connection has at most one message in
-    hand, so ``workers`` and the number of connections bound everything.
+    hand, so ``workers`` and the number of connections bound everything; a connection that has not
+    brought a whole message yet makes room for another.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class MllpServer:
         self._server: asyncio.Server | TlsListener | None = None
         self._port = 0
         self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._places = Places(limits.connections)
 
     @property
     def port(self) -> int:
@@ -189,17 +193,19 @@ class MllpServer:
         task = asyncio.current_task()
         assert task is not None
         peer = _peer_name(writer)
-        if len(self._connections) >= self._limits.connections:
+        if not self._places.enter(task, writer.transport.abort):
             log.warning("MLLP-FULL connection refused: %d open", len(self._connections))
             writer.close()
             return
         handler = self._by_node(peer_certificate(writer)) if self._by_node else self._handler
-        connection = Connection(reader, writer, peer, handler, self._pool, self._limits)
+        heard = partial(self._places.heard, task)
+        connection = Connection(reader, writer, peer, handler, self._pool, self._limits, heard)
         self._connections[task] = connection
         try:
             await connection.serve()
         finally:
             del self._connections[task]
+            self._places.leave(task)
             writer.close()
 
 
@@ -214,7 +220,10 @@ class Connection:
         handler: Handler,
         pool: ThreadPoolExecutor,
         limits: MllpLimits,
+        heard: Callable[[], None],
     ) -> None:
+        """``heard`` is called with each whole message."""
+        self._heard = heard
         self._reader = reader
         self._writer = writer
         self._peer = peer
@@ -251,6 +260,8 @@ class Connection:
                 return
             was_in_block = self._framer.in_block
             messages = self._framer.receive(data)
+            if messages:
+                self._heard()
             for message in messages:
                 if not await self._answer(message):
                     return

@@ -152,11 +152,14 @@ class Association:
         titles: Titles,
         services: Services,
         permit: Callable[[str], Permit],
+        turned_away: Callable[[str], None],
         records: Callable[[str], Records] = lambda _title: Records(),
     ) -> None:
         """``permit`` tells what may be done under a calling title, and raises NodeRefused;
-        ``records`` where it is recorded."""
+        ``turned_away`` is told why a request is refused that its node may not make; ``records``
+        where it is recorded."""
         self._ask_permit = permit
+        self._turned_away = turned_away
         self._permit = EVERYTHING
         self._records_of = records
         self._records = Records()
@@ -222,7 +225,7 @@ class Association:
         try:
             self._permit.check(_NAMES.get(request.field, ""))
         except NodeRefused as refused:
-            _log.warning("request refused", code="NODE-REFUSED", reason=str(refused))
+            self._turned_away(str(refused))
             return False
         return True
 

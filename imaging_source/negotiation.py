@@ -14,6 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from pydicom import config
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES, APPLICATION_CONTEXT_NAME
@@ -53,6 +54,10 @@ _CONTEXT_HEAD_BYTES = 4
 _PRESENTATION_CONTEXT, _TRANSFER_SYNTAX, _USER_INFORMATION = 0x20, 0x40, 0x50
 _ITEMS = frozenset({0x10, _PRESENTATION_CONTEXT, _USER_INFORMATION})
 _USER_ITEMS = range(0x51, 0x5A)
+
+# A UID that is none is judged by whoever acts on it. pydicom would warn of each, and keep the
+# text of every warning for as long as the process lives.
+config.settings.reading_validation_mode = config.IGNORE
 
 # What pynetdicom lets through when the bytes are no A-ASSOCIATE-RQ.
 UNREADABLE = (
@@ -192,6 +197,9 @@ def _read(content: memoryview) -> tuple[A_ASSOCIATE, int]:
     ids = {context.context_id for context in contexts}
     if len(ids) != len(contexts) or len(contexts) > _CONTEXT_LIMIT:
         text = f"{len(contexts)} presentation contexts with {len(ids)} IDs"
+        raise ProtocolError(AbortReason.INVALID_PARAMETER, text)
+    if not all(context.abstract_syntax for context in contexts):
+        text = "a presentation context without its abstract syntax"
         raise ProtocolError(AbortReason.INVALID_PARAMETER, text)
     return request, pdu.protocol_version
 

@@ -69,6 +69,8 @@ class Listening:
     permit: Permits = everything
     refused: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who fails in the TLS handshake, and why."""
+    turned_away: Callable[[str, str], None] = lambda address, reason: None
+    """Told the address of who asks for what it may not, and why it may not."""
     ledger: Ledger = field(default_factory=NoLedger)
 
 
@@ -152,7 +154,6 @@ class Receiver:
         with self._secured(connection) as secured, self._doorman.admit(secured, address) as ok:
             if ok:
                 certificate = self._greet(secured, address)
-                permit = partial(here.permit, certificate, address)
                 association = Association(
                     secured,
                     self._intake,
@@ -160,7 +161,8 @@ class Receiver:
                     limits,
                     titles,
                     here.services,
-                    permit,
+                    partial(here.permit, certificate, address),
+                    partial(here.turned_away, address),
                     lambda title: Records(here.ledger, End(title, address, certificate)),
                 )
                 association.serve()

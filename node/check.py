@@ -19,6 +19,7 @@ from node import check_access, check_tls, codes
 from node.config import Settings
 from node.config_file import ConfigError
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
+from node.safe_versions import refuse_outdated
 from node.sealing import at_rest
 from node.texts import tr
 from node.wiring.blobs import open_blobs
@@ -63,6 +64,7 @@ class SchemaDiffers(Exception):
 def check_all(settings: Settings) -> list[Finding]:
     """Try everything; the findings in the order of the configuration."""
     return [
+        _try("versions", _versions),
         _try("affinity_domain.codes", lambda: _codes(settings)),
         *_tls(settings),
         *(
@@ -85,6 +87,11 @@ def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Fin
         return Finding(subject, False, str(error), peer)
     except (OSError, ssl.SSLError) as error:
         return Finding(subject, False, error.strerror or str(error), peer)
+
+
+def _versions() -> str:
+    refuse_outdated()
+    return tr("no library with a known hole")
 
 
 def _codes(settings: Settings) -> str:

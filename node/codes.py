@@ -64,7 +64,7 @@ def parse(data: bytes) -> Codes:
         return Codes(settings, tuple(notes))
     try:
         return Codes(tomllib.loads(data.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also digits and brackets without end
         raise DomainError(tr("not TOML: {reason}", reason=error)) from None
 
 

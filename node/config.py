@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -438,6 +438,9 @@ class ImagingSourceSection(Section):
     holds a study of 2,000 CT images."""
     archives: tuple[AeTitle, ...] = ()
     """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
+    web_archives: dict[AeTitle, HttpUrl] = {}
+    """Archives whose studies are fetched by DICOMweb (QIDO-RS, then WADO-RS): title, by which
+    their notices (IAN) name them, = address, such as https://pacs.example/dicom-web."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
@@ -501,28 +504,38 @@ class ListenerTrustSection(Section):
 Sha256 = Annotated[str, BeforeValidator(_plain_hex), Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class KnownNodeSection(Section):
-    """A node that may connect. Exactly one of certificate, subject and san says which it is."""
+class NamedNodeSection(Section):
+    """A node known by its certificate. Exactly one of certificate, subject and san says which it
+    is."""
 
     name: Text
     """What the log and the audit trail call it."""
     certificate: Sha256 | None = None
-    """SHA-256 of its certificate, in hex; with or without colons."""
+    """SHA-256 of its certificate in hex, colons or not."""
     subject: str | None = None
     """The subject of its certificate as RFC 4514 writes it: CN=pacs,O=Hospital."""
     san: str | None = None
     """A DNS name, address or URI among the alternative names of its certificate."""
-    transactions: tuple[NodeTransaction, ...] = ()
-    """What it may do: ITI-18, RAD-69, C-STORE, SYSLOG and so on; without any, everything."""
-    ae_titles: tuple[AeTitle, ...] = ()
-    """Titles by which it may call the DICOM listener; without any, every title that is listened
-    to."""
 
     @model_validator(mode="after")
-    def _known_by_one_thing(self) -> KnownNodeSection:
+    def _known_by_one_thing(self) -> Self:
         if [self.certificate, self.subject, self.san].count(None) != 2:
             raise ValueError(tr("one of certificate, subject and san"))
         return self
+
+
+class ProxySection(NamedNodeSection):
+    """A proxy that is believed who its client is."""
+
+
+class KnownNodeSection(NamedNodeSection):
+    """A node that may connect."""
+
+    transactions: tuple[NodeTransaction, ...] = ()
+    """What it may do: ITI-18, RAD-69, C-STORE, ITI-20 and so on; without any, everything."""
+    ae_titles: tuple[AeTitle, ...] = ()
+    """Titles by which it may call the DICOM listener; without any, every title that is listened
+    to."""
 
 
 class TlsSection(Section):
@@ -556,6 +569,10 @@ class TlsSection(Section):
     """Nodes that may connect; without any, everybody who is trusted. Tables [[tls.nodes]] with a
     name, one of certificate (SHA-256 in hex), subject (RFC 4514) and san, and where not everything
     is allowed transactions (ITI-18, RAD-107, C-STORE ...) and ae_titles."""
+    proxies: tuple[ProxySection, ...] = ()
+    """Proxies that end TLS before this node and are believed who their client is, by the header
+    Client-Cert (RFC 9440). Tables [[tls.proxies]] with a name and one of certificate, subject and
+    san of the proxy's own certificate, as in tls.nodes."""
     check_host: bool = False
     """Whether a peer's certificate must also name the host that was called (RFC 6125)."""
 
@@ -876,8 +893,11 @@ class Settings(BaseSettings):
             own = getattr(self.tls, name)
             if self.tls.crl is not None and own.trust is not None and own.crl is None:
                 raise ValueError(tr("tls.{name}.crl: name one for tls.{name}.trust", name=name))
-        if self.tls.nodes and not self.tls.enabled:
-            raise ValueError(tr("tls.nodes are known by their certificates: they need tls.enabled"))
+        for key in ("nodes", "proxies"):
+            if getattr(self.tls, key) and not self.tls.enabled:
+                raise ValueError(
+                    tr("tls.{key} are known by their certificates: set tls.enabled", key=key)
+                )
         return self
 
     @model_validator(mode="after")
@@ -913,6 +933,11 @@ class Settings(BaseSettings):
                             title=title,
                         )
                     )
+        for title in source.web_archives:
+            if title in source.archives:
+                raise ValueError(
+                    tr("imaging_source.web_archives: {title} is in archives too", title=title)
+                )
         return self
 
     @model_validator(mode="after")

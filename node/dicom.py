@@ -67,6 +67,7 @@ def listening(
         services=services,
         permit=guard.permit,
         refused=guard.refused,
+        turned_away=guard.turned_away,
         ledger=NoLedger() if auditor is None else ledger_of(settings, auditor),
     )
 

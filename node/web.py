@@ -34,6 +34,7 @@ from node.watch import Watch, watching
 from node.wiring.audit import open_trail
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.nodes import watch_tls
+from node.wiring.proxies import ProxyDoor
 from node.wiring.rooms import Rooms, open_rooms
 from security.audit.receiver import Receiver
 from security.audit.trail import Trail
@@ -80,11 +81,11 @@ class Web:
         """Open every listener; their ports. Raises OSError when one cannot be had."""
         rooms = self._rooms
         home = Home(self._settings.node.name, (*rooms.endpoints, *rooms.mounts))
-        routes = Router({**rooms.endpoints, "": home}, rooms.mounts)
+        served = Router({**rooms.endpoints, "": home}, rooms.mounts)
         limits = self._settings.limits
         deadlines = Deadlines(head=limits.header_seconds, shutdown=GRACE_SECONDS)
         front = WebServer(
-            routes,
+            ProxyDoor(self._guard, served),
             tls=server_tls(self._settings, "http"),
             deadlines=deadlines,
             connections=limits.connections,

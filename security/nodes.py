@@ -52,6 +52,15 @@ class KnownNode:
     subject: str = ""
     san: str = ""
 
+    def is_shown_by(self, certificate: bytes) -> bool:
+        """Whether the node is the one that shows ``certificate`` (DER)."""
+        fingerprint, subject = names_of(certificate)
+        if self.certificate:
+            return self.certificate == fingerprint
+        if self.subject:
+            return self.subject == subject
+        return bool(self.san) and self.san.lower() in _alternative_names(certificate)
+
 
 class Nodes:
     """The nodes of a configuration; without any, everybody who is trusted may do everything."""
@@ -80,7 +89,7 @@ class Nodes:
         else:
             if names_of(certificate)[0] in self._own:
                 return EVERYTHING
-            found = (one for one in self._known if _is(one, certificate))
+            found = (one for one in self._known if one.is_shown_by(certificate))
         node = next(found, None)
         if node is None:
             raise NodeRefused("this node is not listed here")
@@ -89,15 +98,6 @@ class Nodes:
     def check(self, certificate: bytes | None, transaction: str) -> None:
         """Raise NodeRefused unless who shows ``certificate`` may do ``transaction``."""
         self.permit(certificate).check(transaction)
-
-
-def _is(node: KnownNode, certificate: bytes) -> bool:
-    fingerprint, subject = names_of(certificate)
-    if node.certificate:
-        return node.certificate == fingerprint
-    if node.subject:
-        return node.subject == subject
-    return node.san.lower() in _alternative_names(certificate)
 
 
 @lru_cache(maxsize=_PEERS)

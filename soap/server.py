@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soap.asgi import Application, Receive, Scope, Send, respond
 from soap.outlet import EXTENSION, Outlet
-from soap.tls_listener import Refused, TlsListener
+from soap.tls_listener import Places, Refused, TlsListener
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head; common servers allow 8 to 64 KiB."""
@@ -54,6 +55,7 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with a bounded head and the client's certificate."""
 
     deadlines = Deadlines()
+    places = Places(sys.maxsize)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
@@ -62,6 +64,8 @@ class _Protocol(HttpToolsProtocol):
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         _drop_when_unread(self.transport)
+        if not self.places.enter(self, self.transport.abort):
+            self.app = cast(Any, _refuse)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -79,6 +83,7 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._awaiting_head = False
         self._disarm()
+        self.places.heard(self)
         super().on_headers_complete()
         # Of this request, whatever is pipelined behind it; its task has not begun yet.
         cycle = cast(Any, self.cycle)
@@ -87,6 +92,11 @@ class _Protocol(HttpToolsProtocol):
         if not self._tls:
             cycle.scope["extensions"] = {EXTENSION: partial(self.open_outlet, cycle)}
 
+    def on_response_complete(self) -> None:
+        if not self.pipeline:
+            self.places.waits(self, self.transport.abort)
+        super().on_response_complete()
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._awaiting_head = True
@@ -94,6 +104,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.places.leave(self)
         super().connection_lost(exc)
 
     async def open_outlet(self, cycle: Any, pieces: Iterator[bytes]) -> Outlet:
@@ -171,6 +182,11 @@ class _HeadWithBody:
         self._transport.close()
 
 
+async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer where there are too many connections already."""
+    await respond(send, 503, b"too many connections", headers=[(b"connection", b"close")])
+
+
 def _tls_extension(transport: asyncio.Transport) -> dict[str, Any]:
     """The ASGI TLS extension, as far as we use it: the verified client certificate in PEM."""
     ssl_object = transport.get_extra_info("ssl_object")
@@ -199,8 +215,10 @@ class WebServer(uvicorn.Server):
         connections: int = 1000,
         refused: Refused | None = None,
     ) -> None:
-        """``refused`` is told of TLS handshakes that fail."""
-        protocol = type("_Protocol", (_Protocol,), {"deadlines": deadlines})
+        """``refused`` is told of TLS handshakes that fail. Beyond ``connections``, one whose next
+        request is waited for makes room; where none is, a request is answered 503."""
+        kept = {"deadlines": deadlines, "places": Places(connections)}
+        protocol = type("_Protocol", (_Protocol,), kept)
         super().__init__(
             uvicorn.Config(
                 cast(Any, app),
@@ -212,7 +230,6 @@ class WebServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=connections,
                 timeout_keep_alive=deadlines.keep_alive,
                 timeout_graceful_shutdown=deadlines.shutdown,
                 ssl_context_factory=None if tls is None else lambda _config, _default: tls,
@@ -303,9 +320,11 @@ def running_server(
     *,
     tls: ssl.SSLContext | None = None,
     deadlines: Deadlines = Deadlines(),
+    connections: int = 1000,
+    refused: Refused | None = None,
 ) -> Iterator[str]:
     """A server on a free loopback port in a thread, for tests; yields its base URL."""
-    server = WebServer(app, tls=tls, deadlines=deadlines)
+    server = WebServer(app, tls=tls, deadlines=deadlines, connections=connections, refused=refused)
     sock = listen("127.0.0.1", 0)
     url = f"{'https' if tls else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
     thread = threading.Thread(target=server.run, args=([sock],), name="web server")

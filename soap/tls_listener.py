@@ -13,6 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 Refused = Callable[[str, str], None]
@@ -20,10 +21,50 @@ Refused = Callable[[str, str], None]
 
 # How long to wait when the system has no descriptors left for another connection.
 _PAUSE_SECONDS = 0.1
+# Handshakes at once: a node speaks hundreds in a second, so only silent peers are as many. The
+# longest waiting one makes room for the next.
+_MOST_GREETINGS = 512
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 """Serves one connection."""
+
+
+class Places:
+    """Counts the connections of a listener. Where all places are taken, the peer that has been
+    waited for longest makes room: silent ones do not keep out those that have something to say.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waited_for: dict[object, Callable[[], None]] = {}  # the longest first
+        self._heard: set[object] = set()
+
+    def enter(self, connection: object, cut: Callable[[], None]) -> bool:
+        """Count one that is waited for, which ``cut`` ends; False where there is no room."""
+        if len(self._waited_for) + len(self._heard) >= self._most:
+            if not self._waited_for:
+                return False
+            oldest = next(iter(self._waited_for))
+            self._waited_for.pop(oldest)()
+        self._waited_for[connection] = cut
+        return True
+
+    def heard(self, connection: object) -> None:
+        """It has said something: it keeps its place from now on."""
+        if self._waited_for.pop(connection, None) is not None:
+            self._heard.add(connection)
+
+    def waits(self, connection: object, cut: Callable[[], None]) -> None:
+        """It was heard, and is waited for again."""
+        if connection in self._heard:
+            self._heard.remove(connection)
+            self._waited_for[connection] = cut
+
+    def leave(self, connection: object) -> None:
+        """It has ended; one that was cut, or had no room, may say so too."""
+        self._waited_for.pop(connection, None)
+        self._heard.discard(connection)
 
 
 class TlsListener:
@@ -46,7 +87,7 @@ class TlsListener:
         self._tls = tls
         self._handshake = handshake
         self._refused = refused
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._greetings: dict[asyncio.Task[None], None] = {}  # in order of arrival
         self._accepting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -74,16 +115,30 @@ class TlsListener:
             except OSError:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
+            if len(self._greetings) >= _MOST_GREETINGS:
+                oldest = next(iter(self._greetings))
+                del self._greetings[oldest]
+                oldest.cancel()
             task = loop.create_task(self._greet(connection, address[0]))
-            self._greetings.add(task)
-            task.add_done_callback(self._greetings.discard)
+            self._greetings[task] = None
+            task.add_done_callback(partial(self._greeted, connection))
+
+    def _greeted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._greetings.pop(task, None)
+        if task.cancelled():  # perhaps before it had begun
+            connection.close()
 
     async def _greet(self, connection: socket.socket, address: str) -> None:
         loop = asyncio.get_running_loop()
         done = False
         try:
             await loop.connect_accepted_socket(
-                self._make, connection, ssl=self._tls, ssl_handshake_timeout=self._handshake
+                self._make,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._handshake,
+                # A peer that does not answer a farewell holds its connection no longer either.
+                ssl_shutdown_timeout=self._handshake,
             )
             done = True
         except ssl.SSLError as error:
@@ -132,5 +187,6 @@ def peer_certificate(writer: asyncio.StreamWriter) -> bytes | None:
 
 def why(error: ssl.SSLError) -> str:
     """What was wrong with a handshake, in a few words."""
-    said = getattr(error, "verify_message", "") or error.reason
+    # OpenSSL sets these; who judges a peer after it has neither.
+    said = getattr(error, "verify_message", "") or getattr(error, "reason", "")
     return str(said or (error.args[-1] if error.args else "no TLS"))

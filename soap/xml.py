@@ -23,6 +23,9 @@ LIBXML_TEXT_LIMIT = 10_000_000
 """libxml2 refuses longer texts unless told that the document is huge; it then also allows
 2,048 levels, so depth is checked again."""
 
+DECLARATION_LIMIT = 200
+"""Bytes within which an XML declaration must end: the longest that says something has 60."""
+
 NAMES_BUDGET = 32 * MIB
 """Bytes parsed in one thread before its dictionary of names is renewed (see _forget_names)."""
 
@@ -36,6 +39,10 @@ ASCII_COMPATIBLE = {
     "windows-1252",
 }
 _DECLARATION = re.compile(rb"""^<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]*)["'][^>]*?\?>""")
+# What may come before the root element, up to a document type declaration. It never reaches
+# libxml2: told to collect no ids, it opens the external DTD and the parameter entities of one
+# though told to load none, and "file:///dev/zero" has no end. Possessive: nothing backtracks.
+_DOCTYPE = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_STARTS = {  # with a byte order mark, and by the first character without one
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be",
@@ -59,8 +66,16 @@ class _PerThread(threading.local):
         self.huge = _parser(huge=True)
 
 
+class _Nothing(etree.Resolver):
+    """Lets a parser open nothing, should it ever want to."""
+
+    def resolve(self, system_url: str, public_id: str, *context: object) -> None:
+        """Refuse."""
+        raise XMLRefused("references to other files are not followed")
+
+
 def _parser(*, huge: bool) -> etree.XMLParser:
-    return etree.XMLParser(
+    parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
         load_dtd=False,
@@ -69,6 +84,8 @@ def _parser(*, huge: bool) -> etree.XMLParser:
         collect_ids=False,
         huge_tree=huge,
     )
+    parser.resolvers.add(_Nothing())
+    return parser
 
 
 _here = _PerThread()
@@ -84,13 +101,15 @@ def parse(data: bytes, limits: Limits = SERVER) -> etree._Element:
         raise XMLRefused(f"the XML is larger than {limits.envelope} bytes")
     data = _ascii_compatible(data)
     _check_counts(data, limits)
-    huge = len(data) > LIBXML_TEXT_LIMIT and b"<!DOCTYPE" not in data
+    if _DOCTYPE.match(data.removeprefix(_UTF8_BOM)):
+        raise XMLRefused("a document type declaration is not allowed")
+    huge = len(data) > LIBXML_TEXT_LIMIT
     _count_bytes(len(data))
     try:
         root = etree.fromstring(data, _here.huge if huge else _here.ordinary)
     except etree.XMLSyntaxError as error:
         raise XMLRefused(f"not well-formed XML: {error.msg}") from error
-    if root.getroottree().docinfo.internalDTD is not None:
+    if root.getroottree().docinfo.internalDTD is not None:  # should one get this far
         raise XMLRefused("a document type declaration is not allowed")
     if huge and _TOO_DEEP(root):
         raise XMLRefused(f"elements nest deeper than {MAX_DEPTH} levels")
@@ -105,7 +124,10 @@ def _ascii_compatible(data: bytes) -> bytes:
     encoding = _UTF16_STARTS.get(data[:2])
     if encoding is not None:
         return _from_utf16(data, encoding)
-    declared = _DECLARATION.match(data.removeprefix(_UTF8_BOM)[:200])
+    head = data.removeprefix(_UTF8_BOM)[:DECLARATION_LIMIT]
+    if b"\0" in head[:4] or (head.startswith(b"<?xml") and b"?>" not in head):
+        raise XMLRefused("the encoding cannot be told; use UTF-8")
+    declared = _DECLARATION.match(head)
     if declared and declared[1].decode("ascii").lower() not in ASCII_COMPATIBLE:
         raise XMLRefused(f"the encoding {declared[1].decode('ascii')} is not supported; use UTF-8")
     return data

@@ -13,9 +13,10 @@ ANY = "*/*"
 MULTIPART = "multipart/related"
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+"  # the slash of a media type that nobody quoted included
-_PARAMETER = re.compile(rf'\s*;\s*({_TOKEN})\s*=\s*({_TOKEN}|"(?:[^"\\]|\\.)*")')
+# Nothing is looked at twice, whatever is sent: a quote that nobody ends goes to the end.
+_PARAMETER = re.compile(rf';\s*+({_TOKEN})\s*+=\s*+({_TOKEN}|"(?:[^"\\]|\\.)*+")')
 _TYPE = re.compile(rf"\s*({_TOKEN})")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|[^",]+|,')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^",]+|,')
 
 # More ranges than any client sends; a header has 64 KiB at most anyway.
 _MOST_RANGES = 64

@@ -116,8 +116,17 @@ def _is_pattern(value: str) -> bool:
 
 
 def _pattern(value: str) -> re.Pattern[str]:
-    text = "".join({"*": ".*", "?": "."}.get(char) or re.escape(char) for char in value)
-    return re.compile(text, re.DOTALL)
+    """``*`` and ``?`` as an expression that tries nothing twice.
+
+    What stands between two stars is taken where it comes first, for good: no later place could
+    match more. Left to itself the engine would try every place with every other.
+    """
+    first, *others = (
+        "".join("." if char == "?" else re.escape(char) for char in piece)
+        for piece in value.split("*")
+    )
+    inner = "".join(f"(?>.*?{piece})" for piece in others[:-1])
+    return re.compile(first + inner + (f".*{others[-1]}" if others else ""), re.DOTALL)
 
 
 def _like(value: str) -> str:

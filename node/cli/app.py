@@ -22,6 +22,7 @@ from node.cli import (
     media_verbs,
     node_verbs,
     operation_verbs,
+    pki_verbs,
     reports_verb,
     studies_verbs,
     summary_verb,
@@ -82,6 +83,7 @@ kit_app.command("run", help=tr("Drive actors over the wire and judge what they a
 app.add_typer(access_verbs.app, name="access")
 app.add_typer(audit_verbs.app, name="audit")
 app.add_typer(keys_verbs.app, name="keys")
+app.add_typer(pki_verbs.app, name="pki")
 app.add_typer(admin_verbs.admin, name="admin")
 admin_verbs.admin.add_typer(admin_codes.codes_app, name="codes")
 admin_verbs.admin.add_typer(admin_subscriptions.app, name="subscriptions")

@@ -67,6 +67,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
 
     from node import logs, migrate
     from node.config_file import load
+    from node.safe_versions import refuse_outdated
     from node.supervisor import StartFailed, Supervisor
     from node.wiring.keys import open_keys
 
@@ -74,6 +75,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     if settings.node.language:
         use(settings.node.language)
     logs.configure("supervisor", settings.node.log_format, settings.node.log_level)
+    refuse_outdated()
     open_keys(settings)  # wrong ones are refused before anything starts
     migrate.migrate(settings)
     supervisor = Supervisor(settings, config)

@@ -6,6 +6,7 @@ import errno
 
 from consumer.errors import ConsumerError, Faulted, NoAnswer, Refused
 from hl7.client import MllpError
+from node.authority import PkiError
 from node.backup import BackupError
 from node.cli.exits import Exit
 from node.config_file import ConfigError
@@ -23,7 +24,7 @@ def trouble(error: Exception) -> tuple[str, Exit] | None:
             return str(error), Exit.CONFIGURATION
         case TlsError():
             return str(error), Exit.CONFIGURATION
-        case NodeExists() | BackupError() | StorageError():
+        case NodeExists() | PkiError() | BackupError() | StorageError():
             return str(error), Exit.FAILED
         case MllpError():
             return tr("no answer from the HL7 receiver: {error}", error=error), Exit.UNREACHABLE

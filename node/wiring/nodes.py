@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -21,13 +21,14 @@ from hl7.adt import LINK_CHANGE
 from hl7.errors import INTERNAL, InvalidMessage, Problem
 from hl7.message import Message
 from hl7.mllp import Handler
-from node.config import KnownNodeSection, Settings
+from node.config import KnownNodeSection, ProxySection, Settings
 from node.watch import Watch
 from node.wiring.audit import Auditor
-from node.wiring.common import renew_tls, tls_files
+from node.wiring.common import renew_tls, tls_files, trusted_by
 from node.wiring.gate import UserGate
+from security.forwarded import Judge, Proxies
 from security.nodes import KnownNode, NodeRefused, Nodes, Permit
-from security.trust import read_certificates
+from security.trust import Revocations, read_certificates, read_revocations
 from soap.asgi import Application, Receive, Scope, Send, certificate_of, peer_of, respond
 from soap.envelope import Envelope
 from soap.faults import FAILED_AUTHENTICATION, SENDER, SoapFault
@@ -90,6 +91,7 @@ class NodeGuard:
 
     nodes: Nodes
     refused: Refusals
+    proxies: Proxies = field(default_factory=Proxies)
 
     def permit(self, certificate: bytes | None, address: str, title: str) -> Permit:
         """What a DICOM peer may do; raises NodeRefused."""
@@ -97,16 +99,20 @@ class NodeGuard:
             permit = self.nodes.permit(certificate, title)
             permit.check_title(title)
         except NodeRefused as refused:
-            self.refused(address, str(refused), handshake=False)
+            self.turned_away(address, str(refused))
             raise
         return permit
+
+    def turned_away(self, address: str, reason: str) -> None:
+        """Record a node that is not listed, or may not do what it asks."""
+        self.refused(address, reason, handshake=False)
 
     def check(self, certificate: bytes | None, address: str, transaction: str) -> None:
         """Raise NodeRefused unless a peer may do ``transaction``."""
         try:
             self.nodes.check(certificate, transaction)
         except NodeRefused as refused:
-            self.refused(address, str(refused), handshake=False)
+            self.turned_away(address, str(refused))
             raise
 
     def admits(self, certificate: bytes | None, address: str, transaction: str) -> bool:
@@ -160,7 +166,7 @@ class NodeGate:
     ) -> CallContext:
         """See ``soap`` Gate."""
         try:
-            self.guard.check(_der(context.certificate), context.peer, exchange.number)
+            self.guard.check(der_of(context.certificate), context.peer, exchange.number)
         except NodeRefused as refused:
             raise SoapFault(SENDER, str(refused), subcode=FAILED_AUTHENTICATION) from refused
         return context if self.users is None else self.users.admit(exchange, envelope, context)
@@ -177,7 +183,7 @@ class NodeDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
-            self.guard.check(_der(certificate_of(scope)), peer_of(scope), self.transaction(scope))
+            self.guard.check(der_of(certificate_of(scope)), peer_of(scope), self.transaction(scope))
         except NodeRefused as refused:
             await respond(send, 403, f"{refused}\n".encode())
             return
@@ -187,9 +193,11 @@ class NodeDoor:
 def open_guard(settings: Settings, auditor: Auditor | None) -> NodeGuard:
     """The guard of a process. Raises TlsError."""
     nodes = Nodes([_known(one) for one in settings.tls.nodes])
+    proxies = Proxies([_proxy(one) for one in settings.tls.proxies])
+    guard = NodeGuard(nodes, Refusals(auditor), proxies)
     if settings.tls.enabled:
-        nodes.own(read_certificates(settings.tls.certificate)[:1])
-    return NodeGuard(nodes, Refusals(auditor))
+        _take_over(settings, guard)
+    return guard
 
 
 def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
@@ -199,9 +207,24 @@ def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
 
     def take_over() -> None:
         renew_tls()
-        guard.nodes.own(read_certificates(settings.tls.certificate)[:1])
+        _take_over(settings, guard)
 
     return [Watch("certificates", "NODE-TLS", "NODE-TLS-REFUSED", tls_files(settings), take_over)]
+
+
+def _take_over(settings: Settings, guard: NodeGuard) -> None:
+    """Know the node itself, and what proxies are believed, by the files as they are. TlsError."""
+    guard.nodes.own(read_certificates(settings.tls.certificate)[:1])
+    if guard.proxies:
+        trust, crl = trusted_by(settings, "http")
+        trusted = read_certificates(trust)
+        guard.proxies.judge_by(Judge(trusted, Revocations(read_revocations(crl, trusted))))
+
+
+def _proxy(section: ProxySection) -> KnownNode:
+    return KnownNode(
+        Permit(section.name), section.certificate or "", section.subject or "", section.san or ""
+    )
 
 
 def _known(section: KnownNodeSection) -> KnownNode:
@@ -209,7 +232,8 @@ def _known(section: KnownNodeSection) -> KnownNode:
     return KnownNode(permit, section.certificate or "", section.subject or "", section.san or "")
 
 
-def _der(certificate: str | None) -> bytes | None:
+def der_of(certificate: str | None) -> bytes | None:
+    """A certificate as TLS shows it, of its PEM."""
     return ssl.PEM_cert_to_DER_cert(certificate) if certificate else None
 
 

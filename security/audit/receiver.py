@@ -9,11 +9,11 @@ sends again what it cannot be sure of.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -21,6 +21,7 @@ from security.audit.reading import BadAuditMessage, read_message
 from security.audit.syslog import BadSyslog, Frames, read
 from security.audit.trail import Trail
 from soap.tls_listener import (
+    Places,
     Refused,
     TlsListener,
     peer_certificate,
@@ -36,6 +37,8 @@ _IDLE_SECONDS = 3600.0
 # One that says nothing at all, or does not end what it has begun, only holds a place.
 _BEGUN_SECONDS = 15.0
 _HANDSHAKE_SECONDS = 10.0
+# Senders at once, as many as a listener of SOAP has connections; a sender keeps one.
+_CONNECTIONS = 512
 
 
 class Receiver:
@@ -51,10 +54,16 @@ class Receiver:
         admits: Callable[[bytes | None, str], bool] = lambda certificate, address: True,
         refused: Refused | None = None,
         patience: float = _BEGUN_SECONDS,
+        handshake: float = _HANDSHAKE_SECONDS,
+        connections: int = _CONNECTIONS,
     ) -> None:
         """``admits`` judges a sender by certificate (DER) and address; ``refused`` is told of
-        handshakes that fail. ``patience``: seconds for a first message, and for a whole one."""
+        handshakes that fail. ``patience``: seconds for a first message, and for a whole one;
+        ``handshake``: for that of TLS. Beyond ``connections``, one that has not brought a whole
+        message yet makes room."""
         self._patience = patience
+        self._handshake = handshake
+        self._places = Places(connections)
         self._trail = trail
         self._host = host
         self._port = port
@@ -71,7 +80,7 @@ class Receiver:
         listener = socket.create_server((self._host, self._port), family=family)
         self.port = listener.getsockname()[1]
         self._server = await start_streams(
-            self._serve, listener, self._tls, _HANDSHAKE_SECONDS, self._refused
+            self._serve, listener, self._tls, self._handshake, self._refused
         )
         datagrams = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -81,7 +90,7 @@ class Receiver:
             raise
         loop = asyncio.get_running_loop()
         self._datagrams, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), sock=datagrams
+            lambda: _Datagrams(self, self._admits), sock=datagrams
         )
 
     async def stop(self) -> None:
@@ -105,34 +114,54 @@ class Receiver:
         if not self._admits(peer_certificate(writer), writer.get_extra_info("peername")[0]):
             writer.close()
             return
+        if not self._places.enter(writer, writer.transport.abort):
+            _log.warning("connection refused", code="AUDIT-FULL")
+            writer.close()
+            return
+        try:
+            await self._take_all(reader, partial(self._places.heard, writer))
+        except TimeoutError:
+            writer.transport.abort()  # who is silent answers no farewell either
+        except BadSyslog as error:
+            _log.warning("connection closed", code="AUDIT-FRAMING", reason=str(error))
+        except OSError:
+            pass  # gone
+        finally:
+            self._places.leave(writer)
+            writer.close()
+
+    async def _take_all(self, reader: asyncio.StreamReader, heard: Callable[[], None]) -> None:
+        """Take the messages of one connection in; each calls ``heard``.
+
+        Raises TimeoutError, OSError and BadSyslog.
+        """
         frames, clock = Frames(), asyncio.get_running_loop().time
         begun: float | None = clock()  # since when a message is waited for that must come
-        with contextlib.suppress(OSError, TimeoutError):
-            try:
-                while True:
-                    left = _IDLE_SECONDS if begun is None else begun + self._patience - clock()
-                    data = await asyncio.wait_for(reader.read(_PIECE), max(left, 0))
-                    if not data:
-                        break
-                    taken = [self.take(message) for message in frames.feed(data)]
-                    # No faster than it is durable: the sender's window fills instead.
-                    await asyncio.gather(*(one for one in taken if one is not None))
-                    if taken:  # what is behind them has just begun
-                        begun = None
-                    if frames.is_within_one:
-                        begun = begun or clock()
-            except BadSyslog as error:
-                _log.warning("connection closed", code="AUDIT-FRAMING", reason=str(error))
-        writer.close()
+        while True:
+            left = _IDLE_SECONDS if begun is None else begun + self._patience - clock()
+            data = await asyncio.wait_for(reader.read(_PIECE), max(left, 0))
+            if not data:
+                return
+            taken = [self.take(message) for message in frames.feed(data)]
+            # No faster than it is durable: the sender's window fills instead.
+            await asyncio.gather(*(one for one in taken if one is not None))
+            if taken:  # what is behind them has just begun
+                heard()
+                begun = None
+            if frames.is_within_one:
+                begun = begun or clock()
 
 
 class _Datagrams(asyncio.DatagramProtocol):
     """One message a datagram (RFC 5426)."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, admits: Callable[[bytes | None, str], bool]) -> None:
         self._receiver = receiver
+        self._admits = admits
 
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        """Take it in; nobody hears whether that went well."""
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Take it in; nobody hears whether that went well. It comes without a certificate."""
+        if not self._admits(None, addr[0]):
+            return
         if (taken := self._receiver.take(data)) is not None:
             taken.add_done_callback(lambda done: done.exception())

@@ -98,6 +98,7 @@ def test_a_long_or_short_msh_2_leaves_the_usual_delimiters(encoding: str) -> Non
         ("", "100"),
         ("PID|1", "100"),
         ("MSH", "100"),
+        ("MSH\r|^~\\&|HIS", "100"),
         ("FHS|^~\\&|HIS", "100"),
         ("MSH||HIS", "101"),
         ("MSH|^^\\&|HIS", "102"),
@@ -117,6 +118,14 @@ def test_a_line_that_begins_no_segment_is_refused(line: str) -> None:
     with pytest.raises(InvalidMessage) as refusal:
         read(HEADER, line)
     assert refusal.value.problem.code == "100"
+
+
+def test_a_field_may_not_be_repeated_for_ever_but_a_text_may_have_many_lines() -> None:
+    many = "1~" * 100_000
+    with pytest.raises(InvalidMessage) as refusal:
+        read(HEADER, f"PID|||{many}")
+    assert refusal.value.problem.location == "PID"
+    assert read(HEADER, f"OBX|1|TX|||{many}").count("OBX-5") == 100_001
 
 
 def test_a_second_header_is_refused() -> None:

@@ -64,6 +64,24 @@ def test_a_block_that_begins_anew_replaces_the_broken_one() -> None:
     assert framer.receive(b"en" + START + b"whole" + END) == [b"whole"]
 
 
+@pytest.mark.parametrize("end", [b"\x1c", b"\x1c\n", b"\x1cx", b"\r\x1c"])
+def test_half_an_end_is_no_end(end: bytes) -> None:
+    framer = Framer(1000)
+    assert framer.receive(START + b"one" + end) == []
+    assert framer.receive(b"x" + END) == [b"one" + end + b"x"]
+
+
+def test_a_gigabyte_without_end_is_never_held() -> None:
+    framer, piece = Framer(1_000_000), bytes(65_536)
+    framer.receive(START)
+    taken = 0
+    with contextlib.suppress(BlockTooLong):
+        while taken < 1_000_000_000:
+            framer.receive(piece)
+            taken += len(piece)
+    assert taken < 1_000_000
+
+
 def test_bytes_outside_a_block_are_not_kept() -> None:
     framer = Framer(10)
     assert framer.receive(b"x" * 100) == []

@@ -212,6 +212,32 @@ def test_a_context_without_transfer_syntax_is_passed_over(
     assert struct.pack(">BBHBBBB", 0x21, 0, 4 + 4 + len(EXPLICIT), 3, 0, 0, 0) in content
 
 
+_FIXED = 74  # bytes before the items of an A-ASSOCIATE-RQ, the head of the PDU included
+
+
+def test_a_context_without_abstract_syntax_is_an_invalid_parameter(
+    connect: Connect, port: int, association_request: bytes
+) -> None:
+    at = association_request.index(b"\x30\0", _FIXED)
+    (length,) = struct.unpack_from(">H", association_request, at + 2)
+    syntax = struct.pack(">BBH", 0x40, 0, length)  # a second transfer syntax in its place
+    peer = connect(port)
+    peer.send(association_request[:at] + syntax + association_request[at + 4 :])
+
+    assert aborted_for(peer) == INVALID
+
+
+@pytest.mark.parametrize("uid", [b"1..2", b"1.2%", b"\xff\xfe", b"\0"])
+def test_a_context_of_what_is_no_uid_is_rejected_without_a_word(
+    connect: Connect, port: int, association_request: bytes, uid: bytes
+) -> None:
+    at = association_request.index(b"\x30\0", _FIXED) + 4
+    peer = connect(port)
+    peer.send(association_request[:at] + uid + association_request[at + len(uid) :])
+
+    assert peer.read_pdu()[0] in (ASSOCIATE_AC, ABORT)  # pytest makes every warning an error
+
+
 def test_the_longest_legal_request_is_answered(
     connect: Connect,
     port: int,

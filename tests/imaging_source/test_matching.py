@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -71,6 +72,16 @@ def test_a_pattern_finds_what_it_spells(connection: Connection, stored: str, ask
 
     expected = spells(asked, stored)
     assert matches(connection, Kind.TEXT, stored, asked) == expected
+
+
+@pytest.mark.parametrize("kind", [Kind.TEXT, Kind.NAME])
+@pytest.mark.parametrize("asked", ["*a" * 30, "*a?" * 20, "a*" * 30 + "a", "*" * 300 + "a"])
+def test_a_pattern_of_many_stars_is_answered_at_once(
+    connection: Connection, kind: Kind, asked: str
+) -> None:
+    began = time.process_time()
+    matches(connection, kind, "a" * 60 + "b", asked)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,19 @@ def test_the_bytes_are_those_that_c_store_would_have_kept(
     assert rows(database, QUARANTINE) == []
 
 
+@pytest.mark.parametrize("magic", [b"MZ\x90\0", b"\x7fELF", b"%PDF-1.7", b"#!/bin/sh\n"])
+def test_a_program_in_the_preamble_is_not_kept(
+    url: str, make_instance: Make, database: Database, blobs: BlobStore, magic: bytes
+) -> None:
+    file = part10(make_instance())
+
+    assert post(url, body(magic.ljust(128, b"x") + file[128:])).status == 200
+
+    (row,) = rows(database, INSTANCE)
+    kept = b"".join(blobs.open(row["sha256"]).chunks())
+    assert kept[:132] == bytes(128) + b"DICM"
+
+
 def test_some_stored_is_202_and_what_is_not_has_its_reason(url: str, make_instance: Make) -> None:
     kept, first = make_instance(), make_instance()
     other = make_instance(SOPInstanceUID=first.SOPInstanceUID, PixelData=b"other bytes!")

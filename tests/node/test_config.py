@@ -57,6 +57,15 @@ def test_relative_paths_count_from_the_file(write_config: Write, tmp_path: Path)
     assert settings.tls.key == tmp_path / "pki" / "node.key"
 
 
+@pytest.mark.parametrize("key", ["nodes", "proxies"])
+def test_who_is_known_by_a_certificate_needs_tls(write_config: Write, key: str) -> None:
+    front = f'\n[[tls.{key}]]\nname = "front"\nsan = "front.example"\n'
+    [problem] = problems_of(write_config(new=front))
+    assert f"tls.{key} are known by their certificates: set tls.enabled" in problem
+    [problem] = problems_of(write_config(new=f'\n[[tls.{key}]]\nname = "front"\n'))
+    assert "one of certificate, subject and san" in problem
+
+
 def test_a_misspelt_key_is_an_error_that_names_file_key_and_nearest(write_config: Write) -> None:
     file = write_config("[registry]", '[registry]\ndatabse = "x"')
     assert problems_of(file) == [
@@ -174,3 +183,13 @@ def test_a_secret_comes_from_its_file_and_an_error_never_quotes_it(tmp_path: Pat
 def test_the_page_of_the_documentation_is_the_generated_one() -> None:
     file = Path(__file__).parents[2] / "docs" / "configuration.md"
     assert file.read_text() == page(), "run: python -m node.config_page > docs/configuration.md"
+
+
+def test_an_archive_is_reached_in_one_way(write_config: Write) -> None:
+    source = """
+peers = { PACS = "dicom://127.0.0.1:104" }
+archives = ["PACS"]
+web_archives = { PACS = "http://127.0.0.1/dicom-web" }
+"""
+    [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]{source}"))
+    assert "web_archives: PACS is in archives too" in problem

@@ -42,7 +42,15 @@ def test_every_foreign_program_has_its_line() -> None:
     assert found
     peers = [peer.partition(":")[0] for peer in found[1].split()]
     page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Foreign")[2]
+    page = page.partition("## Tools")[0]
     assert peers == re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)
+
+
+def test_every_tool_that_looks_at_an_install_has_its_line() -> None:
+    found = re.search(r"^SUPPLY := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found
+    page = (ROOT / "docs" / "dependencies.md").read_text().partition("## Tools")[2]
+    assert found[1].split() == re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)[1:]
 
 
 def test_no_dependency_is_gpl() -> None:
@@ -102,6 +110,19 @@ def test_every_target_that_the_readme_shows_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= shown <= targets
+
+
+def test_every_row_of_the_hardening_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "hardening.md").read_text()
+    rows = dict(re.findall(r"^\| ([A-Z]\d+) \|.*\|(.*)\|$", page, re.MULTILINE))
+    numbered = {"F": 18, "H": 8, "D": 12}
+    wanted = [f"{letter}{n + 1}" for letter, last in numbered.items() for n in range(last)]
+    assert list(rows) == [*wanted, "V2", "V3", "V4", "Z1", "Z2", "Z3", "R1"]
+    for row, tests in rows.items():
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+        assert named, row
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{row}: {name}"
 
 
 def test_every_decision_is_listed() -> None:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 import urllib3
 
 from hl7.client import MllpClient
 from hl7.mllp import MllpLimits, MllpServer
+from imaging_source.requestor import Peer, Requested, Unreachable
 from node.wiring.nodes import RECORD_SECONDS, NodeGuard, Refusals
+from security.audit import syslog
 from security.nodes import KnownNode, Nodes, Permit
 from security.pki import Identity, create_authority, issue
 from security.tls import NodeContext, client_context, server_context
 from soap.asgi import Receive, Scope, Send, respond
 from soap.server import running_server
+from tests.security.audit.conftest import message
+from tests.security.listeners import C_ECHO, IMPLICIT, VERIFICATION, Listeners, Terms
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+C_STORE, NOT_AUTHORIZED = 0x0001, 0x0124
 
 ADT = b"MSH|^~\\&|A|B|C|D|20260101||ADT^A04^ADT_A01|77|P|2.3.1\rPID|||SECRET\r"
 
@@ -131,6 +140,123 @@ def _get(url: str, tls: ssl.SSLContext) -> tuple[int, bytes]:
     with urllib3.PoolManager(ssl_context=tls, assert_hostname=False) as pool:
         answer = pool.request("GET", url, retries=False)
         return answer.status, answer.data
+
+
+@pytest.fixture(scope="module")
+def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
+    with ExitStack() as stack:
+        yield Listeners(stack, tmp_path_factory.mktemp("listeners"))
+
+
+@pytest.fixture
+def modalities(told: Told) -> NodeGuard:
+    """A guard that knows "feeder" as a scanner and "viewer" as one who may try the line."""
+    scanner = Permit("feeder", frozenset({"C-STORE", "C-ECHO"}), frozenset({"CT1", "CT2"}))
+    trying = Permit("viewer", frozenset({"C-ECHO", "ITI-20"}))
+    known = [
+        KnownNode(one, subject=f"CN={one.name},O=Kosmos test PKI") for one in (scanner, trying)
+    ]
+    return NodeGuard(Nodes(known), Refusals(told, Days()))  # type: ignore[arg-type]
+
+
+class Days:
+    """A clock that is a day later at each look: every refusal is recorded."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 86_400
+        return self._now
+
+
+def ask_dicom(port: int, tls: ssl.SSLContext | None, title: str, *fields: int) -> list[int]:
+    """The status of each request under a calling title; none where it is not let in."""
+    contexts = [(VERIFICATION, IMPLICIT), (CT_IMAGE, IMPLICIT)]
+    instance: list[tuple[int, str | int]] = [
+        (0x0002, CT_IMAGE),
+        (0x0110, 1),
+        (0x0700, 0),
+        (0x1000, "1.2.3"),
+    ]
+    try:
+        peer = Peer("KOSMOS", "127.0.0.1", port, tls)
+        with Requested(peer, title, contexts) as association:
+            return [
+                association.request(
+                    3, one, instance, b"nothing that could be stored"
+                ).command.status
+                if one == C_STORE
+                else association.request(
+                    1, one, [(0x0002, VERIFICATION), (0x0110, 1)]
+                ).command.status
+                for one in fields
+            ]
+    except Unreachable:
+        return []
+
+
+def test_by_dicom_a_node_asks_what_it_may_under_its_own_titles(
+    pki: dict[str, Identity], listeners: Listeners, modalities: NodeGuard, told: Told
+) -> None:
+    terms = Terms(permit=modalities.permit, turned_away=modalities.turned_away)
+    port = listeners.open("dicom", serving(pki), terms).port
+    feeder, viewer = calling(pki, "feeder"), calling(pki, "viewer")
+
+    echoed, stored = ask_dicom(port, feeder, "CT2", C_ECHO, C_STORE)
+    assert echoed == 0
+    assert stored not in (0, NOT_AUTHORIZED)  # it was looked at, and is no instance
+    assert told.said == []
+    assert ask_dicom(port, feeder, "PACS", C_ECHO) == []
+    assert told.said == ["127.0.0.1 feeder is not known by this AE title False"]
+    assert ask_dicom(port, viewer, "ANY", C_STORE, C_ECHO, C_STORE) == [
+        *(NOT_AUTHORIZED, 0, NOT_AUTHORIZED)
+    ]
+    assert told.said[1:] == ["127.0.0.1 viewer may not do C-STORE here False"] * 2
+    assert ask_dicom(port, calling(pki, "unlisted"), "CT1", C_ECHO) == []
+    assert told.said[3:] == ["127.0.0.1 this node is not listed here False"]
+
+
+def test_by_dicom_without_tls_a_node_is_known_by_its_title_alone(
+    listeners: Listeners, modalities: NodeGuard
+) -> None:
+    """Where ``imaging_source.dicom_tls`` is false: for machines that speak no TLS."""
+    terms = Terms(permit=modalities.permit, turned_away=modalities.turned_away)
+    port = listeners.open("dicom", None, terms).port
+    assert ask_dicom(port, None, "CT1", C_ECHO) == [0]
+    assert ask_dicom(port, None, "STRANGER", C_ECHO) == []
+
+
+def test_by_syslog_only_nodes_that_may_bring_records_do(
+    pki: dict[str, Identity], listeners: Listeners, modalities: NodeGuard, told: Told
+) -> None:
+    terms = Terms(admits=partial(modalities.admits, transaction="ITI-20"))
+    door = listeners.open("syslog", serving(pki), terms)
+    assert door.serves(calling(pki, "viewer"))
+    assert told.said == []
+    before = listeners.records()
+    assert not door.serves(calling(pki, "feeder"))
+    assert not door.serves(calling(pki, "unlisted"))
+    assert told.said == [
+        "127.0.0.1 feeder may not do ITI-20 here False",
+        "127.0.0.1 this node is not listed here False",
+    ]
+    assert listeners.records() == before
+
+
+def test_by_udp_nobody_shows_who_he_is_and_nothing_is_taken(
+    pki: dict[str, Identity], listeners: Listeners, modalities: NodeGuard, told: Told
+) -> None:
+    """What is sent behind it by TLS arrives: it was passed over, not late."""
+    terms = Terms(admits=partial(modalities.admits, transaction="ITI-20"))
+    door = listeners.open("syslog", serving(pki), terms)
+    before = listeners.records()
+    sent = syslog.Sender("there", "test", "1").write(message(1), "2026-03-02T08:00:00Z", False)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
+        anybody.sendto(sent, ("127.0.0.1", door.port))
+    assert door.serves(calling(pki, "viewer"))
+    assert listeners.records() == before + 1
+    assert told.said == ["127.0.0.1 this node is not listed here False"]
 
 
 def test_a_scanner_leaves_one_record_a_minute_with_a_count() -> None:

@@ -193,6 +193,19 @@ def test_an_include_that_is_not_right_is_refused(element: etree._Element) -> Non
         Incoming(etree.Element("x"), attachments={"1": InMemory(b"one")}).content(element)
 
 
+def test_the_root_is_no_document_of_itself() -> None:
+    root, attachments = assemble(body(ROOT, ONE), TYPE + '; start="<r>"')
+    incoming = Incoming(etree.fromstring(root), attachments=attachments)
+    with pytest.raises(ContentError):
+        incoming.content(include("cid:r"))
+
+
+def test_a_boundary_inside_a_document_is_content() -> None:
+    text = "one\r\n--bb\r\n --b--\r\nx--b--"
+    _, attachments = assemble(body(ROOT, ONE.replace("one", text)), step=3)
+    assert b"".join(attachments["1"].chunks()) == text.encode()
+
+
 def test_a_part_can_be_included_once_only() -> None:
     incoming = Incoming(etree.Element("x"), attachments={"1": InMemory(b"one")})
     incoming.content(include("cid:1"))

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
@@ -49,6 +50,23 @@ def url(gate: Gate, say: Any, store: Any) -> Iterator[str]:
         with running_server(endpoint) as base:
             yield base
             gate.open.set()
+
+
+def test_where_every_connection_is_at_work_the_next_is_answered_503(
+    gate: Gate, say: Any, client: SoapClient
+) -> None:
+    with (
+        ThreadPoolExecutor(4) as pool,
+        running_server(
+            Endpoint([Operation(say, gate)], pool=pool, title="t", service_name="T"),
+            connections=1,
+        ) as base,
+    ):
+        first = pool.submit(client.call, base, say, "first")
+        assert gate.entered.acquire(timeout=10)
+        assert urllib3.request("GET", base, retries=False).status == 503
+        gate.open.set()
+        assert first.result() == "first"
 
 
 def test_calls_beyond_the_limit_are_refused_and_the_others_answered(

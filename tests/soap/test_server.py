@@ -88,11 +88,28 @@ def test_a_head_too_large_is_refused(service: Any, fill: bytes) -> None:
         b"X: a\nContent-Length: 3\r\n",
         b" folded: x\r\n",
         b"X: a\0b\r\n",
+        b"Transfer-Encoding: chunked\nX: y\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Content-Length: 0x3\r\n",
+        b"Content-Length: 3\r\nContent-Length : 0\r\n",
     ],
 )
 def test_a_request_that_can_be_read_two_ways_is_400(service: Any, head: bytes) -> None:
     start = b"POST /test HTTP/1.1\r\nHost: x\r\nContent-Type: application/soap+xml\r\n"
     answer = service.exchange(start + head + b"\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"3;x\nabc\r\n0\r\n\r\n", b"3\nabc\r\n0\r\n\r\n", b"+3\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n"],
+    ids=["extension", "line feed", "sign", "longer than said"],
+)
+def test_a_chunk_that_can_be_read_two_ways_is_400(service: Any, chunks: bytes) -> None:
+    head = b"POST /test HTTP/1.1\r\nHost: x\r\nContent-Type: application/soap+xml\r\n"
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = service.exchange(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + smuggled)
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.count(b"HTTP/1.1 ") == 1
 

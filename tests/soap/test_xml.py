@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lxml import etree
 
 from soap import xml
 from soap.limits import Limits
@@ -59,6 +64,8 @@ def test_comments_instructions_and_cdata_do_not_split_text() -> None:
         b'<?xml version="1.0" encoding="UTF-7"?><r>+ADw-b/+AD4-</r>',
         "<?xml version='1.0' encoding='cp037'?><r/>".encode("cp037"),
         "<r/>".encode("utf-32"),
+        b'<?xml version="1.0"' + b" " * 300 + b'encoding="UTF-7"?>+ADw-r/+AD4-',
+        '<?xml version="1.0" encoding="utf-32"?><r/>'.encode("utf-32-be"),
         b'<?xml version="1.0" encoding="no-such-thing"?><r/>',
         b"<r " + b"x" * 60_000 + b'="1"/>',
     ],
@@ -75,6 +82,9 @@ BOMB = (
 )
 
 
+QUADRATIC = f'<!DOCTYPE r [<!ENTITY a "{"a" * 50_000}">]><r>{"&a;" * 20_000}</r>'
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize(
     "document",
@@ -84,8 +94,11 @@ BOMB = (
         '<!DOCTYPE r [<!ENTITY e "x">]><r>admin&e;.evil</r>',
         '<!DOCTYPE r [<!ENTITY e SYSTEM "file:///etc/passwd">]><r>&e;</r>',
         '<!DOCTYPE r [<!ENTITY % e SYSTEM "file:///etc/passwd"> %e;]><r/>',
+        '<!DOCTYPE r [<!ENTITY % e SYSTEM "file:///dev/zero"> %e;]><r/>',
+        "<?a?> <!-- > --> <!DOCTYPE r SYSTEM 'file:///dev/zero'><r/>",
         '<!DOCTYPE r [<!ATTLIST r a CDATA "default">]><r/>',
         BOMB,
+        QUADRATIC,
     ],
 )
 def test_a_document_type_is_refused_in_every_encoding(document: str, encoding: str) -> None:
@@ -112,6 +125,72 @@ def test_no_reference_makes_the_parser_fetch_anything() -> None:
         parse(f'<r xmlns:xi="{xi}"><xi:include href="{url}"/></r>'.encode())
         with pytest.raises(BlockingIOError):
             canary.accept()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_no_reference_makes_the_parser_open_a_file(tmp_path: Path) -> None:
+    canary, calls = tmp_path / "canary", tmp_path / "calls"
+    canary.write_text("<!ELEMENT r ANY>")
+    documents = [
+        f'<!DOCTYPE r SYSTEM "file://{canary}"><r/>',
+        f'<!DOCTYPE r SYSTEM "{canary}"><r/>',
+        f'<!DOCTYPE r [<!ENTITY e SYSTEM "file://{canary}">]><r>&e;</r>',
+        f'<!DOCTYPE r [<!ENTITY % e SYSTEM "file://{canary}"> %e;]><r/>',
+        f'<r xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="{canary}"/></r>',
+        f'<?xml-stylesheet href="{canary}"?><r/>',
+    ]
+    (tmp_path / "documents").write_text("\n".join(documents))
+    read = (
+        "import sys; from soap.xml import XMLRefused, parse\n"
+        "for line in open(sys.argv[1], 'rb'):\n"
+        "    try: parse(line)\n"
+        "    except XMLRefused: pass\n"
+    )
+    command = ["strace", "-f", "-e", "trace=%file,%network", "-o", str(calls)]
+    command += [sys.executable, "-c", read, str(tmp_path / "documents")]
+
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+
+    told = calls.read_text()
+    assert str(tmp_path / "documents") in told  # what is opened is told
+    assert str(canary) not in told
+    assert "connect(" not in told
+
+
+def test_a_parser_itself_opens_nothing() -> None:
+    for huge in (False, True):
+        with pytest.raises(XMLRefused):
+            etree.fromstring(b'<!DOCTYPE r SYSTEM "file:///dev/zero"><r/>', xml._parser(huge=huge))
+
+
+_MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<r>" + b"<a/>" * _MILLION + b"</r>",
+        b"<r>" + b'<Slot name="a"/>' * _MILLION + b"</r>",
+        b"<r>" + b"a" * 100 * _MILLION + b"</r>",
+        b"<r " + b" ".join(b'xmlns:a%d="u"' % i for i in range(300_000)) + b"/>",
+        b"<a>" * 10_000 + b"</a>" * 10_000,
+    ],
+    ids=["elements", "slots", "text", "namespaces", "depth"],
+)
+def test_what_is_monstrous_is_refused_at_once_and_costs_nothing(data: bytes) -> None:
+    before, began = _resident_bytes(), time.process_time()
+    with pytest.raises(XMLRefused):
+        parse(data)
+    assert time.process_time() - began < 1
+    assert _resident_bytes() - before < 64 * _MILLION
+
+
+def test_as_many_namespaces_as_are_allowed_cost_little() -> None:
+    names = b" ".join(b'xmlns:a%d="u%d"' % (i, i) for i in range(100_000))
+    used = b"".join(b"<a%d:x/>" % i for i in range(100_000))
+    began = time.process_time()
+    assert len(parse(b"<r " + names + b">" + used + b"</r>")) == 100_000
+    assert time.process_time() - began < 5
 
 
 def test_limits_of_size_and_number_hold() -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import email
 import gzip
 import http.client
+import re
 import socket
 import sqlite3
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -47,7 +49,9 @@ MTOM_TYPE = (
 
 # Small enough that a test can exceed them at once; the node is told so by its environment.
 XML_BYTES, MESSAGE_BYTES, HL7_BYTES, IDLE_SECONDS = 1024 * 1024, 2 * 1024 * 1024, 65536, 0.5
+HEADER_SECONDS = 1.0
 LIMITS = {
+    "HEADER_SECONDS": HEADER_SECONDS,
     "XML_BYTES": XML_BYTES,
     "MESSAGE_BYTES": MESSAGE_BYTES,
     "HL7_MESSAGE_BYTES": HL7_BYTES,
@@ -57,6 +61,8 @@ LIMITS = {
 SECONDS = 20.0
 DATABASES = ("registry.db", "repository.db", "imaging.db")
 FILES = ("documents", "images")
+# What no input may cost any process of the node beyond what it has when it has started.
+MEMORY_KIB = 256 * 1024
 
 
 class Answer(NamedTuple):
@@ -94,9 +100,26 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
         for name, value in LIMITS.items():
             environment.setenv(f"KOSMOS__LIMITS__{name}", str(value))
         try:
-            yield nodes.start()
+            running = nodes.start()
+            before = peaks(running)
+            yield running
+            after = peaks(running)
+            assert after.keys() == before.keys()  # no process has died
+            assert all(after[process] - before[process] < MEMORY_KIB for process in before)
         finally:
             nodes.close()
+
+
+def peaks(node: RunningNode) -> dict[int, int]:
+    """The most memory that each process of the node has had, in KiB."""
+    waiting, found = [node.process.pid], {}
+    while waiting:
+        process = Path(f"/proc/{(pid := waiting.pop())}")
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
+        found[pid] = int(peak)
+        for thread in (process / "task").iterdir():
+            waiting += map(int, (thread / "children").read_text().split())
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -279,6 +302,7 @@ def test_what_is_no_envelope_is_a_fault_of_its_sender(body: bytes, node: Running
         '<!ENTITY a "expanded"><!ENTITY e "&a;&a;&a;&a;&a;&a;&a;&a;">',
         '<!ENTITY e SYSTEM "file:///etc/hostname">',
         '<!ENTITY % p SYSTEM "http://127.0.0.1:9/">%p;',
+        '<!ENTITY % p SYSTEM "file:///dev/zero">%p;',
     ],
 )
 def test_a_document_type_is_refused_in_whatever_encoding(
@@ -350,6 +374,37 @@ def test_a_document_whose_part_is_not_there_is_refused(node: RunningNode) -> Non
     status, errors = answer.errors()
     assert status == "Failure"
     assert errors == ["XDSRepositoryMetadataError"]
+
+
+@pytest.mark.parametrize("href", ["cid:root@here", "http://{canary}/x", "file:///etc/hostname"])
+def test_a_document_is_fetched_from_nowhere(href: str, node: RunningNode) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.setblocking(False)
+        address = f"127.0.0.1:{canary.getsockname()[1]}"
+        document = DOCUMENT.replace("cid:part@here", href.format(canary=address))
+        body = mime(("root@here", provide(document)), ("part@here", b"bytes")) + END
+
+        answer = post(node, body, MTOM_TYPE, path="/repository")
+
+        assert answer.status == 200
+        assert answer.errors() == ("Failure", ["XDSRepositoryMetadataError"])
+        with pytest.raises(BlockingIOError):
+            canary.accept()
+
+
+def test_an_include_that_is_no_document_brings_nothing(node: RunningNode) -> None:
+    include = DOCUMENT.partition(">")[2].removesuffix("</x:Document>")
+    entry = f'<r:ExtrinsicObject id="d"><r:Name>{include}</r:Name>{include}</r:ExtrinsicObject>'
+    envelope = provide("").replace(
+        f'<r:RegistryObjectList xmlns:r="{RIM}"/>'.encode(),
+        f'<r:RegistryObjectList xmlns:r="{RIM}">{entry}</r:RegistryObjectList>'.encode(),
+    )
+    body = mime(("root@here", envelope), ("part@here", b"bytes")) + END
+
+    answer = post(node, body, MTOM_TYPE, path="/repository")
+
+    assert answer.status == 200
+    assert answer.errors()[0] == "Failure"
 
 
 def test_a_submission_without_mtom_is_told_to_use_it(node: RunningNode) -> None:
@@ -620,6 +675,46 @@ def test_an_image_without_its_identifiers_is_refused(
 
     assert "Received Store Response" in told
     assert "Success" not in told
+
+
+# -- everybody at once
+
+
+def test_five_hundred_silent_sockets_do_not_slow_the_others_down(node: RunningNode) -> None:
+    began = {
+        web(node): [b"", b"POST /registry HTTP/1.1\r\nHost: x\r\n", half_a_document()],
+        mllp(node): [b"\x0b" + HEADER % b"ADT^A04"],
+        dicom(node): [b"\x01"],
+    }
+    with ExitStack() as held:
+        silent = []
+        for address, beginnings in began.items():
+            for number in range(500 // len(began)):
+                connection = socket.create_connection(address, SECONDS)
+                silent.append((address, held.enter_context(connection)))
+                connection.sendall(beginnings[number % len(beginnings)])
+        waited = []
+        for _ in range(10):
+            started = time.monotonic()
+            assert post(node, query()).status == 200
+            asked = acknowledged(node, b"\x0b", HEADER % b"ADT^A99", b"\x1c\r")
+            assert b"\rMSA|AR" in asked
+            waited.append(time.monotonic() - started)
+        assert echo(node).returncode == 0
+        assert max(waited) < 2.0
+        for address, connection in silent:
+            if address == web(node):  # the other doors' deadlines have tests of their own
+                assert ended(connection)
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the node closes it, with or without a last word, within SECONDS."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
 
 
 # -- configuration
