@@ -29,6 +29,7 @@ from imaging_source.rejection import Note, Reference
 from manifest.model import Patient, Study
 from storage.blobs import BlobStore
 from storage.errors import DatabaseBusy, StorageError
+from storage.faultpoints import reach
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -36,6 +37,9 @@ NAME = "index.sock"
 
 # A commit takes milliseconds; a database that is busy says so after 30 s at most.
 SECONDS = 60.0
+
+# How long the door rests when it could not open: the next moment may be no better.
+_PAUSE_SECONDS = 0.1
 
 # What is handed over at once: some 2 KB each.
 MOST = 200
@@ -57,6 +61,7 @@ class IndexDoor:
         with _short(folder) as place:
             self._socket.bind(place)
         self._socket.listen()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="index door", daemon=True)
         self._thread.start()
 
@@ -69,6 +74,7 @@ class IndexDoor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._closing.set()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._name.unlink(missing_ok=True)
@@ -78,8 +84,10 @@ class IndexDoor:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:  # closed by us
-                return
+            except OSError:  # closed by us, or there are no descriptors left for now
+                if self._closing.wait(_PAUSE_SECONDS):
+                    return
+                continue
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -95,10 +103,12 @@ class IndexDoor:
         """The verdicts; None when the index could not take them."""
         arrived = [_unpacked(one) for one in json.loads(line)]
         try:
-            return [verdict.value for verdict in self._door.index(arrived)]
-        except StorageError as error:
+            verdicts = [verdict.value for verdict in self._door.index(arrived)]
+            reach("handover.indexed")
+        except (StorageError, OSError) as error:
             _log.error("instances not indexed", code="imaging-index", error=type(error).__name__)
             return None
+        return verdicts
 
 
 class DistantIntake(Door):

@@ -170,7 +170,7 @@ class Arrival:
             (verdict,) = self._door.index([arrived])
         except Refused as refused:
             return refused.outcome
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             return out_of_resources(error)
         study = arrived.header.study
         patient = study.patient
@@ -182,10 +182,12 @@ class Arrival:
         spooled: SpooledFile | None = None
         try:
             spooled = self._spool.finish()
-            return self._kept(spooled)
+            arrived = self._kept(spooled)
+            reach("imaging.kept")
+            return arrived
         except Unreadable as error:
             raise Refused(Outcome(Status.CANNOT_UNDERSTAND, str(error)[:64])) from error
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             raise Refused(out_of_resources(error)) from error
         finally:
             if spooled is not None:
@@ -244,7 +246,7 @@ def outcome_of(verdict: Verdict) -> Outcome:
     return Outcome(Status.SUCCESS)
 
 
-def out_of_resources(error: StorageError) -> Outcome:
+def out_of_resources(error: StorageError | OSError) -> Outcome:
     """What a sender is told when the node cannot store."""
     _log.error("instance not stored", code="imaging-storage", error=type(error).__name__)
     return Outcome(Status.OUT_OF_RESOURCES, "no resources to store the instance")

@@ -306,8 +306,8 @@ class Publisher:
         )
 
     def _send(self, publication: Publication) -> None:
-        reach("publisher.before_send")
         try:
+            reach("publisher.before_send")
             response = self._perform(publication)
             reach("publisher.after_send")
             published = response.status == SUCCESS or self._confirmed(publication, response)

@@ -105,7 +105,7 @@ class Storing:
             return
         try:
             verdicts = self.door.index([arrived for _, arrived in kept])
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             for result, _ in kept:
                 result.reason = out_of_resources(error).status
             return

@@ -84,7 +84,9 @@ class Patients:
             return _ACCEPTED  # demographics: the registry keeps none
         if problem := _length_problem(feed):
             return problem
-        return write(self._database, lambda connection: self._process(connection, feed))
+        outcome = write(self._database, lambda connection: self._process(connection, feed))
+        reach("patients.committed")
+        return outcome
 
     def known(self, identifier: CX) -> bool:
         """Whether ``identifier`` is a patient that was announced and not subsumed."""

@@ -93,6 +93,7 @@ class Registrar:
             write(self._database, work)
         except Refused as refused:
             return faults + refused.faults
+        reach("registry.committed")
         return faults
 
     def _judge(self, submission: Submission) -> list[Fault]:

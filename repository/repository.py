@@ -150,6 +150,7 @@ class Repository:
             ]
         else:
             outcomes = [self._retrieve_one(item, known) for item in request.documents]
+        reach("repository.retrieved")
         return RetrieveDocumentSetResponse.of(
             (item.error("ITI-43") for item in outcomes if isinstance(item, Fault)),
             (item for item in outcomes if isinstance(item, RetrievedDocument)),

@@ -154,6 +154,7 @@ class BlobStore:
             elif not self._named_first(spooled, target):
                 self._sync_file(spooled)
                 os.replace(spooled.path, target)
+            reach("blobs.kept")
         except FileNotFoundError as error:
             raise BlobMissing(spooled.sha256) from error
         except OSError as error:

@@ -19,6 +19,7 @@ from storage.contract import Keys
 from storage.errors import KeyUnavailable, from_os_error
 from storage.folders import sync_folder
 from storage.sealed import SUFFIX, Seal, is_sealed, sealed, unsealed
+from storage.space import LowWaterMark
 
 _ARRIVING = ".part"
 
@@ -26,9 +27,12 @@ _ARRIVING = ".part"
 class Inbox:
     """The messages in ``folder``, which is made on first use; any number of processes may put."""
 
-    def __init__(self, folder: Path, keys: Keys | None = None) -> None:
+    def __init__(
+        self, folder: Path, keys: Keys | None = None, low_water: LowWaterMark | None = None
+    ) -> None:
         self._folder = folder
         self._keys = keys
+        self._low_water = low_water or LowWaterMark()
 
     def put(self, message: bytes) -> None:
         """Keep a message, durable when this returns; OutOfSpace or BlobStoreUnavailable if not."""
@@ -40,6 +44,7 @@ class Inbox:
         arriving = self._folder / f"{name}{_ARRIVING}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._low_water.check(self._folder)
             _write(arriving, message)
             os.rename(arriving, self._folder / name)
             sync_folder(self._folder)

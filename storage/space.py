@@ -17,6 +17,10 @@ from storage.errors import OutOfSpace
 # 256 MiB: a checkpoint of the largest WAL we allow (64 MiB) fits several times over.
 DEFAULT_MINIMUM_FREE_BYTES = 256 * 1024 * 1024
 
+# Audit trails may use three quarters of that: reads are recorded, too, and go on when nothing new
+# is taken any more. A record takes some 3 KB.
+RECORDS_MINIMUM_FREE_BYTES = 64 * 1024 * 1024
+
 
 # How long room once found is taken for granted: a fast disk writes 50 MB meanwhile, a small
 # part of the mark, and a commit is spared a system call.

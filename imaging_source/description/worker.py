@@ -112,7 +112,7 @@ class Describer:
                     next_sweep = time.monotonic() + _SWEEP_SECONDS
                     self.sweep()
                 self._describe_waiting(next_sweep)
-            except StorageError as error:
+            except (StorageError, OSError) as error:
                 _log.warning("not described", code="imaging-describe", error=type(error).__name__)
                 self._stop.wait(_LONGEST_WAIT_SECONDS)
                 next_sweep = 0.0  # finds again what was taken and not written

@@ -36,7 +36,7 @@ from soap.faults import SoapFault
 from soap.operation import CallContext, Exchange
 from storage.errors import OutOfSpace, StorageError
 from storage.faultpoints import reach
-from storage.space import LowWaterMark
+from storage.space import RECORDS_MINIMUM_FREE_BYTES, LowWaterMark
 from transactions import (
     iti_8,
     iti_18,
@@ -369,7 +369,8 @@ def open_trail(settings: Settings, stack: ExitStack, name: str) -> Trail:
     """The trail ``name`` of the node, its schema brought up to date. Raises StorageError."""
     folder = trail_folder(settings)
     with script_location("security") as scripts:
-        trail = Trail(folder, settings.node.name, name, LowWaterMark(), scripts)
+        low_water = LowWaterMark(RECORDS_MINIMUM_FREE_BYTES)
+        trail = Trail(folder, settings.node.name, name, low_water, scripts)
     return stack.enter_context(trail)
 
 

@@ -32,6 +32,7 @@ from security.audit.chain import Signer, genesis, link
 from security.audit.schema import BEGUN, HEAD, MENTION, RECORD
 from storage.database import Database
 from storage.errors import StorageError
+from storage.faultpoints import reach
 from storage.space import LowWaterMark
 from storage.sqlite import driver_of
 
@@ -202,10 +203,11 @@ class Trail:
             driver.executemany(_INSERT_MENTION, mentions)
             driver.executemany(_INSERT_BEGUN, begun)
             driver.executemany(_DELETE_BEGUN, acts)
+            reach("audit.before_commit")
 
         try:
             self.database.write(work)
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             _log.critical("not recorded", code="AUDIT-LOST", error=type(error).__name__)
             for entry in waiting:
                 entry.done.set_exception(error)

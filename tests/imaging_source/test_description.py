@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from sqlalchemy import func, select
 
+from imaging_source.description import worker
 from imaging_source.description.describe import (
     Description,
     describe,
@@ -30,6 +31,7 @@ from imaging_source.intake import Intake
 from imaging_source.schema import DESCRIPTION, INSTANCE, SERIES_STEP
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.faultpoints import InjectedFault
 from storage.files import FileContent
 
 Make = Callable[..., Dataset]
@@ -162,6 +164,23 @@ def test_large_values_are_left_where_they_are(tmp_path: Path, make_instance: Mak
     assert data[start : start + length] == instance.PixelData
     [(start, length)] = found.places["00081140/1/00420011"]
     assert data[start : start + length] == b"x" * 5000
+
+
+def test_a_disk_that_fails_while_describing_does_not_end_it(
+    database: Database, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describer, tries = Describer(database, blobs), threading.Semaphore(0)
+
+    def fail() -> int:
+        tries.release()
+        raise InjectedFault("imaging.described")
+
+    monkeypatch.setattr(describer, "sweep", fail)
+    monkeypatch.setattr(worker, "_LONGEST_WAIT_SECONDS", 0.0)
+    describer.start()
+    assert tries.acquire(timeout=20)
+    assert tries.acquire(timeout=20)
+    describer.stop()
 
 
 def test_what_was_stored_is_described_by_itself(

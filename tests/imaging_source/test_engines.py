@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -16,7 +19,7 @@ from sqlalchemy import func, select
 
 from imaging_source import outbox, reports
 from imaging_source.corrections import Authorities
-from imaging_source.handover import DistantIntake, IndexDoor
+from imaging_source.handover import DistantIntake, IndexDoor, _short
 from imaging_source.importing import Importer, Journal, sources
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake, Status
@@ -186,6 +189,28 @@ def test_what_many_hand_over_at_once_is_indexed_once(
 
     assert statuses == {Status.SUCCESS}
     assert (count(database, INSTANCE), count(database, QUARANTINE)) == (1, 0)
+
+
+def test_the_door_of_the_index_opens_again_once_there_are_descriptors(
+    database: Database,
+    door: DistantIntake,
+    make_instance: Make,
+    encode: Callable[[Dataset], bytes],
+    tmp_path: Path,
+) -> None:
+    one = make_instance()
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as waiting, _short(tmp_path / "run") as place:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, usual[1]))
+        try:
+            waiting.connect(place)  # the door has no descriptor for it
+            threading.Event().wait(0.05)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    arrival = door.begin(one.SOPClassUID, one.SOPInstanceUID, ExplicitVRLittleEndian, "WEB")
+    arrival.write(memoryview(encode(one)))
+    assert arrival.finish().status == Status.SUCCESS
+    assert count(database, INSTANCE) == 1
 
 
 def test_what_is_posted_is_indexed_and_other_bytes_for_it_are_put_aside(

@@ -19,6 +19,7 @@ from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, STUDY
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import BlobStoreUnavailable, DatabaseBusy, OutOfSpace
+from storage.faultpoints import InjectedFault
 from storage.migrations import metadata_differs
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -223,11 +224,18 @@ def test_a_database_that_cannot_take_it_is_a_shortage_of_resources(
     assert store(make_instance()) == Status.OUT_OF_RESOURCES
 
 
+@pytest.mark.parametrize(
+    "error", [BlobStoreUnavailable("sync failed"), InjectedFault("imaging.kept")]
+)
 def test_a_disk_that_fails_is_a_shortage_of_resources(
-    store: Store, make_instance: Make, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    make_instance: Make,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def fail(received: object) -> None:
-        raise BlobStoreUnavailable("sync failed")
+        raise error
 
     monkeypatch.setattr(blobs, "keep", fail)
 

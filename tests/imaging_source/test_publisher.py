@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select, update
 
 from imaging_source import outbox
+from imaging_source import publisher as publisher_module
 from imaging_source.index import describe
 from imaging_source.outbox import DueStudy, Publication, State
 from imaging_source.publisher import Place, Publisher
@@ -25,6 +26,7 @@ from metadata.catalogue import RegistryError
 from metadata.identifiers import RPLC
 from metadata.model import DocumentEntry, Submission
 from storage.database import Database
+from storage.faultpoints import InjectedFault
 from transactions.iti_41 import ProvideAndRegisterRequest
 from transactions.registry_response import RegistryResponse
 
@@ -472,6 +474,28 @@ def test_one_study_that_fails_does_not_hold_up_the_others(
     registry.before.append(OSError("away"))
 
     assert publisher.run_once() == 2
+    assert len(registry.submissions) == 1
+
+
+def test_what_could_not_be_sent_for_a_fault_of_our_own_is_tried_again_soon(
+    publisher: Publisher,
+    registry: Registry,
+    store: Store,
+    make_instance: Make,
+    clock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(name: str) -> None:
+        raise InjectedFault(name)
+
+    store(make_instance())
+    clock.now += 60
+    with monkeypatch.context() as broken:
+        broken.setattr(publisher_module, "reach", fail)
+        assert publisher.run_once() == 1
+    assert registry.submissions == []
+    clock.now += 10  # the lease of a publisher that died lasts two minutes
+    assert publisher.run_once() == 1
     assert len(registry.submissions) == 1
 
 

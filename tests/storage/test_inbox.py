@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.contract import Keys
-from storage.errors import BlobStoreUnavailable
+from storage.errors import BlobStoreUnavailable, OutOfSpace
 from storage.inbox import Inbox
+from storage.space import LowWaterMark
 
 
 def test_messages_are_taken_in_order_and_again_until_they_are_removed(tmp_path: Path) -> None:
@@ -35,6 +36,16 @@ def test_a_folder_that_cannot_be_written_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BlobStoreUnavailable):
         Inbox(tmp_path / "file" / "in").put(b"message")
+
+
+def test_nothing_is_taken_below_the_low_water_mark_and_what_waits_is_handed_over(
+    tmp_path: Path,
+) -> None:
+    Inbox(tmp_path).put(b"before")
+    full = Inbox(tmp_path, low_water=LowWaterMark(minimum_free_bytes=2**62))
+    with pytest.raises(OutOfSpace):
+        full.put(b"after")
+    assert [raw for _, raw in full.waiting()] == [b"before"]
 
 
 @given(st.binary())

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,11 +98,12 @@ class RunningNode:
 class Nodes:
     """Starts one node's processes, again and again on the same folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port_base: int = 0) -> None:
         self.config = folder / "node" / "kosmos.toml"
+        self.program: Sequence[str] = KOSMOS
         self.running: list[RunningNode] = []
         subprocess.run(
-            [*KOSMOS, "init", str(self.config.parent), "--plain", "--port-base", "0"],
+            [*KOSMOS, "init", str(self.config.parent), "--plain", "--port-base", str(port_base)],
             check=True,
             capture_output=True,
         )
@@ -116,7 +117,7 @@ class Nodes:
             **overrides,
         }
         process = subprocess.Popen(
-            [*KOSMOS, "serve", "--config", str(self.config)],
+            [*self.program, "serve", "--config", str(self.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from node.migrate import script_location
+from security.audit import trail as trail_module
 from security.audit.chain import Verifier, genesis, link, make_key
 from security.audit.schema import METADATA
 from security.audit.search import Wanted, find
 from security.audit.trail import Trail
 from security.audit.verification import Fault, Verified, trails, verify
 from storage.errors import DatabaseLocked, OutOfSpace
+from storage.faultpoints import InjectedFault
 from storage.migrations import metadata_differs
 from storage.space import LowWaterMark
 from tests.security.audit.conftest import NODE, Open, record
@@ -232,6 +234,23 @@ def test_a_full_disk_is_told_before_anything_is_done(folder: Path) -> None:
         trail._low_water = LowWaterMark(1 << 62)
         with pytest.raises(OutOfSpace):
             trail.ready()
+
+
+def test_a_disk_that_fails_once_loses_one_record_and_not_the_trail(
+    open_trail: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = open_trail("web")
+
+    def fail(name: str) -> None:
+        raise InjectedFault(name)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(trail_module, "reach", fail)
+        with pytest.raises(InjectedFault):
+            trail.append([record(1)]).result(20)
+    trail.append([record(2)]).result(20)
+    trail.close()
+    assert proved(folder) == Verified(f"{NODE}/web", 1)
 
 
 def test_a_trail_has_one_writer(open_trail: Open) -> None:
