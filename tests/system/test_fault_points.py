@@ -640,6 +640,7 @@ def kosmos(world: World, *words: str) -> Any:
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
+@pytest.mark.timeout(400)  # thirty points in three ways: less than a minute, more on a busy machine
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_acknowledged_is_lost_at_any_point_and_nothing_is_there_by_half(
     world: World,
