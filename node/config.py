@@ -501,14 +501,14 @@ class ListenerTrustSection(Section):
 Sha256 = Annotated[str, BeforeValidator(_plain_hex), Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ProxySection(Section):
-    """A proxy that is believed who its client is. Exactly one of certificate, subject and san says
-    which it is."""
+class NamedNodeSection(Section):
+    """A node known by its certificate. Exactly one of certificate, subject and san says which it
+    is."""
 
     name: Text
     """What the log and the audit trail call it."""
     certificate: Sha256 | None = None
-    """SHA-256 of its certificate, in hex; with or without colons."""
+    """SHA-256 of its certificate in hex, colons or not."""
     subject: str | None = None
     """The subject of its certificate as RFC 4514 writes it: CN=pacs,O=Hospital."""
     san: str | None = None
@@ -521,8 +521,12 @@ class ProxySection(Section):
         return self
 
 
-class KnownNodeSection(ProxySection):
-    """A node that may connect. Exactly one of certificate, subject and san says which it is."""
+class ProxySection(NamedNodeSection):
+    """A proxy that is believed who its client is."""
+
+
+class KnownNodeSection(NamedNodeSection):
+    """A node that may connect."""
 
     transactions: tuple[NodeTransaction, ...] = ()
     """What it may do: ITI-18, RAD-69, C-STORE, ITI-20 and so on; without any, everything."""

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from soap.asgi import Headers, Receive, Scope, Send, certificate_of, header, peer_of, respond
@@ -74,6 +75,10 @@ class Reply:
     stream: Package | Streamed | None = None
 
 
+def _nothing() -> None:
+    """Nobody is to be told that an answer broke off."""
+
+
 class Call:
     """Serves one request; ``run`` is all there is to do with it."""
 
@@ -87,6 +92,7 @@ class Call:
         self._ledger = Ledger(service.spool)
         self._job: Future[Any] | None = None
         self._recorded: Future[None] | None = None
+        self._broke_off: Callable[[], None] = _nothing
         self._media = parse_media_type(header(scope, b"content-type"))
         self._multipart = self._media.name == MULTIPART
         self._message_id: str | None = None
@@ -223,6 +229,7 @@ class Call:
             response = operation.handler(request, context)
         finally:
             self._recorded = witness.saw(operation.exchange, request, response, context, begun)
+        self._broke_off = partial(witness.broke_off, operation.exchange, request, context)
         return response
 
     def _context(self) -> CallContext:
@@ -298,7 +305,9 @@ class Call:
             await sending.run(stream.chunks(), stream.length)
         except PeerGone:
             self._outcome = Outcome.ABORTED
+            self._broke_off()
         except Exception as error:  # noqa: BLE001 - logged below
+            self._broke_off()
             # Returning without the rest makes the server close the connection: the peer sees
             # a body cut short, never a complete one.
             self._outcome = Outcome.BROKEN

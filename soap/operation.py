@@ -114,6 +114,9 @@ class Witness(Protocol):
         """Record a call; the answer leaves when the future is done. ``response`` is None when
         the handler gave none, ``begun`` what ``begins`` returned."""
 
+    def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
+        """Record that an answer that was recorded did not leave whole; never waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Request, Response]):

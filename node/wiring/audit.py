@@ -115,6 +115,8 @@ _READING = frozenset({"ITI-18", "ITI-43", "ITI-51", "ITI-70", "RAD-69"})
 
 INTERRUPTED = "interrupted: the process ended before it had recorded the outcome, which is unknown"
 
+BROKEN_OFF = "the answer broke off: not all of it reached who asked"
+
 OPERATOR = "operator"
 """The trail of what operators do."""
 RECEIVED = "received"
@@ -169,12 +171,25 @@ class Auditor:
         reach("audit.before_record")
         return self._record(events, begun)
 
+    def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
+        """Record that an answer did not leave whole (see ``soap`` Witness)."""
+        self._record(
+            _as(BROKEN_OFF, DESCRIBED[exchange.number](request, None, self._called(context)))
+        )
+
     def web(
         self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
     ) -> Future[None]:
         """Record a request for images over the web; its answer leaves when the future is done."""
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
         return self._record([event])
+
+    def web_broke_off(self, number: str, study: str, asked: bytes, context: CallContext) -> None:
+        """Record that an answer over the web did not leave whole."""
+        event = web_imaging_event(
+            number, study, asked, Outcome.MAJOR_FAILURE, self._called(context)
+        )
+        self._record(_as(BROKEN_OFF, [event]))
 
     def keep(self, describe: Callable[[Scene], list[AuditEvent]]) -> Begun:
         """Keep, durably, what ``record`` is to record if this process dies before. Raises
@@ -311,16 +326,18 @@ class Auditor:
 
     def _begin(self, events: Iterable[AuditEvent]) -> Begun:
         """Keep these events, as interrupted ones, until their act ends. Raises StorageError."""
-        cut_off = (
-            replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=INTERRUPTED)
-            for event in events
-        )
-        begun = self.trail.begin([record_of(event) for event in cut_off])
+        begun = self.trail.begin([record_of(event) for event in _as(INTERRUPTED, events)])
         begun.durable.result()
         return begun
 
     def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
         return self.trail.append([record_of(event) for event in events], begun)
+
+
+def _as(description: str, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+    """The same, as failures of this description."""
+    for event in events:
+        yield replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=description)
 
 
 def record_of(event: AuditEvent) -> Record:

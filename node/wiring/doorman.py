@@ -126,19 +126,29 @@ class Recorder:
         context = scope.get("caller") or _context(scope, number)
         asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
 
+        about = number, _study(asked), asked.encode()
+        under_way = False
+
         async def recording(message: Message) -> None:
+            nonlocal under_way
             if message["type"] == "http.response.start":
                 outcome = Outcome.SUCCESS if message["status"] < 400 else Outcome.SERIOUS_FAILURE
-                record = self.auditor.web(number, _study(asked), asked.encode(), outcome, context)
-                await asyncio.wrap_future(record)
+                await asyncio.wrap_future(self.auditor.web(*about, outcome, context))
+                under_way = True
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                under_way = False
 
         try:
             self.auditor.admit()
         except SoapFault as fault:
             await respond(send, fault.status, f"{fault.reason}\n".encode())
             return
-        await self.application(scope, receive, recording)
+        try:
+            await self.application(scope, receive, recording)
+        finally:
+            if under_way:
+                self.auditor.web_broke_off(*about, context)
 
 
 _STUDY = re.compile(r"/studies/([0-9.]{1,64})|[?&]studyUID=([0-9.]{1,64})", re.IGNORECASE)

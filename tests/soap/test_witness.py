@@ -12,10 +12,22 @@ import pytest
 
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Exchange, Operation
-from soap.faults import SENDER, SoapFault
+from soap.faults import SENDER, PeerError, SoapFault
 from soap.message import Content, InMemory
 from soap.server import Router, running_server
 from tests.soap.conftest import Say, Store
+
+BREAK = b"break off, please"
+
+
+class Breaking:
+    """An attachment whose bytes end too early."""
+
+    size = 10_000_000
+
+    def chunks(self) -> Iterator[bytes]:
+        yield bytes(1_000_000)
+        raise OSError("gone")
 
 
 @dataclass
@@ -25,6 +37,7 @@ class Notary:
     fault: SoapFault | None = None
     error: Exception | None = None
     held: Future[None] | None = None
+    broken: list[str] = field(default_factory=list)
     seen: list[tuple[str, object, object, str]] = field(default_factory=list)
     noticed: threading.Event = field(default_factory=threading.Event)
 
@@ -50,6 +63,9 @@ class Notary:
         done.set_exception(self.error) if self.error else done.set_result(None)
         return done
 
+    def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
+        self.broken.append(exchange.number)
+
 
 @pytest.fixture
 def notary() -> Notary:
@@ -72,7 +88,7 @@ def url(request: pytest.FixtureRequest, notary: Notary, performed: list[str]) ->
 
     def store(contents: list[Content], context: CallContext) -> list[Content]:
         performed.append("stored")
-        return [InMemory(b"back")]
+        return [Breaking() if contents[0].size == len(BREAK) else InMemory(b"back")]
 
     operations = [Operation(Say(), say, request.param == "in the event loop")]
     with ThreadPoolExecutor(2) as pool:
@@ -106,6 +122,18 @@ def test_a_message_with_documents_is_seen_too(url: str, notary: Notary, client: 
     contents: list[Content] = [InMemory(b"there")]
     client.call(url, Store(), contents)
     assert [number for number, *_ in notary.seen] == ["T-2"]
+
+
+def test_an_answer_that_broke_off_is_seen_as_such(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    contents: list[Content] = [InMemory(b"there")]
+    client.call(url, Store(), contents)
+    assert notary.broken == []
+    contents = [InMemory(BREAK)]
+    with pytest.raises(PeerError):
+        client.call(url, Store(), contents)
+    assert notary.broken == ["T-2"]
 
 
 def test_no_answer_leaves_before_the_record_is_durable(
