@@ -1,81 +1,47 @@
 """Archives that stay where they are: what they have and the index lacks is fetched from them.
 
-Asks each archive by C-FIND for the studies of the last days, compares the instances of each with
-the index, and has a study that lacks some sent by C-MOVE to this node's own receiver (PS3.4 C.4.1,
-C.4.2, as user). A study that an archive tells of (IAN) is fetched whatever its date. Compared are
-UIDs, for numbers prove nothing where the index has instances that the archive lacks. Nothing is
-noted: the index itself tells what is missing, so a process that dies loses nothing. Not here:
-C-GET, DICOMweb, caching and handing through.
+Asks each archive for the studies of the last days, compares the instances of each with the index,
+and fetches a study that lacks some: by C-FIND and C-MOVE (``archive_dimse``), or by QIDO-RS and
+WADO-RS (``archive_web``). A study that an archive tells of (IAN) is fetched whatever its date.
+Compared are UIDs, for numbers prove nothing where the index has instances that the archive lacks.
+Nothing is noted: the index itself tells what is missing, so a process that dies loses nothing. Not
+here: C-GET, caching and handing through.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Protocol
 
 import structlog
 from sqlalchemy import select
 
-from imaging_source.dimse import (
-    C_FIND_RQ,
-    C_MOVE_RQ,
-    MESSAGE_ID,
-    MOVE_DESTINATION,
-    PRIORITY,
-    SOP_CLASS_UID,
-    write_data_set,
-    write_request,
-)
-from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, Elements, Encoding, Unreadable
-from imaging_source.encoded import Values, encode
-from imaging_source.guard import Limits, PeerGone, ProtocolError
-from imaging_source.header import is_uid
+from imaging_source.elements import Unreadable
+from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.notices import available
-from imaging_source.query_retrieve.models import (
-    QUERY_RETRIEVE_LEVEL,
-    STUDY_INSTANCE_UID,
-    STUDY_ROOT_FIND,
-    STUDY_ROOT_MOVE,
-)
-from imaging_source.references import texts_of
-from imaging_source.requestor import Peer, Requested, Unreachable
+from imaging_source.requestor import Unreachable
 from imaging_source.schema import INSTANCE, QUARANTINE
-from imaging_source.service import SUCCESS
 from storage.database import Database
 from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
-_STUDY_DATE = 0x00080020
-_INSTANCES = 0x00201208
-_SERIES_INSTANCE_UID = 0x0020000E
-_SOP_INSTANCE_UID = 0x00080018
-_PENDING = (0xFF00, 0xFF01)
-_MEDIUM = 0
-
-# An archive that reads from tape says nothing for minutes between two instances.
-_LIMITS = Limits(idle_seconds=600.0)
 # A study that could not be fetched whole is left alone for this long.
 _PAUSE_SECONDS = 900.0
 # What was compared and found whole is compared again after this time, unchanged as it may seem.
 _SURE_SECONDS = 3600.0
-# Answers of one query: more than any study has instances, or any archive studies in some days.
-_MOST_ANSWERS = 200_000
 # UIDs in one statement: well below SQLite's limit of 32,766 values.
 _PORTION = 10_000
 # A fetch under way must not keep the process from stopping.
 _STOP_SECONDS = 3.0
 
 _TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
-
-
-class _Failed(Unreachable):
-    """A query was answered with a status of failure; the association is as good as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +56,34 @@ class Held:
     told_at: float | None = None
 
 
+class Asking(Protocol):
+    """Questions to an archive, one after the other. All raise Unreachable and its kind."""
+
+    def studies(self, first: str) -> list[Held]:
+        """The studies that it has from the day ``first`` (YYYYMMDD) on."""
+
+    def instances(self, study: str) -> set[str]:
+        """The SOP Instance UIDs that it has of a study; none where it does not tell."""
+
+
+class Archive(Protocol):
+    """An archive and a way to it."""
+
+    @property
+    def title(self) -> str:
+        """The title by which its notices name it."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for a person."""
+
+    def asking(self) -> AbstractContextManager[Asking]:
+        """A time in which to ask it. Raises Unreachable and its kind."""
+
+    def fetch(self, study: str) -> None:
+        """Have all of a study brought into the index. Raises Unreachable and its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """An archive as it is now: whether it answers, and the studies of the last days."""
@@ -102,7 +96,7 @@ class Condition:
 
 
 class Archives:
-    """Fetches from ``archives`` what is missing; ``title`` is our own, by which they know us.
+    """Fetches from ``archives`` what is missing.
 
     ``days`` before today are looked at each ``poll_seconds``.
     """
@@ -110,15 +104,13 @@ class Archives:
     def __init__(
         self,
         database: Database,
-        title: str,
-        archives: Sequence[Peer],
+        archives: Sequence[Archive],
         *,
         days: int,
         poll_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._title = title
         self._archives = archives
         self._days = days
         self._poll_seconds = poll_seconds
@@ -146,15 +138,15 @@ class Archives:
     def conditions(self) -> Iterator[Condition]:
         """How each archive is; asks them. Raises StorageError."""
         for archive in self._archives:
-            address = f"{archive.host}:{archive.port}"
+            title, address = archive.title, archive.address
             try:
-                with self._ask(archive, STUDY_ROOT_FIND) as asked:
-                    held = self._held(asked)
-                    missing = sum(self._lacks(asked, one) for one in held)
+                with archive.asking() as asking:
+                    held = asking.studies(self._first())
+                    missing = sum(self._lacks(title, asking, one) for one in held)
             except _TROUBLES:
-                yield Condition(archive.title, address, answers=False)
+                yield Condition(title, address, answers=False)
             else:
-                yield Condition(archive.title, address, True, len(held), missing)
+                yield Condition(title, address, True, len(held), missing)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -164,18 +156,19 @@ class Archives:
                 _log.error("archives wait", code="dicom-archives", error=type(error).__name__)
             self._stopping.wait(self._poll_seconds)
 
-    def _fetch_missing(self, archive: Peer) -> int:
+    def _fetch_missing(self, archive: Archive) -> int:
         now = self._clock()
         self._not_before = {uid: at for uid, at in self._not_before.items() if at > now}
         self._whole = {known: at for known, at in self._whole.items() if at > now}
         missing: dict[str, None] = {}  # in the order in which they were told
         try:
-            with self._ask(archive, STUDY_ROOT_FIND) as asked:
-                for one in (*self._told(archive), *self._held(asked)):
+            with archive.asking() as asking:
+                for one in (*self._told(archive), *asking.studies(self._first())):
                     if self._stopping.is_set():
                         break
-                    if one.study_instance_uid not in self._not_before and self._lacks(asked, one):
-                        missing[one.study_instance_uid] = None
+                    study = one.study_instance_uid
+                    if study not in self._not_before and self._lacks(archive.title, asking, one):
+                        missing[study] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
         for number, study in enumerate(missing):
@@ -185,13 +178,13 @@ class Archives:
             self._try_to_fetch(archive, study)
         return len(missing)
 
-    def _try_to_fetch(self, archive: Peer, study: str) -> None:
+    def _try_to_fetch(self, archive: Archive, study: str) -> None:
         try:
-            self._fetch(archive, study)
+            archive.fetch(study)
         except _TROUBLES as error:
             _log.warning("study not fetched whole", code="dicom-archives", reason=str(error))
 
-    def _told(self, archive: Peer) -> list[Held]:
+    def _told(self, archive: Archive) -> list[Held]:
         """What the archive has told of in the days that are looked at: a notice tells of some
         instances, not of how many the study has."""
         with self._database.read() as connection:
@@ -202,28 +195,21 @@ class Archives:
             if archive.title in (one.sender, one.retrieve_ae_title)
         ]
 
-    def _held(self, asked: Requested) -> list[Held]:
-        """The studies of the last days that the archive has."""
-        first = datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=self._days)
-        identifier: Values = {
-            QUERY_RETRIEVE_LEVEL: ("CS", "STUDY"),
-            _STUDY_DATE: ("DA", f"{first:%Y%m%d}-"),
-            STUDY_INSTANCE_UID: ("UI", ""),
-            _INSTANCES: ("IS", ""),
-        }
-        return [one for one in map(_held, _found(asked, identifier)) if one is not None]
+    def _first(self) -> str:
+        """The first of the days that are looked at."""
+        return f"{datetime.fromtimestamp(self._clock(), UTC) - timedelta(days=self._days):%Y%m%d}"
 
-    def _lacks(self, asked: Requested, held: Held) -> bool:
+    def _lacks(self, title: str, asking: Asking, held: Held) -> bool:
         """Whether the archive has instances of a study that are not here; those that were
         rejected, or are in quarantine, are not wanted again."""
         query = select(INSTANCE.c.sop_instance_uid)
         here = query.where(INSTANCE.c.study_instance_uid == held.study_instance_uid)
         with self._database.read() as connection:
             had = set(connection.execute(here).scalars())
-        known = (asked.line.name, held, len(had))
+        known = (title, held, len(had))
         if known in self._whole:
             return False
-        there = _instances(asked, held.study_instance_uid)
+        there = asking.instances(held.study_instance_uid)
         if not there:  # it has none, or tells of none: what is here has to do
             return not had
         if (lacking := there - had) and not self._in_quarantine(lacking):
@@ -242,91 +228,3 @@ class Archives:
                 if len(connection.execute(kept).all()) < len(portion):
                     return False
         return True
-
-    def _fetch(self, archive: Peer, study: str) -> None:
-        """Have a study sent to us; it arrives at the receiver, on associations of the archive."""
-        identifier: Values = {
-            QUERY_RETRIEVE_LEVEL: ("CS", "STUDY"),
-            STUDY_INSTANCE_UID: ("UI", study),
-        }
-        with self._ask(archive, STUDY_ROOT_MOVE) as asked:
-            destination = (MOVE_DESTINATION, self._title)
-            _send(asked, C_MOVE_RQ, STUDY_ROOT_MOVE, identifier, destination)
-            for _ in _answers(asked, C_MOVE_RQ):
-                pass
-
-    def _ask(self, archive: Peer, sop_class: str) -> Requested:
-        contexts = [(sop_class, EXPLICIT_VR_LITTLE_ENDIAN)]
-        asked = Requested(archive, self._title, contexts, limits=_LIMITS)
-        if not asked.line.contexts:
-            with asked:
-                raise Unreachable(f"{archive.title} does not offer query and retrieve")
-        return asked
-
-
-def _send(
-    asked: Requested, field: int, sop_class: str, identifier: Values, *more: tuple[int, str]
-) -> None:
-    line = asked.line
-    elements: tuple[tuple[int, str | int], ...] = (
-        (SOP_CLASS_UID, sop_class),
-        (MESSAGE_ID, 1),
-        (PRIORITY, _MEDIUM),
-        *more,
-    )
-    (context_id,) = line.contexts
-    data_set = encode(identifier, EXPLICIT_VR_LITTLE_ENDIAN)
-    request = write_request(context_id, field, elements, has_data_set=True)
-    line.send(request + write_data_set(context_id, data_set, line.pdu_bytes))
-
-
-def _answers(asked: Requested, field: int) -> Iterator[bytes]:
-    """The data sets of the pending responses; _Failed when the last one tells of failure."""
-    while (message := asked.response_to(field)).command.status in _PENDING:
-        yield message.data_set
-    if message.command.status != SUCCESS:
-        text = f"{asked.line.name} answers with status {message.command.status:#06x}"
-        raise _Failed(text)
-
-
-def _found(asked: Requested, identifier: Values) -> list[bytes]:
-    """The matches of a query; Unreachable when there is no end of them."""
-    _send(asked, C_FIND_RQ, STUDY_ROOT_FIND, identifier)
-    found = list(islice(_answers(asked, C_FIND_RQ), _MOST_ANSWERS))
-    if len(found) == _MOST_ANSWERS:
-        raise Unreachable(f"{asked.line.name} has more than {_MOST_ANSWERS} answers to a query")
-    return found
-
-
-def _instances(asked: Requested, study: str) -> set[str]:
-    """The SOP Instance UIDs that an archive has of a study.
-
-    Asked for at once, which many archives answer; else series by series, which all of them must
-    (PS3.4 C.4.1.2.1). None where it refuses both.
-    """
-    of_study = {STUDY_INSTANCE_UID: study}
-    with suppress(_Failed):
-        if found := _uids(asked, "IMAGE", of_study, _SOP_INSTANCE_UID):
-            return found
-    found = set()
-    with suppress(_Failed):
-        for series in _uids(asked, "SERIES", of_study, _SERIES_INSTANCE_UID):
-            of_series = {**of_study, _SERIES_INSTANCE_UID: series}
-            found |= _uids(asked, "IMAGE", of_series, _SOP_INSTANCE_UID)
-    return found
-
-
-def _uids(asked: Requested, level: str, above: Mapping[int, str], wanted: int) -> set[str]:
-    """The unique keys of a level below those ``above``."""
-    identifier: Values = {
-        QUERY_RETRIEVE_LEVEL: ("CS", level),
-        wanted: ("UI", ""),
-        **{tag: ("UI", uid) for tag, uid in above.items()},
-    }
-    told = (texts_of(Elements(one, Encoding.EXPLICIT), wanted) for one in _found(asked, identifier))
-    return {uid for (uid,) in told if is_uid(uid)}
-
-
-def _held(data: bytes) -> Held | None:
-    uid, count = texts_of(Elements(data, Encoding.EXPLICIT), STUDY_INSTANCE_UID, _INSTANCES)
-    return Held(uid, int(count) if count.isdecimal() else None) if is_uid(uid) else None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from imaging_source.archive_dimse import DimseArchive
 from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
@@ -106,8 +107,7 @@ def archives(settings: Settings, database: Database) -> Archives:
     section, peers = settings.imaging_source, dicom_peers(settings)
     return Archives(
         database,
-        section.ae_title,
-        [peers[title] for title in section.archives],
+        [DimseArchive(peers[title], section.ae_title) for title in section.archives],
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )

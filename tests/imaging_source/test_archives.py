@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Table, Text, insert, select
 
 from benchmarks.orthanc import TITLE, is_installed, orthanc
+from imaging_source.archive_dimse import DimseArchive
 from imaging_source.archives import Archives, Condition
 from imaging_source.encoded import Value
 from imaging_source.index import MIGRATIONS
@@ -45,7 +46,8 @@ def stored(database: Database) -> set[str]:
 
 
 def fetching(database: Database, clock: Any, *archives: Peer) -> Archives:
-    return Archives(database, "KOSMOS", archives, days=2, poll_seconds=60, clock=clock)
+    reached = [DimseArchive(one, "KOSMOS") for one in archives]
+    return Archives(database, reached, days=2, poll_seconds=60, clock=clock)
 
 
 @pytest.fixture
