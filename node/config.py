@@ -438,6 +438,9 @@ class ImagingSourceSection(Section):
     holds a study of 2,000 CT images."""
     archives: tuple[AeTitle, ...] = ()
     """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
+    web_archives: dict[AeTitle, HttpUrl] = {}
+    """Archives whose studies are fetched by DICOMweb (QIDO-RS, then WADO-RS): title, by which
+    their notices (IAN) name them, = address, such as https://pacs.example/dicom-web."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
@@ -933,6 +936,11 @@ class Settings(BaseSettings):
                             title=title,
                         )
                     )
+        for title in source.web_archives:
+            if title in source.archives:
+                raise ValueError(
+                    tr("imaging_source.web_archives: {title} is in archives too", title=title)
+                )
         return self
 
     @model_validator(mode="after")

@@ -148,6 +148,7 @@ FRENCH: Final[dict[str, str]] = {
     "{key} must be a loopback address, or tls.enabled true": "{key} doit être une adresse de bouclage, ou tls.enabled true",
     "imaging_source.{key}: {title} is not one of the peers": "imaging_source.{key} : {title} n'est pas un des pairs",
     "Tell how the archives are from which studies are fetched.": "Dire l'état des archives d'où viennent les examens.",
+    "imaging_source.web_archives: {title} is in archives too": "imaging_source.web_archives : {title} est aussi dans archives",
     "this node fetches from no archive (imaging_source.archives)": "ce nœud ne va chercher dans aucune archive (imaging_source.archives)",
     "answers": "répond",
     "does not answer": "ne répond pas",

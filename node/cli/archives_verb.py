@@ -17,9 +17,10 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     from node.wiring.dicom import archives as configured
 
     settings = load(config)
-    if not settings.imaging_source.enabled or not settings.imaging_source.archives:
+    section = settings.imaging_source
+    if not section.enabled or not (section.archives or section.web_archives):
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
-    with open_database(settings.imaging_source, "imaging_source", read_only=True) as database:
+    with open_database(section, "imaging_source", read_only=True) as database:
         found = list(configured(settings, database).conditions())
     if json:
         output.show_json([asdict(one) for one in found])

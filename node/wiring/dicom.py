@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from imaging_source.archive_dimse import DimseArchive
+from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
@@ -25,7 +26,14 @@ from imaging_source.variants import Variants
 from node.config import Settings
 from node.migrate import open_database
 from node.wiring.blobs import open_images
-from node.wiring.common import Asked, UnseenDocuments, affinity_domain, client_tls
+from node.wiring.common import (
+    Asked,
+    UnseenDocuments,
+    affinity_domain,
+    client_tls,
+    own_assertions,
+)
+from node.wiring.pictures import intake
 from node.wiring.sights import open_sights, unseen_by_nodes
 from registry import Registry
 from soap.client import SoapClient
@@ -107,10 +115,18 @@ def archives(settings: Settings, database: Database) -> Archives:
     section, peers = settings.imaging_source, dicom_peers(settings)
     return Archives(
         database,
-        [DimseArchive(peers[title], section.ae_title) for title in section.archives],
+        [
+            *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
+            *(_web_archive(settings, *one) for one in section.web_archives.items()),
+        ],
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
+
+
+def _web_archive(settings: Settings, title: str, url: str) -> WebArchive:
+    tls, token = client_tls(settings), own_assertions(settings, None)
+    return WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

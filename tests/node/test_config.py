@@ -183,3 +183,13 @@ def test_a_secret_comes_from_its_file_and_an_error_never_quotes_it(tmp_path: Pat
 def test_the_page_of_the_documentation_is_the_generated_one() -> None:
     file = Path(__file__).parents[2] / "docs" / "configuration.md"
     assert file.read_text() == page(), "run: python -m node.config_page > docs/configuration.md"
+
+
+def test_an_archive_is_reached_in_one_way(write_config: Write) -> None:
+    source = """
+peers = { PACS = "dicom://127.0.0.1:104" }
+archives = ["PACS"]
+web_archives = { PACS = "http://127.0.0.1/dicom-web" }
+"""
+    [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]{source}"))
+    assert "web_archives: PACS is in archives too" in problem
