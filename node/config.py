@@ -637,6 +637,9 @@ class AuditSection(Section):
     node) and UDP."""
     port: Port | None = None
     """Port of that listener; without it, port_base + 5, or 6514."""
+    keep_days: Positive | None = None
+    """How many days records are to be kept; `kosmos audit prune` lets older ones go, and never a
+    younger one. Without it, records leave only by its option --before."""
 
 
 # What a node may be permitted to do, or a person asked who he is for.

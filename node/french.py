@@ -539,4 +539,12 @@ FRENCH: Final[dict[str, str]] = {
     "{name}: letters, digits, dot and hyphen name a node": "{name} : un nœud se nomme en lettres, chiffres, point et tiret",
     "{name}: valid for {days} days": "{name} : valable encore {days} jours",
     "{which}: no name, serial number or file of a certificate": "{which} : ni nom, ni numéro de série, ni fichier d'un certificat",
+    "Let old records go, of a node that stands still; what stays is proved.": "Laisser partir les vieux enregistrements d'un nœud arrêté ; ce qui reste est prouvé.",
+    "Older than this; else than audit.keep_days.": "Plus vieux que cela ; sinon que audit.keep_days.",
+    "a process writes a trail: stop the node first": "un processus écrit un journal : arrêtez d'abord le nœud",
+    "in use": "en service",
+    "records since {day:%Y-%m-%d} are to be kept (audit.keep_days)": "les enregistrements depuis le {day:%Y-%m-%d} sont à garder (audit.keep_days)",
+    "records that left": "enregistrements partis",
+    "say --before, or set audit.keep_days": "donnez --before, ou réglez audit.keep_days",
+    "{trail} is not what was written: nothing leaves it": "{trail} n'est pas ce qui a été écrit : rien n'en part",
 }

@@ -31,7 +31,7 @@ from node.lifeline import Lifeline, Listeners
 from node.process import run_process
 from node.version import kosmos_version
 from node.watch import Watch, watching
-from node.wiring.audit import open_trail
+from node.wiring.audit import RECEIVED, open_trail
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.nodes import watch_tls
 from node.wiring.proxies import ProxyDoor
@@ -52,7 +52,6 @@ DAY_SECONDS = 86_400.0
 # Framing around the largest HL7 message.
 BLOCK_OVERHEAD = 1024
 # The trail of what other nodes send.
-RECEIVED = "received"
 
 
 class Web:

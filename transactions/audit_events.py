@@ -55,6 +55,7 @@ _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
 _CONFIGURATION = Coded("110131", "DCM", "Security Configuration")
 _EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
 _ACCESS_CHANGED = Coded("110135", "DCM", "Object Security Attributes Changed")
+_RESTRICTED_FUNCTION = Coded("110132", "DCM", "Use of Restricted Function")
 _TRAIL_USED = Coded("110101", "DCM", "Audit Log Used")
 
 _URI = Coded("12", "RFC-3881", "URI")
@@ -408,6 +409,18 @@ def trail_used_event(user: str, scene: Scene) -> AuditEvent:
         (Participant(user, True, address=scene.client.address),),
         (_security_resource(scene.server.user_id),),
         action=Action.READ,
+    )
+
+
+def trail_pruned_event(user: str, before: str, scene: Scene) -> AuditEvent:
+    """Somebody lets old records leave an audit trail (PS3.15 A.5.3.11)."""
+    return _incident(
+        _SECURITY_ALERT,
+        _RESTRICTED_FUNCTION,
+        scene,
+        (Participant(user, True, address=scene.client.address),),
+        (_security_resource(scene.server.user_id),),
+        description=f"records before {before} leave the audit trail",
     )
 
 

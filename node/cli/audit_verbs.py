@@ -1,12 +1,13 @@
-"""``kosmos audit``: find records, prove that a trail is whole.
+"""``kosmos audit``: find records, prove that a trail is whole, let old records go.
 
-Both only look, beside a node that serves. That somebody looked is itself a record.
+The first two only look, beside a node that serves. Whatever is done here is itself a record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from node.texts import tr
 
 if TYPE_CHECKING:
     from node.config import Settings
+    from node.wiring.audit import Auditor
     from security.audit.search import Found
     from security.audit.verification import Verified
 
@@ -97,9 +99,45 @@ def verify(
         raise CommandError(tr("the audit trail is not what was written"))
 
 
+@app.command(help=tr("Let old records go, of a node that stands still; what stays is proved."))
+def prune(
+    before: Annotated[
+        str, typer.Option(metavar="TIME", help=tr("Older than this; else than audit.keep_days."))
+    ] = "",
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Print how many records have left each trail; exit code 1 where one was in use."""
+    from node.pruning import PruneRefused, limit
+    from node.pruning import prune as prune_trails
+
+    with _acting(config) as (settings, auditor):
+        try:
+            until = limit(settings, moment(before))
+            done = list(prune_trails(settings, auditor, operator_name(), until))
+        except PruneRefused as refused:
+            raise CommandError(str(refused)) from refused
+    if json:
+        output.show_json([asdict(one) for one in done])
+    else:
+        in_use = tr("in use")
+        rows = [(one.source, in_use if one.records is None else one.records) for one in done]
+        output.console().print(output.table([tr("trail"), tr("records that left")], rows))
+    if any(one.records is None for one in done):
+        raise CommandError(tr("a process writes a trail: stop the node first"))
+
+
 @contextmanager
 def _looking(config: Path) -> Iterator[Settings]:
     """The settings of a node whose trail is looked at, which is recorded first."""
+    with _acting(config) as (settings, auditor):
+        auditor.looked(operator_name())
+    yield settings
+
+
+@contextmanager
+def _acting(config: Path) -> Iterator[tuple[Settings, Auditor]]:
+    """The settings of a node, and what records what an operator does to its trails."""
     from node.config_file import load
     from node.migrate import migrate_audit
     from node.wiring.audit import OPERATOR, open_auditor
@@ -111,8 +149,7 @@ def _looking(config: Path) -> Iterator[Settings]:
     with ExitStack() as stack:
         auditor = open_auditor(settings, stack, OPERATOR, send=False)
         assert auditor is not None  # enabled
-        auditor.looked(operator_name())
-    yield settings
+        yield settings, auditor
 
 
 def _told(found: Found) -> dict[str, object]:
@@ -135,6 +172,7 @@ def _proof(verified: Verified) -> dict[str, object]:
     return {
         "trail": verified.source,
         "records": verified.records,
+        "left": verified.left,
         "fault": fault,
         "record": verified.number if fault else None,
     }

@@ -74,6 +74,7 @@ from transactions.audit_events import (
     authentication_failed_event,
     configuration_event,
     emergency_event,
+    trail_pruned_event,
     trail_used_event,
     web_imaging_event,
 )
@@ -118,6 +119,8 @@ BROKEN_OFF = "the answer broke off: not all of it reached who asked"
 
 OPERATOR = "operator"
 """The trail of what operators do."""
+RECEIVED = "received"
+"""The trail of what other nodes send."""
 
 _FAILED = Outcome.SERIOUS_FAILURE
 
@@ -283,6 +286,12 @@ class Auditor:
         here = self._here()
         scene = self._scene(Side.SERVER, here, replace(here, user_id=str(self.trail.source)))
         self._record([trail_used_event(user, scene)]).result()
+
+    def pruned(self, user: str, trail: str, before: datetime) -> None:
+        """Record that an operator lets records of a trail go."""
+        here = self._here()
+        scene = self._scene(Side.SERVER, here, replace(here, user_id=trail))
+        self._record([trail_pruned_event(user, before.isoformat(), scene)]).result()
 
     def access_changed(self, user: str, patient: str, change: str) -> None:
         """Record that an operator changed who may see documents of a patient."""

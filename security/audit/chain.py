@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 _PRIVATE, _PUBLIC = "key.pem", "key.pub"
+# What tells the signature of a beginning from that of a head.
+_BEGINNING = b" is where it begins"
 
 
 def genesis(source: str) -> bytes:
@@ -71,6 +73,10 @@ class Signer:
         """The signature of the head of trail ``source`` at a record."""
         return self._key.sign(_signed(source, number, chain))
 
+    def sign_beginning(self, source: str, number: int, chain: bytes) -> bytes:
+        """The signature that trail ``source`` begins behind a record: those before have left."""
+        return self._key.sign(_signed(source, number, chain) + _BEGINNING)
+
 
 class Verifier:
     """Knows true heads from false ones. Raises OSError or ValueError without a key."""
@@ -88,8 +94,15 @@ class Verifier:
 
     def is_true(self, source: str, number: int, chain: bytes, signature: bytes) -> bool:
         """Whether the node's key signed this head."""
+        return self._has_signed(_signed(source, number, chain), signature)
+
+    def is_beginning(self, source: str, number: int, chain: bytes, signature: bytes) -> bool:
+        """Whether the node's key signed that the trail begins behind this record."""
+        return self._has_signed(_signed(source, number, chain) + _BEGINNING, signature)
+
+    def _has_signed(self, text: bytes, signature: bytes) -> bool:
         try:
-            self._key.verify(signature, _signed(source, number, chain))
+            self._key.verify(signature, text)
         except InvalidSignature:
             return False
         return True

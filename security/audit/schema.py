@@ -1,5 +1,5 @@
-"""The tables of one trail: records in a chain, what they mention, acts begun, signed heads, who
-was sent what.
+"""The tables of one trail: records in a chain, what they mention, acts begun, signed heads, where
+it begins, who was sent what.
 
 A trail is one SQLite file, written by one process: each process that audits has its own.
 """
@@ -14,7 +14,7 @@ METADATA = MetaData()
 RECORD = Table(
     "audit_record",
     METADATA,
-    # Without a gap, from 1: a record that was taken out is missed.
+    # Without a gap, from 1 or from what was pruned on: a record that was taken out is missed.
     Column("number", Integer, primary_key=True),
     Column("at", Text, nullable=False),  # UTC, ISO 8601 with milliseconds: sorts as it reads
     Column("type", Text, nullable=False),  # "ITI-18"; the EventID where no transaction is told
@@ -61,6 +61,15 @@ HEAD = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 """The chain at a record, signed: whoever makes another history lacks the key."""
+
+PRUNED = Table(
+    "audit_pruned",
+    METADATA,
+    Column("number", Integer, primary_key=True),  # the last record that has left
+    Column("chain", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+"""Where a trail begins whose old records have left: one row, signed; none where all are there."""
 
 SENT = Table(
     "audit_sent",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,8 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 from sqlalchemy.dialects import sqlite
 
 from security.audit.chain import Signer, genesis, link
-from security.audit.schema import BEGUN, HEAD, MENTION, RECORD
+from security.audit.pruning import prune
+from security.audit.schema import BEGUN, HEAD, MENTION, PRUNED, RECORD
 from storage.database import Database
 from storage.errors import StorageError
 from storage.faultpoints import reach
@@ -137,6 +138,13 @@ class Trail:
             self._changed.notify()
         return entry.done
 
+    def prune(self, before: datetime, targets: Collection[str]) -> int:
+        """Let records older than ``before`` go that every target has; how many did.
+
+        Raises StorageError.
+        """
+        return prune(self.database, self.source, self._signer, moment(before), targets)
+
     def close(self) -> None:
         """Write what waits, sign the head, give the file back."""
         with self._changed:
@@ -160,6 +168,7 @@ class Trail:
         with self.database.read() as connection:
             newest = select(RECORD.c.number, RECORD.c.chain).order_by(RECORD.c.number.desc())
             row = connection.execute(newest.limit(1)).first()
+            row = row or connection.execute(select(PRUNED.c.number, PRUNED.c.chain)).first()
         return (row.number, row.chain) if row else (0, genesis(self.source))
 
     def _interrupted(self) -> list[_Entry]:

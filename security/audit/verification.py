@@ -1,7 +1,8 @@
 """Whether a trail is what was written: every record, in its place, unaltered.
 
 The chain is computed anew from the first record on and compared link by link; signed heads are
-compared with the links they were signed over. What is found first is told, with its place.
+compared with the links they were signed over. Where old records have left, it begins with the link
+that the node's key has signed for that. What is found first is told, with its place.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
@@ -43,6 +44,8 @@ class Verified:
     records: int
     fault: Fault | None = None
     number: int = 0
+    left: int = 0
+    """How many records have left it before the first of these, as its key has signed."""
 
 
 def trails(folder: Path) -> list[Path]:
@@ -71,7 +74,24 @@ def _verify(
     step: Callable[[int], object],
 ) -> Verified:
     heads = _Heads(connection, source, verifier)
-    chain, expected = genesis(source), 0
+    left, chain, signature = _beginning(connection) or (0, genesis(source), None)
+    if signature is not None and not verifier.is_beginning(source, left, chain, signature):
+        return Verified(source, 0, Fault.UNSIGNED, left)
+    if (fault := heads.fault_at(left, chain)) is not None:
+        return Verified(source, 0, fault, left)
+    found = _proved(connection, source, heads, (left, chain), step)
+    return replace(found, records=found.records - left, left=left)
+
+
+def _proved(
+    connection: sqlite3.Connection,
+    source: str,
+    heads: _Heads,
+    beginning: tuple[int, bytes],
+    step: Callable[[int], object],
+) -> Verified:
+    """The same of the records behind ``beginning``; those before it count as proved."""
+    expected, chain = beginning
     for number, message, stored in _records(connection):
         expected += 1
         if number != expected:
@@ -113,6 +133,18 @@ class _Heads:
     def beyond(self) -> int | None:
         """The record of a head behind the last record there is."""
         return None if self._next is None else self._next[0]
+
+
+def _beginning(connection: sqlite3.Connection) -> tuple[int, bytes, bytes | None] | None:
+    """Behind which record, and which link, the trail begins; None for a whole one."""
+    tables = "SELECT 1 FROM sqlite_master WHERE name = 'audit_pruned'"
+    if connection.execute(tables).fetchone() is None:
+        return None  # a trail that was not opened since such a thing exists
+    columns = "number, CAST(chain AS BLOB), CAST(signature AS BLOB)"
+    row: tuple[int, bytes, bytes] | None = connection.execute(
+        f"SELECT {columns} FROM audit_pruned ORDER BY number DESC"
+    ).fetchone()
+    return row
 
 
 def _which(connection: sqlite3.Connection, before: bytes, number: int, stored: bytes) -> Fault:

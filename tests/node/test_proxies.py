@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.wiring.nodes import NodeGuard, Refusals
+from node.config_file import load
+from node.init import NewNode, create
+from node.wiring.nodes import NodeGuard, Refusals, open_guard, watch_tls
 from node.wiring.proxies import ProxyDoor
 from security.forwarded import BadForward, Judge, Proxies, read
-from security.nodes import KnownNode, Nodes, Permit, names_of
+from security.nodes import KnownNode, NodeRefused, Nodes, Permit, names_of
 from security.pki import Identity, create_authority, issue, write_crl
 from security.tls import NodeContext, client_context, server_context
 from security.trust import Revocations, read_certificates, read_revocations
@@ -225,8 +227,33 @@ def test_a_certificate_revoked_meanwhile_is_refused_once_the_files_are_read(
     ca = Identity(tmp_path / "ca.pem", tmp_path / "ca.key")
     crl = write_crl(ca, [region.certificate("viewer")])
     proxies.judge_by(Region(region.identities, region.trust, crl).judge())
-    with pytest.raises(Exception, match="revoked by"):
+    with pytest.raises(NodeRefused, match="revoked by"):
         proxies.client(proxy, headers)
+
+
+def test_proxies_of_the_configuration_are_judged_by_the_files_as_they_become(
+    tmp_path: Path,
+) -> None:
+    config = create(NewNode(tmp_path / "node", port_base=0))
+    with config.open("a") as file:
+        file.write(f'\n[[tls.proxies]]\nname = "front"\nsubject = "{subject("node")}"\n')
+    settings, pki = load(config), config.parent / "pki"
+    guard = open_guard(settings, None)
+    [watch] = watch_tls(settings, guard)
+    # The node's two certificates: that of the proxy, and that of its client.
+    shown, other = (
+        x509.load_pem_x509_certificate((pki / f"{one}.pem").read_bytes())
+        for one in ("node", "issuer")
+    )
+    der = other.public_bytes(Encoding.DER)
+    headers = [(b"client-cert", b":%b:" % base64.b64encode(der))]
+    proxy = shown.public_bytes(Encoding.DER)
+    assert guard.proxies.client(proxy, headers) == der
+    write_crl(Identity(pki / "ca.pem", pki / "ca.key"), [other])
+    watch.tell()
+    watch.look()
+    with pytest.raises(NodeRefused, match="revoked by"):
+        guard.proxies.client(proxy, headers)
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"client-cert", b"client-cert-chain"]))

@@ -62,21 +62,20 @@ def hasty_tls(
     return listeners.open(request.param, server_of(pki), Terms(DEADLINE)), client_of(pki)
 
 
-def closed_after(connection: socket.socket, since: float, drops: Sequence[bytes] = ()) -> float:
-    """When the peer has closed a connection, in seconds; meanwhile ``drops`` fall into it."""
+def is_closed(connection: socket.socket, since: float, drops: Sequence[bytes] = ()) -> bool:
+    """Whether the peer closes a connection in time; meanwhile ``drops`` fall into it."""
     falling = iter(drops)
     connection.settimeout(DROP_SECONDS)
-    while (passed := time.monotonic() - since) < DEADLINE + SLACK:
-        with suppress(TimeoutError):
-            try:
-                connection.sendall(next(falling, b""))
-                if not connection.recv(4096):
-                    break
-            except OSError as error:
-                if isinstance(error, TimeoutError):
-                    raise
-                break
-    return passed
+    while time.monotonic() - since < DEADLINE + SLACK:
+        try:
+            connection.sendall(next(falling, b""))
+            if not connection.recv(4096):
+                return True
+        except TimeoutError:
+            continue
+        except OSError:
+            return True
+    return False
 
 
 def beneath(connection: socket.socket) -> socket.socket:
@@ -90,7 +89,7 @@ def test_a_silent_peer_is_closed_and_an_honest_one_served_meanwhile(hasty: Reach
     with door.connect() as connection:
         since = time.monotonic()
         assert door.serves(calling)
-        assert closed_after(connection, since) < DEADLINE + SLACK
+        assert is_closed(connection, since)
 
 
 def test_a_peer_that_is_silent_after_its_handshake_is_closed(
@@ -99,7 +98,7 @@ def test_a_peer_that_is_silent_after_its_handshake_is_closed(
     door, calling = hasty_tls
     since = time.monotonic()
     with secured(door.connect(), calling) as connection, beneath(connection) as plain:
-        assert closed_after(plain, since) < 2 * DEADLINE + SLACK
+        assert is_closed(plain, since)
 
 
 def test_a_message_that_drips_is_cut_and_an_honest_peer_served_meanwhile(hasty: Reached) -> None:
@@ -109,7 +108,7 @@ def test_a_message_that_drips_is_cut_and_an_honest_peer_served_meanwhile(hasty: 
             since = time.monotonic()
             connection.sendall(beginning)
             assert door.serves(calling)
-            assert closed_after(connection, since, [b"x"] * 4000) < DEADLINE + SLACK
+            assert is_closed(connection, since, [b"x"] * 4000)
 
 
 def test_a_handshake_that_drips_is_cut_and_an_honest_peer_served_meanwhile(
@@ -119,7 +118,7 @@ def test_a_handshake_that_drips_is_cut_and_an_honest_peer_served_meanwhile(
     with door.connect() as connection:
         since = time.monotonic()
         assert door.serves(calling)
-        assert closed_after(connection, since, drops_of(hello(calling))) < DEADLINE + SLACK
+        assert is_closed(connection, since, drops_of(hello(calling)))
 
 
 def hello(calling: ssl.SSLContext) -> bytes:

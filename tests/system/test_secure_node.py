@@ -196,6 +196,15 @@ def test_dicomweb_is_served_to_whoever_shows_a_certificate_and_says_who_asks(
     assert run("curl", "-sS", "--cacert", trust, url).returncode != 0
 
 
+def test_nobody_but_a_proxy_of_the_configuration_may_say_who_asks(
+    node: RunningNode, pki: Path
+) -> None:
+    named = ("-i", "-H", "Client-Cert: :AAAA:", "--cacert", pki / "ca.pem")
+    answer = run("curl", "-sS", *named, *identity(pki, option="--"), node.endpoints["registry"])
+    assert answer.stdout.startswith("HTTP/1.1 400")
+    assert "Client-Cert is for the proxies of this node to send" in answer.stdout
+
+
 def test_curl_without_a_certificate_gets_nothing(node: RunningNode, pki: Path) -> None:
     answer = run("curl", "-sS", "--cacert", pki / "ca.pem", node.endpoints["registry"])
 

@@ -51,6 +51,7 @@ from transactions.audit_events import (
     authentication_failed_event,
     configuration_event,
     emergency_event,
+    trail_pruned_event,
     trail_used_event,
     web_imaging_event,
 )
@@ -164,6 +165,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
         emergency_event("<ada@idp>", "unconscious", [PATIENT], here),
         access_changed_event("operator", PATIENT, "opposed", here),
         trail_used_event("operator", here),
+        trail_pruned_event("operator", "2026-01-01T00:00:00+00:00", here),
         *(
             web_imaging_event(number, "1.2.3", b"/studies?x=1", Outcome.SUCCESS, here)
             for number in WEB_IMAGING
@@ -172,7 +174,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     types = [written(one).find("EventIdentification/EventTypeCode") for one in events]
     codes = [one.get("csd-code") for one in types if one is not None]
     assert codes == [
-        *("110120", "110131", "110126", "110127", "110135", "110101"),
+        *("110120", "110131", "110126", "110127", "110135", "110101", "110132"),
         *WEB_IMAGING,
     ]
 

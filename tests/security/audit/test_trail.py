@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from storage.errors import DatabaseLocked, OutOfSpace
 from storage.faultpoints import InjectedFault
 from storage.migrations import metadata_differs
 from storage.space import LowWaterMark
-from tests.security.audit.conftest import NODE, Open, record
+from tests.security.audit.conftest import NODE, START, Open, record
 
 Tamper = Callable[[sqlite3.Connection], object]
 
@@ -269,3 +270,92 @@ def test_the_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_migrations_and_tables_agree(open_trail: Open) -> None:
     assert metadata_differs(open_trail("web").database, METADATA) == []
+
+
+def pruned(open_trail: Open, before: int, *targets: str) -> int:
+    """How many records left the trail ``web`` that are from before that second."""
+    trail = open_trail("web")
+    gone = trail.prune(START + timedelta(seconds=before), targets)
+    trail.close()
+    return gone
+
+
+def in_two_parts(open_trail: Open) -> None:
+    """The trail ``web`` with signed heads at records 3 and 5."""
+    filled(open_trail, 3)
+    trail = open_trail("web")
+    trail.append([record(4), record(5)]).result()
+    trail.close()
+
+
+def test_old_records_leave_up_to_a_signed_head_and_the_rest_is_proved(
+    open_trail: Open, folder: Path
+) -> None:
+    in_two_parts(open_trail)
+    assert pruned(open_trail, 3) == 0  # the head at 3 is not older
+    assert pruned(open_trail, 5) == 3
+    assert proved(folder) == Verified(f"{NODE}/web", 2, left=3)
+    assert [one.number for one in find(trails(folder), Wanted(patient="4711"), 10)] == [5, 4]
+
+
+def test_what_has_left_is_overwritten_in_the_file(open_trail: Open, folder: Path) -> None:
+    """Enough of it to fill pages that are given free."""
+    filled(open_trail, 200)
+    assert b"Dr Doe" in (folder / "web.db").read_bytes()
+    assert pruned(open_trail, 1000) == 200
+    assert b"Dr Doe" not in (folder / "web.db").read_bytes()
+
+
+def test_a_trail_that_is_empty_now_goes_on_where_it_was(open_trail: Open, folder: Path) -> None:
+    in_two_parts(open_trail)
+    assert pruned(open_trail, 100) == 5
+    assert proved(folder) == Verified(f"{NODE}/web", 0, left=5)
+    trail = open_trail("web")
+    trail.append([record(6)]).result()
+    trail.close()
+    assert proved(folder) == Verified(f"{NODE}/web", 1, left=5)
+    assert pruned(open_trail, 100) == 1
+    assert proved(folder) == Verified(f"{NODE}/web", 0, left=6)
+
+
+def test_what_a_repository_has_not_got_does_not_leave(open_trail: Open, folder: Path) -> None:
+    in_two_parts(open_trail)
+    assert pruned(open_trail, 100, "tls://arr:6514") == 0
+    with closing(sqlite3.connect(folder / "web.db")) as connection, connection:
+        connection.execute("INSERT INTO audit_sent VALUES ('tls://arr:6514', 4)")
+    assert pruned(open_trail, 100, "tls://arr:6514") == 3
+
+
+def test_records_leave_in_steps_from_head_to_head(
+    open_trail: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("security.audit.pruning._BATCH", 1)
+    in_two_parts(open_trail)
+    assert pruned(open_trail, 100) == 5
+    assert proved(folder).left == 5
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault", "number"),
+    [
+        ("DELETE FROM audit_pruned", Fault.REMOVED, 1),
+        ("DELETE FROM audit_record WHERE number = 4", Fault.REMOVED, 4),
+        ("UPDATE audit_pruned SET number = 4", Fault.UNSIGNED, 4),
+        ("UPDATE audit_pruned SET chain = zeroblob(32)", Fault.UNSIGNED, 3),
+        (
+            "UPDATE audit_pruned SET (number, chain, signature) ="
+            " (SELECT number, chain, signature FROM audit_head WHERE number = 5);"
+            "DELETE FROM audit_record; DELETE FROM audit_head WHERE number < 5",
+            Fault.UNSIGNED,
+            5,
+        ),
+    ],
+)
+def test_who_takes_records_out_without_the_key_is_told_as_ever(
+    tamper: str, fault: Fault, number: int, open_trail: Open, folder: Path
+) -> None:
+    """A head's signature is none of a beginning."""
+    in_two_parts(open_trail)
+    pruned(open_trail, 5)
+    found = tampered(folder, lambda connection: connection.executescript(tamper))
+    assert (found.fault, found.number) == (fault, number)
