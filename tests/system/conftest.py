@@ -98,12 +98,14 @@ class RunningNode:
 class Nodes:
     """Starts one node's processes, again and again on the same folder."""
 
+    kind: Sequence[str] = ("--plain",)
+
     def __init__(self, folder: Path, port_base: int = 0) -> None:
         self.config = folder / "node" / "kosmos.toml"
         self.program: Sequence[str] = KOSMOS
         self.running: list[RunningNode] = []
         subprocess.run(
-            [*KOSMOS, "init", str(self.config.parent), "--plain", "--port-base", str(port_base)],
+            [*KOSMOS, "init", str(self.config.parent), *self.kind, "--port-base", str(port_base)],
             check=True,
             capture_output=True,
         )
