@@ -33,6 +33,7 @@ from node.version import kosmos_version
 from node.watch import Watch, watching
 from node.wiring.audit import RECEIVED, open_trail
 from node.wiring.common import affinity_domain, server_tls
+from node.wiring.gate import watch_issuers
 from node.wiring.nodes import watch_tls
 from node.wiring.proxies import ProxyDoor
 from node.wiring.rooms import Rooms, open_rooms
@@ -182,6 +183,8 @@ async def run(
                 _keep_house(rooms, stack)
                 _notify(rooms, stack)
             watches = watch_tls(settings, rooms.guard)
+            if rooms.gate is not None:
+                watches.append(watch_issuers(settings, rooms.gate))
             if rooms.domain is not None:
                 watches.append(_watch_codes(settings, rooms.domain))
             tell = stack.enter_context(watching(*watches))

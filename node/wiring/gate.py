@@ -17,6 +17,7 @@ import structlog
 
 from node.config import Settings
 from node.migrate import open_database
+from node.watch import Watch
 from node.wiring.audit import Auditor
 from node.wiring.sights import Sights, open_sights
 from node.wiring.tokens import audiences, issuers_of, profile_of
@@ -118,6 +119,18 @@ def open_gate(
     sights = open_sights(settings, stack, database, auditor)
     gate = UserGate(verifier, sights, section.required, section.exempt, auditor)
     return gate, lambda: _forget(seen)
+
+
+def watch_issuers(settings: Settings, gate: UserGate) -> Watch:
+    """What keeps the believed keys equal to their files: an issuer may change its key."""
+    files = [one.certificates for one in settings.assertions.issuers]
+    return Watch(
+        "issuers",
+        "AUTH-ISSUERS",
+        "AUTH-ISSUERS-REFUSED",
+        files,
+        lambda: gate.verifier.believe(issuers_of(settings)),
+    )
 
 
 def _forget(seen: Seen) -> None:

@@ -103,7 +103,7 @@ class Rooms:
     """What one web process serves: ASGI applications by path, the identity feed, its checks.
 
     ``mounts`` have all paths below theirs. ``domain`` is what its registry judges by, where it
-    has one; ``guard`` knows the nodes that may connect.
+    has one; ``guard`` knows the nodes that may connect, ``gate`` the issuers that are believed.
     """
 
     guard: NodeGuard
@@ -115,6 +115,7 @@ class Rooms:
     domain: DomainInForce | None = None
     notifier: Notifier | None = None
     auditor: Auditor | None = None
+    gate: UserGate | None = None
 
 
 @dataclass(slots=True)
@@ -175,7 +176,7 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     gate, forget = opened or (None, None)
     guard = open_guard(settings, auditor)
     doors = _Doors(settings, pool, partial(Arrival, blobs), auditor, gate, guard)
-    rooms = Rooms(guard, auditor=auditor, daily=[forget] if forget else [])
+    rooms = Rooms(guard, auditor=auditor, gate=gate, daily=[forget] if forget else [])
     registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)

@@ -51,6 +51,12 @@ class Verifier:
         self._kept: OrderedDict[Key, Claims] = OrderedDict()
         self._lock = threading.Lock()
 
+    def believe(self, issuers: Issuers) -> None:
+        """Believe these from now on; what was verified by others' keys is verified again."""
+        with self._lock:
+            self._issuers = issuers
+            self._kept.clear()
+
     def remembers(self, envelope: Envelope, certificate: str | None) -> bool:
         """Whether the message brings an assertion that need not be verified again."""
         try:
@@ -97,9 +103,10 @@ class Verifier:
             check_time(claims, self._terms, self._clock())
             return claims
         check_shape(assertion, self._profile.signature_algorithms)
+        believed = self._issuers
         claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
         if self._seen.reuse is not Reuse.NEVER:
-            self._keep(key, claims)
+            self._keep(key, claims, believed)
         return claims
 
     def _verify(self, assertion: bytes, certificate: str | None) -> Claims:
@@ -119,8 +126,10 @@ class Verifier:
         )
         return claims
 
-    def _keep(self, key: Key, claims: Claims) -> None:
+    def _keep(self, key: Key, claims: Claims, believed: Issuers) -> None:
         with self._lock:
+            if believed is not self._issuers:  # others are believed meanwhile
+                return
             self._kept[key] = claims
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)

@@ -20,7 +20,7 @@ from node.wiring.common import own_assertions
 from security.assertions.http import authorization
 from security.tls import client_context
 from soap.client import SoapClient
-from soap.faults import PeerError
+from soap.faults import PeerError, PeerFault
 from tests.system.conftest import Nodes, RunningNode, await_
 from tests.system.foreign import run
 from transactions import stored_query
@@ -342,6 +342,29 @@ def found_by(title: str, node: RunningNode, pki: Path) -> int:
     answer = run("findscu", "-v", *dicom_tls(pki), *asked)
     assert answer.returncode == 0, answer.stdout
     return len(re.findall(r"Find Response: \d+ \(Pending\)", answer.stdout))
+
+
+def test_an_issuer_whose_certificate_is_exchanged_is_believed_no_more(
+    node: RunningNode, pki: Path, ours: ssl.SSLContext, token: Callable[[], str], stranger: Path
+) -> None:
+    client = SoapClient(ssl_context=ours, token=token)
+    question = stored_query.get_documents(unique_id="1.2.3")
+
+    def is_believed() -> bool:
+        try:
+            client.call(node.endpoints["registry"], ITI_18, question)
+        except PeerFault:
+            return False
+        return True
+
+    assert is_believed()
+    issuer = pki / "issuer.pem"
+    certificate = issuer.read_bytes()
+    issuer.write_bytes((stranger / "node.pem").read_bytes())
+    await_(lambda: not is_believed())
+    issuer.write_bytes(certificate)
+    await_(is_believed)
+    client.close()
 
 
 def test_check_tells_how_long_the_certificate_lasts(node: RunningNode) -> None:

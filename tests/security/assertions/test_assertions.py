@@ -20,6 +20,7 @@ from security.assertions.issuing import Issuer, Person, written
 from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Reuse, Seen
+from security.assertions.signature import Issuers
 from security.assertions.structure import ASSERTION, DS, SAML
 from security.pki import Identity
 from soap.faults import (
@@ -186,6 +187,17 @@ def test_an_unknown_confirmation_confirms_nothing(desk: Desk) -> None:
 
 def test_an_unknown_issuer_is_not_believed(desk: Desk) -> None:
     assert refused(desk, desk.token(issuer="https://elsewhere")) == FAILED_AUTHENTICATION
+
+
+def test_an_issuer_that_is_believed_no_more_is_refused_also_where_it_was_verified(
+    desk: Desk,
+) -> None:
+    token = desk.token()
+    desk.verify(token)
+    desk.verifier.believe(Issuers({}))
+    assert refused(desk, token) == FAILED_AUTHENTICATION
+    desk.verifier.believe(Issuers({NAME: [desk.issuer.certificate]}))
+    desk.verify(token)
 
 
 def test_an_unsigned_assertion_is_refused(desk: Desk) -> None:
