@@ -18,11 +18,17 @@ from transactions.audit import (
     Coded,
     Node,
     Outcome,
-    Participant,
     ParticipantObject,
     Scene,
 )
-from transactions.audit_events import INSTANCES_TRANSFERRED, QUERY, patient, study_object
+from transactions.audit_events import (
+    INSTANCES_TRANSFERRED,
+    QUERY,
+    end_of,
+    event_of,
+    patient,
+    study_object,
+)
 
 BEGIN_TRANSFERRING = Coded("110102", "DCM", "Begin Transferring DICOM Instances")
 
@@ -82,9 +88,9 @@ def query_event(
         query=identifier,
         details=(("TransferSyntax", transfer_syntax_uid),),
     )
-    ends = (_end(scene.client, True, SOURCE), _end(scene.server, False, DESTINATION))
+    ends = (end_of(scene.client, True, SOURCE), end_of(scene.server, False, DESTINATION))
     outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
-    return _event(QUERY, QUERIED, Action.EXECUTE, outcome, ends, (asked,), scene)
+    return event_of(QUERY, QUERIED, scene, ends, (asked,), outcome=outcome)
 
 
 def _action(travel: Travel) -> Action:
@@ -96,36 +102,9 @@ def _travel_event(
 ) -> AuditEvent:
     """An event about one study; who asked is an end of it, or a third (C-MOVE)."""
     asks, sender, receiver = scene.client, travel.sender, travel.receiver
-    ends = [_end(sender, sender == asks, SOURCE), _end(receiver, receiver == asks, DESTINATION)]
+    ends = [end_of(sender, sender == asks, SOURCE), end_of(receiver, receiver == asks, DESTINATION)]
     if asks not in (sender, receiver):
-        ends.append(_end(asks, True))
+        ends.append(end_of(asks, True))
     patients = (patient(travel.patient_id),) if travel.patient_id else ()
     objects = (*patients, study)
-    return _event(id_, travel.type, action, Outcome.SUCCESS, tuple(ends), objects, scene)
-
-
-def _event(
-    id_: Coded,
-    type_: Coded,
-    action: Action,
-    outcome: Outcome,
-    participants: tuple[Participant, ...],
-    objects: tuple[ParticipantObject, ...],
-    scene: Scene,
-) -> AuditEvent:
-    return AuditEvent(
-        id=id_,
-        type=type_,
-        action=action,
-        outcome=outcome,
-        when=scene.when,
-        participants=participants,
-        source_id=scene.source_id,
-        site_id=scene.site_id,
-        objects=objects,
-    )
-
-
-def _end(node: Node, is_requestor: bool, role: Coded | None = None) -> Participant:
-    roles = (role,) if role else ()
-    return Participant(node.user_id, is_requestor, roles, node.process_id, address=node.address)
+    return event_of(id_, travel.type, scene, tuple(ends), objects, action=action)

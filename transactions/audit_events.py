@@ -340,19 +340,19 @@ def identity_event(
 def application_event(starts: bool, scene: Scene) -> AuditEvent:
     """An actor starts or stops (PS3.15 A.5.3.1); the scene's server is the application."""
     type_ = _STARTS if starts else _STOPS
-    return _incident(
-        _APPLICATION_ACTIVITY, type_, scene, (_end(scene.server, False, _APPLICATION),)
+    return event_of(
+        _APPLICATION_ACTIVITY, type_, scene, (end_of(scene.server, False, _APPLICATION),)
     )
 
 
 def configuration_event(digest: str, scene: Scene) -> AuditEvent:
     """An actor serves with another configuration than before (PS3.15 A.5.3.11); ``digest`` is the
     SHA-256 of what it has understood of it."""
-    return _incident(
+    return event_of(
         _SECURITY_ALERT,
         _CONFIGURATION,
         scene,
-        (_end(scene.server, False, _APPLICATION),),
+        (end_of(scene.server, False, _APPLICATION),),
         (_security_resource(digest),),
         description="the configuration is another",
     )
@@ -363,11 +363,11 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
 
     ``reason`` says why in words of this node, nothing of what the caller sent.
     """
-    return _incident(
+    return event_of(
         _SECURITY_ALERT,
         _AUTHENTICATION,
         scene,
-        (_end(scene.client, True), _end(scene.server, False)),
+        (end_of(scene.client, True), end_of(scene.server, False)),
         (_security_resource(door),),
         outcome=Outcome.SERIOUS_FAILURE,
         description=reason,
@@ -377,11 +377,11 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
 def emergency_event(user: str, reason: str, patients: Iterable[str], scene: Scene) -> AuditEvent:
     """Somebody sees, in an emergency, what is otherwise hidden from him (PS3.15 A.5.3.11)."""
     person = Participant(user, is_requestor=True, user_name=user)
-    return _incident(
+    return event_of(
         _SECURITY_ALERT,
         _EMERGENCY,
         scene,
-        (person, _end(scene.client, True), _end(scene.server, False)),
+        (person, end_of(scene.client, True), end_of(scene.server, False)),
         _patients(patients),
         description=reason,
     )
@@ -389,11 +389,11 @@ def emergency_event(user: str, reason: str, patients: Iterable[str], scene: Scen
 
 def access_changed_event(user: str, patient_id: str, change: str, scene: Scene) -> AuditEvent:
     """Somebody changed who may see documents of a patient (PS3.15 A.5.3.11)."""
-    return _incident(
+    return event_of(
         _SECURITY_ALERT,
         _ACCESS_CHANGED,
         scene,
-        (Participant(user, True, address=scene.client.address),),
+        _operator(user, scene),
         _patients([patient_id]),
         action=Action.UPDATE,
         description=change,
@@ -402,11 +402,11 @@ def access_changed_event(user: str, patient_id: str, change: str, scene: Scene) 
 
 def trail_used_event(user: str, scene: Scene) -> AuditEvent:
     """Somebody read the audit trail (PS3.15 A.5.3.2)."""
-    return _incident(
+    return event_of(
         _TRAIL_USED,
         _TRAIL_USED,
         scene,
-        (Participant(user, True, address=scene.client.address),),
+        _operator(user, scene),
         (_security_resource(scene.server.user_id),),
         action=Action.READ,
     )
@@ -414,17 +414,22 @@ def trail_used_event(user: str, scene: Scene) -> AuditEvent:
 
 def trail_pruned_event(user: str, before: str, scene: Scene) -> AuditEvent:
     """Somebody lets old records leave an audit trail (PS3.15 A.5.3.11)."""
-    return _incident(
+    return event_of(
         _SECURITY_ALERT,
         _RESTRICTED_FUNCTION,
         scene,
-        (Participant(user, True, address=scene.client.address),),
+        _operator(user, scene),
         (_security_resource(scene.server.user_id),),
         description=f"records before {before} leave the audit trail",
     )
 
 
-def _incident(
+def _operator(user: str, scene: Scene) -> tuple[Participant, ...]:
+    """The person who has a command do something."""
+    return (Participant(user, True, address=scene.client.address),)
+
+
+def event_of(
     id_: Coded,
     type_: Coded,
     scene: Scene,
@@ -434,8 +439,9 @@ def _incident(
     action: Action = Action.EXECUTE,
     outcome: Outcome = Outcome.SUCCESS,
     description: str = "",
+    purpose_of_use: tuple[Coded, ...] = (),
 ) -> AuditEvent:
-    """An event that belongs to no transaction."""
+    """An event of a scene, whoever took part in it."""
     return AuditEvent(
         id=id_,
         type=type_,
@@ -447,6 +453,7 @@ def _incident(
         site_id=scene.site_id,
         objects=objects,
         outcome_description=description,
+        purpose_of_use=purpose_of_use,
     )
 
 
@@ -575,25 +582,22 @@ def _event(
     """The event with its participants; the data flow from the client unless said otherwise."""
     event_id, action = kind
     client_role, server_role = (DESTINATION, SOURCE) if server_sends else (SOURCE, DESTINATION)
-    return AuditEvent(
-        id=event_id,
-        type=type_,
+    client = end_of(scene.client, True, client_role)
+    server = end_of(scene.server, False, server_role)
+    return event_of(
+        event_id,
+        type_,
+        scene,
+        (client, server, *scene.users),
+        objects,
         action=action,
         outcome=outcome,
-        when=scene.when,
-        participants=(
-            _end(scene.client, True, client_role),
-            _end(scene.server, False, server_role),
-            *scene.users,
-        ),
-        source_id=scene.source_id,
-        site_id=scene.site_id,
-        objects=objects,
         purpose_of_use=scene.purpose_of_use,
     )
 
 
-def _end(node: Node, is_requestor: bool, role: Coded | None = None) -> Participant:
+def end_of(node: Node, is_requestor: bool, role: Coded | None = None) -> Participant:
+    """One end of an exchange."""
     return Participant(
         user_id=node.user_id,
         is_requestor=is_requestor,
