@@ -23,7 +23,8 @@ from consumer.files import CompleteFile, HalfFile, PartialFile
 from consumer.plan import Wanted
 from consumer.report import Fault
 from consumer.ways import Answer, Arrival, Desk, Loss, WayName
-from security.assertions.http import authorization
+from security.assertions.http import authorization_at
+from soap.client import connections
 from soap.faults import MessageError
 from soap.media import MULTIPART, parse_media_type
 from soap.multipart import MultipartParser, PartBegin, PartData, PartEnd
@@ -84,18 +85,12 @@ class WebWay:
         self._bases = bases
         self._hosts = hosts
         self._accept = _accept(["*"] if any_syntax else transfer_syntaxes)
-        checked = ssl_context is None or ssl_context.check_hostname
-        self._pool = urllib3.PoolManager(
+        self._pool = connections(
+            ssl_context,
             maxsize=BATCH,
-            ssl_context=ssl_context,
-            assert_hostname=None if checked else False,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=timeout),
             retries=False,
         )
-
-    def _who(self, address: str) -> dict[str, str]:
-        """What says who asks; nothing that a listener could take and use."""
-        return authorization(self._token()) if address.startswith("https:") else {}
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether there is a DICOMweb address for the instance."""
@@ -160,7 +155,11 @@ class WebWay:
     def _ask(self, one: Wanted, half: _Half | None, desk: Desk) -> Iterator[Answer]:
         address = self._address(one)
         assert address is not None  # ``serves`` was asked before
-        headers = {"Accept": self._accept, "Accept-Encoding": "identity", **self._who(address)}
+        headers = {
+            "Accept": self._accept,
+            "Accept-Encoding": "identity",
+            **authorization_at(address, self._token),
+        }
         if half is not None:
             headers |= {"Range": f"bytes={half.size}-", "If-Range": half.etag}
         with self._answer(address, headers) as answer:

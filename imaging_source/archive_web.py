@@ -21,15 +21,16 @@ from imaging_source.header import is_uid
 from imaging_source.intake import Door
 from imaging_source.requestor import Unreachable
 from imaging_source.stow import Storing, Unsupported
-from security.assertions.http import authorization
+from security.assertions.http import authorization_at
+from soap.client import connections
 from soap.faults import MessageError
 from soap.media import MULTIPART, parse_media_type
 from soap.multipart import MultipartParser
 
 _JSON = "application/dicom+json"
-_INSTANCES = f'{MULTIPART}; type="application/dicom"; transfer-syntax=*'
+_IMAGES = f'{MULTIPART}; type="application/dicom"; transfer-syntax=*'
 
-STUDY, SERIES_COUNT, INSTANCE = "0020000D", "00201208", "00080018"
+_STUDY, _INSTANCES_OF_STUDY, _INSTANCE = "0020000D", "00201208", "00080018"
 
 # Seconds for a connection; without a byte: who reads from tape says nothing for minutes.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 600.0
@@ -62,10 +63,8 @@ class WebArchive:
         self.address = url.rstrip("/")
         self._door = door
         self._token = token
-        checked = ssl_context is None or ssl_context.check_hostname
-        self._pool = urllib3.PoolManager(
-            ssl_context=ssl_context,
-            assert_hostname=None if checked else False,
+        self._pool = connections(
+            ssl_context,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=silence),
             retries=False,
         )
@@ -77,21 +76,21 @@ class WebArchive:
 
     def studies(self, first: str) -> list[Held]:
         """See ``Asking``."""
-        query = {"StudyDate": f"{first}-", "includefield": SERIES_COUNT}
+        query = {"StudyDate": f"{first}-", "includefield": _INSTANCES_OF_STUDY}
         return [
-            Held(uid, count if isinstance(count := _value(hit, SERIES_COUNT), int) else None)
-            for uid, hit in self._hits("/studies", query, STUDY).items()
+            Held(uid, count if isinstance(count := _value(hit, _INSTANCES_OF_STUDY), int) else None)
+            for uid, hit in self._hits("/studies", query, _STUDY).items()
         ]
 
     def instances(self, study: str) -> set[str]:
         """See ``Asking``."""
-        return set(self._hits(f"/studies/{study}/instances", {}, INSTANCE))
+        return set(self._hits(f"/studies/{study}/instances", {}, _INSTANCE))
 
     def fetch(self, study: str) -> None:
         """See ``Archive``; StorageError when there is no room, Unreachable for what did not come
         whole or is not taken in."""
         storing = Storing(self._door, study, self.title)
-        with self._answer(f"/studies/{study}", _INSTANCES) as answer:
+        with self._answer(f"/studies/{study}", _IMAGES) as answer:
             media = parse_media_type(answer.headers.get("content-type", ""))
             if answer.status != 200 or media.name != MULTIPART:
                 raise Unreachable(f"{self.title} answers {answer.status}, {media.name[:80]!r}")
@@ -140,8 +139,7 @@ class WebArchive:
     def _answer(self, path: str, accept: str) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to a request; whatever goes wrong with it becomes Unreachable."""
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
-        if self.address.startswith("https:"):
-            headers |= authorization(self._token())
+        headers |= authorization_at(self.address, self._token)
         try:
             answer = self._pool.request(
                 "GET", self.address + path, headers=headers, redirect=False, preload_content=False

@@ -81,6 +81,15 @@ class _ContentUnreadable(Exception):
         self.cause = cause
 
 
+def connections(ssl_context: ssl.SSLContext | None, **options: Any) -> urllib3.PoolManager:
+    """Kept connections to peers; a peer's certificate is compared with its host name only where
+    ``ssl_context`` says so (ITI-19 makes that optional)."""
+    checked = ssl_context is None or ssl_context.check_hostname
+    return urllib3.PoolManager(
+        ssl_context=ssl_context, assert_hostname=None if checked else False, **options
+    )
+
+
 class SoapClient:
     """Calls SOAP services; safe to share between threads.
 
@@ -105,12 +114,7 @@ class SoapClient:
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=timeout)
         self._total = total
         self._limits = limits
-        checked = ssl_context is None or ssl_context.check_hostname
-        self._pool = urllib3.PoolManager(
-            maxsize=CONNECTIONS_PER_PEER,
-            ssl_context=ssl_context,
-            assert_hostname=None if checked else False,
-        )
+        self._pool = connections(ssl_context, maxsize=CONNECTIONS_PER_PEER)
         self._pool.pool_classes_by_scheme = _patient_pools(timeout)
 
     def close(self) -> None:

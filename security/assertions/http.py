@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 
 SCHEME = "IHE-SAML"
 
@@ -15,6 +16,11 @@ def authorization(token: str) -> dict[str, str]:
     """The header that brings an assertion; nothing for none."""
     encoded = base64.b64encode(token.encode()).decode()
     return {"Authorization": f"{SCHEME} {encoded}"} if token else {}
+
+
+def authorization_at(address: str, token: Callable[[], str]) -> dict[str, str]:
+    """The header for a request to ``address``: nothing where a listener could take and use it."""
+    return authorization(token()) if address.startswith("https:") else {}
 
 
 def token_of(header: str) -> bytes:
