@@ -64,8 +64,19 @@ def own_tokens(settings: Settings, user: str) -> Callable[[], str]:
     own = settings.assertions.own
     if not own.name:
         return str
+    said: dict[str, Sequence[str | Code]] = {
+        "display_name": [user],
+        "purpose_of_use": [own.purpose.coded],
+        "role": [own.role.coded] if own.role else [],
+    }
+    return OwnTokens(own_issuer(settings), Person(user, said))
+
+
+def own_issuer(settings: Settings) -> Issuer:
+    """The issuer that the node is for itself. Raises ConfigError."""
+    own = settings.assertions.own
     try:
-        issuer = Issuer.read(
+        return Issuer.read(
             own.name,
             own.certificate,
             own.key,
@@ -76,9 +87,3 @@ def own_tokens(settings: Settings, user: str) -> Callable[[], str]:
         )
     except IssuerError as error:
         raise ConfigError([Problem("assertions.own", "", str(error))]) from error
-    said: dict[str, Sequence[str | Code]] = {
-        "display_name": [user],
-        "purpose_of_use": [own.purpose.coded],
-        "role": [own.role.coded] if own.role else [],
-    }
-    return OwnTokens(issuer, Person(user, said))

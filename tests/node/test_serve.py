@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
 from node.wiring.common import client_tls, own_assertions, soap_client
+from node.wiring.tokens import own_issuer
 from security.assertions.http import authorization
-from security.assertions.issuing import Issuer, Person
-from security.assertions.profile import AssertionProfile
+from security.assertions.issuing import Person
 from soap.client import SoapClient
 from soap.faults import INVALID_SECURITY, PeerFault
 from transactions.iti_18 import ITI_18
@@ -365,21 +364,12 @@ def test_another_configuration_is_in_the_audit_trail(
 
 def _doctor_in_emergency(settings: Settings, *reasons: str) -> SoapClient:
     """A client of a doctor who breaks the glass."""
-    own = settings.assertions.own
-    issuer = Issuer.read(
-        own.name,
-        own.certificate,
-        own.key,
-        profile=AssertionProfile.read(),
-        audiences=[f"urn:oid:{settings.node.home_community_id}"],
-        lifetime=timedelta(hours=1),
-    )
     said: dict[str, list[str | Code]] = {
         "role": [Code("221", "2.16.840.1.113883.2.9.6.2.7", LocalizedString("Doctor"))],
         "purpose_of_use": [Code("BTG", "2.16.840.1.113883.5.8", LocalizedString("BTG"))],
         "reason": list(reasons),
     }
-    token = issuer.issue(Person("ada", said))
+    token = own_issuer(settings).issue(Person("ada", said))
     return SoapClient(ssl_context=client_tls(settings), token=lambda: token)
 
 

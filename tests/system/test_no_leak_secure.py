@@ -15,7 +15,6 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -29,9 +28,9 @@ from node import feed
 from node.config import Settings
 from node.config_file import load
 from node.wiring.common import client_tls
+from node.wiring.tokens import own_issuer
 from security.assertions.http import authorization
-from security.assertions.issuing import Issuer, Person
-from security.assertions.profile import AssertionProfile
+from security.assertions.issuing import Person
 from soap.client import SoapClient
 from soap.faults import SoapFault
 from tests.system.conftest import KOSMOS, RunningNode, await_
@@ -71,16 +70,8 @@ class Doctor:
     """Asks a node in the name of a user, and remembers the assertions."""
 
     def __init__(self, settings: Settings) -> None:
-        own = settings.assertions.own
         self.tokens: list[str] = []
-        self._issuer = Issuer.read(
-            own.name,
-            own.certificate,
-            own.key,
-            profile=AssertionProfile.read(),
-            audiences=[f"urn:oid:{settings.node.home_community_id}"],
-            lifetime=timedelta(hours=1),
-        )
+        self._issuer = own_issuer(settings)
         self.tls = client_tls(settings)
 
     def token(self, purpose: str = "", *reasons: str) -> str:
@@ -109,7 +100,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
         settings = load(node.config)
         doctor = Doctor(settings)
         accepted(node, settings, doctor, tmp_path_factory.mktemp("sent"))
-        chosen(node, settings, doctor)
+        chosen(node, doctor)
         refused(node, doctor)
         over_the_web(node, doctor)
         with urlopen(f"{node.endpoints['admin']}/metrics") as answer:
@@ -153,7 +144,7 @@ def accepted(node: RunningNode, settings: Settings, doctor: Doctor, folder: Path
     client.close()
 
 
-def chosen(node: RunningNode, settings: Settings, doctor: Doctor) -> None:
+def chosen(node: RunningNode, doctor: Doctor) -> None:
     """The patient is opposed; the doctor breaks the glass."""
     say = [*KOSMOS, "access", "oppose", PATIENT, "--reason", f"{TITLE} {REASON}"]
     subprocess.run([*say, "--config", str(node.config)], check=True, capture_output=True)
@@ -163,7 +154,6 @@ def chosen(node: RunningNode, settings: Settings, doctor: Doctor) -> None:
         answer = client.call(node.endpoints["registry"], ITI_18, question)
         assert len(answer.objects().documents) == hits
         client.close()
-    assert settings.access
 
 
 def refused(node: RunningNode, doctor: Doctor) -> None:
