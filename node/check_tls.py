@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from node.config import LISTENERS, Settings
 from node.texts import tr
 from node.wiring.common import client_tls, server_tls, trusted_by
-from security.trust import TlsError, read_certificates, read_revocations
+from security.trust import TlsError, is_authority, read_certificates, read_revocations
 
 # A certificate is renewed by people who need a month; a CRL by a machine, but it refuses a region.
 WARNING_DAYS = 30
@@ -72,7 +72,7 @@ def revocations(place: Path, trust: Path) -> str:
     found = read_revocations(place, trusted)
     newest = {one.issuer: one for one in sorted(found, key=lambda one: one.last_update_utc)}
     words = [_crl_lifetime(one) for one in newest.values()]
-    bare = [_name(one) for one in trusted if _is_authority(one) and one.subject not in newest]
+    bare = [_name(one) for one in trusted if is_authority(one) and one.subject not in newest]
     words += [tr("{name} has no CRL: nobody of it is ever refused", name=one) for one in bare]
     return "; ".join(words)
 
@@ -132,13 +132,6 @@ def _check_chain(file: Path, own: x509.Certificate, others: Sequence[x509.Certif
             )
             raise TlsError(words)
         one = above[0]
-
-
-def _is_authority(one: x509.Certificate) -> bool:
-    try:
-        return one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def _name(one: x509.Certificate) -> str:

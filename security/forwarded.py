@@ -21,7 +21,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from security.nodes import KnownNode, NodeRefused
-from security.trust import Revocations
+from security.trust import Revocations, is_authority
 
 HEADERS = CLIENT_CERT, CLIENT_CERT_CHAIN = b"client-cert", b"client-cert-chain"
 
@@ -80,7 +80,7 @@ class Judge:
     def __init__(self, trusted: Sequence[x509.Certificate], revocations: Revocations) -> None:
         self._trusted = frozenset(trusted)
         self._revocations = revocations
-        authorities = [one for one in trusted if _is_authority(one)]
+        authorities = [one for one in trusted if is_authority(one)]
         self._store = verification.Store(authorities) if authorities else None
 
     def check(self, forwarded: Forwarded) -> None:
@@ -153,13 +153,6 @@ def _may_sign(
 ) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("it may not sign certificates")
-
-
-def _is_authority(one: x509.Certificate) -> bool:
-    try:
-        return one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 class Proxies:

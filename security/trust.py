@@ -48,6 +48,14 @@ def read_revocations(
     return found
 
 
+def is_authority(one: x509.Certificate) -> bool:
+    """Whether the certificate is of an authority."""
+    try:
+        return one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
 def der(certificates: Iterable[x509.Certificate]) -> bytes:
     """Certificates one after the other, as a TLS context takes them."""
     return b"".join(one.public_bytes(Encoding.DER) for one in certificates)
