@@ -85,7 +85,7 @@ class Listeners:
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
-        self._loop = stack.enter_context(_loop())
+        self._loop = stack.enter_context(event_loop())
         self._pool = stack.enter_context(ThreadPoolExecutor(4))
         database = stack.enter_context(Database.open(f"sqlite:///{folder}/imaging.db"))
         database.migrate(MIGRATIONS)
@@ -240,7 +240,7 @@ def secured(plain: socket.socket, tls: ssl.SSLContext | None) -> socket.socket:
 
 
 @contextmanager
-def _loop() -> Iterator[asyncio.AbstractEventLoop]:
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """An event loop in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

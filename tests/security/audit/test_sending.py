@@ -25,6 +25,7 @@ from security.audit.trail import Trail
 from security.pki import Identity
 from security.tls import client_context, server_context
 from tests.security.audit.conftest import START, Open, message, record
+from tests.security.listeners import event_loop
 
 SENDER = Sender("north", "kosmos", "1")
 PATIENCE_SECONDS = 20.0
@@ -36,25 +37,12 @@ def receiving(
 ) -> Iterator[Receiver]:
     """A repository that puts what it gets into ``trail``."""
     receiver = Receiver(trail, "127.0.0.1", port, tls, patience=patience)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(receiver.start(), loop).result()
-    try:
-        yield receiver
-    finally:
-        asyncio.run_coroutine_threadsafe(receiver.stop(), loop).result()
-        asyncio.run_coroutine_threadsafe(_end_all(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _end_all() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    with event_loop() as loop:
+        asyncio.run_coroutine_threadsafe(receiver.start(), loop).result()
+        try:
+            yield receiver
+        finally:
+            asyncio.run_coroutine_threadsafe(receiver.stop(), loop).result()
 
 
 @contextmanager
