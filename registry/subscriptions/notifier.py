@@ -61,6 +61,22 @@ _COUNT_SECONDS = 10.0
 _TRIM_SECONDS = 60.0
 
 
+class _Rhythm:
+    """Asked often, and due once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time again."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
 class Notifier:
     """Delivers the notifications of one registry, together with those of other nodes.
 
@@ -95,7 +111,8 @@ class Notifier:
         self._pool = ThreadPoolExecutor(_THREADS, "notifier")
         self._thread: threading.Thread | None = None
         self._served: dict[str, Claim] = {}  # by consumer
-        self._extended = self._counted = self._trimmed = 0.0
+        self._extending, self._counting = _Rhythm(LEASE_SECONDS / 3), _Rhythm(_COUNT_SECONDS)
+        self._trimming = _Rhythm(_TRIM_SECONDS)
 
     def start(self) -> None:
         """Deliver from threads until ``stop``.
@@ -165,24 +182,18 @@ class Notifier:
             del self._served[consumer]
 
     def _keep_leases(self) -> None:
-        now = time.monotonic()
-        if now - self._extended < LEASE_SECONDS / 3:
-            return
-        self._extended, claims = now, list(self._served.values())
-        self._database.write(partial(outbox.extend, claims=claims, until=self._lease()))
+        if self._extending.is_due():
+            claims = list(self._served.values())
+            self._database.write(partial(outbox.extend, claims=claims, until=self._lease()))
 
     def _tell_count(self) -> None:
-        if time.monotonic() - self._counted < _COUNT_SECONDS:
-            return
-        self._counted = time.monotonic()
-        with self._database.read() as connection:
-            self._count(outbox.count_waiting(connection))
+        if self._counting.is_due():
+            with self._database.read() as connection:
+                self._count(outbox.count_waiting(connection))
 
     def _keep_small(self) -> None:
-        if time.monotonic() - self._trimmed < _TRIM_SECONDS:
-            return
-        self._trimmed = time.monotonic()
-        self._trim()
+        if self._trimming.is_due():
+            self._trim()
 
     # --- one subscription
 
