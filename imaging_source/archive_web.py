@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -40,6 +40,10 @@ PAGE, MOST_HITS = 1000, 200_000
 _PAGE_BYTES = 64 * 1024 * 1024
 # Bytes asked of the socket at once.
 _PIECE = 256 * 1024
+
+
+class _Failed(Unreachable):
+    """A question was answered with a status of failure: others may be answered."""
 
 
 class WebArchive:
@@ -83,8 +87,10 @@ class WebArchive:
         ]
 
     def instances(self, study: str) -> set[str]:
-        """See ``Asking``."""
-        return set(self._hits(f"/studies/{study}/instances", {}, _INSTANCE))
+        """See ``Asking``; none where it refuses, so that it can be asked of the next study."""
+        with suppress(_Failed):
+            return set(self._hits(f"/studies/{study}/instances", {}, _INSTANCE))
+        return set()
 
     def fetch(self, study: str) -> None:
         """See ``Archive``; StorageError when there is no room, Unreachable for what did not come
@@ -125,7 +131,7 @@ class WebArchive:
             if answer.status == 204:
                 return []
             if answer.status != 200:
-                raise Unreachable(f"{self.title} answers {answer.status} to a question")
+                raise _Failed(f"{self.title} answers {answer.status} to a question")
             data = answer.read(_PAGE_BYTES)
         try:
             page = json.loads(data)

@@ -210,8 +210,8 @@ class Archives:
         if known in self._whole:
             return False
         there = asking.instances(held.study_instance_uid)
-        if not there:  # it has none, or tells of none: what is here has to do
-            return not had
+        if not there:  # it tells of none: its number has to do
+            return len(had) < (held.instances or 1)
         if (lacking := there - had) and not self._in_quarantine(lacking):
             return True
         if held.instances is not None or held.told_at is not None:

@@ -222,6 +222,28 @@ def test_an_archive_that_knows_no_pages_is_asked_twice_and_no_more(house: House)
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize(("counted", "missing"), [(1, 0), (2, 1), (None, 0)])
+def test_where_an_archive_names_no_instances_of_a_study_its_number_has_to_do(
+    house: House, make_instance: Make, counted: int | None, missing: int
+) -> None:
+    instance = make_instance()
+    study = str(instance.StudyInstanceUID)
+
+    def answer(path: str) -> tuple[int, bytes, bytes]:
+        if path.startswith("/studies?"):
+            hit = {"0020000D": {"vr": "UI", "Value": [study]}}
+            if counted is not None:
+                hit["00201208"] = {"vr": "IS", "Value": [counted]}  # type: ignore[list-item]
+            return 200, b"application/dicom+json", json.dumps([hit]).encode()
+        if path.startswith(f"/studies/{study}?"):
+            return 200, MEDIA, body(part10(instance))
+        return 500, b"text/plain", b"trouble"
+
+    with answering(answer) as url:
+        house.archive(url).fetch(study)
+        assert list(house.archives(url).conditions()) == [Condition("PACS", url, True, 1, missing)]
+
+
 def test_silence_is_an_archive_that_does_not_answer(house: House) -> None:
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # the request, and then its end
