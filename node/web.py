@@ -52,7 +52,6 @@ START_SECONDS = 10.0
 DAY_SECONDS = 86_400.0
 # Framing around the largest HL7 message.
 BLOCK_OVERHEAD = 1024
-# The trail of what other nodes send.
 
 
 class Web:
