@@ -43,6 +43,9 @@ PHRASES = {
     "nothing under the merged id": "rien sous l'identifiant fusionné",
     "one Approved entry with an entryUUID": "une fiche Approved dotée d'un entryUUID",
     "one DICOM object": "un objet DICOM",
+    "DestroyPullPointResponse": "DestroyPullPointResponse",
+    "one, then the other": "l'un, puis l'autre",
+    "what was registered, once, in order": "ce qui a été enregistré, une fois, dans l'ordre",
     "one Success": "un seul Success",
     "one empty RegistryObjectList": "une RegistryObjectList vide",
     "patientId and sourcePatientId of what moved": (
