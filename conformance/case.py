@@ -133,6 +133,18 @@ NEEDS = {
         "un registre en https qui connaît le certificat du kit (--tls-certificate FICHIER "
         "--tls-key FICHIER --tls-trust FICHIER)",
     ),
+    "authority": Text(
+        "a test authority that the registry believes (--tls-authority FILE "
+        "--tls-authority-key FILE)",
+        "une autorité de test reconnue du registre (--tls-authority FICHIER "
+        "--tls-authority-key FICHIER)",
+    ),
+    "direct": Text(
+        "a certificate that signs itself and that the registry knows (--direct-certificate FILE "
+        "--direct-key FILE)",
+        "un certificat qui se signe lui-même, connu du registre (--direct-certificate FICHIER "
+        "--direct-key FICHIER)",
+    ),
     "crash": Text(
         "a command that kills and restarts the repository (--crash COMMAND)",
         "une commande qui tue et relance l'entrepôt (--crash COMMANDE)",

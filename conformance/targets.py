@@ -14,6 +14,7 @@ from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import CX, LocalizedString, is_oid
 from metadata.model import Code
 from security.assertions.issuing import Issuer
+from security.pki import Identity
 
 DEFAULT_AUTHORITY = "1.2.250.1.213.1.4.10"
 """The French test domain of the national health identifier: never a real patient's."""
@@ -76,7 +77,8 @@ class Targets:
     ``publishes`` tells that its manifests come to ``repository`` and ``registry``.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
     for https; with ``mllp_tls`` also for MLLP. ``issuer`` makes the assertions of who asks that a
-    registry demands (ITI-40); without one no call brings any.
+    registry demands (ITI-40); without one no call brings any. ``authority`` is one whose
+    certificates the registry believes, ``direct`` a certificate that it knows by itself.
     """
 
     registry: str | None = None
@@ -111,6 +113,8 @@ class Targets:
     timeout: float = 60.0
     ssl_context: ssl.SSLContext | None = None
     issuer: Issuer | None = None
+    authority: Identity | None = None
+    direct: Identity | None = None
     mllp_tls: bool = False
 
     def gives(self, need: str) -> bool:

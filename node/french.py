@@ -230,6 +230,14 @@ FRENCH: Final[dict[str, str]] = {
     "--on-demand-type is CODE^^SCHEME": "--on-demand-type vaut CODE^^NOMENCLATURE",
     "Certificate of the kit, for https (PEM).": "Certificat du kit, pour https (PEM).",
     "Private key of that certificate.": "Clé privée de ce certificat.",
+    "Certificate of a test authority that the registry believes (PEM).": (
+        "Certificat d'une autorité de test reconnue du registre (PEM)."
+    ),
+    "Private key of that authority.": "Clé privée de cette autorité.",
+    "A certificate that signs itself, which the registry knows (PEM).": (
+        "Un certificat qui se signe lui-même, connu du registre (PEM)."
+    ),
+    "{one} and {other} go together": "{one} et {other} vont ensemble",
     "Certificates of the authorities that are believed.": "Certificats des autorités reconnues.",
     "Issuer of the kit's assertions.": "Émetteur des assertions du kit.",
     "Certificate of that issuer (PEM).": "Certificat de cet émetteur (PEM).",

@@ -13,6 +13,7 @@ from node.texts import tr
 
 if TYPE_CHECKING:
     from security.assertions.issuing import Issuer
+    from security.pki import Identity
     from security.tls import NodeContext
 
 # Each call brings an assertion of its own: this is the time for one call, however large.
@@ -29,6 +30,14 @@ def _file(words: str) -> typer.models.OptionInfo:
 Certificate = Annotated[Path | None, _file(tr("Certificate of the kit, for https (PEM)."))]
 Key = Annotated[Path | None, _file(tr("Private key of that certificate."))]
 Trust = Annotated[Path | None, _file(tr("Certificates of the authorities that are believed."))]
+Authority = Annotated[
+    Path | None, _file(tr("Certificate of a test authority that the registry believes (PEM)."))
+]
+AuthorityKey = Annotated[Path | None, _file(tr("Private key of that authority."))]
+Direct = Annotated[
+    Path | None, _file(tr("A certificate that signs itself, which the registry knows (PEM)."))
+]
+DirectKey = Annotated[Path | None, _file(tr("Private key of that certificate."))]
 IssuerName = Annotated[
     str | None, typer.Option("--issuer", metavar="NAME", help=tr("Issuer of the kit's assertions."))
 ]
@@ -52,6 +61,18 @@ def tls_of(certificate: Path | None, key: Path | None, trust: Path | None) -> No
         return client_context(certificate, key, trust)
     except TlsError as error:
         raise UsageError(str(error)) from None
+
+
+def pair(certificate: tuple[str, Path | None], key: tuple[str, Path | None]) -> Identity | None:
+    """A certificate and its key, each with its option; None without both. Raises UsageError."""
+    from security.pki import Identity
+
+    (one, file), (other, key_file) = certificate, key
+    if file is None and key_file is None:
+        return None
+    if file is None or key_file is None:
+        raise UsageError(tr("{one} and {other} go together", one=one, other=other))
+    return Identity(file, key_file)
 
 
 def issuer_of(

@@ -152,6 +152,10 @@ def run(
     tls_certificate: kit_identity.Certificate = None,
     tls_key: kit_identity.Key = None,
     tls_trust: kit_identity.Trust = None,
+    tls_authority: kit_identity.Authority = None,
+    tls_authority_key: kit_identity.AuthorityKey = None,
+    direct_certificate: kit_identity.Direct = None,
+    direct_key: kit_identity.DirectKey = None,
     issuer: kit_identity.IssuerName = None,
     issuer_certificate: kit_identity.IssuerCertificate = None,
     issuer_key: kit_identity.IssuerKey = None,
@@ -196,6 +200,12 @@ def run(
         "crash": crash,
         "mllp_tls": mllp_tls or None,
         "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
+        "authority": kit_identity.pair(
+            ("--tls-authority", tls_authority), ("--tls-authority-key", tls_authority_key)
+        ),
+        "direct": kit_identity.pair(
+            ("--direct-certificate", direct_certificate), ("--direct-key", direct_key)
+        ),
         "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
