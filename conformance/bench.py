@@ -356,6 +356,12 @@ class Bench:
         other.wire = Wire(self.record, self.targets.timeout, client, self.wire.token)
         return other
 
+    def asking(self, token: Callable[[], str]) -> Bench:
+        """The same bench and record, for somebody else who asks."""
+        other = self.pointed_at()
+        other.wire = Wire(self.record, self.targets.timeout, self.targets.ssl_context, token)
+        return other
+
     def pointed_at(self, **changes: Any) -> Bench:
         """The same bench and record, with other targets."""
         other = Bench(self.session)

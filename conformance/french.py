@@ -45,6 +45,8 @@ PHRASES = {
     "one DICOM object": "un objet DICOM",
     "DestroyPullPointResponse": "DestroyPullPointResponse",
     "one, then the other": "l'un, puis l'autre",
+    "nothing of what is hidden": "rien de ce qui est caché",
+    "what the caller may see, and nothing else": "ce que l'appelant peut voir, et rien d'autre",
     "what was registered, once, in order": "ce qui a été enregistré, une fois, dans l'ordre",
     "one Success": "un seul Success",
     "one empty RegistryObjectList": "une RegistryObjectList vide",

@@ -18,6 +18,7 @@ from pathlib import Path
 from conformance.bench import Bench, Session
 from conformance.case import NEEDS, Actor, Case, select
 from conformance.cases import (
+    authorisation,
     every_query,
     identity_v3,
     imaging,
@@ -84,6 +85,7 @@ _COLLECTED = (
     restricted_update.CASES,
     secure_nodes.CASES,
     user_assertions.CASES,
+    authorisation.CASES,
     repository.CASES,
     simulated.CASES,
     on_demand.ASSEMBLY,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
+from conformance.access import AccessTable
 from conformance.text import Text
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import CX, LocalizedString, is_oid
@@ -79,6 +80,8 @@ class Targets:
     for https; with ``mllp_tls`` also for MLLP. ``issuer`` makes the assertions of who asks that a
     registry demands (ITI-40); without one no call brings any. ``authority`` is one whose
     certificates the registry believes, ``direct`` a certificate that it knows by itself.
+    ``access`` tells what each caller may see, ``treat`` is a command that has ``{who}`` treat
+    ``{patient}``.
     """
 
     registry: str | None = None
@@ -115,6 +118,8 @@ class Targets:
     issuer: Issuer | None = None
     authority: Identity | None = None
     direct: Identity | None = None
+    access: AccessTable = field(default_factory=AccessTable.read)
+    treat: str | None = None
     mllp_tls: bool = False
 
     def gives(self, need: str) -> bool:

@@ -233,6 +233,8 @@ FRENCH: Final[dict[str, str]] = {
     "Certificate of a test authority that the registry believes (PEM).": (
         "Certificat d'une autorité de test reconnue du registre (PEM)."
     ),
+    "Who may see what there (TOML).": "Qui peut y voir quoi (TOML).",
+    "Has {who} treat {patient}.": "Confie {patient} aux soins de {who}.",
     "Private key of that authority.": "Clé privée de cette autorité.",
     "A certificate that signs itself, which the registry knows (PEM).": (
         "Un certificat qui se signe lui-même, connu du registre (PEM)."

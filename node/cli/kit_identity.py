@@ -12,6 +12,7 @@ from node.cli.exits import UsageError
 from node.texts import tr
 
 if TYPE_CHECKING:
+    from conformance.access import AccessTable
     from security.assertions.issuing import Issuer
     from security.pki import Identity
     from security.tls import NodeContext
@@ -38,6 +39,10 @@ Direct = Annotated[
     Path | None, _file(tr("A certificate that signs itself, which the registry knows (PEM)."))
 ]
 DirectKey = Annotated[Path | None, _file(tr("Private key of that certificate."))]
+Policy = Annotated[Path | None, _file(tr("Who may see what there (TOML)."))]
+Treat = Annotated[
+    str | None, typer.Option(metavar="COMMAND", help=tr("Has {who} treat {patient}."))
+]
 IssuerName = Annotated[
     str | None, typer.Option("--issuer", metavar="NAME", help=tr("Issuer of the kit's assertions."))
 ]
@@ -73,6 +78,18 @@ def pair(certificate: tuple[str, Path | None], key: tuple[str, Path | None]) -> 
     if file is None or key_file is None:
         raise UsageError(tr("{one} and {other} go together", one=one, other=other))
     return Identity(file, key_file)
+
+
+def table_of(file: Path | None) -> AccessTable | None:
+    """What the node's policy lets callers see; None where nothing was named. Raises UsageError."""
+    from conformance.access import AccessTable, AccessTableError
+
+    if file is None:
+        return None
+    try:
+        return AccessTable.read(file)
+    except AccessTableError as error:
+        raise UsageError(str(error)) from None
 
 
 def issuer_of(

@@ -156,6 +156,8 @@ def run(
     tls_authority_key: kit_identity.AuthorityKey = None,
     direct_certificate: kit_identity.Direct = None,
     direct_key: kit_identity.DirectKey = None,
+    policy: kit_identity.Policy = None,
+    treat: kit_identity.Treat = None,
     issuer: kit_identity.IssuerName = None,
     issuer_certificate: kit_identity.IssuerCertificate = None,
     issuer_key: kit_identity.IssuerKey = None,
@@ -206,6 +208,8 @@ def run(
         "direct": kit_identity.pair(
             ("--direct-certificate", direct_certificate), ("--direct-key", direct_key)
         ),
+        "access": kit_identity.table_of(policy),
+        "treat": treat,
         "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
