@@ -81,7 +81,8 @@ class Targets:
     registry demands (ITI-40); without one no call brings any. ``authority`` is one whose
     certificates the registry believes, ``direct`` a certificate that it knows by itself.
     ``access`` tells what each caller may see, ``treat`` is a command that has ``{who}`` treat
-    ``{patient}``.
+    ``{patient}``. ``audit_listener`` is ``HOST:PORT`` of this machine, where the system sends its
+    audit records, by TLS where there is ``audit_tls``.
     """
 
     registry: str | None = None
@@ -120,6 +121,8 @@ class Targets:
     direct: Identity | None = None
     access: AccessTable = field(default_factory=AccessTable.read)
     treat: str | None = None
+    audit_listener: str | None = None
+    audit_tls: ssl.SSLContext | None = None
     mllp_tls: bool = False
 
     def gives(self, need: str) -> bool:
@@ -148,6 +151,10 @@ class Targets:
     def listener_address(self) -> tuple[str, int]:
         """Host and port of the kit's own listener; raises NotRun when they cannot be read."""
         return _address(self.listener)
+
+    def audit_address(self) -> tuple[str, int]:
+        """Host and port of the kit's audit record repository; raises NotRun as above."""
+        return _address(self.audit_listener)
 
     def cx(self, identifier: str) -> CX:
         """A patient identifier in the domain of the system under test."""

@@ -233,6 +233,7 @@ FRENCH: Final[dict[str, str]] = {
     "Certificate of a test authority that the registry believes (PEM).": (
         "Certificat d'une autorité de test reconnue du registre (PEM)."
     ),
+    "Where the node sends its audit records.": "Où le nœud envoie ses traces.",
     "Who may see what there (TOML).": "Qui peut y voir quoi (TOML).",
     "Has {who} treat {patient}.": "Confie {patient} aux soins de {who}.",
     "Private key of that authority.": "Clé privée de cette autorité.",

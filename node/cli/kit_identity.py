@@ -43,6 +43,10 @@ Policy = Annotated[Path | None, _file(tr("Who may see what there (TOML)."))]
 Treat = Annotated[
     str | None, typer.Option(metavar="COMMAND", help=tr("Has {who} treat {patient}."))
 ]
+AuditListener = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help=tr("Where the node sends its audit records.")),
+]
 IssuerName = Annotated[
     str | None, typer.Option("--issuer", metavar="NAME", help=tr("Issuer of the kit's assertions."))
 ]
@@ -66,6 +70,15 @@ def tls_of(certificate: Path | None, key: Path | None, trust: Path | None) -> No
         return client_context(certificate, key, trust)
     except TlsError as error:
         raise UsageError(str(error)) from None
+
+
+def door_of(certificate: Path | None, key: Path | None, trust: Path | None) -> NodeContext | None:
+    """The TLS of the kit as a server, of files that ``tls_of`` has taken."""
+    from security.tls import server_context
+
+    if certificate is None or key is None or trust is None:
+        return None
+    return server_context(certificate, key, trust)
 
 
 def pair(certificate: tuple[str, Path | None], key: tuple[str, Path | None]) -> Identity | None:

@@ -158,6 +158,7 @@ def run(
     direct_key: kit_identity.DirectKey = None,
     policy: kit_identity.Policy = None,
     treat: kit_identity.Treat = None,
+    audit_listener: kit_identity.AuditListener = None,
     issuer: kit_identity.IssuerName = None,
     issuer_certificate: kit_identity.IssuerCertificate = None,
     issuer_key: kit_identity.IssuerKey = None,
@@ -210,6 +211,8 @@ def run(
         ),
         "access": kit_identity.table_of(policy),
         "treat": treat,
+        "audit_listener": audit_listener,
+        "audit_tls": kit_identity.door_of(tls_certificate, tls_key, tls_trust),
         "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})

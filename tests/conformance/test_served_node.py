@@ -1,31 +1,33 @@
-"""The authorisation matrix before a served node: its policy passes, another one does not."""
+"""What only a whole secure node can answer: the authorisation matrix, the audit trail."""
 
 from __future__ import annotations
 
 import re
-import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from conformance.access import AccessTable, AccessTableError
-from conformance.bench import Session
-from conformance.cases.authorisation import CALLERS, CASES
+from conformance.case import Case
+from conformance.cases import audit_trail, authorisation
+from conformance.cases.authorisation import CALLERS
 from conformance.results import Verdict
-from conformance.run import run_case
+from conformance.run import run
 from conformance.targets import Targets
 from node.config_file import load
 from node.init import NewNode, create
-from node.wiring.common import affinity_domain, client_tls
+from node.wiring.common import affinity_domain, client_tls, server_tls
 from security.access.decision import Policy
 from security.assertions.issuing import Issuer
 from security.assertions.profile import AssertionProfile
+from tests.conformance.conftest import free_port
 from tests.node.conftest import Node, free_ports
 
 DOORS = {"ITI-18", "ITI-43", "RAD-69", "WADO-RS", "QIDO-RS"}
+AUDIT_PORT = free_port()
 PERMISSIVE = """
 [[rule]]
 groups = ["professional", "patient", "guardian", "user", "node"]
@@ -37,15 +39,18 @@ decision = "permit"
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = create(NewNode(tmp_path_factory.mktemp("access") / "node", port_base=free_ports()))
     quick = "[imaging_source]\nquiet_seconds = 0.2"
-    file.write_text(file.read_text().replace("[imaging_source]", quick))
+    audit = f'\n[audit]\nsend_to = ["tls://127.0.0.1:{AUDIT_PORT}"]\n'
+    file.write_text(file.read_text().replace("[imaging_source]", quick) + audit)
     return file
 
 
-Judge = Callable[[list[str]], dict[str, tuple[Verdict, str]]]
+def of(callers: Iterable[str]) -> list[Case]:
+    wanted = {f"S05-{door}-{one}" for door in DOORS for one in callers}
+    return [case for case in authorisation.CASES if case.id in wanted]
 
 
-def judge(node: Node, callers: list[str]) -> dict[str, tuple[Verdict, str]]:
-    """The verdicts of the cases of these callers, by id, and what was seen."""
+def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
+    """The verdicts by id, and what was seen."""
     settings = load(node.config)
     own = settings.assertions.own
     command = f"{sys.executable} -m node.cli access treat {{patient}} {{who}}"
@@ -71,13 +76,14 @@ def judge(node: Node, callers: list[str]) -> dict[str, tuple[Verdict, str]]:
             lifetime=timedelta(hours=1),
         ),
         treat=f"{command} --until 2099-01-01 --config {node.config}",
-        timeout=20,
+        audit_listener=f"127.0.0.1:{AUDIT_PORT}",
+        audit_tls=server_tls(settings, "http"),
+        timeout=5,
     )
-    session = Session(targets, secrets.token_hex(4))
-    wanted = {f"S05-{door}-{one}" for door in DOORS for one in callers}
-    cases = [case for case in CASES if case.id in wanted]
-    results = [run_case(case, session) for case in cases]
-    return {one.case.id: (one.verdict, f"{one.expected}: {one.seen}") for one in results}
+    results = run(targets, cases).results
+    return {
+        one.case.id: (one.verdict, f"{one.expected}: {one.seen} {one.reason.en}") for one in results
+    }
 
 
 @pytest.fixture
@@ -93,9 +99,12 @@ def serve(config: Path) -> Iterator[Callable[[], Node]]:
         node.stop()
 
 
-def test_a_node_shows_each_caller_what_its_policy_says(serve: Callable[[], Node]) -> None:
-    told = judge(serve(), list(CALLERS))
-    assert told.keys() == {case.id for case in CASES}
+def test_a_node_shows_each_caller_what_its_policy_says_and_records_every_call(
+    serve: Callable[[], Node],
+) -> None:
+    cases = [*of(CALLERS), *audit_trail.CASES]
+    assert {*authorisation.CASES, *audit_trail.CASES} == set(cases)
+    told = judge(serve(), cases)
     assert {name: one for name, one in told.items() if one[0] is not Verdict.PASSED} == {}
 
 
@@ -106,7 +115,7 @@ def test_a_node_that_shows_everything_fails_wherever_something_is_hidden(
     shipped = Path(sys.modules[Policy.__module__].__file__ or "").with_name("policy.toml")
     policy.write_text(shipped.read_text().partition("[[rule]]")[0] + PERMISSIVE)
     config.write_text(f'{config.read_text()}\n[policy]\nfile = "{policy}"\n')
-    told = judge(serve(), ["doctor", "other-patient", "nobody", "emergency"])
+    told = judge(serve(), of(["doctor", "other-patient", "nobody", "emergency"]))
     failed = {name for name, one in told.items() if one[0] is Verdict.FAILED}
     assert failed == {f"S05-{door}-{who}" for door in DOORS for who in ("doctor", "other-patient")}
     assert {one[0] for name, one in told.items() if name not in failed} == {Verdict.PASSED}
