@@ -231,7 +231,9 @@ def consumer(
     command: Annotated[
         str,
         typer.Argument(
-            help=tr("Fetches {manifest} from {url} of {source} into {folder}; 0 says complete.")
+            help=tr(
+                "Fetches {manifest} from {url} of {source} or {dicomweb} into {folder}; 0: all."
+            )
         ),
     ],
     timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one run."))] = 60.0,
