@@ -11,10 +11,12 @@ import itertools
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from conformance import material
+from conformance.auditing import AuditRepository
 from conformance.evidence import Exchange, Record, Side, now
 from conformance.expectation import Acknowledged, Mismatch, Success
 from conformance.identity_v3 import ADD, MERGE, exchange_of, message_of
@@ -57,10 +59,33 @@ class Session:
         self.run_id = run_id
         self._numbers = itertools.count(1)
         self._shared: dict[str, Any] = {}
+        self._stack = ExitStack()
 
     def identifier(self) -> str:
         """A patient identifier that no other run and no other case uses."""
         return f"KC{self.run_id}-{next(self._numbers)}"
+
+    def audit_repository(self) -> AuditRepository:
+        """The kit's audit record repository, which listens from its first use until ``close``.
+
+        Raises NotRun where it cannot.
+        """
+        return self.shared("audit repository", self._open_repository)
+
+    def _open_repository(self) -> AuditRepository:
+        host, port = self.targets.audit_address()
+        repository = AuditRepository(host, port, self.targets.audit_tls)
+        try:
+            repository.start()
+        except OSError as error:
+            words = f"{self.targets.audit_listener}: {error}"
+            raise NotRun(Text(words, words)) from None
+        self._stack.callback(repository.close)
+        return repository
+
+    def close(self) -> None:
+        """Listen nowhere any more."""
+        self._stack.close()
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once a run; if it fails, it fails for every case."""
@@ -354,6 +379,12 @@ class Bench:
         """The same bench and record, with another client's TLS."""
         other = self.pointed_at(ssl_context=client)
         other.wire = Wire(self.record, self.targets.timeout, client, self.wire.token)
+        return other
+
+    def asking(self, token: Callable[[], str]) -> Bench:
+        """The same bench and record, for somebody else who asks."""
+        other = self.pointed_at()
+        other.wire = Wire(self.record, self.targets.timeout, self.targets.ssl_context, token)
         return other
 
     def pointed_at(self, **changes: Any) -> Bench:

@@ -32,6 +32,7 @@ class Actor(Enum):
     REGISTRY_QUERY = Text("Document Registry: queries", "Registre : requêtes")
     REGISTRY_ADMINISTRATION = Text("Document Registry: administration", "Registre : administration")
     USER_ASSERTIONS = Text("Document Registry: who may ask", "Registre : qui peut demander")
+    AUDIT = Text("Secure node: audit trail", "Nœud sécurisé : traces")
     REPOSITORY = Text("Document Repository", "Entrepôt de documents")
     REPOSITORY_ADMINISTRATION = Text(
         "Document Repository: administration", "Entrepôt : administration"
@@ -132,6 +133,23 @@ NEEDS = {
         "--tls-key FILE --tls-trust FILE)",
         "un registre en https qui connaît le certificat du kit (--tls-certificate FICHIER "
         "--tls-key FICHIER --tls-trust FICHIER)",
+    ),
+    "audit_listener": Text(
+        "a place of this machine that the node sends its audit records to "
+        "(--audit-listener HOST:PORT)",
+        "un lieu de cette machine où le nœud envoie ses traces (--audit-listener HÔTE:PORT)",
+    ),
+    "authority": Text(
+        "a test authority that the registry believes (--tls-authority FILE "
+        "--tls-authority-key FILE)",
+        "une autorité de test reconnue du registre (--tls-authority FICHIER "
+        "--tls-authority-key FICHIER)",
+    ),
+    "direct": Text(
+        "a certificate that signs itself and that the registry knows (--direct-certificate FILE "
+        "--direct-key FILE)",
+        "un certificat qui se signe lui-même, connu du registre (--direct-certificate FICHIER "
+        "--direct-key FICHIER)",
     ),
     "crash": Text(
         "a command that kills and restarts the repository (--crash COMMAND)",

@@ -1,4 +1,5 @@
-"""Judging an Imaging Document Consumer, given as a command, by a source that lies (K01).
+"""Judging an Imaging Document Consumer, given as a command, by a source that lies: over RAD-69
+(K01), over WADO-RS (K02).
 
 The command gets a manifest and the address of its source, fetches, and says by its exit code
 whether it has everything: 0 where it has, anything else where it has not. Against an honest source
@@ -11,7 +12,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,11 +28,15 @@ from conformance.run import run
 from conformance.seen import Compared, Seen
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
+from conformance.web_liar import HONEST_WEB, WEB_LIES, WebLie, web_source
 from manifest.kos import write_kos
 from manifest.model import Manifest, ManifestInstance, ManifestSeries, Patient, Study
 from metadata.datatypes import new_oid
 
 SPEC = "RAD TF-2 4.69; RAD TF-1 18"
+WEB_SPEC = "RAD TF-2 4.107; RAD TF-1 18"
+NOWHERE = "http://127.0.0.1:9/"
+"""Where nobody answers (port 9, discard): the door that a case is not about."""
 PATIENT = "KIT-CONSUMER"
 COMPLETE, INCOMPLETE = "everything is there", "something is missing"
 
@@ -51,19 +56,35 @@ TITLES = {
     "syntax": Text("A transfer syntax nobody asked for", "Une syntaxe que personne n'a demandée"),
 }
 
+WEB_TITLES = {
+    **{name: TITLES[name] for name in WEB_LIES if name in TITLES},
+    "missing": Text("An instance that is not there", "Une instance absente"),
+    "empty": Text("An answer without any part", "Une réponse sans aucune partie"),
+    "page": Text("A page to sign in instead", "Une page de connexion à la place"),
+    "endless": Text("A body that does not end", "Un corps qui ne finit pas"),
+    "slow": Text("A body byte by byte, for ever", "Un corps octet par octet, sans fin"),
+}
+
 
 def consumer_cases(command: str = "") -> list[Case]:
     """One case for each lie about the command given, and one for the honest source."""
     title = Text("An honest source", "Une source honnête")
     lies = [_case(f"K01-{name}", TITLES[name], command, lie) for name, lie in LIES.items()]
-    return [_case("K01-honest", title, command, HONEST), *lies]
+    return [_case("K01-honest", title, command, HONEST), *lies, *_web_cases(command)]
+
+
+def _web_cases(command: str) -> list[Case]:
+    title = Text("An honest source over WADO-RS", "Une source honnête en WADO-RS")
+    lies = [_web_case(name, WEB_TITLES[name], command, lie) for name, lie in WEB_LIES.items()]
+    return [_web_case("honest", title, command, HONEST_WEB), *lies]
 
 
 def judge_consumer(command: str, report_dir: Path | None = None, timeout: float = 60.0) -> Results:
     """Run every case; ``timeout`` in seconds is for one run of the command.
 
     In ``command`` these are filled in: ``{manifest}`` a file, ``{url}`` the source's RAD-69,
-    ``{source}`` its repositoryUniqueId, ``{folder}`` where to put what was fetched.
+    ``{dicomweb}`` its WADO-RS, ``{source}`` its repositoryUniqueId, ``{folder}`` where to put what
+    was fetched. Only one of the two doors is there at a time.
     """
     return run(Targets(timeout=timeout), consumer_cases(command), report_dir)
 
@@ -78,20 +99,48 @@ def _case(case_id: str, title: Text, command: str, lie: Lie) -> Case:
         documents = [(str(image.SOPInstanceUID), part10(image)) for image in images]
         source = new_oid()
         with imaging_source(source, documents, lie) as url:
-            seen = _fetched(command, _manifest(images, source), url, source, bench.targets.timeout)
+            doors = {"url": url, "dicomweb": NOWHERE}
+            seen = _fetched(command, images, doors, source, bench.targets.timeout)
         yield Compared("the command says", outcome, seen)
 
     expected = (Same(outcome),)
     return Case(case_id, title, SPEC, Actor.CONSUMER, frozenset(), expected, stimulus)
 
 
-def _fetched(command: str, manifest: bytes, url: str, source: str, timeout: float) -> str:
+def _web_case(name: str, title: Text, command: str, lie: WebLie) -> Case:
+    outcome = COMPLETE if lie is HONEST_WEB else INCOMPLETE
+
+    def stimulus(bench: Bench) -> Iterator[Seen]:
+        if "{dicomweb}" not in command:
+            raise NotRun(
+                Text(
+                    "needs a consumer that takes {dicomweb}",
+                    "il faut un consommateur qui prend {dicomweb}",
+                )
+            )
+        images, source = study(PATIENT), new_oid()
+        with web_source(images, lie) as url:
+            doors = {"url": NOWHERE, "dicomweb": url}
+            seen = _fetched(command, images, doors, source, bench.targets.timeout)
+        yield Compared("the command says", outcome, seen)
+
+    expected = (Same(outcome),)
+    return Case(f"K02-{name}", title, WEB_SPEC, Actor.CONSUMER, frozenset(), expected, stimulus)
+
+
+def _fetched(
+    command: str,
+    images: Sequence[FileDataset],
+    doors: Mapping[str, str],
+    source: str,
+    timeout: float,
+) -> str:
     """What one run of the command says."""
     with tempfile.TemporaryDirectory(prefix="kit-consumer-") as folder:
         file, place = Path(folder, "manifest.dcm"), Path(folder, "fetched")
-        file.write_bytes(manifest)
+        file.write_bytes(_manifest(images, source))
         place.mkdir()
-        known = {"manifest": file, "url": url, "source": source, "folder": place}
+        known = {"manifest": file, **doors, "source": source, "folder": place}
         words = [word.format_map(known) for word in shlex.split(command)]
         try:
             ran = subprocess.run(words, capture_output=True, timeout=timeout, check=False)

@@ -53,12 +53,16 @@ USUAL = Shape()
 
 @dataclass(frozen=True, slots=True)
 class MixedMessage:
-    """An ITI-41 request; documents by the entryUUID they belong to, ``inline`` or as ``parts``."""
+    """An ITI-41 request; documents by the entryUUID they belong to, ``inline`` or as ``parts``.
+
+    ``token`` says who asks (ITI-40).
+    """
 
     submission: Submission
     inline: Mapping[str, bytes]
     parts: Mapping[str, bytes]
     shape: Shape = USUAL
+    token: str = ""
 
     def post(self) -> Post:
         """The message as an HTTP POST."""
@@ -134,7 +138,11 @@ class MixedMessage:
             f"</{name}>".encode(),
         ]
         pieces = envelope.write_request(
-            body, action=ITI_41.action, message_id=new_message_id(), to="urn:kit"
+            body,
+            action=ITI_41.action,
+            message_id=new_message_id(),
+            to="urn:kit",
+            token=self.token,
         )
         mark = b"\xef\xbb\xbf" if self.shape.byte_order_mark else b""
         return mark + b"".join(pieces)

@@ -12,12 +12,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
 from conformance.bench import Bench, Session
 from conformance.case import NEEDS, Actor, Case, select
 from conformance.cases import (
+    audit_trail,
+    authorisation,
     every_query,
     identity_v3,
     imaging,
@@ -84,6 +87,8 @@ _COLLECTED = (
     restricted_update.CASES,
     secure_nodes.CASES,
     user_assertions.CASES,
+    authorisation.CASES,
+    audit_trail.CASES,
     repository.CASES,
     simulated.CASES,
     on_demand.ASSEMBLY,
@@ -151,11 +156,15 @@ def run(
     session = Session(targets, secrets.token_hex(4).upper())
     started, clock = now(), time.monotonic()
     results = []
-    for case in all_cases() if cases is None else cases:
-        result = run_case(case, session)
-        results.append(result)
-        if progress is not None:
-            progress(result)
+    with closing(session):
+        if targets.gives("audit_listener"):
+            with suppress(NotRun):  # told by the cases that need it
+                session.audit_repository()  # at once: who finds nobody there asks ever more rarely
+        for case in all_cases() if cases is None else cases:
+            result = run_case(case, session)
+            results.append(result)
+            if progress is not None:
+                progress(result)
     endpoints = {name: str(getattr(targets, name)) for name in _ENDPOINTS if targets.gives(name)}
     outcome = Results(session.run_id, started, time.monotonic() - clock, endpoints, results)
     if report_dir is not None:

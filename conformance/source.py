@@ -35,7 +35,9 @@ class Source:
     def __init__(self, bench: Bench) -> None:
         self.targets = bench.targets
         self.bench = bench
-        self.web = Web(bench.record, self.targets.timeout, self.targets.ssl_context)
+        self.web = Web(
+            bench.record, self.targets.timeout, self.targets.ssl_context, bench.wire.token
+        )
 
     # --- Material ---------------------------------------------------------------------------
 

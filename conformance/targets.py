@@ -9,11 +9,13 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 
+from conformance.access import AccessTable
 from conformance.text import Text
 from metadata.affinity_domain import AffinityDomain, default_codes
 from metadata.datatypes import CX, LocalizedString, is_oid
 from metadata.model import Code
 from security.assertions.issuing import Issuer
+from security.pki import Identity
 
 DEFAULT_AUTHORITY = "1.2.250.1.213.1.4.10"
 """The French test domain of the national health identifier: never a real patient's."""
@@ -76,7 +78,11 @@ class Targets:
     ``publishes`` tells that its manifests come to ``repository`` and ``registry``.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
     for https; with ``mllp_tls`` also for MLLP. ``issuer`` makes the assertions of who asks that a
-    registry demands (ITI-40); without one no call brings any.
+    registry demands (ITI-40); without one no call brings any. ``authority`` is one whose
+    certificates the registry believes, ``direct`` a certificate that it knows by itself.
+    ``access`` tells what each caller may see, ``treat`` is a command that has ``{who}`` treat
+    ``{patient}``. ``audit_listener`` is ``HOST:PORT`` of this machine, where the system sends its
+    audit records, by TLS where there is ``audit_tls``.
     """
 
     registry: str | None = None
@@ -111,6 +117,12 @@ class Targets:
     timeout: float = 60.0
     ssl_context: ssl.SSLContext | None = None
     issuer: Issuer | None = None
+    authority: Identity | None = None
+    direct: Identity | None = None
+    access: AccessTable = field(default_factory=AccessTable.read)
+    treat: str | None = None
+    audit_listener: str | None = None
+    audit_tls: ssl.SSLContext | None = None
     mllp_tls: bool = False
 
     def gives(self, need: str) -> bool:
@@ -139,6 +151,10 @@ class Targets:
     def listener_address(self) -> tuple[str, int]:
         """Host and port of the kit's own listener; raises NotRun when they cannot be read."""
         return _address(self.listener)
+
+    def audit_address(self) -> tuple[str, int]:
+        """Host and port of the kit's audit record repository; raises NotRun as above."""
+        return _address(self.audit_listener)
 
     def cx(self, identifier: str) -> CX:
         """A patient identifier in the domain of the system under test."""

@@ -10,7 +10,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -21,6 +21,7 @@ from pydicom.dataset import FileDataset
 from conformance.evidence import Exchange, Head, Record, Side, now
 from conformance.seen import Answer
 from conformance.wire import Post, connect
+from security.assertions.http import authorization
 from soap.media import MULTIPART, parse_media_type
 
 DICOM, JSON = "application/dicom", "application/dicom+json"
@@ -82,12 +83,19 @@ class Reply:
 
 
 class Web:
-    """Asks DICOMweb services; records what was said."""
+    """Asks DICOMweb services; records what was said. ``token`` tells who asks (ITI-40)."""
 
-    def __init__(self, record: Record, timeout: float, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        timeout: float,
+        context: ssl.SSLContext | None,
+        token: Callable[[], str] = str,
+    ) -> None:
         self._record = record
         self._timeout = timeout
         self._ssl = context
+        self._token = token
 
     def get(self, url: str, accept: str = "") -> Reply:
         """GET with this Accept header, or without one."""
@@ -100,6 +108,7 @@ class Web:
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         started, clock = now(), time.monotonic()
+        headers = {**headers, **authorization(self._token())}
         connection, path = connect(url, self._timeout, self._ssl)
         try:
             connection.request(method, path, body or None, dict(headers))

@@ -230,6 +230,17 @@ FRENCH: Final[dict[str, str]] = {
     "--on-demand-type is CODE^^SCHEME": "--on-demand-type vaut CODE^^NOMENCLATURE",
     "Certificate of the kit, for https (PEM).": "Certificat du kit, pour https (PEM).",
     "Private key of that certificate.": "Clé privée de ce certificat.",
+    "Certificate of a test authority that the registry believes (PEM).": (
+        "Certificat d'une autorité de test reconnue du registre (PEM)."
+    ),
+    "Where the node sends its audit records.": "Où le nœud envoie ses traces.",
+    "Who may see what there (TOML).": "Qui peut y voir quoi (TOML).",
+    "Has {who} treat {patient}.": "Confie {patient} aux soins de {who}.",
+    "Private key of that authority.": "Clé privée de cette autorité.",
+    "A certificate that signs itself, which the registry knows (PEM).": (
+        "Un certificat qui se signe lui-même, connu du registre (PEM)."
+    ),
+    "{one} and {other} go together": "{one} et {other} vont ensemble",
     "Certificates of the authorities that are believed.": "Certificats des autorités reconnues.",
     "Issuer of the kit's assertions.": "Émetteur des assertions du kit.",
     "Certificate of that issuer (PEM).": "Certificat de cet émetteur (PEM).",
@@ -257,7 +268,7 @@ FRENCH: Final[dict[str, str]] = {
     "{passed} passed, {failed} failed, {not_run} not run": "{passed} réussis, {failed} échoués, {not_run} non exécutés",
     "The conformance kit.": "Le kit de conformité.",
     "Judge a consumer of images, given as a command, by a source that lies.": "Juge un consommateur d'images, donné comme commande, par une source qui ment.",
-    "Fetches {manifest} from {url} of {source} into {folder}; 0 says complete.": "Va chercher {manifest} à {url} de {source} dans {folder} ; 0 dit complet.",
+    "Fetches {manifest} from {url} of {source} or {dicomweb} into {folder}; 0: all.": "Va chercher {manifest} à {url} de {source} ou {dicomweb} dans {folder} ; 0 : tout y est.",
     "Seconds for one run.": "Secondes pour une exécution.",
     "Judge the content of a manifest file, rule by rule.": "Juge le contenu d'un fichier de manifeste, règle par règle.",
     "KOS, MADO KOS or FHIR bundle.": "KOS, KOS MADO ou Bundle FHIR.",

@@ -177,6 +177,11 @@ def write_response(
     return chain([opening], body, [_CLOSE])
 
 
+def security_header(token: str) -> str:
+    """The WS-Security header whose content is ``token`` (XML); nothing without one."""
+    return f"{_SECURITY}{token}</wsse:Security>" if token else ""
+
+
 def write_request(
     body: Iterable[bytes], *, action: str, message_id: str, to: str, token: str = ""
 ) -> list[bytes]:
@@ -184,7 +189,7 @@ def write_request(
 
     ``token`` is the XML of what says who asks: the content of its WS-Security header.
     """
-    security = f"{_SECURITY}{token}</wsse:Security>" if token else ""
+    security = security_header(token)
     head = (
         f"{_OPEN}{escape(action)}</wsa:Action><wsa:MessageID>{escape(message_id)}</wsa:MessageID>"
         f"{_REPLY_TO}<wsa:To>{escape(to)}</wsa:To>{security}</soap:Header><soap:Body>"

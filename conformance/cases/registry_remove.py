@@ -209,7 +209,11 @@ def _chosen_otherwise(how: str, bench: Bench) -> Iterator[Seen]:
     )
     url = bench.targets.endpoint("registry")
     pieces = envelope.write_request(
-        [body.encode()], action=ITI_62.action, message_id=new_message_id(), to=url
+        [body.encode()],
+        action=ITI_62.action,
+        message_id=new_message_id(),
+        to=url,
+        token=bench.wire.token(),
     )
     yield bench.wire.send(url, simple(pieces, ITI_62.action), ITI_62)
     yield still_there(bench, submission)

@@ -88,7 +88,7 @@ def _provide_one(bench: Bench) -> Iterator[Seen]:
 def _provide_inline(bench: Bench) -> Iterator[Seen]:
     content = bytes(range(256)) * 8
     submission, entry = prepared(bench, content)
-    message = MixedMessage(submission, {entry.entry_uuid: content}, {})
+    message = MixedMessage(submission, {entry.entry_uuid: content}, {}, token=bench.wire.token())
     yield bench.wire.send(bench.targets.endpoint("repository"), message.post(), ITI_41)
     stored = bench.stored_entry(entry.entry_uuid)
     yield Compared("hash", sha1(content), (stored.hash or "").lower())
@@ -109,7 +109,13 @@ def _provide_mixed(bench: Bench) -> Iterator[Seen]:
     documents = {entry.entry_uuid: text for entry, text in zip(entries, texts, strict=True)}
     inline = {entries[0].entry_uuid: documents.pop(entries[0].entry_uuid)}
     submission = bench.submission(patient, *entries)
-    message = MixedMessage(submission, inline, documents, Shape(start="", parts_reversed=True))
+    message = MixedMessage(
+        submission,
+        inline,
+        documents,
+        Shape(start="", parts_reversed=True),
+        bench.wire.token(),
+    )
     yield bench.wire.send(bench.targets.endpoint("repository"), message.post(), ITI_41)
     stored = [(bench.stored_entry(entry.entry_uuid).hash or "").lower() for entry in entries]
     yield Compared("hashes", [sha1(text) for text in texts], stored)
@@ -261,7 +267,9 @@ def _provide_other_bytes(bench: Bench) -> Iterator[Seen]:
 def _provide_simple_soap(bench: Bench) -> Iterator[Seen]:
     submission, entry = prepared(bench)
     url = bench.targets.endpoint("repository")
-    message = MixedMessage(submission, {entry.entry_uuid: material.TEXT}, {})
+    message = MixedMessage(
+        submission, {entry.entry_uuid: material.TEXT}, {}, token=bench.wire.token()
+    )
     yield bench.wire.send(url, simple([message.root()], ITI_41.action), ITI_41)
 
 

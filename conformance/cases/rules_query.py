@@ -86,6 +86,7 @@ def _unreadable(bench: Bench) -> Response:
         action=ITI_18.action,
         message_id=new_message_id(),
         to=url,
+        token=bench.wire.token(),
     )
     return bench.wire.send(url, simple(pieces, ITI_18.action), ITI_18)
 

@@ -25,7 +25,7 @@ from conformance.seen import Answer, Compared, Seen
 from conformance.wire import Post, new_message_id, simple
 from metadata.datatypes import new_oid, new_uuid_urn
 from soap import mtom
-from soap.envelope import ANONYMOUS
+from soap.envelope import ANONYMOUS, security_header
 from soap.faults import SOAP12, WSA
 from transactions.iti_18 import ITI_18
 from transactions.iti_41 import ITI_41
@@ -99,14 +99,14 @@ def body_of(service: Service) -> str:
     return b"".join(outgoing.body).decode()
 
 
-def headers(action: str | None, *, reply_to: bool = True, more: str = "") -> str:
-    """Addressing headers, wrong where a case wants them to be."""
+def headers(bench: Bench, action: str | None, *, reply_to: bool = True, more: str = "") -> str:
+    """Addressing headers, wrong where a case wants them to be, and who asks."""
     text = f"<wsa:MessageID>{new_message_id()}</wsa:MessageID><wsa:To>urn:kit</wsa:To>{more}"
     if action is not None:
         text = f'<wsa:Action soap:mustUnderstand="1">{escape(action)}</wsa:Action>{text}'
     if reply_to:
         text += f"<wsa:ReplyTo><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo>"
-    return text
+    return text + security_header(bench.wire.token())
 
 
 def enveloped(head: str, body: str, *, namespace: str = SOAP12, before: str = "") -> str:
@@ -158,30 +158,30 @@ def add(
 
 
 def _wrong_action(service: Service, bench: Bench) -> Iterator[Seen]:
-    yield send(bench, service, enveloped(headers("urn:kit:nothing"), body_of(service)))
+    yield send(bench, service, enveloped(headers(bench, "urn:kit:nothing"), body_of(service)))
 
 
 def _other_action(service: Service, bench: Bench) -> Iterator[Seen]:
-    yield send(bench, service, enveloped(headers(service.other_action), body_of(service)))
+    yield send(bench, service, enveloped(headers(bench, service.other_action), body_of(service)))
 
 
 def _no_action(service: Service, bench: Bench) -> Iterator[Seen]:
-    yield send(bench, service, enveloped(headers(None), body_of(service)))
+    yield send(bench, service, enveloped(headers(bench, None), body_of(service)))
 
 
 def _no_reply_to(service: Service, bench: Bench) -> Iterator[Seen]:
-    head = headers(service.exchange.action, reply_to=False)
+    head = headers(bench, service.exchange.action, reply_to=False)
     yield send(bench, service, enveloped(head, body_of(service)))
 
 
 def _alien_header(service: Service, bench: Bench) -> Iterator[Seen]:
     alien = '<kit:Alien xmlns:kit="urn:kit" soap:mustUnderstand="true">?</kit:Alien>'
-    head = headers(service.exchange.action, more=alien)
+    head = headers(bench, service.exchange.action, more=alien)
     yield send(bench, service, enveloped(head, body_of(service)))
 
 
 def _soap_11(service: Service, bench: Bench) -> Iterator[Seen]:
-    head = headers(service.exchange.action)
+    head = headers(bench, service.exchange.action)
     yield send(bench, service, enveloped(head, body_of(service), namespace=SOAP11))
 
 
@@ -248,7 +248,7 @@ SHAPES = {
 def _shaped(shape: Shape, bench: Bench) -> Iterator[Seen]:
     content = b"line\nline\r\n--kit\r\n=3D \x00\xff" + bytes(range(256))
     submission, entry = prepared(bench, content)
-    message = MixedMessage(submission, {}, {entry.entry_uuid: content}, shape)
+    message = MixedMessage(submission, {}, {entry.entry_uuid: content}, shape, bench.wire.token())
     yield bench.wire.send(bench.targets.endpoint("repository"), message.post(), ITI_41)
     stored = bench.stored_entry(entry.entry_uuid)
     yield Compared("hash", sha1(content), (stored.hash or "").lower())
@@ -282,8 +282,8 @@ def _many_attributes() -> str:
 
 
 def _hostile(how: str, service: Service, bench: Bench) -> Iterator[Seen]:
-    head, body = headers(service.exchange.action), body_of(service)
-    leak = headers(service.exchange.action).replace("urn:uuid:", "&leak;urn:uuid:", 1)
+    head, body = headers(bench, service.exchange.action), body_of(service)
+    leak = head.replace("urn:uuid:", "&leak;urn:uuid:", 1)
     hostile: dict[str, Callable[[], str | bytes]] = {
         "entity": lambda: enveloped(leak, body, before=f'<!DOCTYPE x [<!ENTITY leak "{SECRET}">]>'),
         "external": lambda: enveloped(
@@ -327,7 +327,7 @@ for _variant, _en, _fr, _expected in _hostile_cases:
 
 def _unusual(how: str, service: Service, bench: Bench) -> Iterator[Seen]:
     action = service.exchange.action
-    usual = enveloped(headers(action), body_of(service))
+    usual = enveloped(headers(bench, action), body_of(service))
     unusual: dict[str, Callable[[], str | bytes]] = {
         "prefix": lambda: usual.replace("soap:", "s-1.x:").replace(":soap=", ":s-1.x="),
         "cdata": lambda: usual.replace(f">{action}<", f"><![CDATA[{action}]]><"),

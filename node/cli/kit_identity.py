@@ -12,7 +12,9 @@ from node.cli.exits import UsageError
 from node.texts import tr
 
 if TYPE_CHECKING:
+    from conformance.access import AccessTable
     from security.assertions.issuing import Issuer
+    from security.pki import Identity
     from security.tls import NodeContext
 
 # Each call brings an assertion of its own: this is the time for one call, however large.
@@ -29,6 +31,22 @@ def _file(words: str) -> typer.models.OptionInfo:
 Certificate = Annotated[Path | None, _file(tr("Certificate of the kit, for https (PEM)."))]
 Key = Annotated[Path | None, _file(tr("Private key of that certificate."))]
 Trust = Annotated[Path | None, _file(tr("Certificates of the authorities that are believed."))]
+Authority = Annotated[
+    Path | None, _file(tr("Certificate of a test authority that the registry believes (PEM)."))
+]
+AuthorityKey = Annotated[Path | None, _file(tr("Private key of that authority."))]
+Direct = Annotated[
+    Path | None, _file(tr("A certificate that signs itself, which the registry knows (PEM)."))
+]
+DirectKey = Annotated[Path | None, _file(tr("Private key of that certificate."))]
+Policy = Annotated[Path | None, _file(tr("Who may see what there (TOML)."))]
+Treat = Annotated[
+    str | None, typer.Option(metavar="COMMAND", help=tr("Has {who} treat {patient}."))
+]
+AuditListener = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help=tr("Where the node sends its audit records.")),
+]
 IssuerName = Annotated[
     str | None, typer.Option("--issuer", metavar="NAME", help=tr("Issuer of the kit's assertions."))
 ]
@@ -51,6 +69,39 @@ def tls_of(certificate: Path | None, key: Path | None, trust: Path | None) -> No
     try:
         return client_context(certificate, key, trust)
     except TlsError as error:
+        raise UsageError(str(error)) from None
+
+
+def door_of(certificate: Path | None, key: Path | None, trust: Path | None) -> NodeContext | None:
+    """The TLS of the kit as a server, of files that ``tls_of`` has taken."""
+    from security.tls import server_context
+
+    if certificate is None or key is None or trust is None:
+        return None
+    return server_context(certificate, key, trust)
+
+
+def pair(certificate: tuple[str, Path | None], key: tuple[str, Path | None]) -> Identity | None:
+    """A certificate and its key, each with its option; None without both. Raises UsageError."""
+    from security.pki import Identity
+
+    (one, file), (other, key_file) = certificate, key
+    if file is None and key_file is None:
+        return None
+    if file is None or key_file is None:
+        raise UsageError(tr("{one} and {other} go together", one=one, other=other))
+    return Identity(file, key_file)
+
+
+def table_of(file: Path | None) -> AccessTable | None:
+    """What the node's policy lets callers see; None where nothing was named. Raises UsageError."""
+    from conformance.access import AccessTable, AccessTableError
+
+    if file is None:
+        return None
+    try:
+        return AccessTable.read(file)
+    except AccessTableError as error:
         raise UsageError(str(error)) from None
 
 

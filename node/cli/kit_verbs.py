@@ -152,6 +152,13 @@ def run(
     tls_certificate: kit_identity.Certificate = None,
     tls_key: kit_identity.Key = None,
     tls_trust: kit_identity.Trust = None,
+    tls_authority: kit_identity.Authority = None,
+    tls_authority_key: kit_identity.AuthorityKey = None,
+    direct_certificate: kit_identity.Direct = None,
+    direct_key: kit_identity.DirectKey = None,
+    policy: kit_identity.Policy = None,
+    treat: kit_identity.Treat = None,
+    audit_listener: kit_identity.AuditListener = None,
     issuer: kit_identity.IssuerName = None,
     issuer_certificate: kit_identity.IssuerCertificate = None,
     issuer_key: kit_identity.IssuerKey = None,
@@ -196,6 +203,16 @@ def run(
         "crash": crash,
         "mllp_tls": mllp_tls or None,
         "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
+        "authority": kit_identity.pair(
+            ("--tls-authority", tls_authority), ("--tls-authority-key", tls_authority_key)
+        ),
+        "direct": kit_identity.pair(
+            ("--direct-certificate", direct_certificate), ("--direct-key", direct_key)
+        ),
+        "access": kit_identity.table_of(policy),
+        "treat": treat,
+        "audit_listener": audit_listener,
+        "audit_tls": kit_identity.door_of(tls_certificate, tls_key, tls_trust),
         "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
@@ -214,7 +231,9 @@ def consumer(
     command: Annotated[
         str,
         typer.Argument(
-            help=tr("Fetches {manifest} from {url} of {source} into {folder}; 0 says complete.")
+            help=tr(
+                "Fetches {manifest} from {url} of {source} or {dicomweb} into {folder}; 0: all."
+            )
         ),
     ],
     timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one run."))] = 60.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -201,7 +202,10 @@ def test_the_issuer_is_named_on_the_command_line(registries: Registries) -> None
     assert len(again) == len(FORGED)
 
 
-@pytest.mark.parametrize("half", ["--issuer-certificate", "--tls-certificate"])
+@pytest.mark.parametrize(
+    "half",
+    ["--issuer-certificate", "--tls-certificate", "--tls-authority", "--direct-certificate"],
+)
 def test_half_an_identity_is_none(registries: Registries, half: str) -> None:
     command = ["conformance", "run", "--case", "S02", half, str(registries.identity.certificate)]
     ended = CliRunner().invoke(app, command)
@@ -209,18 +213,93 @@ def test_half_an_identity_is_none(registries: Registries, half: str) -> None:
     assert "go together" in str(ended.exception)
 
 
-@pytest.mark.parametrize("demands", [True, False], ids=["secure", "careless"])
-def test_only_a_registry_that_demands_certificates_passes(
-    registries: Registries, demands: bool
+SUITES = {f"S01-{suite.lower()}" for suite in secure_nodes.SUITES}
+MET = {case.id for case in secure_nodes.CASES}
+KNOWN_BY_TRUST = {"S01-direct", "S01-issued"}
+SPOKEN = {*SUITES, *KNOWN_BY_TRUST, "S01-tls-1.3"}
+
+
+def careless(one: Identity) -> ssl.SSLContext:
+    """Answers anybody, in any version of TLS; Python brings no DHE by itself."""
+    door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    door.load_cert_chain(one.certificate, one.key)
+    door.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        door.minimum_version = ssl.TLSVersion.TLSv1
+    return door
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """A certificate that signs itself."""
+    return create_authority(tmp_path_factory.mktemp("direct"), "Direct")
+
+
+@pytest.fixture
+def meet(
+    registries: Registries, direct: Identity
+) -> Callable[[ssl.SSLContext], dict[str, Verdict]]:
+    """The verdicts about a registry behind this door."""
+    one = registries.identity
+    client = client_context(one.certificate, one.key, registries.trust)
+    authority = Identity(registries.trust, registries.trust.with_suffix(".key"))
+
+    def met(door: ssl.SSLContext) -> dict[str, Verdict]:
+        with running_server(registries.router, tls=door) as url:
+            targets = Targets(
+                registry=f"{url}/believing",
+                ssl_context=client,
+                authority=authority,
+                direct=direct,
+                timeout=10,
+            )
+            session = Session(targets, "ASK")
+            return {case.id: run_case(case, session).verdict for case in secure_nodes.CASES}
+
+    return met
+
+
+Meet = Callable[[ssl.SSLContext], dict[str, Verdict]]
+
+
+def failed(verdicts: dict[str, Verdict]) -> set[str]:
+    return {name for name, verdict in verdicts.items() if verdict is Verdict.FAILED}
+
+
+def test_a_registry_that_is_strict_about_who_connects_passes(
+    registries: Registries, direct: Identity, meet: Meet, tmp_path: Path
+) -> None:
+    one, trust = registries.identity, tmp_path / "trust.pem"
+    trust.write_bytes(registries.trust.read_bytes() + direct.certificate.read_bytes())
+    door = server_context(one.certificate, one.key, trust)
+    assert meet(door) == dict.fromkeys(MET, Verdict.PASSED)
+
+
+def test_a_registry_that_answers_anybody_fails_all_that_is_to_be_refused(
+    registries: Registries, meet: Meet
+) -> None:
+    without_dhe = {name for name in SUITES if "-dhe-" in name}
+    assert failed(meet(careless(registries.identity))) == MET - SPOKEN | without_dhe
+
+
+def test_a_registry_that_speaks_tls_1_3_alone_and_trusts_one_node_fails_the_rest(
+    registries: Registries, meet: Meet
 ) -> None:
     one = registries.identity
-    door: ssl.SSLContext = server_context(one.certificate, one.key, registries.trust)
-    if not demands:
-        door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        door.load_cert_chain(one.certificate, one.key)
-    client = client_context(one.certificate, one.key, registries.trust)
+    door = server_context(one.certificate, one.key, one.certificate, minimum="1.3")
+    assert failed(meet(door)) == SUITES | KNOWN_BY_TRUST
+
+
+def test_without_files_of_a_certificate_no_version_is_tried(registries: Registries) -> None:
+    [case] = [one for one in secure_nodes.CASES if one.id == "S01-tls-1.1"]
+    one = registries.identity
+    door = server_context(one.certificate, one.key, registries.trust)
+    client = ssl.create_default_context(cafile=registries.trust)
+    client.load_cert_chain(one.certificate, one.key)
     with running_server(registries.router, tls=door) as url:
-        registry = f"{url}/believing"
-        targets = Targets(registry=registry, ssl_context=client, timeout=10)
-        found = {run_case(case, Session(targets, "ASK")).verdict for case in secure_nodes.CASES}
-    assert found == {Verdict.PASSED if demands else Verdict.FAILED}
+        targets = Targets(
+            registry=f"{url.replace('127.0.0.1', 'localhost')}/believing",
+            ssl_context=client,
+            timeout=10,
+        )
+        assert run_case(case, Session(targets, "ASK")).verdict is Verdict.NOT_RUN

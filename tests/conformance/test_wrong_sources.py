@@ -22,7 +22,12 @@ from imaging_source.rejection import Reference, read_note
 from imaging_source.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.conformance.wrong_provider import wrong_provider
 
-WEB = [case for case in all_cases() if case.needs & {"dicomweb", "wado_uri"}]
+# Who may see images is judged in test_served_node.
+WEB = [
+    case
+    for case in all_cases()
+    if case.needs & {"dicomweb", "wado_uri"} and "issuer" not in case.needs
+]
 DIMSE = [case for case in all_cases() if case.needs & {"dicom"} and not case.needs & {"dicomweb"}]
 
 

@@ -113,8 +113,10 @@ def _run_kit(stage: Stage, folder: Path) -> None:
         env={**os.environ, "LC_ALL": "C"},
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    # What is asked of a secure node alone is asked of one in test_serve.py.
-    secure = sum(not case.needs.isdisjoint({"issuer", "secured"}) for case in all_cases())
+    # What is asked of a secure node alone is asked of one in test_serve.py, test_served_node.py.
+    secure = sum(
+        not case.needs.isdisjoint({"issuer", "secured", "audit_listener"}) for case in all_cases()
+    )
     end = re.compile(rf"^\d+ passed, 0 failed, {secure} not run$", re.MULTILINE)
     assert end.search(ran.stdout), ran.stdout
     assert (folder / "report" / "junit.xml").exists()

@@ -1,0 +1,128 @@
+"""What only a whole secure node can answer: the authorisation matrix, the audit trail."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.access import AccessTable, AccessTableError
+from conformance.case import Case
+from conformance.cases import audit_trail, authorisation
+from conformance.cases.authorisation import CALLERS
+from conformance.results import Verdict
+from conformance.run import run
+from conformance.targets import Targets
+from node.config_file import load
+from node.init import NewNode, create
+from node.wiring.common import affinity_domain, client_tls, server_tls
+from node.wiring.tokens import own_issuer
+from security.access.decision import Policy
+from tests.conformance.conftest import free_port
+from tests.node.conftest import Node, free_ports
+
+DOORS = {"ITI-18", "ITI-43", "RAD-69", "WADO-RS", "QIDO-RS"}
+AUDIT_PORT = free_port()
+PERMISSIVE = """
+[[rule]]
+groups = ["professional", "patient", "guardian", "user", "node"]
+decision = "permit"
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = create(NewNode(tmp_path_factory.mktemp("access") / "node", port_base=free_ports()))
+    quick = "[imaging_source]\nquiet_seconds = 0.2"
+    audit = f'\n[audit]\nsend_to = ["tls://127.0.0.1:{AUDIT_PORT}"]\n'
+    file.write_text(file.read_text().replace("[imaging_source]", quick) + audit)
+    return file
+
+
+def of(callers: Iterable[str]) -> list[Case]:
+    wanted = {f"S05-{door}-{one}" for door in DOORS for one in callers}
+    return [case for case in authorisation.CASES if case.id in wanted]
+
+
+def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
+    """The verdicts by id, and what was seen."""
+    settings = load(node.config)
+    command = f"{sys.executable} -m node.cli access treat {{patient}} {{who}}"
+    places = node.endpoints
+    targets = Targets(
+        registry=places["registry"],
+        repository=places["repository"],
+        imaging=places["imaging"],
+        dicomweb=places["dicomweb"],
+        mllp=places["mllp"],
+        publishes=True,
+        assigning_authority=settings.affinity_domain.assigning_authority,
+        domain=affinity_domain(settings),
+        repository_unique_id=settings.repository.unique_id,
+        imaging_unique_id=settings.imaging_source.unique_id,
+        ssl_context=client_tls(settings),
+        issuer=own_issuer(settings),
+        treat=f"{command} --until 2099-01-01 --config {node.config}",
+        audit_listener=f"127.0.0.1:{AUDIT_PORT}",
+        audit_tls=server_tls(settings, "http"),
+        timeout=5,
+    )
+    results = run(targets, cases).results
+    return {
+        one.case.id: (one.verdict, f"{one.expected}: {one.seen} {one.reason.en}") for one in results
+    }
+
+
+@pytest.fixture
+def serve(config: Path) -> Iterator[Callable[[], Node]]:
+    nodes: list[Node] = []
+
+    def start() -> Node:
+        nodes.append(Node(config))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.stop()
+
+
+def test_a_node_shows_each_caller_what_its_policy_says_and_records_every_call(
+    serve: Callable[[], Node],
+) -> None:
+    cases = [*of(CALLERS), *audit_trail.CASES]
+    assert {*authorisation.CASES, *audit_trail.CASES} == set(cases)
+    told = judge(serve(), cases)
+    assert {name: one for name, one in told.items() if one[0] is not Verdict.PASSED} == {}
+
+
+def test_a_node_that_shows_everything_fails_wherever_something_is_hidden(
+    serve: Callable[[], Node], config: Path
+) -> None:
+    policy = config.with_name("policy.toml")
+    shipped = Path(sys.modules[Policy.__module__].__file__ or "").with_name("policy.toml")
+    policy.write_text(shipped.read_text().partition("[[rule]]")[0] + PERMISSIVE)
+    config.write_text(f'{config.read_text()}\n[policy]\nfile = "{policy}"\n')
+    told = judge(serve(), of(["doctor", "other-patient", "nobody", "emergency"]))
+    failed = {name for name, one in told.items() if one[0] is Verdict.FAILED}
+    assert failed == {f"S05-{door}-{who}" for door in DOORS for who in ("doctor", "other-patient")}
+    assert {one[0] for name, one in told.items() if name not in failed} == {Verdict.PASSED}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[states]\n[callers.doctor]\nsees = ['normal']", "no state normal"),
+        ("[states]\n[callers.doctor]\nrole = []", "unknown word role"),
+        ("[states]\n[callers.doctor]\nroles = ['221']", "is not CODE^^SYSTEM"),
+        ("[states]\n[callers.doctor]\nabout = 'me'", "about is own or other"),
+        ("[states]", "'callers' is missing"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "access.toml"
+    file.write_text(text)
+    with pytest.raises(AccessTableError, match=re.escape(told)):
+        AccessTable.read(file)
