@@ -8,12 +8,12 @@ what tells that a study is complete, or that an archive has it: ``is_performed``
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydicom.uid import generate_uid
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from imaging_source.completeness import Signal, tell
 from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
@@ -21,7 +21,7 @@ from imaging_source.elements import Elements, encoding_of
 from imaging_source.header import is_uid
 from imaging_source.negotiation import Offer
 from imaging_source.references import items_of, texts_of
-from imaging_source.schema import AVAILABILITY, PERFORMED_STEP
+from imaging_source.schema import AVAILABILITY, AVAILABLE_INSTANCE, PERFORMED_STEP
 from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
 from storage.database import Database
 
@@ -33,6 +33,7 @@ _STATUS = 0x00400252
 _SCHEDULED_STEPS = 0x00400270
 _REFERENCED_SERIES = 0x00081115
 _REFERENCED_SOP = 0x00081199
+_SOP_INSTANCE_UID = 0x00081155
 _RETRIEVE_AE_TITLE = 0x00080054
 _INSTANCE_AVAILABILITY = 0x00080056
 
@@ -150,29 +151,51 @@ class Notices:
         if not is_uid(study):
             raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
         instances = [
-            texts_of(item, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY)
+            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY)
             for series in items_of(elements, _REFERENCED_SERIES)
             for item in items_of(series, _REFERENCED_SOP)
         ]
-        online = [title for title, availability in instances if availability != "UNAVAILABLE"]
+        if not all(is_uid(uid) for uid, _, _ in instances):
+            raise Refused(_MISSING_ATTRIBUTE, "Referenced SOP Instance UID (0008,1155) is missing")
+        online = {uid: title for uid, title, state in instances if state != "UNAVAILABLE"}
+        named = {uid for uid, _, _ in instances}
         sender, now = exchange.line.name, self._clock()
         row = {
             "study_instance_uid": study,
             "sender": sender,
-            "retrieve_ae_title": next(filter(None, online), sender),
-            "instances": len(online),
+            "retrieve_ae_title": next(filter(None, online.values()), sender),
             "told_at": now,
         }
 
         def work(connection: Connection) -> None:
             known = AVAILABILITY.c.study_instance_uid == study, AVAILABILITY.c.sender == sender
             connection.execute(delete(AVAILABILITY).where(*known))
-            connection.execute(insert(AVAILABILITY), row)
+            count = _add_up(connection, study, sender, named, online)
+            connection.execute(insert(AVAILABILITY), row | {"instances": count})
             if online:
-                tell(connection, study, Signal.IAN, now, len(online))
+                tell(connection, study, Signal.IAN, now, count)
 
         self._database.write(work)
         exchange.respond(SUCCESS)
+
+
+def _add_up(
+    connection: Connection, study: str, sender: str, named: Iterable[str], online: Iterable[str]
+) -> int:
+    """Add a notice to what its sender told of the study; how many instances it has in all.
+
+    A notice need not tell of the whole study: an archive may send one for each procedure step.
+    """
+    table = AVAILABLE_INSTANCE.c
+    known = table.study_instance_uid == study, table.sender == sender
+    if forgotten := [{"uid": uid} for uid in sorted(named)]:
+        this = table.sop_instance_uid == bindparam("uid")
+        connection.execute(delete(AVAILABLE_INSTANCE).where(*known, this), forgotten)
+    key = {"study_instance_uid": study, "sender": sender}
+    if added := [key | {"sop_instance_uid": uid} for uid in sorted(online)]:
+        connection.execute(insert(AVAILABLE_INSTANCE), added)
+    count = select(func.count()).select_from(AVAILABLE_INSTANCE).where(*known)
+    return int(connection.execute(count).scalar_one())
 
 
 def _elements(exchange: Exchange) -> Elements:

@@ -324,6 +324,14 @@ AVAILABILITY = Table(
     Column("told_at", Float, nullable=False),
 )
 Index("ix_availability_told", AVAILABILITY.c.told_at)
+# The instances that the notices of a sender have named as available, all together.
+AVAILABLE_INSTANCE = Table(
+    "available_instance",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("sop_instance_uid", Text, primary_key=True),
+)
 
 # Which revision of a published study a peer has been told of (IAN), or is to be told again.
 PEER_TOLD = Table(

@@ -46,8 +46,8 @@ def provider(start_receiver: Start, database: Database, clock: Any) -> int:
 
 
 @contextmanager
-def associated(port: int, sop_class: str) -> Iterator[Any]:
-    ae = AE("MODALITY")
+def associated(port: int, sop_class: str, sender: str = "MODALITY") -> Iterator[Any]:
+    ae = AE(sender)
     ae.add_requested_context(sop_class)
     association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
     assert association.is_established
@@ -131,32 +131,60 @@ def test_a_step_begins_once_and_ends_once(provider: int) -> None:
     assert change(provider, uid, "IN PROGRESS") == 0x0110
 
 
+def notify(port: int, *instances: tuple[str, str], sender: str = "MODALITY") -> int:
+    """Tell of instances of the study, each with its availability."""
+    series, notice = Dataset(), Dataset()
+    series.ReferencedSOPSequence = [Dataset() for _ in instances]
+    for item, (uid, availability) in zip(series.ReferencedSOPSequence, instances, strict=True):
+        item.ReferencedSOPInstanceUID = uid
+        item.RetrieveAETitle = "PACS"
+        item.InstanceAvailability = availability
+    notice.StudyInstanceUID = STUDY
+    notice.ReferencedSeriesSequence = [series]
+    with associated(port, INSTANCE_AVAILABILITY_NOTIFICATION, sender) as association:
+        answer, _ = association.send_n_create(
+            notice, INSTANCE_AVAILABILITY_NOTIFICATION, generate_uid()
+        )
+    return int(answer.Status)
+
+
 def test_what_is_available_is_known_with_its_place(
     provider: int, database: Database, clock: Any
 ) -> None:
-    def item(title: str, availability: str) -> Dataset:
-        instance = Dataset()
-        instance.RetrieveAETitle = title
-        instance.InstanceAvailability = availability
-        return instance
-
-    series = Dataset()
-    series.ReferencedSOPSequence = [item("PACS", "ONLINE"), item("PACS", "UNAVAILABLE")]
-    notice = Dataset()
-    notice.StudyInstanceUID = STUDY
-    notice.ReferencedSeriesSequence = [series]
     for _ in range(2):
-        with associated(provider, INSTANCE_AVAILABILITY_NOTIFICATION) as association:
-            answer, _ = association.send_n_create(
-                notice, INSTANCE_AVAILABILITY_NOTIFICATION, generate_uid()
-            )
-        assert answer.Status == 0x0000
+        assert notify(provider, ("1.1", "ONLINE"), ("1.2", "UNAVAILABLE")) == 0x0000
 
     with database.read() as connection:
         expected = Available(STUDY, "MODALITY", "PACS", 1, clock.now)
         assert available(connection, clock.now) == [expected]
         assert available(connection, clock.now + 1) == []
     assert told(database) == [(STUDY, "ian", 1)]
+
+
+def test_the_notices_of_a_study_add_up(provider: int, database: Database) -> None:
+    assert notify(provider, ("1.1", "ONLINE"), ("1.2", "ONLINE")) == 0x0000
+    assert notify(provider, ("1.2", "NEARLINE"), ("1.3", "ONLINE")) == 0x0000
+    assert told(database) == [(STUDY, "ian", 3)]
+
+    assert notify(provider, ("1.1", "UNAVAILABLE")) == 0x0000
+    with database.read() as connection:
+        assert [one.instances for one in available(connection, 0)] == [2]
+
+
+def test_each_sender_tells_for_itself(provider: int, database: Database) -> None:
+    assert notify(provider, ("1.1", "ONLINE"), ("1.2", "ONLINE")) == 0x0000
+    assert notify(provider, ("1.2", "UNAVAILABLE"), sender="OTHER") == 0x0000
+
+    with database.read() as connection:
+        found = {one.sender: one.instances for one in available(connection, 0)}
+    assert found == {"MODALITY": 2, "OTHER": 0}
+
+
+def test_a_notice_that_does_not_name_its_instances_is_refused(
+    provider: int, database: Database
+) -> None:
+    assert notify(provider, ("", "ONLINE")) == 0x0120
+    assert told(database) == []
 
 
 def test_a_peer_is_told_of_each_published_revision_once(
