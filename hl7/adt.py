@@ -71,6 +71,11 @@ PRIOR = ("MRG", 1, "prior patient identifier list")
 NULL = '""'
 """HL7's explicit "delete this value": as an identifier, none."""
 
+MOST_NAMED = 20
+LONGEST_NAME = 256
+"""Characters. What is told of a refused message is bounded: nobody has checked it; a CX of HL7
+2.3.1 has 20 characters, and those of ITI TF-2 somewhat more."""
+
 TIME = re.compile(r"\d{4}(\d\d){0,5}(\.\d{1,4})?([+-]\d{4})?\Z")
 
 
@@ -110,6 +115,32 @@ class FeedOutcome:
     ack_code: str
     error_code: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unapplied:
+    """What a message that gives no identity event says of itself, as far as it could be read.
+
+    ``identifiers`` (PID-3) and ``prior`` (MRG-1) are as they came, of whatever domain.
+    """
+
+    event: str
+    sender: str
+    control_id: str
+    identifiers: tuple[str, ...]
+    prior: str
+
+    @classmethod
+    def of(cls, message: Message) -> Unapplied:
+        """What ``message`` says; of one that cannot be read, its header."""
+        named = message.field("PID", 3).split(message.delimiters.repetition, MOST_NAMED)
+        return cls(
+            message["MSH-9.2"][:LONGEST_NAME],
+            _sender(message)[:LONGEST_NAME],
+            message["MSH-10"][:LONGEST_NAME],
+            tuple(one[:LONGEST_NAME] for one in named[:MOST_NAMED] if one not in ("", NULL)),
+            message.field("MRG", 1)[:LONGEST_NAME],
+        )
 
 
 class Refused(Exception):
@@ -170,11 +201,10 @@ def read_identity_feed(
     _check_kind(message)
     event = message["MSH-9.2"]
     refuse(list(_structure(message, event)) or list(_missing(message, event)))
-    sender = f"{message['MSH-4']}|{message['MSH-3']}"
     identifiers = _identifiers(message, domain_authority)
     check_identifiers(event, identifiers, PID_3, MRG_1)
     digest = _digest(message, raw)
-    feed = identity_feed(event, identifiers, sender, message["MSH-10"], digest)
+    feed = identity_feed(event, identifiers, _sender(message), message["MSH-10"], digest)
     return replace(feed, protected=_PROTECTION.get(message["PD1-12"]))
 
 
@@ -213,6 +243,10 @@ def check_identifiers(event: str, identifiers: Identifiers, patient: Place, prio
         first, *further = faults
         raise ForeignPatient(ERROR, first.code, first.detail, first.location, further)
     refuse(faults)
+
+
+def _sender(message: Message) -> str:
+    return f"{message['MSH-4']}|{message['MSH-3']}"
 
 
 def _check_kind(message: Message) -> None:

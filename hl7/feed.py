@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
-from hl7.adt import FeedOutcome, ForeignPatient, IdentityFeed, Refused, read_identity_feed
+from hl7.adt import (
+    FeedOutcome,
+    ForeignPatient,
+    IdentityFeed,
+    Refused,
+    Unapplied,
+    read_identity_feed,
+)
 from hl7.errors import INTERNAL, TABLE_0357, InvalidMessage, Problem
 from hl7.message import DEFAULT_LIMITS, Limits, Message
 from metadata.datatypes import HD
@@ -27,6 +34,10 @@ class Verdict(NamedTuple):
     problems: Sequence[Problem] = ()
 
 
+def _untold(_said: Unapplied, _verdict: Verdict) -> None:
+    """Nobody keeps records."""
+
+
 def answer(
     raw: bytes,
     apply: Callable[[IdentityFeed], FeedOutcome],
@@ -35,24 +46,52 @@ def answer(
     limits: Limits = DEFAULT_LIMITS,
     default_charset: str = "utf-8",
     ignore_foreign: bool = False,
+    refused: Callable[[Unapplied, Verdict], None] = _untold,
 ) -> bytes:
     """The acknowledgement for ``raw``, once ``apply`` has done what it asks.
 
     ``apply`` returns a verdict, durable when it is AA; anything it raises counts as a passing
     failure. ``ignore_foreign`` accepts what names no patient of the domain, without effect.
-    Never raises: whatever a peer sends gets an answer.
+    ``refused`` is told of a message that is refused before it could be applied, and may raise
+    as ``apply`` does. Never raises: whatever a peer sends gets an answer.
     """
     try:
         message = Message.read(raw, limits=limits, default_charset=default_charset)
     except InvalidMessage as error:
-        return acknowledge(_header_of(raw), ERROR, [error.problem])
+        message = _header_of(raw)
+        verdict = _told(message, Verdict(ERROR, [error.problem]), refused)
+        return acknowledge(message, *verdict)
     verdict = perform(
         lambda: read_identity_feed(message, domain_authority, raw),
         apply,
         location="PID^1^3",
         ignore_foreign=ignore_foreign,
+        refused=lambda verdict: _told(message, verdict, refused),
     )
     return acknowledge(message, *verdict)
+
+
+def _told(
+    message: Message, verdict: Verdict, refused: Callable[[Unapplied, Verdict], None]
+) -> Verdict:
+    """``verdict`` on a message that is not applied, once ``refused`` knows of it."""
+    said = Unapplied.of(message)
+    try:
+        refused(said, verdict)
+    except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
+        return _to_be_repeated(error, said.control_id)
+    return verdict
+
+
+def _to_be_repeated(error: Exception, control_id: str) -> Verdict:
+    """Trouble of our own; the type only: a database error's text may hold the patient's
+    identifier."""
+    log.error(
+        "HL7-207 identity event not applied, sender may repeat it: %s control_id=%r",
+        type(error).__name__,
+        control_id,
+    )
+    return Verdict(REJECT, [Problem(INTERNAL, "not applied; send it again")])
 
 
 def perform(
@@ -61,24 +100,22 @@ def perform(
     *,
     location: str,
     ignore_foreign: bool = False,
+    refused: Callable[[Verdict], Verdict] = lambda verdict: verdict,
 ) -> Verdict:
-    """Do what a message asks, whichever its form; ``location`` is where it names the patient."""
+    """Do what a message asks, whichever its form; ``location`` is where it names the patient.
+
+    ``refused`` is given the verdict on a message that is not applied, and has the last word.
+    """
     try:
         feed = read()
     except Refused as refusal:
         if ignore_foreign and isinstance(refusal, ForeignPatient):
             return Verdict(ACCEPT)
-        return Verdict(refusal.ack_code, refusal.problems)
+        return refused(Verdict(refusal.ack_code, refusal.problems))
     try:
         outcome = apply(feed)
     except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
-        # The type only: a database error's text may hold the patient's identifier.
-        log.error(
-            "HL7-207 identity event not applied, sender may repeat it: %s control_id=%r",
-            type(error).__name__,
-            feed.control_id,
-        )
-        return Verdict(REJECT, [Problem(INTERNAL, "not applied; send it again")])
+        return _to_be_repeated(error, feed.control_id)
     return Verdict(outcome.ack_code, _problems(outcome, location))
 
 

@@ -24,10 +24,11 @@ def audit(
     """The audit records of one link change: both patients are updated.
 
     ``identifiers`` are those that belong together from now on (CX: the XAD-PID and the local
-    ids), ``previous`` the XAD-PID they belonged to, ``control_id`` the message's MSH-10.
+    ids), ``previous`` the XAD-PID they belonged to (empty where a refused message names none),
+    ``control_id`` the message's MSH-10.
     """
     detail = (CONTROL_ID, control_id)
     return [
         identity_event(TYPE, Action.UPDATE, about, detail, scene, outcome)
-        for about in ([previous], identifiers)
+        for about in ([previous] if previous else [], identifiers)
     ]

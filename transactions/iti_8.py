@@ -16,7 +16,10 @@ CONTROL_ID = "MSH-10"
 """What the detail with the message's control id is called."""
 
 # ADT^A08 updates; A01, A04 and A05 create; of an A40 each side has a record of its own.
-_UPDATES = frozenset({"A08"})
+_ACTIONS = {
+    **dict.fromkeys(("A01", "A04", "A05"), Action.CREATE),
+    "A08": Action.UPDATE,
+}
 
 
 def audit(
@@ -30,7 +33,8 @@ def audit(
     """The audit records of one ADT message.
 
     ``event`` is its trigger ("A01"), ``identifiers`` the patient's (CX), ``subsumed`` the one
-    merged away (A40), ``control_id`` its MSH-10.
+    merged away (A40), ``control_id`` its MSH-10. Of a message that was refused unread an event may
+    be unknown, and identifiers missing.
     """
 
     def record(action: Action, about: Iterable[str]) -> AuditEvent:
@@ -38,4 +42,4 @@ def audit(
 
     if subsumed is not None:
         return [record(Action.DELETE, [subsumed]), record(Action.UPDATE, identifiers)]
-    return [record(Action.UPDATE if event in _UPDATES else Action.CREATE, identifiers)]
+    return [record(_ACTIONS.get(event, Action.EXECUTE), identifiers)]

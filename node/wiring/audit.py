@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from hl7.ack import ACCEPT
-from hl7.adt import LINK_CHANGE, FeedOutcome, IdentityFeed
+from hl7.adt import LINK_CHANGE, MERGE, FeedOutcome, IdentityFeed, Unapplied
+from hl7.feed import Verdict
 from metadata.model import Code
 from node.config import Settings
 from node.migrate import script_location
@@ -261,6 +262,12 @@ class Auditor:
 
         return recorded
 
+    def refusing(self, said: Unapplied, verdict: Verdict, peer: str) -> None:
+        """Record, durably, that a message by MLLP is refused before it could be applied."""
+        self.trail.ready()
+        scene = self._scene(Side.SERVER, Node(said.sender, peer), self._here())
+        self._record(_refused_events(said, verdict, scene)).result()
+
     @contextmanager
     def living(self, settings: Settings) -> Iterator[None]:
         """Record that the process starts, with another configuration than the last time if it is
@@ -396,6 +403,20 @@ def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list
         return iti_64.audit([*named, *local], previous, feed.control_id, outcome, scene)
     subsumed = str(feed.subsumed) if feed.subsumed else None
     return iti_8.audit(feed.event, named, subsumed, feed.control_id, outcome, scene)
+
+
+def _refused_events(said: Unapplied, verdict: Verdict, scene: Scene) -> Iterator[AuditEvent]:
+    """Of a message that was not applied; where it names no patient, they name the message."""
+    told = (said.control_id, _FAILED, scene)
+    if said.event == LINK_CHANGE:
+        events = iti_64.audit(said.identifiers, said.prior, *told)
+    else:
+        subsumed = said.prior if said.event == MERGE and said.prior else None
+        events = iti_8.audit(said.event, said.identifiers, subsumed, *told)
+    faults = "; ".join(f"{one.code} {one.detail}" for one in verdict.problems)
+    description = f"{verdict.code} to {iti_8.CONTROL_ID} {said.control_id!r}: {faults}"
+    for event in events:
+        yield replace(event, outcome_description=description)
 
 
 def _client(context: CallContext) -> Node:

@@ -410,6 +410,7 @@ def _feed(
 ) -> Callable[[bytes, str], bytes]:
     """The handler of an MLLP listener (ITI-8, ITI-64)."""
     apply = auditor.feeding(applying) if auditor else lambda feed, _peer: applying(feed)
+    refused = auditor.refusing if auditor else lambda *_: None
     reply = partial(
         answer,
         domain_authority=domain.assigning_authority,
@@ -419,7 +420,11 @@ def _feed(
 
     def handle(raw: bytes, peer: str) -> bytes:
         with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
-            acknowledgement = reply(raw, apply=lambda feed: apply(feed, peer))
+            acknowledgement = reply(
+                raw,
+                apply=lambda feed: apply(feed, peer),
+                refused=lambda said, verdict: refused(said, verdict, peer),
+            )
             code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
             log.info("hl7", ack=code)
         metrics.HL7_MESSAGES.labels(code).inc()

@@ -134,6 +134,7 @@ def all_events(submission: Submission, scene: Scene) -> list[AuditEvent]:
         *rad_68.audit(provide, None, scene),
         *rad_69.audit(images, retrieved(ONE), scene),
         *iti_8.audit("A40", [PATIENT], "OLD^^^&1.2.3.4&ISO", "MSG1", Outcome.SUCCESS, scene),
+        *iti_8.audit("", [], None, "", Outcome.SERIOUS_FAILURE, scene),
         *iti_9.audit([PATIENT, LOCAL], b"QPD|IHE PIX Query", "M3", Outcome.SUCCESS, scene),
         *iti_44.audit(MERGED, Acknowledgement("CA"), scene),
         *iti_64.audit([PATIENT, LOCAL], "OLD^^^&1.2.3.4&ISO", "MSG2", Outcome.SUCCESS, scene),
