@@ -103,6 +103,6 @@ def test_what_it_names_is_bounded(trail: Trail, tmp_path: Path) -> None:
 
 
 def test_where_nothing_can_be_recorded_the_sender_may_come_again(trail: Trail) -> None:
-    trail.close()
+    trail._low_water = LowWaterMark(1 << 62)
     acknowledged = refused(trail, adt())
     assert (acknowledged["MSA-1"], acknowledged["ERR-3.1"]) == ("AR", "207")
