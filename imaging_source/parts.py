@@ -90,7 +90,10 @@ def under(
 
 
 def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
-    """The instance with what was corrected, if its file is there with all its bytes."""
+    """The instance with what was corrected, if its file is there with all its bytes.
+
+    Raises BlobStoreBusy where nobody can tell now.
+    """
     kept = (row["sha256"], row["size"], row["transfer_syntax_uid"])
     try:
         return Part(row, leaving(blobs, *kept, correction), correction)

@@ -22,7 +22,7 @@ from metadata.catalogue import Fault, RegistryError
 from metadata.identifiers import DICOM_MIME_TYPE
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import DatabaseBusy
+from storage.errors import BlobStoreBusy, DatabaseBusy
 from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocumentSetResponse
 from transactions.rad_69 import RetrieveImagingDocumentSetRequest
 
@@ -95,11 +95,14 @@ class ImagingSource:
     ) -> _Found:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row)
+        uid = asked.document.document_unique_id
         if fault is None and row is not None:
-            part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
+            try:
+                part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
+            except BlobStoreBusy:
+                return Fault(rules.BUSY, uid).error("RAD-69")
             if part is not None:
                 return asked, part
-        uid = asked.document.document_unique_id
         return (fault or Fault(rules.DOCUMENT_UNAVAILABLE, uid)).error("RAD-69")
 
     def _in_syntax(

@@ -24,7 +24,7 @@ from imaging_source.elements import Unreadable
 from imaging_source.parts import Part
 from imaging_source.workers import Workers, WorkFailed
 from storage.contract import Keys
-from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
+from storage.errors import BlobCorrupt, BlobMissing, BlobStoreBusy, BlobStoreUnavailable
 from storage.files import FileContent, Reference
 from storage.keys import KEY_BYTES
 from storage.sealed import SUFFIX, Seal, Sealer
@@ -43,7 +43,7 @@ def _reference(source: Part) -> Reference:
     """What leads a worker to the file. Raises WorkFailed where there is none that can be read."""
     try:
         return source.content.reference()
-    except (BlobMissing, BlobCorrupt, BlobStoreUnavailable) as error:
+    except (BlobMissing, BlobCorrupt, BlobStoreBusy, BlobStoreUnavailable) as error:
         raise WorkFailed(type(error).__name__) from error
 
 

@@ -108,6 +108,9 @@ class Call:
             await self._answer(await self._reply())
         except Disconnected:
             self._outcome = Outcome.ABORTED
+        except BaseException:  # also of a server that stops
+            self._outcome = Outcome.BROKEN
+            raise
         finally:
             self._release()
             self._report(time.perf_counter() - started)
@@ -125,6 +128,7 @@ class Call:
         except Exception as error:  # noqa: BLE001 - logged below
             if isinstance(error, SoapFault) and not isinstance(error, PeerError):
                 return self._fault(error)
+            self._outcome = Outcome.RECEIVER
             logger.error("call failed", extra=self._facts(error=describe(error)))
             reason = f"internal error, reference {self._correlation()}"
             return self._fault(SoapFault(RECEIVER, reason))

@@ -28,7 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.contract import Keys, StoredBlob, check_address, proved
-from storage.errors import BlobMissing, KeyUnavailable, StorageError, from_os_error
+from storage.errors import (
+    BlobMissing,
+    BlobStoreBusy,
+    KeyUnavailable,
+    StorageError,
+    from_os_error,
+)
 from storage.faultpoints import reach
 from storage.files import FileContent
 from storage.folders import sync_folder
@@ -300,15 +306,20 @@ class BlobStore:
         try:
             spooled.sync()
         except OSError as error:
-            self.sync_failed()
-            raise from_os_error(error, "syncing a blob") from error
+            raise self._sync_failed(error, "syncing a blob") from error
 
     def _sync(self, folder: Path) -> None:
         try:
             sync_folder(folder)
         except OSError as error:
+            raise self._sync_failed(error, "syncing a folder of blobs") from error
+
+    def _sync_failed(self, error: OSError, doing: str) -> StorageError:
+        """Where the folder could not even be opened, nothing is wrong with the disk."""
+        failure = from_os_error(error, doing)
+        if not isinstance(failure, BlobStoreBusy):
             self.sync_failed()
-            raise from_os_error(error, "syncing a folder of blobs") from error
+        return failure
 
     def _delete(self, sha256: str, stays: Callable[[Path], bool]) -> bool:
         """Remove a blob unless it ``stays``; whether it went.

@@ -7,7 +7,8 @@
      +- BlobMissing           no blob has this address
      +- BlobCorrupt           the bytes on disk are not those of the address
      +- KeyUnavailable        what is sealed at rest cannot be opened: its key is not here
-     +- BlobStoreBusy         the object store does not answer or is overloaded: try again later
+     +- BlobStoreBusy         the object store does not answer or is overloaded, or too many files
+     |                        are open: try again later
      +- BlobStoreUnavailable  the file system or the object store failed: nothing was kept
      +- DatabaseBusy          try again later: queue full, lock or pool not had in time
      +- DatabaseUnavailable   the database cannot be reached, opened or trusted
@@ -43,7 +44,8 @@ class KeyUnavailable(StorageError):
 
 
 class BlobStoreBusy(StorageError):
-    """The store of blobs cannot be reached or asks for patience; try again later."""
+    """The store of blobs cannot be reached or asks for patience, or no more files can be opened
+    now; try again later."""
 
 
 class BlobStoreUnavailable(StorageError):
@@ -65,8 +67,13 @@ class DatabaseLocked(DatabaseUnavailable):
 # No space left, quota used up, file larger than the process may write (RLIMIT_FSIZE).
 _SPACE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+# Too many files are open, in this process or on this machine: others will be closed.
+_PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE})
+
 
 def from_os_error(error: OSError, doing: str) -> StorageError:
     """The StorageError for an operating-system error met while ``doing`` something."""
     text = f"{doing}: {error.strerror or error}"
-    return OutOfSpace(text) if error.errno in _SPACE_ERRORS else BlobStoreUnavailable(text)
+    if error.errno in _SPACE_ERRORS:
+        return OutOfSpace(text)
+    return BlobStoreBusy(text) if error.errno in _PASSING_ERRORS else BlobStoreUnavailable(text)

@@ -23,7 +23,7 @@ from soap.asgi import Headers, Receive, Scope, Send, peer_of
 from soap.call import describe
 from soap.sending import PeerGone, Sending
 from soap.service import Outcome
-from storage.errors import DatabaseBusy
+from storage.errors import BlobStoreBusy, DatabaseBusy
 
 logger = logging.getLogger("imaging_source.dicomweb")
 
@@ -111,7 +111,7 @@ class _Exchange:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._outcome = Outcome.BUSY
             return _plain(refusal.status, refusal.reason, refusal.headers)
-        except DatabaseBusy:
+        except (DatabaseBusy, BlobStoreBusy):
             self._outcome = Outcome.BUSY
             return _plain(*_BUSY)
         except Exception as error:  # noqa: BLE001 - logged here

@@ -20,7 +20,7 @@ from imaging_source.workers import Workers
 from metadata.identifiers import ERROR, FAILURE, PARTIAL_SUCCESS, SUCCESS
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import DatabaseBusy
+from storage.errors import BlobStoreBusy, DatabaseBusy
 from transactions.iti_43 import DocumentRequest, RetrieveDocumentSetResponse
 from transactions.rad_69 import (
     RetrieveImagingDocumentSetRequest,
@@ -228,6 +228,22 @@ def test_a_file_that_is_gone_or_cut_is_found_before_the_answer_begins(
         ("XDSDocumentUniqueIdError", gone.SOPInstanceUID),
         ("XDSDocumentUniqueIdError", cut.SOPInstanceUID),
     ]
+
+
+def test_a_file_that_cannot_be_opened_now_is_told_as_busy(
+    source: ImagingSource,
+    store: Store,
+    make_instance: Make,
+    blobs: BlobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise BlobStoreBusy("too many open files")
+
+    store(instance := make_instance())
+    monkeypatch.setattr(type(blobs), "open", fail)
+    response = source.retrieve(asking(instance))
+    assert codes(response) == [("XDSRepositoryBusy", instance.SOPInstanceUID)]
 
 
 def os_truncate(path: Path) -> None:

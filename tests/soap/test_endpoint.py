@@ -387,6 +387,7 @@ def test_a_handlers_error_tells_the_caller_nothing(
     assert b"Secret" not in answer.body
     record = next(record for record in caplog.records if record.message == "call failed")
     assert record.__dict__["correlation_id"] == "urn:uuid:1"
+    assert record.__dict__["outcome"] == "receiver" == service.seen[0][1]
     assert "ValueError" in record.__dict__["error"]
     assert "Secret" not in str(record.__dict__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from soap.message import InMemory
 from storage import spool as spool_module
 from storage.blobs import BlobStore
-from storage.errors import BlobStoreUnavailable, OutOfSpace
+from storage.errors import BlobStoreBusy, BlobStoreUnavailable, OutOfSpace
 from storage.files import CHUNK_BYTES
 from storage.space import LowWaterMark
 from storage.spool import SpooledFile
@@ -150,6 +151,24 @@ def test_a_full_disk_refuses_new_bytes_and_recovers_when_there_is_room(small_dis
     store.delete(kept[0].sha256)
     store.delete(kept[1].sha256)
     store.keep(InMemory(os.urandom(2_000_000)))
+
+
+def test_without_descriptors_it_is_busy_and_with_them_it_goes_on(store: BlobStore) -> None:
+    blob = store.keep(InMemory(b"before"))
+    (soft, hard) = resource.getrlimit(resource.RLIMIT_NOFILE)
+    arrived = spooled(store, b"arrived")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # a new descriptor must be below it
+    try:
+        for _ in range(3):
+            with pytest.raises(BlobStoreBusy):
+                store.keep(arrived)
+            with pytest.raises(BlobStoreBusy):
+                store.spool()
+            with pytest.raises(BlobStoreBusy):
+                b"".join(store.open(blob.sha256).chunks())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert b"".join(store.keep(InMemory(b"after")).chunks()) == b"after"
 
 
 def test_a_removal_interrupted_by_a_crash_is_taken_back(store: BlobStore) -> None:

@@ -149,7 +149,7 @@ def test_every_record_is_valid(
     written: Callable[[AuditEvent], etree._Element],
 ) -> None:
     events = all_events(submission, scene(side))
-    assert len(events) == 22
+    assert len(events) == 23
     for event in events:
         message = written(event)
         assert [child.tag for child in message][:2] == ["EventIdentification", "ActiveParticipant"]
