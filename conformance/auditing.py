@@ -124,7 +124,8 @@ def _schema() -> etree.XMLSchema:
     )
 
 
-def _record(message: bytes) -> AuditRecord:
+def record_of(message: bytes) -> AuditRecord:
+    """The record in a message by syslog."""
     try:
         body = read(message)
     except BadSyslog:
@@ -139,6 +140,8 @@ def _record(message: bytes) -> AuditRecord:
 
 class AuditRepository:
     """Takes records in, in threads, from ``start`` to ``close``."""
+
+    read = staticmethod(record_of)
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._place = (host, port)
@@ -206,7 +209,7 @@ class AuditRepository:
                 secured.settimeout(_TICK_SECONDS)
                 while (data := self._received(secured)) is not None:
                     for message in frames.feed(data):
-                        self._keep(_record(message))
+                        self._keep(self.read(message))
         except (OSError, BadSyslog):
             return  # gone, or nothing that is framed
 

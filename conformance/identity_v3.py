@@ -75,6 +75,12 @@ def message_of(number: str, patient: CX, subsumed: CX | None = None) -> str:
     )
 
 
+def renamed(message: str, oid: str) -> str:
+    """The message with an OID of its own as its id."""
+    head, _, rest = message.partition('<id root="2.25.44" extension="')
+    return f'{head}<id root="{oid}"/>{rest.partition("/>")[2]}'
+
+
 def _identifier(patient: CX) -> str:
     root = patient.assigning_authority.universal_id
     return f'<id root="{root}" extension="{patient.id}"/>'

@@ -179,14 +179,14 @@ def _publish_studies(bench: Bench) -> Studies:
         for name, patient in zip(wanted, patients, strict=True)
     }
     for patient in patients:
-        _await(bench, patient)
+        await_published(bench, patient)
     of = dict(zip(wanted, patients, strict=True))
     if "opposed" in of:
         _oppose(bench, of["opposed"])
     return Studies(images, of, stranger)
 
 
-def _await(bench: Bench, patient: CX) -> None:
+def await_published(bench: Bench, patient: CX) -> None:
     """Wait until the source has published the patient's study."""
     deadline = time.monotonic() + bench.targets.timeout
     while not bench.objects(find_documents(patient)).documents:

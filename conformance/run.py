@@ -19,6 +19,7 @@ from pathlib import Path
 from conformance.bench import Bench, Session
 from conformance.case import NEEDS, Actor, Case, select
 from conformance.cases import (
+    audit_options,
     audit_trail,
     authorisation,
     every_query,
@@ -89,6 +90,7 @@ _COLLECTED = (
     user_assertions.CASES,
     authorisation.CASES,
     audit_trail.CASES,
+    audit_options.CASES,
     repository.CASES,
     simulated.CASES,
     on_demand.ASSEMBLY,

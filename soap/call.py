@@ -36,7 +36,7 @@ from soap.limits import BATCH, SMALL
 from soap.media import MULTIPART, SOAP, SOAP11, parse_media_type
 from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
-from soap.operation import CallContext, Operation
+from soap.operation import ACCEPTED, CallContext, Operation
 from soap.sending import PeerGone, Sending
 from soap.service import Outcome, Service
 from soap.xml import parse
@@ -228,11 +228,12 @@ class Call:
         if witness is None:
             return operation.handler(request, context)
         begun = witness.begins(operation.exchange, request, context)
-        response = None
+        told = None
         try:
             response = operation.handler(request, context)
+            told = response if operation.exchange.response_action else ACCEPTED
         finally:
-            self._recorded = witness.saw(operation.exchange, request, response, context, begun)
+            self._recorded = witness.saw(operation.exchange, request, told, context, begun)
         self._broke_off = partial(witness.broke_off, operation.exchange, request, context)
         return response
 

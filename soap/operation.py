@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from soap.envelope import Envelope
 from soap.message import Incoming, Outgoing
@@ -92,6 +92,10 @@ class Gate(Protocol):
         self, exchange: Exchange[Any, Any], envelope: Envelope, context: CallContext
     ) -> CallContext:
         """The context with what is known of the caller; raises SoapFault for one who may not."""
+
+
+ACCEPTED: Final = object()
+"""What a witness is told a one-way message was answered, whose handler raised nothing."""
 
 
 class Witness(Protocol):

@@ -47,6 +47,7 @@ from transactions import (
     iti_44,
     iti_51,
     iti_52,
+    iti_53,
     iti_54,
     iti_57,
     iti_61,
@@ -107,6 +108,7 @@ Describe = Callable[[Any, Any, Scene], list[AuditEvent]]
 DESCRIBED: Mapping[str, Describe] = {
     **{number: module.audit for number, module in _MODULES.items()},
     # One-way: it was accepted when there was no fault, and has no response.
+    "ITI-53": lambda request, response, scene: iti_53.audit(request, response is not None, scene),
     "ITI-54": lambda request, response, scene: iti_54.audit(request, response is not None, scene),
 }
 """By the transaction's number: the records of one exchange, on either side."""

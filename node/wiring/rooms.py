@@ -216,7 +216,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
     rooms.checks["registry"] = _readable(database)
     if takes_subscriptions(settings):
         shown = told_to(registry, doors.sights) if doors.sights else all_is_told
-        broker = open_broker(settings, database, stack, port, shown)
+        broker = open_broker(settings, database, stack, port, shown, doors.at("subscriptions"))
         rooms.endpoints["/subscriptions"] = doors.endpoint(
             "subscriptions", "NotificationBroker", *broker.operations
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -39,6 +40,7 @@ from transactions.iti_70 import ITI_70
 from transactions.transaction import Transaction
 
 if TYPE_CHECKING:
+    from node.wiring.audit import Auditor
     from node.wiring.gate import Caller
 
 log = structlog.get_logger(__name__)
@@ -67,10 +69,12 @@ def open_broker(
     stack: ExitStack,
     port: int,
     shown: Showing,
+    auditor: Auditor | None = None,
 ) -> OpenBroker:
     """The broker over the registry's database; what it holds is given back by ``stack``.
 
-    ``shown`` is what of a notification each may be told, if anything. Raises ConfigError and
+    ``shown`` is what of a notification each may be told, if anything; ``auditor`` records what is
+    told. Raises ConfigError and
     TlsError.
     """
     section, address = settings.subscriptions, broker_address(settings, port)
@@ -94,7 +98,7 @@ def open_broker(
     )
     notifier = Notifier(
         database,
-        _sender(client, consumers, shown(None)),
+        _sender(client, consumers, shown(None), auditor),
         address,
         give_up_seconds=section.give_up_hours * SECONDS_AN_HOUR,
         report=lambda outcome: metrics.NOTIFICATIONS.labels(outcome).inc(),
@@ -187,19 +191,27 @@ def _without(one: Notification, hidden: Collection[str]) -> Notification | None:
 
 
 def _sender(
-    client: SoapClient, consumers: Consumers, shown: Callable[[Notify], Notify | None]
+    client: SoapClient,
+    consumers: Consumers,
+    shown: Callable[[Notify], Notify | None],
+    auditor: Auditor | None,
 ) -> Callable[[str, Notify], None]:
     def send(address: str, request: Notify) -> None:
         if not consumers.allow(address):  # the configuration has changed since it subscribed
             raise PeerUnreachable("this node may not send notifications to that address")
+        tell = partial(_tell, client, address)
         try:
-            told = shown(request)
-        except StorageError as error:  # it cannot be known what may be told: later
+            if (told := shown(request)) is not None:
+                (auditor.calling("ITI-53", address, tell) if auditor else tell)(told)
+        except StorageError as error:  # it cannot be known what may be told, or recorded: later
             raise PeerUnreachable(type(error).__name__) from error
-        if told is not None:
-            client.send(address, ITI_53, told)
 
     return send
+
+
+def _tell(client: SoapClient, address: str, told: Notify) -> bool:
+    client.send(address, ITI_53, told)
+    return True
 
 
 def _operation(

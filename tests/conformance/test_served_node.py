@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from conformance import auditing
 from conformance.access import AccessTable, AccessTableError
+from conformance.auditing import AuditRecord
 from conformance.case import Case
-from conformance.cases import audit_trail, authorisation
+from conformance.cases import audit_options, audit_trail, authorisation
 from conformance.cases.authorisation import CALLERS
 from conformance.results import Verdict
 from conformance.run import run
@@ -25,7 +27,7 @@ from tests.conformance.conftest import free_port
 from tests.node.conftest import Node, free_ports
 
 DOORS = {"ITI-18", "ITI-43", "RAD-69", "WADO-RS", "QIDO-RS"}
-AUDIT_PORT = free_port()
+AUDIT_PORT, TOLD_PORT = free_port(), free_port()
 PERMISSIVE = """
 [[rule]]
 groups = ["professional", "patient", "guardian", "user", "node"]
@@ -37,8 +39,12 @@ decision = "permit"
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = create(NewNode(tmp_path_factory.mktemp("access") / "node", port_base=free_ports()))
     quick = "[imaging_source]\nquiet_seconds = 0.2"
+    text = file.read_text().replace("[imaging_source]", quick)
+    for room in ("registry", "repository"):
+        text = text.replace(f"[{room}]", f"[{room}]\nadministration = true")
     audit = f'\n[audit]\nsend_to = ["tls://127.0.0.1:{AUDIT_PORT}"]\n'
-    file.write_text(file.read_text().replace("[imaging_source]", quick) + audit)
+    told = f'\n[subscriptions]\nconsumers = ["http://127.0.0.1:{TOLD_PORT}/"]\n'
+    file.write_text(text + audit + told)
     return file
 
 
@@ -58,6 +64,12 @@ def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
         imaging=places["imaging"],
         dicomweb=places["dicomweb"],
         mllp=places["mllp"],
+        identity_v3=places["registry"],
+        subscriptions=places["subscriptions"],
+        listener=f"127.0.0.1:{TOLD_PORT}",
+        multi_patient=True,
+        on_demand=True,
+        administration=True,
         publishes=True,
         assigning_authority=settings.affinity_domain.assigning_authority,
         domain=affinity_domain(settings),
@@ -89,13 +101,22 @@ def serve(config: Path) -> Iterator[Callable[[], Node]]:
         node.stop()
 
 
+def another_action(message: bytes) -> AuditRecord:
+    """The record of a node that says that something else was done."""
+    spoilt = re.sub(rb'(?<=EventActionCode=")\w', b"X", message)
+    return auditing.record_of(spoilt)
+
+
 def test_a_node_shows_each_caller_what_its_policy_says_and_records_every_call(
-    serve: Callable[[], Node],
+    serve: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases = [*of(CALLERS), *audit_trail.CASES]
-    assert {*authorisation.CASES, *audit_trail.CASES} == set(cases)
-    told = judge(serve(), cases)
+    cases = [*of(CALLERS), *audit_trail.CASES, *audit_options.CASES]
+    assert {*authorisation.CASES, *audit_trail.CASES, *audit_options.CASES} == set(cases)
+    told = judge(node := serve(), cases)
     assert {name: one for name, one in told.items() if one[0] is not Verdict.PASSED} == {}
+    monkeypatch.setattr(auditing.AuditRepository, "read", staticmethod(another_action))
+    told = judge(node, list(audit_options.CASES))
+    assert {name: one for name, one in told.items() if one[0] is not Verdict.FAILED} == {}
 
 
 def test_a_node_that_shows_everything_fails_wherever_something_is_hidden(

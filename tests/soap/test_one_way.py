@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from soap.faults import (
     SoapFault,
 )
 from soap.message import Incoming, Outgoing
+from soap.operation import ACCEPTED, Witness
 from soap.server import Router, running_server
 
 Enveloped = Callable[..., str]
@@ -58,9 +59,12 @@ class Tell:
 
 
 @contextmanager
-def listening(handler: Callable[[list[str], CallContext], None]) -> Iterator[str]:
+def listening(
+    handler: Callable[[list[str], CallContext], None], witness: Witness | None = None
+) -> Iterator[str]:
+    operations = [Operation(Tell(), handler)]
     with ThreadPoolExecutor(2) as pool:
-        endpoint = Endpoint([Operation(Tell(), handler)], pool=pool, title="t", service_name="T")
+        endpoint = Endpoint(operations, pool=pool, title="t", service_name="T", witness=witness)
         with running_server(Router({"/tell": endpoint})) as base:
             yield f"{base}/tell"
 
@@ -81,6 +85,39 @@ def test_a_one_way_message_is_accepted_with_202_and_no_body(
     assert "content-type" not in answer.headers
     assert [texts[0] for texts in told] == ["hello", "raw"]
     assert told[0][1:] == [f"{url}?id=7", "/tell?id=7"]
+
+
+class Notary:
+    """Notes what it is told of the answer."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def begins(self, *_: object) -> None:
+        """Nothing is kept."""
+
+    def saw(
+        self, _exchange: object, _request: object, response: object, *_: object
+    ) -> Future[None]:
+        self.told.append(response)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def broke_off(self, *_: object) -> None:
+        """Nothing is sent."""
+
+
+def test_a_witness_is_told_whether_it_was_accepted(client: SoapClient) -> None:
+    def take(texts: list[str], _context: CallContext) -> None:
+        if texts[0] == "bad":
+            raise SoapFault(SENDER, "no")
+
+    with listening(take, notary := Notary()) as url:
+        client.send(url, Tell(), ["good"])
+        with pytest.raises(PeerFault):
+            client.send(url, Tell(), ["bad"])
+    assert notary.told == [ACCEPTED, None]
 
 
 def test_what_the_receiver_cannot_take_is_a_fault_with_its_detail(client: SoapClient) -> None:
