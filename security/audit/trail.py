@@ -114,6 +114,7 @@ class Trail:
         # What is left from before is ended by the first commit of this trail.
         self._acts = count(1 + max((entry.ends or 0 for entry in self._waiting), default=0))
         self._changed = threading.Condition()
+        self._news: list[threading.Event] = []
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="audit trail", daemon=True)
         self._thread.start()
@@ -137,6 +138,12 @@ class Trail:
             self._waiting.append(entry)
             self._changed.notify()
         return entry.done
+
+    def news(self) -> threading.Event:
+        """What is set from now on whenever records have been written; who waits clears it."""
+        event = threading.Event()
+        self._news.append(event)
+        return event
 
     def prune(self, before: datetime, targets: Collection[str]) -> int:
         """Let records older than ``before`` go that every target has; how many did.
@@ -224,6 +231,8 @@ class Trail:
         self._number, self._chain = number, chain
         for entry in waiting:
             entry.done.set_result(None)
+        for event in self._news:
+            event.set()
 
     def _seal(self) -> None:
         """Sign the head, when it has moved since the last time."""
