@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -46,11 +47,13 @@ from imaging_source.guard import (
 )
 from imaging_source.header import is_uid
 from imaging_source.intake import Intake, Outcome, Status, out_of_resources
-from imaging_source.ledger import Records, Service
+from imaging_source.ledger import End, Records, Service
 from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import (
     CALLING_AE_TITLE_UNKNOWN,
     LOCAL_LIMIT_EXCEEDED,
+    NOT_THIS_USER,
+    TEMPORARY_CONGESTION,
     VERIFICATION,
     Accepted,
     Context,
@@ -60,6 +63,7 @@ from imaging_source.negotiation import (
     release_response,
 )
 from imaging_source.service import Exchange, Handler, Services, answer
+from imaging_source.users import Identify, UserRefused, nobody
 from security.nodes import EVERYTHING, NodeRefused, Permit
 from storage.errors import StorageError
 
@@ -153,11 +157,13 @@ class Association:
         services: Services,
         permit: Callable[[str], Permit],
         turned_away: Callable[[str], None],
-        records: Callable[[str], Records] = lambda _title: Records(),
+        records: Callable[[str], Records] = lambda title: Records(asker=End(title)),
+        identify: Identify = nobody,
     ) -> None:
         """``permit`` tells what may be done under a calling title, and raises NodeRefused;
         ``turned_away`` is told why a request is refused that its node may not make; ``records``
-        where it is recorded."""
+        where it is recorded; ``identify`` for whom the association is."""
+        self._identify = identify
         self._ask_permit = permit
         self._turned_away = turned_away
         self._permit = EVERYTHING
@@ -207,7 +213,6 @@ class Association:
             self._reader.drain()
             return False
         self._line.established(result.calling_ae_title, result.contexts, result.peer_pdu_bytes)
-        self._records = self._records_of(result.calling_ae_title)
         self._stored = self._records.transfers(Service.STORE)
         self._line.send(result.pdu)
         return True
@@ -218,6 +223,17 @@ class Association:
             self._permit = self._ask_permit(accepted.calling_ae_title)
         except NodeRefused:
             return CALLING_AE_TITLE_UNKNOWN
+        records = self._records_of(accepted.calling_ae_title)
+        try:
+            user = self._identify(records.asker, accepted.assertion)
+        except UserRefused:
+            return NOT_THIS_USER
+        except StorageError as error:
+            _log.error("nobody admitted", code="dicom-user", error=type(error).__name__)
+            return TEMPORARY_CONGESTION
+        self._records = replace(records, asker=replace(records.asker, user=user))
+        if user is not None and accepted.confirming:
+            accepted = replace(accepted, pdu=accepted.confirming)
         return accepted if self._doorman.associate(self._socket) else LOCAL_LIMIT_EXCEEDED
 
     def _may(self, request: Command) -> bool:

@@ -28,11 +28,15 @@ class Service(Enum):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An application entity; ``certificate`` (DER) is how it is known, where it has shown one."""
+    """An application entity; ``certificate`` (DER) is how it is known, where it has shown one.
+
+    ``user`` is the person for whom it asks, as the node knows him; None for nobody.
+    """
 
     title: str
     address: str = ""
     certificate: bytes | None = None
+    user: Any = None
 
 
 @dataclass(frozen=True, slots=True)

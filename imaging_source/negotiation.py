@@ -3,8 +3,8 @@
 Accepted are Verification, every storage SOP class and transfer syntax that pynetdicom knows,
 except the deflated ones (a megabyte of those may inflate to a gigabyte for whoever reads the
 file later), and what else the provider offers this peer. Who may retrieve may take the role of
-a storage provider (C-GET, PS3.7 D.3.3.4). Extended negotiation is not offered; one operation
-at a time.
+a storage provider (C-GET, PS3.7 D.3.3.4). The assertion of a user is handed on to be judged.
+Extended negotiation is not offered; one operation at a time.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.guard import AbortReason, ProtocolError
 from imaging_source.syntaxes import ALL_DEFLATED
+from imaging_source.users import identity_of, positive_response
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -89,6 +90,8 @@ class Rejection:
         return _bytes(A_ASSOCIATE_RJ(primitive))
 
 
+NOT_THIS_USER = Rejection(1, 1, 1)
+"""No reason is given: there is none for users among those of the standard (PS3.7 D.3.3.7)."""
 APPLICATION_CONTEXT_UNKNOWN = Rejection(1, 1, 2)
 CALLING_AE_TITLE_UNKNOWN = Rejection(1, 1, 3)
 CALLED_AE_TITLE_UNKNOWN = Rejection(1, 1, 7)
@@ -131,12 +134,18 @@ NOTHING_MORE = Offer()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An established association: its answer and its accepted contexts by ID."""
+    """An established association: its answer and its accepted contexts by ID.
+
+    ``assertion`` is that of the user for whom it is asked for, empty where there is none;
+    ``confirming`` the answer that tells that he was accepted, where that is asked for.
+    """
 
     pdu: bytes
     calling_ae_title: str
     contexts: Mapping[int, Context] = field(default_factory=dict)
     peer_pdu_bytes: int = 0
+    assertion: bytes = b""
+    confirming: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +271,14 @@ def _accept(
         for context in results
         if context.result == 0 and context.context_id is not None
     }
-    return Accepted(_bytes(A_ASSOCIATE_AC(answer)), calling, accepted, longest_pdu(request))
+    plain = _bytes(A_ASSOCIATE_AC(answer))
+    asked, assertion, confirming = identity_of(request), b"", b""
+    if asked is not None:
+        assertion = asked.primary_field or b""
+        if asked.positive_response_requested:
+            answer.user_information = [*answer.user_information, positive_response()]
+            confirming = _bytes(A_ASSOCIATE_AC(answer))
+    return Accepted(plain, calling, accepted, longest_pdu(request), assertion, confirming)
 
 
 def longest_pdu(primitive: A_ASSOCIATE) -> int:

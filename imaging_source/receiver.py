@@ -32,6 +32,7 @@ from imaging_source.intake import Intake
 from imaging_source.ledger import End, Ledger, NoLedger, Records
 from imaging_source.negotiation import Titles
 from imaging_source.service import Services
+from imaging_source.users import Identify, nobody
 from soap.tls_listener import why
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -72,6 +73,8 @@ class Listening:
     turned_away: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who asks for what it may not, and why it may not."""
     ledger: Ledger = field(default_factory=NoLedger)
+    identify: Identify = nobody
+    """Judges for whom associations are."""
 
 
 class Receiver:
@@ -164,6 +167,7 @@ class Receiver:
                     partial(here.permit, certificate, address),
                     partial(here.turned_away, address),
                     lambda title: Records(here.ledger, End(title, address, certificate)),
+                    here.identify,
                 )
                 association.serve()
             else:

@@ -10,17 +10,19 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, exists, select
 
+from imaging_source.ledger import End
 from imaging_source.schema import INSTANCE, SERIES, STUDY
 
 Unseen = Callable[[Collection[str]], Collection[str]]
 """Gives those of some studies (UIDs) that whoever asks may not see."""
 
 
-Veil = Callable[[str], Unseen | None]
-"""By the title of an application entity that asks: what is hidden from it, None for nothing."""
+Veil = Callable[[End], Unseen | None]
+"""By the application entity that asks: what is hidden from it, or from the user for whom it asks;
+None for nothing."""
 
 
-def no_veil(_title: str) -> None:
+def no_veil(_asker: End) -> None:
     """Nothing is hidden from any application entity."""
 
 

@@ -424,7 +424,11 @@ class ImagingSourceSection(Section):
     """Titles that may query and retrieve besides the peers; `*` for whoever is listened to."""
     trusted_titles: tuple[AeTitle, ...] = ()
     """Titles that the access policy hides nothing from, on a node that asks who is asking: the
-    archive whose images these are. Others see what a node without a user may."""
+    archive whose images these are. Others see what a node without a user may, or what the user may
+    whose assertion the association brings."""
+    user_titles: tuple[AeTitle, ...] = ()
+    """Titles whose associations must bring the assertion of a user (PS3.7 D.3.3.7), on a node that
+    judges assertions; `*` for all."""
     dicom_tls: bool | None = None
     """Whether the DICOM listener demands TLS and a trusted certificate; without it, as the node."""
     database: str = ""

@@ -25,6 +25,7 @@ from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
 from imaging_source.retention import keep_for
 from imaging_source.service import Services
+from imaging_source.users import nobody
 from node import metrics
 from node.config import DICOM, PID_FOLDER, Settings
 from node.endpoints import web_url
@@ -32,10 +33,12 @@ from node.lifeline import Lifeline
 from node.migrate import open_database
 from node.process import run_process
 from node.watch import Watch, watching
+from node.wiring.associations import Users, open_users
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services, open_veil
+from node.wiring.gate import watch_issuers
 from node.wiring.identity import authorities, inbox
 from node.wiring.ledger import ledger_of
 from node.wiring.nodes import NodeGuard, open_guard, watch_tls
@@ -51,7 +54,11 @@ COUNT_SECONDS = 15.0
 
 
 def listening(
-    settings: Settings, services: Services, guard: NodeGuard, auditor: Auditor | None = None
+    settings: Settings,
+    services: Services,
+    guard: NodeGuard,
+    auditor: Auditor | None = None,
+    users: Users | None = None,
 ) -> Listening:
     """Where and how the provider listens. Raises TlsError and ConfigError."""
     section = settings.imaging_source
@@ -69,6 +76,7 @@ def listening(
         refused=guard.refused,
         turned_away=guard.turned_away,
         ledger=NoLedger() if auditor is None else ledger_of(settings, auditor),
+        identify=users or nobody,
     )
 
 
@@ -86,6 +94,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             stack.enter_context(auditor.living(settings))
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
+        users = open_users(settings, stack, auditor)
         veil = open_veil(settings, stack, database, client)
         services = dicom_services(settings, database, open_variants(settings, stack), veil)
         stack.callback(services.stop)
@@ -99,6 +108,8 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             lifeline.ready({"dicom": port, **reports})
 
         watches = [_watch_codes(settings, publishing), *watch_tls(settings, guard)]
+        if users is not None:
+            watches.append(watch_issuers(settings, users.verifier))
         tell = stack.enter_context(watching(*watches))
         signal.signal(signal.SIGHUP, lambda _number, _frame: tell())
         for work in _works(settings, database, stop):
@@ -109,7 +120,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered, guard, auditor),
+            listening(settings, services.offered, guard, auditor, users),
             handed_over=settings.node.data_dir / PID_FOLDER,
             publisher=publishing,
             ready=ready,

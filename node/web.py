@@ -183,7 +183,7 @@ async def run(
                 _notify(rooms, stack)
             watches = watch_tls(settings, rooms.guard)
             if rooms.gate is not None:
-                watches.append(watch_issuers(settings, rooms.gate))
+                watches.append(watch_issuers(settings, rooms.gate.verifier))
             if rooms.domain is not None:
                 watches.append(_watch_codes(settings, rooms.domain))
             tell = stack.enter_context(watching(*watches))

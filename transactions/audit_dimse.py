@@ -90,7 +90,15 @@ def query_event(
     )
     ends = (end_of(scene.client, True, SOURCE), end_of(scene.server, False, DESTINATION))
     outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
-    return event_of(QUERY, QUERIED, scene, ends, (asked,), outcome=outcome)
+    return event_of(
+        QUERY,
+        QUERIED,
+        scene,
+        (*ends, *scene.users),
+        (asked,),
+        outcome=outcome,
+        purpose_of_use=scene.purpose_of_use,
+    )
 
 
 def _action(travel: Travel) -> Action:
@@ -100,11 +108,20 @@ def _action(travel: Travel) -> Action:
 def _travel_event(
     travel: Travel, id_: Coded, action: Action, study: ParticipantObject, scene: Scene
 ) -> AuditEvent:
-    """An event about one study; who asked is an end of it, or a third (C-MOVE)."""
+    """An event about one study; who asked is an end of it, or a third (C-MOVE), and so is the
+    user for whom it was asked."""
     asks, sender, receiver = scene.client, travel.sender, travel.receiver
     ends = [end_of(sender, sender == asks, SOURCE), end_of(receiver, receiver == asks, DESTINATION)]
     if asks not in (sender, receiver):
         ends.append(end_of(asks, True))
     patients = (patient(travel.patient_id),) if travel.patient_id else ()
     objects = (*patients, study)
-    return event_of(id_, travel.type, scene, tuple(ends), objects, action=action)
+    return event_of(
+        id_,
+        travel.type,
+        scene,
+        (*ends, *scene.users),
+        objects,
+        action=action,
+        purpose_of_use=scene.purpose_of_use,
+    )

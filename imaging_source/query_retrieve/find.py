@@ -97,7 +97,7 @@ class Finder:
         context = exchange.context
         top, syntax = TOP_LEVEL[context.abstract_syntax], context.transfer_syntax
         identifier = read_identifier(exchange.data_set, syntax, {*KEYS, *self._about}, top)
-        unseen = self._veil(exchange.line.name)
+        unseen = self._veil(exchange.records.asker)
         for number, values in enumerate(self.find(identifier, top, unseen)):
             if number % _LISTEN_EVERY == 0 and exchange.is_cancelled():
                 exchange.respond(CANCELLED)

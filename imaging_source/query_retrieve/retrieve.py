@@ -189,7 +189,7 @@ class Retriever:
         top = TOP_LEVEL[context.abstract_syntax]
         keys = UNIQUE_KEY.values()
         identifier = read_identifier(exchange.data_set, context.transfer_syntax, [*keys], top)
-        unseen = self._veil(exchange.line.name) or all_is_seen
+        unseen = self._veil(exchange.records.asker) or all_is_seen
         return select_instances(self._database, identifier, top, unseen)
 
     def _send_all(

@@ -322,16 +322,15 @@ class Auditor:
         return self._scene(Side.SERVER, here, here)
 
     def _scene(self, side: Side, client: Node, server: Node, user: Claims | None = None) -> Scene:
-        return Scene(
+        scene = Scene(
             side=side,
             when=datetime.now(UTC),
             client=client,
             server=server,
             source_id=self.source_id,
             site_id=self.site_id,
-            users=(_participant(user),) if user else (),
-            purpose_of_use=tuple(map(_coded, user.purposes)) if user else (),
         )
+        return by_user(scene, user)
 
     def _begin(self, events: Iterable[AuditEvent]) -> Begun:
         """Keep these events, as interrupted ones, until their act ends. Raises StorageError."""
@@ -341,6 +340,14 @@ class Auditor:
 
     def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
         return self.trail.append([record_of(event) for event in events], begun)
+
+
+def by_user(scene: Scene, user: Claims | None) -> Scene:
+    """The scene with the person behind it, if there is one."""
+    if user is None:
+        return scene
+    purposes = tuple(map(_coded, user.purposes))
+    return replace(scene, users=(_participant(user),), purpose_of_use=purposes)
 
 
 def _as(description: str, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:

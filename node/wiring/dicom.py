@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
@@ -14,6 +15,7 @@ from imaging_source.archive_dimse import DimseArchive
 from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archives
 from imaging_source.commitment import Commitments
+from imaging_source.ledger import End
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
@@ -21,7 +23,7 @@ from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.requestor import Peer
 from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
-from imaging_source.shown import Veil, no_veil
+from imaging_source.shown import Unseen, Veil, no_veil
 from imaging_source.variants import Variants
 from node.config import Settings
 from node.migrate import open_database
@@ -33,8 +35,9 @@ from node.wiring.common import (
     client_tls,
     own_assertions,
 )
+from node.wiring.gate import Caller
 from node.wiring.pictures import intake
-from node.wiring.sights import open_sights, unseen_by_nodes
+from node.wiring.sights import open_sights, unseen_by
 from registry import Registry
 from soap.client import SoapClient
 from storage.database import Database
@@ -80,7 +83,8 @@ def dicom_services(
 
 
 def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:
-    """What the access policy hides from application entities: DICOM knows no users.
+    """What the access policy hides from application entities: from the user for whom one asks, or
+    from the node where it brings no assertion.
 
     ``client`` asks a registry that is another node's. Raises ConfigError and StorageError.
     """
@@ -88,18 +92,25 @@ def open_veil(settings: Settings, stack: ExitStack, index: Database, client: Soa
         return no_veil
     access = stack.enter_context(open_database(settings.access, "access", read_only=True))
     sights = open_sights(settings, stack, access, None)
-    hidden = unseen_by_nodes(sights, _unseen_documents(settings, stack, client), index)
+    documents = _unseen_documents(settings, stack, client)
     trusted = frozenset(settings.imaging_source.trusted_titles)
 
-    def unseen(studies: Collection[str]) -> Collection[str]:
-        try:
-            return hidden(studies)
-        except RegistryUnavailable as error:
-            log.error("nothing shown", code="ACCESS-UNKNOWN", error=type(error).__name__)
-            text = "the registry, which knows what may be shown, is not available"
-            raise Refused(OUT_OF_RESOURCES, text) from error
+    def veil(asker: End) -> Unseen | None:
+        if asker.user is None and asker.title in trusted:
+            return None
+        caller = None if asker.user is None else Caller(asker.user)
+        return partial(_known, unseen_by(caller, sights, documents, index))
 
-    return lambda title: None if title in trusted else unseen
+    return veil
+
+
+def _known(unseen: Unseen, studies: Collection[str]) -> Collection[str]:
+    try:
+        return unseen(studies)
+    except RegistryUnavailable as error:
+        log.error("nothing shown", code="ACCESS-UNKNOWN", error=type(error).__name__)
+        text = "the registry, which knows what may be shown, is not available"
+        raise Refused(OUT_OF_RESOURCES, text) from error
 
 
 def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) -> UnseenDocuments:

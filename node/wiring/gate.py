@@ -115,13 +115,13 @@ def open_gate(
     section = settings.assertions
     database = stack.enter_context(open_database(settings.access, "access"))
     seen = Seen(database, Reuse(section.reuse))
-    verifier = Verifier(profile_of(settings), issuers_of(settings), _terms(settings), seen)
+    verifier = Verifier(profile_of(settings), issuers_of(settings), terms_of(settings), seen)
     sights = open_sights(settings, stack, database, auditor)
     gate = UserGate(verifier, sights, section.required, section.exempt, auditor)
     return gate, lambda: _forget(seen)
 
 
-def watch_issuers(settings: Settings, gate: UserGate) -> Watch:
+def watch_issuers(settings: Settings, verifier: Verifier) -> Watch:
     """What keeps the believed keys equal to their files: an issuer may change its key."""
     files = [one.certificates for one in settings.assertions.issuers]
     return Watch(
@@ -129,7 +129,7 @@ def watch_issuers(settings: Settings, gate: UserGate) -> Watch:
         "AUTH-ISSUERS",
         "AUTH-ISSUERS-REFUSED",
         files,
-        lambda: gate.verifier.believe(issuers_of(settings)),
+        lambda: verifier.believe(issuers_of(settings)),
     )
 
 
@@ -137,7 +137,8 @@ def _forget(seen: Seen) -> None:
     log.info("assertions forgotten", code="AUTH-FORGOTTEN", count=seen.forget(datetime.now(UTC)))
 
 
-def _terms(settings: Settings) -> Terms:
+def terms_of(settings: Settings) -> Terms:
+    """What assertions must say of themselves."""
     section = settings.assertions
     return Terms(
         audiences=audiences(settings),

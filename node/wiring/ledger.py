@@ -8,7 +8,7 @@ from functools import partial
 from imaging_source.ledger import About, End, Service, Transfer
 from metadata.datatypes import CX
 from node.config import Settings
-from node.wiring.audit import Auditor
+from node.wiring.audit import Auditor, by_user
 from security.nodes import names_of
 from transactions.audit import AuditEvent, Node, Scene
 from transactions.audit_dimse import (
@@ -51,7 +51,7 @@ class TrailLedger:
         """See ``Ledger``."""
 
         def describe(scene: Scene) -> list[AuditEvent]:
-            seen = replace(scene, client=_node(asker), server=self._own(scene))
+            seen = self._seen(scene, asker)
             return [query_event(sop_class_uid, syntax, identifier, done, seen)]
 
         self.auditor.trail.ready()
@@ -69,13 +69,17 @@ class TrailLedger:
 
     def _travel(self, transfer: Transfer, scene: Scene) -> tuple[Travel, Scene]:
         """What travels from whom to whom, and the scene of who asked."""
-        own, asker = self._own(scene), _node(transfer.asker)
-        seen = replace(scene, client=asker, server=own)
+        own, asker = self._own(scene), node_of(transfer.asker)
+        seen = self._seen(scene, transfer.asker)
         about = (transfer.about.study_instance_uid, self._patient(transfer.about))
         if transfer.service is Service.STORE:
             return Travel(STORED, *about, asker, own), seen
-        receiver = _node(transfer.destination) if transfer.destination else asker
+        receiver = node_of(transfer.destination) if transfer.destination else asker
         return Travel(RETRIEVED, *about, own, receiver), seen
+
+    def _seen(self, scene: Scene, asker: End) -> Scene:
+        """The scene of a request of ``asker``, and of whoever is behind it."""
+        return by_user(replace(scene, client=node_of(asker), server=self._own(scene)), asker.user)
 
     def _own(self, scene: Scene) -> Node:
         return replace(scene.server, user_id=self.title)
@@ -94,7 +98,7 @@ def ledger_of(settings: Settings, auditor: Auditor) -> TrailLedger:
     return TrailLedger(auditor, section.ae_title, authority)
 
 
-def _node(end: End) -> Node:
+def node_of(end: End) -> Node:
     """An application entity: known by its certificate, or by its title alone."""
     if end.certificate is None:
         return Node(end.title, end.address)

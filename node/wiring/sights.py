@@ -82,10 +82,12 @@ class Sights:
         return of
 
 
-def unseen_by_nodes(sights: Sights, unseen: UnseenDocuments, index: Database) -> Unseen:
-    """The studies that a node without user may not see. Raises StorageError and
-    RegistryUnavailable when it cannot be known."""
-    return lambda studies: _unseen_studies(unseen, index, sights.of(), studies)
+def unseen_by(
+    caller: Caller | None, sights: Sights, unseen: UnseenDocuments, index: Database
+) -> Unseen:
+    """The studies that a caller may not see; without one, a node without user. Raises StorageError
+    and RegistryUnavailable when it cannot be known."""
+    return lambda studies: _unseen_studies(unseen, index, sights.of(caller), studies)
 
 
 def _unseen_studies(

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    CTImageStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
 
 from conformance import auditing
 from conformance.access import AccessTable, AccessTableError
 from conformance.auditing import AuditRecord
+from conformance.bench import Bench, Session
 from conformance.case import Case
 from conformance.cases import audit_options, audit_trail, authorisation
 from conformance.cases.authorisation import CALLERS
+from conformance.library import await_published
 from conformance.results import Verdict
 from conformance.run import run
+from conformance.source import Source
 from conformance.targets import Targets
+from conformance.tokens import USER, unsigned
 from node.config_file import load
 from node.init import NewNode, create
 from node.wiring.common import affinity_domain, client_tls, server_tls
@@ -38,7 +53,7 @@ decision = "permit"
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = create(NewNode(tmp_path_factory.mktemp("access") / "node", port_base=free_ports()))
-    quick = "[imaging_source]\nquiet_seconds = 0.2"
+    quick = '[imaging_source]\nquiet_seconds = 0.2\nquery_titles = ["*"]\nuser_titles = ["WARD"]'
     text = file.read_text().replace("[imaging_source]", quick)
     for room in ("registry", "repository"):
         text = text.replace(f"[{room}]", f"[{room}]\nadministration = true")
@@ -53,12 +68,12 @@ def of(callers: Iterable[str]) -> list[Case]:
     return [case for case in authorisation.CASES if case.id in wanted]
 
 
-def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
-    """The verdicts by id, and what was seen."""
+def targets_of(node: Node) -> Targets:
+    """Where the kit finds the node."""
     settings = load(node.config)
     command = f"{sys.executable} -m node.cli access treat {{patient}} {{who}}"
     places = node.endpoints
-    targets = Targets(
+    return Targets(
         registry=places["registry"],
         repository=places["repository"],
         imaging=places["imaging"],
@@ -82,7 +97,11 @@ def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
         audit_tls=server_tls(settings, "http"),
         timeout=5,
     )
-    results = run(targets, cases).results
+
+
+def judge(node: Node, cases: list[Case]) -> dict[str, tuple[Verdict, str]]:
+    """The verdicts by id, and what was seen."""
+    results = run(targets_of(node), cases).results
     return {
         one.case.id: (one.verdict, f"{one.expected}: {one.seen} {one.reason.en}") for one in results
     }
@@ -117,6 +136,83 @@ def test_a_node_shows_each_caller_what_its_policy_says_and_records_every_call(
     monkeypatch.setattr(auditing.AuditRepository, "read", staticmethod(another_action))
     told = judge(node, list(audit_options.CASES))
     assert {name: one for name, one in told.items() if one[0] is not Verdict.FAILED} == {}
+
+
+def found_by_dicom(
+    node: Node, study: str, assertion: str = "", title: str = "ASKER"
+) -> list[str] | None:
+    """The studies found by C-FIND and what C-GET brings of them; None where there is no
+    association."""
+    host, port = node.endpoints["dicom"].partition("@")[2].split(":")
+    user = UserIdentityNegotiation()
+    user.user_identity_type, user.primary_field = 4, assertion.encode()
+    user.positive_response_requested = True
+    came: list[str] = []
+
+    def take(event: Any) -> int:
+        came.append(str(event.dataset.StudyInstanceUID))
+        return 0
+
+    ae = AE(title)
+    ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+    ae.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
+    ae.add_requested_context(CTImageStorage)
+    association = ae.associate(
+        host,
+        int(port),
+        ae_title="KOSMOS",
+        tls_args=(client_tls(load(node.config)), None),  # type: ignore[arg-type]
+        ext_neg=[build_role(CTImageStorage, scp_role=True), *([user] if assertion else [])],
+        evt_handlers=[(evt.EVT_C_STORE, take)],
+    )
+    if not association.is_established:
+        return None
+    answered = association.acceptor.user_identity
+    assert bool(answered and b"status:Success" in answered.server_response) is bool(assertion)
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study
+    answers = association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind)
+    found = [str(one.StudyInstanceUID) for _, one in answers if one is not None]
+    list(association.send_c_get(asked, StudyRootQueryRetrieveInformationModelGet))
+    association.release()
+    assert set(came) == set(found)
+    return found
+
+
+def test_over_dicom_it_is_the_user_who_may_see_and_not_the_node_that_asks_for_him(
+    serve: Callable[[], Node],
+) -> None:
+    targets = targets_of(node := serve())
+    session = Session(targets, "dicom")
+    bench = Bench(session)
+    patient = bench.patient()
+    study = str(Source(bench).stored_study(patient.id)[0].StudyInstanceUID)
+    await_published(bench, patient)
+    issuer = targets.issuer
+    assert issuer is not None
+    good = issuer.issue(USER)
+    assert found_by_dicom(node, study) == [study]
+    assert found_by_dicom(node, study, good) == [study]
+    assert found_by_dicom(node, study, good) == [study]  # for a session, again
+    elsewhere = AccessTable.read().callers["doctor-elsewhere"]
+    assert found_by_dicom(node, study, elsewhere.token(issuer, patient, patient)) == [study]
+    stranger = bench.unknown_patient()
+    assert found_by_dicom(node, study, elsewhere.token(issuer, patient, stranger)) == []
+    for bad in (unsigned(issuer), good[:-20], "x" * 60_000):
+        assert found_by_dicom(node, study, bad) is None
+    assert found_by_dicom(node, study, title="WARD") is None
+    assert found_by_dicom(node, study, good, title="WARD") == [study]
+    session.close()
+    node.stop()
+    trail = node.config.parent / "data" / "audit" / "dicom.db"
+    with closing(sqlite3.connect(trail)) as connection:
+        query = "SELECT type, outcome, CAST(message AS TEXT) FROM audit_record"
+        records = connection.execute(query).fetchall()
+    refused = [text for kind, outcome, text in records if (kind, outcome) == ("110126", 8)]
+    assert len(refused) == 4
+    assert sum("needs an assertion" in one for one in refused) == 1
+    named = {kind for kind, _, text in records if USER.subject in text}
+    assert named == {"RAD-14", "RAD-16"}
 
 
 def test_a_node_that_shows_everything_fails_wherever_something_is_hidden(

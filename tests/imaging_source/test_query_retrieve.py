@@ -340,7 +340,7 @@ def test_too_many_matches_are_refused_and_not_cut(
 def veiled(offering: Offering, studies: dict[str, Dataset]) -> int:
     """A provider that hides the study of P2 from ASKER."""
     hidden = {str(studies["P2"].StudyInstanceUID)}
-    return offering(veil=lambda title: hidden.intersection if title == "ASKER" else None)
+    return offering(veil=lambda asker: hidden.intersection if asker.title == "ASKER" else None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Users behind associations: pynetdicom negotiates, and what is wrong is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from imaging_source.guard import ProtocolError
+from imaging_source.intake import Intake
+from imaging_source.ledger import End
+from imaging_source.receiver import Listening, Receiver
+from imaging_source.users import UserRefused, identity, identity_of
+from storage.errors import DatabaseBusy
+
+Start = Callable[..., int]
+ECHO = "1.2.840.10008.1.1"
+
+
+@pytest.fixture
+def start(intake: Intake) -> Iterator[Start]:
+    with ExitStack() as stack:
+        yield lambda **terms: stack.enter_context(Receiver(intake, Listening(port=0, **terms))).port
+
+
+def associate(port: int, *items: UserIdentityNegotiation) -> Any:
+    ae = AE("ASKER")
+    ae.add_requested_context(ECHO)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS", ext_neg=list(items))
+    if association.is_established:
+        association.release()
+    return association
+
+
+def item(kind: int, primary: bytes, response: bool = True) -> UserIdentityNegotiation:
+    made = UserIdentityNegotiation()
+    made.user_identity_type, made.primary_field = kind, primary
+    made.positive_response_requested = response
+    if kind == 2:
+        made.secondary_field = b"secret"
+    return made
+
+
+def rejected(association: Any) -> tuple[int, int, int] | None:
+    told = association.acceptor.primitive
+    return (told.result, int(told.result_source), told.diagnostic) if told.result else None
+
+
+def test_an_assertion_is_judged_with_who_brings_it_and_answered_where_that_is_asked_for(
+    start: Start,
+) -> None:
+    judged: list[tuple[End, bytes]] = []
+
+    def identify(peer: End, assertion: bytes) -> str | None:
+        judged.append((peer, assertion))
+        return "ada" if assertion else None
+
+    port = start(identify=identify)
+    answered = associate(port, item(4, b"<Assertion/>"))
+    assert b"status:Success" in answered.acceptor.user_identity.server_response
+    for silent in (item(4, b"<Assertion/>", False), identity(b"<Assertion/>")):
+        assert associate(port, silent).acceptor.user_identity is None
+    assert [one for _, one in judged] == [b"<Assertion/>"] * 3
+    assert {(peer.title, peer.address) for peer, _ in judged} == {("ASKER", "127.0.0.1")}
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 5])
+def test_another_kind_of_identity_proves_nothing_and_is_not_confirmed(
+    start: Start, kind: int
+) -> None:
+    judged: list[bytes] = []
+    port = start(identify=lambda _peer, assertion: judged.append(assertion))
+    association = associate(port, item(kind, b"somebody"))
+    assert rejected(association) is None
+    assert association.acceptor.user_identity is None
+    assert judged == [b""]
+
+
+def test_where_nobody_judges_no_user_is_confirmed(start: Start) -> None:
+    association = associate(start(), item(4, b"<Assertion/>"))
+    assert rejected(association) is None
+    assert association.acceptor.user_identity is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(UserRefused("expired"), (1, 1, 1)), (DatabaseBusy("locked"), (2, 3, 1))],
+)
+def test_who_is_not_proved_gets_no_association(
+    start: Start, error: Exception, told: tuple[int, int, int]
+) -> None:
+    def refuse(_peer: End, _assertion: bytes) -> None:
+        raise error
+
+    assert rejected(associate(start(identify=refuse), item(4, b"<Assertion/>"))) == told
+
+
+def test_an_association_is_for_one_user() -> None:
+    class Request:
+        user_information = (identity(b"a"), identity(b"b"))
+
+    with pytest.raises(ProtocolError, match="more than one"):
+        identity_of(Request())  # type: ignore[arg-type]
