@@ -12,12 +12,17 @@ SILENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Another application entity: how it is called, where it is, how it is spoken to."""
+    """Another application entity: how it is called, where it is, how it is spoken to.
+
+    ``token`` makes the assertion of the user for whom we ask it (PS3.7 D.3.3.7); empty ones where
+    it is not told.
+    """
 
     title: str
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    token: Callable[[], str] = str
 
 
 def _known(_port: int) -> None:

@@ -16,7 +16,11 @@ from typing import Any, NamedTuple, Protocol
 
 from pynetdicom import AE, Association, evt
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.pdu_primitives import P_DATA, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import (
+    P_DATA,
+    SCP_SCU_RoleSelectionNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
@@ -27,6 +31,9 @@ PDU_BYTES = 256 * 1024
 
 # Everything but data sets of C-STORE: a response may list some thousand UIDs, of 65 bytes each.
 _MESSAGE_BYTES = 1024 * 1024
+
+# User-Identity-Type (PS3.7 Table D.3-14).
+_SAML = 4
 
 # Seconds for a connection, and for the answer to an association or a release.
 CONNECT_SECONDS = 10.0
@@ -80,7 +87,8 @@ def associate(
     make_sink: MakeSink,
     silence: float,
 ) -> Association:
-    """Ask for an association; ``is_established`` says whether there is one.
+    """Ask for an association, for the user of the peer's token; ``is_established`` says whether
+    there is one.
 
     The time that answers may take is for whoever asks something over it.
     """
@@ -93,10 +101,20 @@ def associate(
         contexts=contexts,
         ae_title=peer.title,
         max_pdu=PDU_BYTES,
-        ext_neg=list(roles),
+        ext_neg=[*roles, *_identities(peer.token())],
         evt_handlers=handlers(make_sink, silence),
         tls_args=None if peer.tls is None else (peer.tls, peer.host),
     )
+
+
+def _identities(assertion: str) -> list[UserIdentityNegotiation]:
+    """For whom we ask; nobody without an assertion."""
+    if not assertion:
+        return []
+    item = UserIdentityNegotiation()
+    item.user_identity_type = _SAML
+    item.primary_field = assertion.encode()
+    return [item]
 
 
 def hang_up(association: Association) -> None:

@@ -796,6 +796,9 @@ class PeersSection(Section):
     dicom: dict[Oid, DicomPlace] = {}
     """Unique id of an imaging document source = dicom://AE@host:port, or dicoms://AE@host:port over
     TLS, for C-GET and C-MOVE."""
+    dicom_users: tuple[Oid, ...] = ()
+    """Unique ids of those of them that are told by assertion for whom images are asked for (PS3.7
+    D.3.3.7; the section assertions.own)."""
     ae_title: AeTitle = "KOSMOS_CONSUMER"
     """Application entity title under which the consumer asks for images by C-GET and C-MOVE."""
     move_host: str | None = None

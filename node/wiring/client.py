@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from consumer.applications import Application, Ourselves
@@ -31,7 +32,7 @@ def consumer(settings: Settings, user: str | None = None) -> Consumer:
         imaging_sources={oid: url for oid, url in sources.items() if url},
         client=soap_client(settings, user),
         dicomweb={oid: url for oid, url in dicomweb.items() if url},
-        dicom=_applications(settings, places.dicom),
+        dicom=_applications(settings, places.dicom, user),
         ourselves=_ourselves(settings),
         silence=settings.limits.call_seconds,
         ways=tuple(map(WayName, settings.peers.ways)),
@@ -47,14 +48,15 @@ def _ourselves(settings: Settings) -> Ourselves:
     return Ourselves(peers.ae_title, host, peers.move_port, tls)
 
 
-def _applications(settings: Settings, own: str | None) -> dict[str, Application]:
+def _applications(settings: Settings, own: str | None, user: str | None) -> dict[str, Application]:
     """The peers, and the imaging source of this node itself."""
     tls, source = client_tls(settings), settings.imaging_source
     found = {oid: _application(url, tls) for oid, url in settings.peers.dicom.items()}
     if own is not None:
         scheme = "dicoms" if settings.dicom_over_tls else "dicom"
         found[source.unique_id] = _application(f"{scheme}://{source.ae_title}@{own}", tls)
-    return found
+    token, told = own_assertions(settings, user), settings.peers.dicom_users
+    return {oid: replace(one, token=token) if oid in told else one for oid, one in found.items()}
 
 
 def _application(url: str, tls: ssl.SSLContext | None) -> Application:

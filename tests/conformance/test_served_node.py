@@ -168,7 +168,8 @@ def found_by_dicom(
     if not association.is_established:
         return None
     answered = association.acceptor.user_identity
-    assert bool(answered and b"status:Success" in answered.server_response) is bool(assertion)
+    response = (answered.server_response or b"") if answered else b""
+    assert (b"status:Success" in response) is bool(assertion)
     asked = Dataset()
     asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study
     answers = association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind)

@@ -27,12 +27,14 @@ from consumer.report import Fault
 from consumer.ways import WayName
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import End
 from imaging_source.negotiation import Titles
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.requestor import Peer
+from imaging_source.users import UserRefused
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from manifest.kos import Manifest
@@ -92,7 +94,7 @@ def own(study: Manifest, peer: Any, tmp_path_factory: pytest.TempPathFactory) ->
             arrival.write(memoryview(data_set(document)))
             assert arrival.finish().status == 0
 
-        def start(client: Any = None, server: Any = None) -> OwnSource:
+        def start(client: Any = None, server: Any = None, **terms: Any) -> OwnSource:
             workers = Workers(1)
             started.callback(workers.close)
             destinations: dict[str, Peer] = {}
@@ -100,7 +102,7 @@ def own(study: Manifest, peer: Any, tmp_path_factory: pytest.TempPathFactory) ->
             retriever = Retriever(database, intake.blobs, "KOSMOS", destinations, variants)
             services = query_retrieve(Finder(database, "KOSMOS", 20), retriever)
             titles = Titles(querying=frozenset({"ASKER"}))
-            here = Listening(port=0, titles=titles, services=services, tls=server)
+            here = Listening(port=0, titles=titles, services=services, tls=server, **terms)
             port = started.enter_context(Receiver(intake, here)).port
             return OwnSource("KOSMOS", port, destinations, client)
 
@@ -155,6 +157,24 @@ def test_over_tls_both_ends_show_a_certificate(
     ourselves = Ourselves("ASKER", port=0, tls=server, opened=source.known)
     us = asking(source.peer, way, ourselves=ourselves)
     assert us.fetch_images(study, tmp_path / "images").complete
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_source_that_asks_for_whom_is_told_where_that_is_configured(
+    own: Any, way: WayName, study: Manifest, tmp_path: Path
+) -> None:
+    def ada(_peer: End, assertion: bytes) -> str:
+        if assertion != b"<Assertion>ada</Assertion>":
+            raise UserRefused("nobody")
+        return "ada"
+
+    source = own(identify=ada)
+    ourselves = Ourselves("ASKER", port=0, opened=source.known)
+    told = replace(source.peer, token=lambda: "<Assertion>ada</Assertion>")
+    report = asking(told, way, ourselves=ourselves).fetch_images(study, tmp_path)
+    assert len(report.fetched) == 6
+    report = asking(source.peer, way, ourselves=ourselves).fetch_images(study, tmp_path / "none")
+    assert report.fetched == ()
 
 
 @pytest.mark.parametrize("way", WAYS)
