@@ -639,6 +639,9 @@ class AuditSection(Section):
     listen: bool = False
     """Whether this node is an audit record repository for others: syslog over TLS (TCP on a plain
     node) and UDP."""
+    udp: bool | None = None
+    """Whether that includes UDP, by which nobody proves who sends a record. On a node with TLS it
+    must be said; where [[tls.nodes]] name who may send, nothing is taken by UDP."""
     port: Port | None = None
     """Port of that listener; without it, port_base + 5, or 6514."""
     keep_days: Positive | None = None
@@ -919,6 +922,19 @@ class Settings(BaseSettings):
                 raise ValueError(tr("audit.send_to: write tls:// for {url}", url=url))
             if parts.scheme == "tls" and not self.tls.enabled:
                 raise ValueError(tr("audit.send_to: {url} needs tls.enabled", url=url))
+        return self
+
+    @model_validator(mode="after")
+    def _records_come_from_somebody(self) -> Settings:
+        """By UDP anybody could write into the trail of a secure node: that is taken on purpose."""
+        open_to_all = self.tls.enabled and self.audit.listen and not self.tls.nodes
+        if open_to_all and self.audit.udp is None:
+            raise ValueError(
+                tr(
+                    "audit.udp: by UDP nobody proves who sends a record; set it to false, or to "
+                    "true to take them all the same"
+                )
+            )
         return self
 
     @model_validator(mode="after")

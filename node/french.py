@@ -451,6 +451,11 @@ FRENCH: Final[dict[str, str]] = {
     "assertions.issuers: name at least one, or set assertions.enabled = false": (
         "assertions.issuers : nommer au moins un émetteur, ou écrire assertions.enabled = false"
     ),
+    "audit.udp: by UDP nobody proves who sends a record; set it to false, or to true to take them all "
+    "the same": (
+        "audit.udp : en UDP, nul ne prouve qui envoie une trace ; mettez-le à false, ou à true pour "
+        "les prendre quand même"
+    ),
     "audit.send_to: write tls:// for {url}": "audit.send_to : écrivez tls:// pour {url}",
     "audit.send_to: {url} needs tls.enabled": "audit.send_to : {url} demande tls.enabled",
     "The reports of the imaging source, and what waits.": "Les comptes rendus de la source d'imagerie, et ce qui attend.",

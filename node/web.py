@@ -126,6 +126,7 @@ class Web:
             server_tls(self._settings, "syslog"),
             admits=partial(self._guard.admits, transaction="ITI-20"),
             refused=self._guard.refused,
+            udp=self._settings.audit.udp is not False,
         )
         await self._receiver.start()
         return {"audit": self._receiver.port}

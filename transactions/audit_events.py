@@ -52,7 +52,9 @@ _STOPS = Coded("110121", "DCM", "Application Stop")
 _APPLICATION = Coded("110150", "DCM", "Application")
 _SECURITY_ALERT = Coded("110113", "DCM", "Security Alert")
 _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
-_CONFIGURATION = Coded("110131", "DCM", "Security Configuration")
+_CONFIGURATION = Coded("110131", "DCM", "Software Configuration")
+# What is true of records in time rests on the clock; it has no code of its own (PS3.16 CID 403).
+_CLOCK = Coded("110129", "DCM", "Security Configuration")
 _EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
 _ACCESS_CHANGED = Coded("110135", "DCM", "Object Security Attributes Changed")
 _RESTRICTED_FUNCTION = Coded("110132", "DCM", "Use of Restricted Function")
@@ -355,6 +357,18 @@ def configuration_event(digest: str, scene: Scene) -> AuditEvent:
         (end_of(scene.server, False, _APPLICATION),),
         (_security_resource(digest),),
         description="the configuration is another",
+    )
+
+
+def clock_event(before: str, scene: Scene) -> AuditEvent:
+    """The clock has been put back, from ``before`` (PS3.15 A.5.3.11)."""
+    return event_of(
+        _SECURITY_ALERT,
+        _CLOCK,
+        scene,
+        (end_of(scene.server, False, _APPLICATION),),
+        (_security_resource("clock"),),
+        description=f"the clock has been put back from {before}: records follow by their number",
     )
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -74,6 +75,7 @@ from transactions.audit_events import (
     access_changed_event,
     application_event,
     authentication_failed_event,
+    clock_event,
     configuration_event,
     emergency_event,
     trail_pruned_event,
@@ -128,6 +130,28 @@ RECEIVED = "received"
 _FAILED = Outcome.SERIOUS_FAILURE
 
 
+CLOCK_STEP = timedelta(minutes=1)
+"""How far the clock may go back between two records untold: what keeps it right (NTP) moves it by
+less, but for the first time."""
+
+
+class Clock:
+    """The clock of a process, watched; safe for many threads."""
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._latest = now()
+        self._lock = threading.Lock()
+
+    def put_back(self) -> datetime | None:
+        """From which time it has been put back since this was asked last; None if it was not."""
+        with self._lock:
+            now, before = self._now(), self._latest
+            is_back = before - now > CLOCK_STEP
+            self._latest = now if is_back else max(now, before)
+        return before if is_back else None
+
+
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """Makes the records of one process, and puts them into its trail.
@@ -139,6 +163,7 @@ class Auditor:
     source_id: str
     site_id: str
     url: str = ""
+    clock: Clock = field(default_factory=Clock)
 
     def admit(self) -> None:
         """Raise the busy fault when nothing more can be recorded (see ``soap`` Witness)."""
@@ -339,6 +364,9 @@ class Auditor:
         return begun
 
     def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
+        if (before := self.clock.put_back()) is not None:
+            log.warning("clock put back", code="AUDIT-CLOCK", before=before.isoformat())
+            events = [clock_event(before.isoformat(), self._own()), *events]
         return self.trail.append([record_of(event) for event in events], begun)
 
 

@@ -56,11 +56,13 @@ class Receiver:
         patience: float = _BEGUN_SECONDS,
         handshake: float = _HANDSHAKE_SECONDS,
         connections: int = _CONNECTIONS,
+        udp: bool = True,
     ) -> None:
         """``admits`` judges a sender by certificate (DER) and address; ``refused`` is told of
         handshakes that fail. ``patience``: seconds for a first message, and for a whole one;
         ``handshake``: for that of TLS. Beyond ``connections``, one that has not brought a whole
-        message yet makes room."""
+        message yet makes room. Without ``udp`` nothing is taken by UDP."""
+        self._udp = udp
         self._patience = patience
         self._handshake = handshake
         self._places = Places(connections)
@@ -82,6 +84,10 @@ class Receiver:
         self._server = await start_streams(
             self._serve, listener, self._tls, self._handshake, self._refused
         )
+        if self._udp:
+            await self._start_datagrams(family)
+
+    async def _start_datagrams(self, family: int) -> None:
         datagrams = socket.socket(family, socket.SOCK_DGRAM)
         try:
             datagrams.bind((self._host, self.port))

@@ -8,6 +8,7 @@ import pytest
 from node.config import ADMIN, DICOM, HTTP, MLLP, MLLPS
 from node.config_file import ConfigError, load, read_secret
 from node.config_page import page
+from node.init import NewNode, create
 from node.wiring.blobs import bucket
 
 Write = Callable[..., Path]
@@ -193,3 +194,26 @@ web_archives = { PACS = "http://127.0.0.1/dicom-web" }
 """
     [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]{source}"))
     assert "web_archives: PACS is in archives too" in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "is_told"), [("", True), ("udp = false", False), ("udp = true", False)]
+)
+def test_a_secure_node_takes_records_by_udp_only_on_purpose(
+    tmp_path: Path, more: str, is_told: bool
+) -> None:
+    file = create(NewNode(tmp_path / "node"))
+    file.write_text(f"{file.read_text()}\n[audit]\nlisten = true\n{more}\n")
+    if is_told:
+        assert "set it to false" in problems_of(file)[0]
+    else:
+        assert load(file).audit.udp is (more == "udp = true")
+
+
+def test_where_nodes_are_named_nothing_comes_by_udp_and_nothing_need_be_said(
+    tmp_path: Path,
+) -> None:
+    file = create(NewNode(tmp_path / "node"))
+    named = '[[tls.nodes]]\nname = "arr"\nsan = "arr.example"\n'
+    file.write_text(f"{file.read_text()}\n{named}\n[audit]\nlisten = true\n")
+    assert load(file).audit.udp is None

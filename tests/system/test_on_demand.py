@@ -115,27 +115,6 @@ def names(document: bytes) -> set[str]:
     return {etree.QName(element).localname for element in etree.fromstring(document).iter()}
 
 
-@pytest.mark.parametrize("point", ["repository.assembled", "repository.snapshot_registered"])
-def test_a_kill_while_a_summary_is_assembled_loses_and_doubles_nothing(
-    nodes: Nodes, point: str
-) -> None:
-    node, client = nodes.start(fault=f"{point}:kill"), SoapClient()
-    assert node.announce(PATIENT) == "AA"
-    ids = json.loads(kosmos_summary(node).stdout)
-    with pytest.raises(PeerError):
-        retrieve(node, client, ids[CDA])
-    node.await_log("process died")
-    node.stop()
-
-    node = nodes.start()
-    document = retrieve(node, client, ids[CDA])
-    [snapshot] = found(node)
-    assert snapshot.unique_id == document.new_document_unique_id
-    assert node.consumer().fetch_document(snapshot) == data_of(document)
-    assert found(node, status=[DEPRECATED]) == []
-    client.close()
-
-
 def test_a_kill_while_a_document_is_removed_leaves_it_removed(nodes: Nodes) -> None:
     node, client = nodes.start(fault="repository.removed:kill"), SoapClient()
     assert node.announce(PATIENT) == "AA"

@@ -49,6 +49,7 @@ from transactions.audit_events import (
     access_changed_event,
     application_event,
     authentication_failed_event,
+    clock_event,
     configuration_event,
     emergency_event,
     trail_pruned_event,
@@ -162,6 +163,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     events = [
         application_event(True, here),
         configuration_event("ab" * 32, here),
+        clock_event("2026-01-02T04:00:00+00:00", here),
         authentication_failed_event("https://here/registry", "the assertion has expired", here),
         emergency_event("<ada@idp>", "unconscious", [PATIENT], here),
         access_changed_event("operator", PATIENT, "opposed", here),
@@ -175,7 +177,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     types = [written(one).find("EventIdentification/EventTypeCode") for one in events]
     codes = [one.get("csd-code") for one in types if one is not None]
     assert codes == [
-        *("110120", "110131", "110126", "110127", "110135", "110101", "110132"),
+        *("110120", "110131", "110129", "110126", "110127", "110135", "110101", "110132"),
         *WEB_IMAGING,
     ]
 

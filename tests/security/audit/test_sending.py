@@ -181,6 +181,18 @@ def test_datagrams_are_taken_as_well(open_trail: Open) -> None:
         await_count(theirs, 1)
 
 
+def test_without_udp_nothing_is_taken_by_it(open_trail: Open) -> None:
+    theirs = open_trail("received")
+    receiver = Receiver(theirs, "127.0.0.1", 0, None, udp=False)
+    with event_loop() as loop:
+        asyncio.run_coroutine_threadsafe(receiver.start(), loop).result()
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
+                anybody.bind(("127.0.0.1", receiver.port))  # nobody has it
+        finally:
+            asyncio.run_coroutine_threadsafe(receiver.stop(), loop).result()
+
+
 def test_what_is_no_audit_message_is_dropped_and_nobody_else_suffers(open_trail: Open) -> None:
     theirs = open_trail("received")
     good = frame(SENDER.write(message(1), START.isoformat(), False))
