@@ -1,11 +1,12 @@
 """Archives that stay where they are: what they have and the index lacks is fetched from them.
 
 Asks each archive for the studies of the last days, compares the instances of each with the index,
-and fetches a study that lacks some: by C-FIND and C-MOVE (``archive_dimse``), or by QIDO-RS and
-WADO-RS (``archive_web``). A study that an archive tells of (IAN) is fetched whatever its date.
-Compared are UIDs, for numbers prove nothing where the index has instances that the archive lacks.
-Nothing is noted: the index itself tells what is missing, so a process that dies loses nothing. Not
-here: C-GET, caching and handing through.
+and fetches a study that lacks some. It is asked by C-FIND (``archive_dimse``) or QIDO-RS
+(``archive_web``), and fetched from by C-MOVE, C-GET (``archive_get``) or WADO-RS, whichever is
+asked. A study that an archive tells of (IAN) is fetched whatever its date. Compared are UIDs, for
+numbers prove nothing where the index has instances that the archive lacks. Nothing is noted: the
+index itself tells what is missing, so a process that dies loses nothing. Not here: caching and
+handing through.
 """
 
 from __future__ import annotations
@@ -66,12 +67,8 @@ class Asking(Protocol):
         """The SOP Instance UIDs that it has of a study; none where it does not tell."""
 
 
-class Archive(Protocol):
-    """An archive and a way to it."""
-
-    @property
-    def title(self) -> str:
-        """The title by which its notices name it."""
+class Questions(Protocol):
+    """The side of an archive that is asked."""
 
     @property
     def address(self) -> str:
@@ -80,8 +77,37 @@ class Archive(Protocol):
     def asking(self) -> AbstractContextManager[Asking]:
         """A time in which to ask it. Raises Unreachable and its kind."""
 
+
+class Supply(Protocol):
+    """The side of an archive that studies are fetched from."""
+
     def fetch(self, study: str) -> None:
         """Have all of a study brought into the index. Raises Unreachable and its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive: how it is asked, and how it is fetched from, put together.
+
+    ``title`` is by which its notices (IAN) name it.
+    """
+
+    title: str
+    questions: Questions
+    supply: Supply
+
+    @property
+    def address(self) -> str:
+        """Where it is asked, for a person."""
+        return self.questions.address
+
+    def asking(self) -> AbstractContextManager[Asking]:
+        """See ``Questions``."""
+        return self.questions.asking()
+
+    def fetch(self, study: str) -> None:
+        """See ``Supply``."""
+        self.supply.fetch(study)
 
 
 @dataclass(frozen=True, slots=True)

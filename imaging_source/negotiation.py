@@ -35,13 +35,13 @@ from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_N
 
 VERIFICATION = "1.2.840.10008.1.1"
 
-_STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
-_SYNTAXES = sorted(
+STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+SYNTAXES = sorted(
     (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in ALL_DEFLATED),
     key=lambda uid: uid != EXPLICIT_VR_LITTLE_ENDIAN,
 )
 # How the data sets of other services are written: there are no pixels to compress.
-_PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 _CONTEXT_LIMIT = 128
@@ -295,14 +295,14 @@ def _supported(
 ) -> PresentationContext | None:
     """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first."""
     if abstract_syntax == VERIFICATION:
-        return build_context(abstract_syntax, _SYNTAXES)
-    if abstract_syntax in _STORAGE:
-        context = build_context(abstract_syntax, _SYNTAXES)
+        return build_context(abstract_syntax, SYNTAXES)
+    if abstract_syntax in STORAGE:
+        context = build_context(abstract_syntax, SYNTAXES)
         if both_ways:
             context.scu_role = context.scp_role = True
         return context
     if abstract_syntax in offered:
-        return build_context(abstract_syntax, list(_PLAIN_SYNTAXES))
+        return build_context(abstract_syntax, list(PLAIN_SYNTAXES))
     return None
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from imaging_source.archive_dimse import DimseArchive
+from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archives
+from imaging_source.archives import Archive, Archives
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
@@ -116,7 +116,7 @@ def archives(settings: Settings, database: Database) -> Archives:
     return Archives(
         database,
         [
-            *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
+            *(_dimse_archive(peers[title], section.ae_title) for title in section.archives),
             *(_web_archive(settings, *one) for one in section.web_archives.items()),
         ],
         days=section.archive_days,
@@ -124,9 +124,14 @@ def archives(settings: Settings, database: Database) -> Archives:
     )
 
 
-def _web_archive(settings: Settings, title: str, url: str) -> WebArchive:
+def _dimse_archive(peer: Peer, title: str) -> Archive:
+    return Archive(peer.title, FindUser(peer, title), MoveUser(peer, title))
+
+
+def _web_archive(settings: Settings, title: str, url: str) -> Archive:
     tls, token = client_tls(settings), own_assertions(settings, None)
-    return WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
+    web = WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
+    return Archive(title, web, web)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

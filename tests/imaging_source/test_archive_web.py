@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from benchmarks.orthanc import is_installed, orthanc
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archives, Condition
+from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -49,7 +49,8 @@ class House:
         return WebArchive("PACS", url, self.door, **settings)
 
     def archives(self, url: str) -> Archives:
-        reached = [self.archive(url)]
+        web = self.archive(url)
+        reached = [Archive(web.title, web, web)]
         return Archives(self.database, reached, days=2, poll_seconds=60, clock=self.clock)
 
     def stored(self) -> dict[str, bytes]:

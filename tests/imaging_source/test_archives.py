@@ -16,8 +16,8 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Table, Text, insert, select
 
 from benchmarks.orthanc import TITLE, is_installed, orthanc
-from imaging_source.archive_dimse import DimseArchive
-from imaging_source.archives import Archives, Condition
+from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.encoded import Value
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -46,7 +46,9 @@ def stored(database: Database) -> set[str]:
 
 
 def fetching(database: Database, clock: Any, *archives: Peer) -> Archives:
-    reached = [DimseArchive(one, "KOSMOS") for one in archives]
+    reached = [
+        Archive(one.title, FindUser(one, "KOSMOS"), MoveUser(one, "KOSMOS")) for one in archives
+    ]
     return Archives(database, reached, days=2, poll_seconds=60, clock=clock)
 
 
