@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -401,6 +401,39 @@ class ReportsSection(Section):
     """typeCode."""
 
 
+class ArchiveSection(Section):
+    """An archive whose studies are fetched."""
+
+    title: AeTitle
+    """Title by which its notices (IAN) name it; one of the peers, where it speaks DIMSE."""
+    url: HttpUrl | None = None
+    """Its DICOMweb address, for QIDO-RS and WADO-RS."""
+    find: Literal["c-find", "qido-rs"] = "c-find"
+    """How it is asked; by QIDO-RS where it has a url."""
+    pull: Literal["c-move", "c-get", "wado-rs"] = "c-move"
+    """How it is fetched from; by WADO-RS where it has a url."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ways_of_old(cls, said: Any) -> Any:
+        """A title alone is a peer's; what has an address is spoken to there."""
+        if isinstance(said, str):
+            said = {"title": said}
+        if not isinstance(said, dict) or said.get("url") is None:
+            return said
+        return {"find": "qido-rs", "pull": "wado-rs", **said}
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is spoken to by DIMSE."""
+        return self.find == "c-find" or self.pull != "wado-rs"
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is spoken to by DICOMweb."""
+        return self.find == "qido-rs" or self.pull == "wado-rs"
+
+
 class ImagingSourceSection(Section):
     """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
 
@@ -436,11 +469,12 @@ class ImagingSourceSection(Section):
     transcoded_gib: Positive = 10
     """Gigabytes of transcoded images that are kept in the data folder for the next time; 1 GiB
     holds a study of 2,000 CT images."""
-    archives: tuple[AeTitle, ...] = ()
-    """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
-    web_archives: dict[AeTitle, HttpUrl] = {}
-    """Archives whose studies are fetched by DICOMweb (QIDO-RS, then WADO-RS): title, by which
-    their notices (IAN) name them, = address, such as https://pacs.example/dicom-web."""
+    archives: tuple[ArchiveSection, ...] = ()
+    """Archives whose studies are fetched. Tables [[imaging_source.archives]] with a title, by which
+    their notices (IAN) name them, and where they differ find = "c-find" or "qido-rs" and pull =
+    "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
+    title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
+    from there. Titles alone in a list are peers; web_archives = { TITLE = url } is short too."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
@@ -476,6 +510,15 @@ class ImagingSourceSection(Section):
     """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
     with every earlier one of the study (ITI-62). The registry must take orders
     (registry.administration); until it does, the withdrawal waits."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _web_archives_are_archives(cls, said: Any) -> Any:
+        if not isinstance(said, dict) or not isinstance(said.get("web_archives"), dict):
+            return said
+        rest = {key: value for key, value in said.items() if key != "web_archives"}
+        by_url = [{"title": title, "url": url} for title, url in said["web_archives"].items()]
+        return {**rest, "archives": [*said.get("archives", ()), *by_url]}
 
 
 class MllpSection(Section):
@@ -926,8 +969,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _archives_are_peers(self) -> Settings:
         source = self.imaging_source
-        for key, titles in (("archives", source.archives), ("notified", source.notified)):
-            for title in titles:
+        titles = [one.title for one in source.archives]
+        spoken = [one.title for one in source.archives if one.is_peer]
+        for key, named in (("archives", spoken), ("notified", source.notified)):
+            for title in named:
                 if title not in source.peers:
                     raise ValueError(
                         tr(
@@ -936,10 +981,18 @@ class Settings(BaseSettings):
                             title=title,
                         )
                     )
-        for title in source.web_archives:
-            if title in source.archives:
+        for one in source.archives:
+            if titles.count(one.title) > 1:
                 raise ValueError(
-                    tr("imaging_source.web_archives: {title} is in archives too", title=title)
+                    tr("imaging_source.archives: {title} is named twice", title=one.title)
+                )
+            if one.is_web != (one.url is not None):
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: {title} needs a url for QIDO-RS or WADO-RS, "
+                        "and for nothing else",
+                        title=one.title,
+                    )
                 )
         return self
 

@@ -18,7 +18,7 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
 
     settings = load(config)
     section = settings.imaging_source
-    if not section.enabled or not (section.archives or section.web_archives):
+    if not section.enabled or not section.archives:
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
     with open_database(section, "imaging_source", read_only=True) as database:
         found = list(configured(settings, database).conditions())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archive, Archives
+from imaging_source.archives import Archive, Archives, Questions, Supply
 from imaging_source.commitment import Commitments
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
@@ -23,7 +24,7 @@ from imaging_source.requestor import Peer
 from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
-from node.config import Settings
+from node.config import ArchiveSection, Settings
 from node.migrate import open_database
 from node.wiring.blobs import open_images
 from node.wiring.common import (
@@ -112,26 +113,43 @@ def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) 
 
 def archives(settings: Settings, database: Database) -> Archives:
     """The archives of a node. Raises TlsError and ConfigError."""
-    section, peers = settings.imaging_source, dicom_peers(settings)
+    section = settings.imaging_source
     return Archives(
         database,
-        [
-            *(_dimse_archive(peers[title], section.ae_title) for title in section.archives),
-            *(_web_archive(settings, *one) for one in section.web_archives.items()),
-        ],
+        staying_archives(settings),
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
 
 
-def _dimse_archive(peer: Peer, title: str) -> Archive:
-    return Archive(peer.title, FindUser(peer, title), MoveUser(peer, title))
+def staying_archives(settings: Settings) -> list[Archive]:
+    """The ways to the archives of a node. Raises TlsError and ConfigError."""
+    peers = dicom_peers(settings)
+    return [
+        Archive(one.title, _questions(settings, one, peers), _supply(settings, one, peers))
+        for one in settings.imaging_source.archives
+    ]
 
 
-def _web_archive(settings: Settings, title: str, url: str) -> Archive:
+def _questions(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Questions:
+    if archive.find == "c-find":
+        return FindUser(peers[archive.title], settings.imaging_source.ae_title)
+    return _web(settings, archive)
+
+
+def _supply(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Supply:
+    if archive.pull == "wado-rs":
+        return _web(settings, archive)
+    peer, own_title = peers[archive.title], settings.imaging_source.ae_title
+    if archive.pull == "c-get":
+        return GetUser(peer, own_title, intake(settings))
+    return MoveUser(peer, own_title)
+
+
+def _web(settings: Settings, archive: ArchiveSection) -> WebArchive:
+    assert archive.url is not None  # the configuration was refused otherwise
     tls, token = client_tls(settings), own_assertions(settings, None)
-    web = WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
-    return Archive(title, web, web)
+    return WebArchive(archive.title, archive.url, intake(settings), ssl_context=tls, token=token)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import Table, Text, insert, select
 
-from benchmarks.orthanc import TITLE, is_installed, orthanc
+from benchmarks.orthanc import TITLE
 from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.encoded import Value
@@ -35,6 +33,7 @@ from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.pacs import Pacs
 
 Make = Callable[..., Dataset]
 Start = Callable[[Listening], int]
@@ -57,34 +56,8 @@ def today(clock: Any) -> str:
     return f"{datetime.fromtimestamp(clock.now, UTC):%Y%m%d}"
 
 
-@pytest.fixture
-def pacs(tmp_path: Path, port: int) -> Any:
-    if not is_installed():
-        pytest.skip("Orthanc is not installed")
-    with ExitStack() as running:
-        modalities = {"kosmos": ["KOSMOS", "127.0.0.1", port]}
-        started = running.enter_context(orthanc(tmp_path / "orthanc", DicomModalities=modalities))
-        yield Peer(TITLE, "127.0.0.1", started.dicom)
-
-
-@pytest.fixture
-def archive(pacs: Peer, tmp_path: Path, tool: Callable[[str], str]) -> Callable[..., None]:
-    """Puts instances into Orthanc with DCMTK's sender."""
-
-    def put(*instances: Dataset) -> None:
-        folder = tmp_path / generate_uid()
-        folder.mkdir()
-        for one in instances:
-            one.save_as(folder / f"{one.SOPInstanceUID}.dcm", enforce_file_format=True)
-        command = [tool("storescu"), "-aec", TITLE, "+sd", pacs.host, str(pacs.port), str(folder)]
-        subprocess.run(command, check=True, capture_output=True, env={"TCP_NODELAY": "1"})
-
-    return put
-
-
 def test_what_an_archive_has_of_the_last_days_is_fetched_once(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
@@ -93,9 +66,9 @@ def test_what_an_archive_has_of_the_last_days_is_fetched_once(
     new = [make_instance(StudyDate=today) for _ in range(3)]
     old = make_instance(StudyDate="19990101", StudyInstanceUID=generate_uid())
     old.SeriesInstanceUID = generate_uid()
-    archive(*new, old)
-    archives = fetching(database, clock, pacs)
-    address = f"{pacs.host}:{pacs.port}"
+    pacs.put(*new, old)
+    archives = fetching(database, clock, pacs.peer)
+    address = f"{pacs.peer.host}:{pacs.peer.port}"
     assert list(archives.conditions()) == [Condition(TITLE, address, True, 1, 1)]
 
     assert archives.run_once() == 1
@@ -104,21 +77,20 @@ def test_what_an_archive_has_of_the_last_days_is_fetched_once(
     assert list(archives.conditions()) == [Condition(TITLE, address, True, 1, 0)]
 
     late = make_instance(StudyDate=today)
-    archive(late)
+    pacs.put(late)
     clock.now += 1000  # a study that was fetched is left alone for a while
     assert archives.run_once() == 1
     assert stored(database) == {one.SOPInstanceUID for one in (*new, late)}
 
 
 def test_a_study_that_an_archive_tells_of_is_fetched_whatever_its_date(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     make_instance: Make,
 ) -> None:
     old = make_instance(StudyDate="19990101")
-    archive(old)
+    pacs.put(old)
     row = {
         "study_instance_uid": old.StudyInstanceUID,
         "sender": TITLE,
@@ -128,13 +100,12 @@ def test_a_study_that_an_archive_tells_of_is_fetched_whatever_its_date(
     }
     database.write(lambda connection: connection.execute(insert(AVAILABILITY), row).close())
 
-    assert fetching(database, clock, pacs).run_once() == 1
+    assert fetching(database, clock, pacs.peer).run_once() == 1
     assert stored(database) == {old.SOPInstanceUID}
 
 
 def test_what_is_here_alone_hides_nothing_that_is_missing(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
@@ -143,11 +114,11 @@ def test_what_is_here_alone_hides_nothing_that_is_missing(
 ) -> None:
     ours, first, second = (make_instance(StudyDate=today) for _ in range(3))
     assert store(ours) == 0
-    archive(first)
-    archives = fetching(database, clock, pacs)
+    pacs.put(first)
+    archives = fetching(database, clock, pacs.peer)
     assert archives.run_once() == 1
     assert archives.run_once() == 0
-    archive(second)  # now the archive has two, and the index has two
+    pacs.put(second)  # now the archive has two, and the index has two
     clock.now += 1000
     assert archives.run_once() == 1
     assert stored(database) == {one.SOPInstanceUID for one in (ours, first, second)}
@@ -278,18 +249,17 @@ def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
 
 
 def test_an_archive_that_is_away_keeps_no_other_from_being_read(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
     make_instance: Make,
 ) -> None:
     one = make_instance(StudyDate=today)
-    archive(one)
+    pacs.put(one)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         away = Peer("AWAY", "127.0.0.1", closed.getsockname()[1])
-    archives = fetching(database, clock, away, pacs)
+    archives = fetching(database, clock, away, pacs.peer)
 
     assert [condition.answers for condition in archives.conditions()] == [False, True]
     assert archives.run_once() == 1
