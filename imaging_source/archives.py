@@ -33,9 +33,11 @@ from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
-# A study that could not be fetched whole is left alone for this long.
+# A study that was fetched is left alone for this long: by the archive that it came from, for
+# another may have what that one could not give.
 _PAUSE_SECONDS = 900.0
-# What was compared and found whole is compared again after this time, unchanged as it may seem.
+# What was compared and found whole is compared again after this time, unchanged as it may seem;
+# where an archive counts no instances, a new one is noticed only then, or upon a notice (IAN).
 _SURE_SECONDS = 3600.0
 # UIDs in one statement: well below SQLite's limit of 32,766 values.
 _PORTION = 10_000
@@ -49,7 +51,8 @@ _TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 class Held:
     """A study that an archive has: how many ``instances``, or when it told of some.
 
-    Both are None where it counts none: then nothing shows that the study has changed.
+    Both are None where it counts none: then nothing shows that the study has changed, and it is
+    compared again each hour.
     """
 
     study_instance_uid: str
@@ -141,7 +144,7 @@ class Archives:
         self._days = days
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
         self._whole: dict[tuple[str, Held, int], float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
@@ -184,8 +187,9 @@ class Archives:
 
     def _fetch_missing(self, archive: Archive) -> int:
         now = self._clock()
-        self._not_before = {uid: at for uid, at in self._not_before.items() if at > now}
+        self._not_before = {one: at for one, at in self._not_before.items() if at > now}
         self._whole = {known: at for known, at in self._whole.items() if at > now}
+        title = archive.title
         missing: dict[str, None] = {}  # in the order in which they were told
         try:
             with archive.asking() as asking:
@@ -193,14 +197,15 @@ class Archives:
                     if self._stopping.is_set():
                         break
                     study = one.study_instance_uid
-                    if study not in self._not_before and self._lacks(archive.title, asking, one):
+                    waits = (title, study) in self._not_before
+                    if not waits and self._lacks(title, asking, one):
                         missing[study] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
         for number, study in enumerate(missing):
             if self._stopping.is_set():
                 return number
-            self._not_before[study] = now + _PAUSE_SECONDS
+            self._not_before[title, study] = now + _PAUSE_SECONDS
             self._try_to_fetch(archive, study)
         return len(missing)
 
@@ -236,13 +241,14 @@ class Archives:
         if known in self._whole:
             return False
         there = asking.instances(held.study_instance_uid)
-        if not there:  # it tells of none: its number has to do
-            return len(had) < (held.instances or 1)
-        if (lacking := there - had) and not self._in_quarantine(lacking):
-            return True
-        if held.instances is not None or held.told_at is not None:
+        if there:
+            lacking = there - had
+            lacks = bool(lacking) and not self._in_quarantine(lacking)
+        else:  # it tells of none: its number has to do
+            lacks = len(had) < (held.instances or 1)
+        if not lacks:
             self._whole[known] = self._clock() + _SURE_SECONDS
-        return False
+        return lacks
 
     def _in_quarantine(self, uids: set[str]) -> bool:
         """Whether all of these instances are."""

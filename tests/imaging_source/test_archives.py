@@ -15,6 +15,7 @@ from sqlalchemy import Table, Text, insert, select
 
 from benchmarks.orthanc import TITLE
 from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archive_get import GetUser
 from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.encoded import Value
 from imaging_source.index import MIGRATIONS
@@ -204,6 +205,7 @@ def test_instances_are_compared_by_their_uids(
     assert missing == [1, 1, 0]
 
 
+@pytest.mark.parametrize("counts", [True, False])
 def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     strict: tuple[Asked, Peer],
     elsewhere: Database,
@@ -211,8 +213,10 @@ def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     today: str,
     make_instance: Make,
     store: Callable[..., int],
+    counts: bool,
 ) -> None:
     finder, peer = strict
+    finder.counts = counts
     instance = make_instance(StudyDate=today)
     assert store(instance) == 0
     put(elsewhere, INSTANCE, instance)
@@ -225,6 +229,51 @@ def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     clock.now += 4000
     assert archives.run_once() == 0
     assert Level.IMAGE in finder.levels
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_new_image_is_noticed_at_once_where_images_are_counted_else_within_an_hour(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+    counts: bool,
+) -> None:
+    finder, peer = strict
+    finder.counts = counts
+    first, late = (make_instance(StudyDate=today) for _ in range(2))
+    assert store(first) == 0
+    put(elsewhere, INSTANCE, first)
+    archives = fetching(elsewhere, clock, peer)
+    assert archives.run_once() == 0
+    assert store(late) == 0
+    assert archives.run_once() == (1 if counts else 0)
+    clock.now += 4000
+    assert archives.run_once() == 1
+
+
+def test_what_one_archive_cannot_give_is_fetched_from_another_at_once(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    tmp_path: Path,
+    make_instance: Make,
+    store: Callable[..., int],
+) -> None:
+    _, peer = strict  # it does not know where to move to
+    instance = make_instance(StudyDate=today)
+    assert store(instance) == 0
+    questions = FindUser(peer, "KOSMOS")
+    door = Intake(elsewhere, BlobStore(tmp_path / "elsewhere"), clock)
+    first = Archive("FIRST", questions, MoveUser(peer, "KOSMOS"))
+    second = Archive("SECOND", questions, GetUser(peer, "KOSMOS", door))
+    archives = Archives(elsewhere, [first, second], days=2, poll_seconds=60, clock=clock)
+    assert archives.run_once() == 2
+    assert stored(elsewhere) == {instance.SOPInstanceUID}
+    assert archives.run_once() == 0
 
 
 def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
