@@ -5,15 +5,15 @@ and fetches a study that lacks some. It is asked by C-FIND (``archive_dimse``) o
 (``archive_web``), and fetched from by C-MOVE, C-GET (``archive_get``) or WADO-RS, whichever is
 asked. A study that an archive tells of (IAN) is fetched whatever its date. Compared are UIDs, for
 numbers prove nothing where the index has instances that the archive lacks. Nothing is noted: the
-index itself tells what is missing, so a process that dies loses nothing. Not here: caching and
-handing through.
+index itself tells what is missing, so a process that dies loses nothing. What both have, an archive
+can be asked to commit to (``archive_commitment``). Not here: caching and handing through.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,16 +88,25 @@ class Supply(Protocol):
         """Have all of a study brought into the index. Raises Unreachable and its kind."""
 
 
+class Assurance(Protocol):
+    """The side of an archive that vouches for what it has."""
+
+    def ask(self, study: str) -> None:
+        """Ask it to, where it has not yet. Raises Unreachable and its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive: how it is asked, and how it is fetched from, put together.
+    """An archive: how it is asked and how it is fetched from, put together.
 
-    ``title`` is by which its notices (IAN) name it.
+    ``title`` is by which its notices (IAN) name it; with an ``assurance``, it is asked to commit
+    to what it and the index both have.
     """
 
     title: str
     questions: Questions
     supply: Supply
+    assurance: Assurance | None = None
 
     @property
     def address(self) -> str:
@@ -191,23 +200,36 @@ class Archives:
         self._whole = {known: at for known, at in self._whole.items() if at > now}
         title = archive.title
         missing: dict[str, None] = {}  # in the order in which they were told
+        whole: dict[str, None] = {}
         try:
             with archive.asking() as asking:
                 for one in (*self._told(archive), *asking.studies(self._first())):
                     if self._stopping.is_set():
                         break
                     study = one.study_instance_uid
-                    waits = (title, study) in self._not_before
-                    if not waits and self._lacks(title, asking, one):
-                        missing[study] = None
+                    if (title, study) not in self._not_before:
+                        kept = missing if self._lacks(title, asking, one) else whole
+                        kept[study] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
+        if archive.assurance is not None:
+            self._assure(archive.assurance, whole)
         for number, study in enumerate(missing):
             if self._stopping.is_set():
                 return number
             self._not_before[title, study] = now + _PAUSE_SECONDS
             self._try_to_fetch(archive, study)
         return len(missing)
+
+    def _assure(self, assurance: Assurance, studies: Iterable[str]) -> None:
+        """Ask to commit to ``studies``; who does not answer once is left alone until next time."""
+        try:
+            for study in studies:
+                if self._stopping.is_set():
+                    return
+                assurance.ask(study)
+        except _TROUBLES as error:
+            _log.warning("no commitment asked for", code="dicom-archives", reason=str(error))
 
     def _try_to_fetch(self, archive: Archive, study: str) -> None:
         try:

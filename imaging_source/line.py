@@ -125,12 +125,12 @@ class Line:
             raise PeerGone("the peer ended the association")
         return read_fragments(content)
 
-    def has_news(self) -> bool:
-        """Whether the peer has said something that waits to be read."""
+    def has_news(self, within: float = 0.0) -> bool:
+        """Whether the peer has said something that waits to be read, or does ``within`` seconds."""
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         try:
-            return bool(select.select([self._socket], [], [], 0)[0])
+            return bool(select.select([self._socket], [], [], within)[0])
         except (OSError, ValueError) as error:  # closed by the doorman
             raise PeerGone("the connection is closed") from error
 

@@ -412,6 +412,8 @@ class ArchiveSection(Section):
     """How it is asked; by QIDO-RS where it has a url."""
     pull: Literal["c-move", "c-get", "wado-rs"] = "c-move"
     """How it is fetched from; by WADO-RS where it has a url."""
+    commit: bool = False
+    """Whether it is asked to commit to what it and this node both have (storage commitment)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -426,7 +428,7 @@ class ArchiveSection(Section):
     @property
     def is_peer(self) -> bool:
         """Whether it is spoken to by DIMSE."""
-        return self.find == "c-find" or self.pull != "wado-rs"
+        return self.find == "c-find" or self.pull != "wado-rs" or self.commit
 
     @property
     def is_web(self) -> bool:
@@ -474,7 +476,8 @@ class ImagingSourceSection(Section):
     their notices (IAN) name them, and where they differ find = "c-find" or "qido-rs" and pull =
     "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
     title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
-    from there. Titles alone in a list are peers; web_archives = { TITLE = url } is short too."""
+    from there. With commit = true it is asked for storage commitment to what both have. Titles
+    alone in a list are peers; web_archives = { TITLE = url } is short too."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from imaging_source.archive_commitment import CommitmentReports, CommitmentUser
 from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
@@ -75,7 +76,8 @@ def dicom_services(
     finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
     offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants, veil))
-    offered |= commitments.services | Notices(database).services
+    offered |= commitments.services | CommitmentReports(database).services
+    offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
     return DicomServices(offered, commitments, archives(settings, database), notifier)
 
@@ -116,17 +118,22 @@ def archives(settings: Settings, database: Database) -> Archives:
     section = settings.imaging_source
     return Archives(
         database,
-        staying_archives(settings),
+        staying_archives(settings, database),
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
 
 
-def staying_archives(settings: Settings) -> list[Archive]:
+def staying_archives(settings: Settings, database: Database) -> list[Archive]:
     """The ways to the archives of a node. Raises TlsError and ConfigError."""
-    peers = dicom_peers(settings)
+    peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
     return [
-        Archive(one.title, _questions(settings, one, peers), _supply(settings, one, peers))
+        Archive(
+            one.title,
+            _questions(settings, one, peers),
+            _supply(settings, one, peers),
+            CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
+        )
         for one in settings.imaging_source.archives
     ]
 

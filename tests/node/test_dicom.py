@@ -44,7 +44,8 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     itself = (
         f'peers = {{ ASKER = "dicom://127.0.0.1:9", KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}'
     )
-    keys = f'{itself}\narchives = ["KOSMOS"]\narchive_days = 36500'
+    archive = '[{ title = "KOSMOS", pull = "c-get", commit = true }]'
+    keys = f"{itself}\narchives = {archive}\narchive_days = 36500"
     config.write_text(config.read_text().replace("[imaging_source]", f"[imaging_source]\n{keys}"))
     serve(config)
     here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
@@ -59,8 +60,9 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
 
     told = kosmos("archives", "--config", config, "--json")
     assert told.returncode == 0, told.stderr
-    (archive,) = json.loads(told.stdout)
-    assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
+    (found,) = json.loads(told.stdout)
+    assert (found["answers"], found["studies"], found["missing"]) == (True, 1, 0)
+    assert found["commitment"].keys() == {"asked", "committed", "refused"}
     assert "KOSMOS" in kosmos("archives", "--config", config).stdout
 
     recorded = kosmos(
