@@ -13,7 +13,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from imaging_source.outbox import State
-from imaging_source.schema import CORRECTION, INSTANCE, PUBLICATION, STUDY, UNIDENTIFIED
+from imaging_source.schema import (
+    CORRECTION,
+    EVICTED,
+    INSTANCE,
+    PUBLICATION,
+    STUDY,
+    UNIDENTIFIED,
+)
 from imaging_source.shown import SHOWN
 
 
@@ -36,7 +43,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StudyOverview:
-    """One study; times are seconds since the epoch, ``reason`` the last trouble."""
+    """One study; times are seconds since the epoch, ``reason`` the last trouble.
+
+    ``evicted`` counts the instances that are with their archive alone, ``not_recalled`` is why some
+    of them have not come back (``imaging_source.evicted.Hindrance``).
+    """
 
     study_instance_uid: str
     stage: Stage
@@ -45,6 +56,8 @@ class StudyOverview:
     description: str
     instances: int
     rejected: int
+    evicted: int
+    not_recalled: str | None
     corrected: bool
     changed_at: float
     published_entry: str | None
@@ -76,6 +89,11 @@ def _count(*where: ColumnElement[bool]) -> Any:
     return counted.scalar_subquery()
 
 
+def _of_evicted(what: Any) -> Any:
+    of_study = EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid
+    return select(what).where(of_study).scalar_subquery()
+
+
 _OVERVIEW = (
     select(
         STUDY.c.study_instance_uid,
@@ -85,6 +103,8 @@ _OVERVIEW = (
         STUDY.c.description,
         _count(SHOWN),
         _count(INSTANCE.c.rejection.is_not(None)),
+        _of_evicted(func.count()),
+        _of_evicted(func.max(EVICTED.c.reason)),
         CORRECTION.c.study_instance_uid.is_not(None),
         STUDY.c.changed_at,
         STUDY.c.published_entry,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -12,20 +12,23 @@ import structlog
 
 from imaging_source.archive_dimse import DimseArchive
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archives
+from imaging_source.archives import Archive, Archives
 from imaging_source.commitment import Commitments
+from imaging_source.eviction import Bounds, Evictor
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
+from imaging_source.recall import Recaller
 from imaging_source.requestor import Peer
 from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
-from node.config import Settings
+from node import metrics
+from node.config import GIB, Settings
 from node.migrate import open_database
-from node.wiring.blobs import open_images
+from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (
     Asked,
     UnseenDocuments,
@@ -37,6 +40,7 @@ from node.wiring.pictures import intake
 from node.wiring.sights import open_sights, unseen_by_nodes
 from registry import Registry
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.registry_response import RegistryUnavailable
 
@@ -51,6 +55,8 @@ class DicomServices:
     commitments: Commitments
     archives: Archives
     notifier: Notifier
+    recaller: Recaller
+    evictor: Evictor | None
 
     def start(self) -> None:
         """Start the threads, once the schema is there and instances may arrive."""
@@ -71,12 +77,34 @@ def dicom_services(
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
+    stay = staying_archives(settings)
+    recaller = Recaller(
+        database,
+        stay,
+        seconds=section.recall_seconds,
+        observe=lambda outcome: metrics.RECALLS.labels(outcome).inc(),
+    )
+    shown = open_recalling(settings, database, recaller)
     finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
-    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants, veil))
+    offered = query_retrieve(finder, Retriever(database, shown, title, peers, variants, veil))
     offered |= commitments.services | Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
-    return DicomServices(offered, commitments, archives(settings, database), notifier)
+    fetching = archives(settings, database)
+    evictor = _evictor(settings, database, blobs, stay)
+    return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
+
+
+def _evictor(
+    settings: Settings, database: Database, blobs: BlobStore, archives: Sequence[Archive]
+) -> Evictor | None:
+    """What lets images go; None where they are kept for ever."""
+    section = settings.imaging_source
+    if section.mode == "archive":
+        return None
+    most = None if section.cache_gib is None else section.cache_gib * GIB
+    days = 0.0 if section.mode == "proxy" else section.cache_days
+    return Evictor(database, blobs, archives, Bounds(days, most))
 
 
 def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:
@@ -112,16 +140,22 @@ def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) 
 
 def archives(settings: Settings, database: Database) -> Archives:
     """The archives of a node. Raises TlsError and ConfigError."""
-    section, peers = settings.imaging_source, dicom_peers(settings)
+    section = settings.imaging_source
     return Archives(
         database,
-        [
-            *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
-            *(_web_archive(settings, *one) for one in section.web_archives.items()),
-        ],
+        staying_archives(settings),
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
+
+
+def staying_archives(settings: Settings) -> list[Archive]:
+    """The ways to the archives of a node. Raises TlsError and ConfigError."""
+    section, peers = settings.imaging_source, dicom_peers(settings)
+    return [
+        *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
+        *(_web_archive(settings, *one) for one in section.web_archives.items()),
+    ]
 
 
 def _web_archive(settings: Settings, title: str, url: str) -> WebArchive:
