@@ -1,0 +1,30 @@
+"""One round of eviction in a process of its own, for a test that kills it.
+
+Usage: ``python evicting_process.py FOLDER URL NOW``: the index and the files of FOLDER, the archive
+at the DICOMweb address URL, the clock at NOW.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from imaging_source.archive_web import WebArchive
+from imaging_source.eviction import Bounds, Evictor
+from imaging_source.intake import Intake
+from storage.blobs import BlobStore
+from storage.database import Database
+
+
+def main(folder: Path, url: str, now: float) -> None:
+    blobs = BlobStore(folder / "house")
+    with Database.open(f"sqlite:///{folder / 'test.db'}") as database:
+        archive = WebArchive("PACS", url, Intake(database, blobs))
+        evictor = Evictor(database, blobs, [archive], Bounds(days=1), clock=lambda: now)
+        evictor.finish(threading.Event())
+        evictor.run_once()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
