@@ -34,6 +34,7 @@ from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
 from imaging_source.recall import TROUBLES
 from imaging_source.recalling import NOTE_SECONDS
+from imaging_source.reports import DOCUMENTS
 from imaging_source.schema import (
     DESCRIPTION,
     ENCAPSULATED,
@@ -89,7 +90,9 @@ _CANDIDATES = (
 )
 
 _OTHER = INSTANCE.alias("other")
+# What another row names; and documents, which are read again when they are rejected.
 _NEEDED = or_(
+    INSTANCE.c.sop_class_uid.in_(DOCUMENTS),
     exists().where(
         _OTHER.c.sha256 == INSTANCE.c.sha256,
         _OTHER.c.sop_instance_uid != INSTANCE.c.sop_instance_uid,

@@ -113,17 +113,19 @@ class Recaller:
 
     def _fetch(self, study: str) -> float:
         """Fetch a study; for how long it is to be left alone then. Raises StorageError."""
-        answered = True
+        answered, marked = True, bool(self._rest(study))
         for archive in self._archives:
             try:
                 archive.fetch(study)
             except TROUBLES as error:
                 answered = False
                 _log.warning("study not recalled whole", code="imaging-recall", reason=str(error))
-            if not (rest := self._rest(study)):
-                self._observe("whole")
-                return _PAUSE_SECONDS
-        return self._hinder(study, rest, answered)
+            if marked and not self._rest(study):
+                break
+        if rest := self._rest(study):
+            return self._hinder(study, rest, answered)
+        self._observe("whole" if marked or answered else "failed")
+        return _PAUSE_SECONDS
 
     def _hinder(self, study: str, rest: list[str | None], answered: bool) -> float:
         self._observe("part" if answered else "failed")

@@ -21,7 +21,6 @@ import urllib3
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GET
 from sqlalchemy import delete, insert, select, update
 
 from benchmarks.orthanc import TITLE, is_installed, orthanc
@@ -42,14 +41,23 @@ from imaging_source.negotiation import Titles
 from imaging_source.overview import study as overview_of
 from imaging_source.parts import locate, under
 from imaging_source.query_retrieve.find import Finder
+from imaging_source.query_retrieve.models import STUDY_ROOT_GET as GET
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.recall import Recaller
 from imaging_source.recalling import Recalling
 from imaging_source.receiver import Listening, Receiver
+from imaging_source.reports import ENCAPSULATED_PDF
 from imaging_source.requestor import Peer, Unreachable
 from imaging_source.retrieve import ImagingSource
-from imaging_source.schema import DESCRIPTION, INSTANCE, PUBLICATION, QUARANTINE, STUDY
+from imaging_source.schema import (
+    DESCRIPTION,
+    ENCAPSULATED,
+    INSTANCE,
+    PUBLICATION,
+    QUARANTINE,
+    STUDY,
+)
 from imaging_source.syntaxes import RLE_LOSSLESS
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
@@ -327,6 +335,19 @@ def test_what_the_archive_has_not_whole_stays(
 
     assert site.evict() == 0
     assert site.files() == 3
+
+
+def test_a_document_among_the_images_stays(site: Site, store: Store, make_instance: Make) -> None:
+    image = make_instance()
+    document = make_instance(SOPClassUID=ENCAPSULATED_PDF, SeriesInstanceUID=generate_uid())
+    assert [store(one) for one in (image, document)] == [0, 0]
+    site.fetch(image.StudyInstanceUID)
+    assert site.evict() == 0  # a report may be in it
+    site.write(delete(ENCAPSULATED))
+
+    site.clock.now += DAY
+    assert site.evict() == 1
+    assert site.files() == 1
 
 
 def test_the_longest_unused_goes_first_until_the_rest_fits(
