@@ -172,6 +172,7 @@ class Evictor:
                 count = self.run_once(stop)
                 _log.info("evicted", code="imaging-eviction", instances=count)
             except (StorageError, IntegrityError, OSError) as error:
+                finished = False  # it may have come between a mark and its file
                 _log.error("eviction waits", code="imaging-eviction", error=type(error).__name__)
             stop.wait(_ROUND_SECONDS)
 

@@ -965,6 +965,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
             )
+        if source.mode != "archive" and source.ae_title in (*source.archives, *source.web_archives):
+            raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
 
     @model_validator(mode="after")

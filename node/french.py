@@ -148,6 +148,7 @@ FRENCH: Final[dict[str, str]] = {
     "{key} must be a loopback address, or tls.enabled true": "{key} doit être une adresse de bouclage, ou tls.enabled true",
     "imaging_source.{key}: {title} is not one of the peers": "imaging_source.{key} : {title} n'est pas un des pairs",
     "Tell how the archives are from which studies are fetched.": "Dire l'état des archives d'où viennent les examens.",
+    "imaging_source.mode: this node is no archive of its own": "imaging_source.mode : ce nœud n'est pas sa propre archive",
     "imaging_source.mode: {mode} needs an archive that stays": "imaging_source.mode : {mode} demande une archive qui reste",
     "imaging_source.mode: cache needs cache_days or cache_gib, no other mode does": "imaging_source.mode : cache demande cache_days ou cache_gib, aucun autre mode ne les prend",
     "evicted": "à l'archive",

@@ -596,7 +596,8 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
         with Database.open(f"sqlite:///{tmp_path / 'test.db'}") as database:
             yield Site(tmp_path, database, url, site.clock)
 
-    assert process("imaging.evicted:kill") == -9
+    point = "imaging.evicted"
+    assert process(f"{point}:kill") == -9
     with restarted() as again:
         assert (again.figures().instances, again.files()) == (2, 2)
         assert len(again.read(again.shown, uid)) == 2

@@ -94,6 +94,10 @@ ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
         ('mode = "proxy"', "proxy needs an archive that stays"),
         (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
         (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
+        (
+            'mode = "proxy"\nweb_archives = { KOSMOS = "http://127.0.0.1:9" }',
+            "no archive of its own",
+        ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
     ],
 )
