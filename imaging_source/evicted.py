@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from imaging_source.schema import EVICTED, INSTANCE, STUDY_USE
+from imaging_source.shown import SHOWN
 from storage.errors import StorageError
 
 # UIDs in one statement: well below SQLite's limit of 32,766 values.
@@ -36,24 +37,20 @@ class Hindrance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How many instances are evicted, how many of them would not come back, and their bytes."""
+    """How many instances are evicted, and how many of them have not come back when asked for."""
 
     instances: int
     hindered: int
-    bytes: int
 
 
 IS_EVICTED = exists().where(EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
 """Whether the bytes of the instance of the row are with its archive alone."""
 
 
-def mark(
-    connection: Connection, study: str, instances: Iterable[tuple[str, int]], now: float
-) -> None:
-    """Note that instances (UID, bytes) of a study, all it has, are about to leave."""
+def mark(connection: Connection, study: str, uids: Iterable[str], now: float) -> None:
+    """Note that instances of a study, all that may go of it, are about to leave."""
     rows = [
-        {"sop_instance_uid": uid, "study_instance_uid": study, "size": size, "evicted_at": now}
-        for uid, size in instances
+        {"sop_instance_uid": uid, "study_instance_uid": study, "evicted_at": now} for uid in uids
     ]
     if rows:
         connection.execute(insert(EVICTED), rows)
@@ -106,10 +103,13 @@ def is_evicted(connection: Connection, uid: str) -> bool:
 
 
 def figures(connection: Connection) -> Figures:
-    """What is evicted in all."""
-    query = select(
-        func.count(), func.count(EVICTED.c.reason), func.coalesce(func.sum(EVICTED.c.size), 0)
-    ).select_from(EVICTED)
+    """What is evicted in all, of what is shown."""
+    query = (
+        select(func.count(), func.count(EVICTED.c.reason))
+        .select_from(EVICTED)
+        .join(INSTANCE, INSTANCE.c.sop_instance_uid == EVICTED.c.sop_instance_uid)
+        .where(SHOWN)
+    )
     return Figures(*connection.execute(query).one())
 
 

@@ -34,6 +34,7 @@ from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
 from imaging_source.recall import TROUBLES
 from imaging_source.recalling import NOTE_SECONDS
+from imaging_source.rejection import EXPIRED
 from imaging_source.reports import DOCUMENTS
 from imaging_source.schema import (
     DESCRIPTION,
@@ -61,8 +62,8 @@ _ROUND_SECONDS = 600.0
 # A study that its archive does not have, or that waits for something, is left alone for this long.
 _PAUSE_SECONDS = 6 * 3600.0
 _DAY_SECONDS = 86_400.0
-# Studies and files looked up by one statement.
-_AT_ONCE = 500
+# Files looked up by one statement; studies, for which all of them are sorted.
+_AT_ONCE, _STUDIES_AT_ONCE = 500, 5000
 
 # When a study was last touched: by an arrival, a correction, or whoever asked for it.
 _TOUCHED = case(
@@ -86,7 +87,7 @@ _CANDIDATES = (
         ),
     )
     .order_by(_TOUCHED, STUDY.c.study_instance_uid)
-    .limit(_AT_ONCE)
+    .limit(_STUDIES_AT_ONCE)
 )
 
 _OTHER = INSTANCE.alias("other")
@@ -115,6 +116,10 @@ _WAITS = select(INSTANCE.c.sop_instance_uid).where(
 )
 _SENDING = select(PUBLICATION.c.submission_set_unique_id).where(
     PUBLICATION.c.study_instance_uid == bindparam("study"), PUBLICATION.c.state == State.PENDING
+)
+# What expired has lost its files, or is about to (``imaging_source.retention``).
+_KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(
+    ~IS_EVICTED, or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
 )
 # Files of marked instances, page by page, that nothing else needs.
 _MARKED = (
@@ -206,15 +211,8 @@ class Evictor:
         """The bytes that are here; nobody counts them where nobody asks."""
         if self._bounds.bytes is None:
             return 0
-        query = select(
-            *(
-                select(func.coalesce(func.sum(one.c.size), 0)).scalar_subquery()
-                for one in (INSTANCE, EVICTED)
-            )
-        )
         with self._database.read() as connection:
-            known, evicted = connection.execute(query).one()
-        return int(known) - int(evicted)
+            return int(connection.execute(_KEPT).scalar_one())
 
     def _is_beyond(self, kept: int, touched: float, now: float) -> bool:
         days, most = self._bounds.days, self._bounds.bytes
@@ -229,7 +227,7 @@ class Evictor:
                 rows = connection.execute(_CANDIDATES, values).all()
             for touched, uid in rows:
                 yield touched, uid
-            if len(rows) < _AT_ONCE:
+            if len(rows) < _STUDIES_AT_ONCE:
                 return
 
     def _evict(self, study: str, now: float) -> list[Leaving]:
@@ -279,5 +277,5 @@ def _mark(connection: Connection, study: str, uids: Collection[str], now: float)
     rows = _leaving(connection, study)
     if not {row.sop_instance_uid for row in rows} <= set(uids):
         return []
-    mark(connection, study, [(row.sop_instance_uid, row.size) for row in rows], now)
+    mark(connection, study, [row.sop_instance_uid for row in rows], now)
     return rows

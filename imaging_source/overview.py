@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
+from imaging_source.evicted import IS_EVICTED
 from imaging_source.outbox import State
 from imaging_source.schema import (
     CORRECTION,
@@ -89,11 +90,11 @@ def _count(*where: ColumnElement[bool]) -> Any:
     return counted.scalar_subquery()
 
 
-def _of_evicted(what: Any) -> Any:
-    of_study = EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid
-    return select(what).where(of_study).scalar_subquery()
-
-
+_NOT_RECALLED = (
+    select(func.max(EVICTED.c.reason))
+    .where(EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid)
+    .scalar_subquery()
+)
 _OVERVIEW = (
     select(
         STUDY.c.study_instance_uid,
@@ -103,8 +104,8 @@ _OVERVIEW = (
         STUDY.c.description,
         _count(SHOWN),
         _count(INSTANCE.c.rejection.is_not(None)),
-        _of_evicted(func.count()),
-        _of_evicted(func.max(EVICTED.c.reason)),
+        _count(SHOWN, IS_EVICTED),
+        _NOT_RECALLED,
         CORRECTION.c.study_instance_uid.is_not(None),
         STUDY.c.changed_at,
         STUDY.c.published_entry,

@@ -409,7 +409,6 @@ EVICTED = Table(
     METADATA,
     Column("sop_instance_uid", Text, primary_key=True),
     _text("study_instance_uid"),
-    Column("size", BigInteger, nullable=False),
     Column("evicted_at", Float, nullable=False),
     Column("reason", Text),
 )

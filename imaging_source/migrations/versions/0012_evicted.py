@@ -15,7 +15,6 @@ def upgrade() -> None:
         "evicted",
         sa.Column("sop_instance_uid", sa.Text, primary_key=True),
         sa.Column("study_instance_uid", sa.Text, nullable=False),
-        sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("evicted_at", sa.Float, nullable=False),
         sa.Column("reason", sa.Text),
     )
