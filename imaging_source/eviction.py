@@ -2,7 +2,8 @@
 
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
 it waits that needs its bytes, and one archive says at this moment that it has every instance of
-it. The mark is committed, then the files go; what a crash leaves undone is done at the start.
+it. Before any goes, that archive has to give one back byte by byte. The mark is committed, then the
+files go; what a crash leaves undone is done at the start.
 ``imaging_source.recall`` brings studies back.
 """
 
@@ -104,6 +105,7 @@ _NEEDED = or_(
 _HERE = select(INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.size).where(
     INSTANCE.c.study_instance_uid == bindparam("study"), SHOWN, ~IS_EVICTED, ~_NEEDED
 )
+_IN_QUARANTINE = exists().where(QUARANTINE.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
 # Whether something waits that needs bytes of a study, or somebody who looks at them.
 _WAITS = select(INSTANCE.c.sop_instance_uid).where(
     INSTANCE.c.study_instance_uid == bindparam("study"),
@@ -111,8 +113,11 @@ _WAITS = select(INSTANCE.c.sop_instance_uid).where(
     or_(
         ~exists().where(DESCRIPTION.c.sop_instance_uid == INSTANCE.c.sop_instance_uid),
         exists().where(ENCAPSULATED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid),
-        exists().where(QUARANTINE.c.sop_instance_uid == INSTANCE.c.sop_instance_uid),
+        _IN_QUARANTINE,
     ),
+)
+_PUT_ASIDE = select(INSTANCE.c.sop_instance_uid).where(
+    INSTANCE.c.study_instance_uid == bindparam("study"), _IN_QUARANTINE
 )
 _SENDING = select(PUBLICATION.c.submission_set_unique_id).where(
     PUBLICATION.c.study_instance_uid == bindparam("study"), PUBLICATION.c.state == State.PENDING
@@ -165,6 +170,8 @@ class Evictor:
         self._bounds = bounds
         self._clock = clock
         self._not_before: dict[str, float] = {}
+        self._tried: set[str] = set()
+        self._doubted: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> None:
         """A round every ten minutes until ``stop``; never raises."""
@@ -253,10 +260,33 @@ class Evictor:
         for archive in self._archives:
             try:
                 with archive.asking() as asking:
-                    if uids <= asking.instances(study):
-                        return True
+                    has_all = uids <= asking.instances(study)
+                if has_all and self._gives_back(archive, study):
+                    return True
             except TROUBLES as error:
                 _log.warning("archive not asked", code="imaging-eviction", reason=str(error))
+        return False
+
+    def _gives_back(self, archive: Archive, study: str) -> bool:
+        """Whether an archive gives the bytes that we have: tried once, with a study that is here.
+
+        That one has new files then, and goes another time. Raises Unreachable and its kind where
+        it does not come whole.
+        """
+        if archive.title in self._tried:
+            return True
+        if self._clock() < self._doubted.get(archive.title, 0.0):
+            return False
+        try:
+            archive.fetch(study)
+        finally:
+            with self._database.read() as connection:
+                doubted = connection.execute(_PUT_ASIDE.limit(1), {"study": study}).first()
+            if doubted:
+                self._doubted[archive.title] = self._clock() + _DAY_SECONDS
+                _log.error("archive gives other bytes", code="imaging-eviction-doubt")
+        if not doubted:
+            self._tried.add(archive.title)
         return False
 
 

@@ -1,4 +1,4 @@
-"""One round of eviction in a process of its own, for a test that kills it.
+"""Rounds of eviction in a process of its own, for a test that kills it.
 
 Usage: ``python evicting_process.py FOLDER URL NOW``: the index and the files of FOLDER, the archive
 at the DICOMweb address URL, the clock at NOW.
@@ -6,8 +6,10 @@ at the DICOMweb address URL, the clock at NOW.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from imaging_source.archive_web import WebArchive
@@ -21,8 +23,14 @@ def main(folder: Path, url: str, now: float) -> None:
     blobs = BlobStore(folder / "house")
     with Database.open(f"sqlite:///{folder / 'test.db'}") as database:
         archive = WebArchive("PACS", url, Intake(database, blobs))
-        evictor = Evictor(database, blobs, [archive], Bounds(days=1), clock=lambda: now)
+        evictor = Evictor(database, blobs, [archive], Bounds(days=1), lambda: now)
         evictor.finish(threading.Event())
+        evictor.run_once()  # tries the archive; the files are new then
+        then = time.time() - 7200.0
+        for path in blobs.root.rglob("*"):
+            if path.is_file():
+                os.utime(path, (then, then))
+        now += 7 * 3600.0
         evictor.run_once()
 
 

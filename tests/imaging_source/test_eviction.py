@@ -127,6 +127,8 @@ class Site:
         self.pacs = self.archive(url)
         self.recaller = Recaller(database, [self.pacs], seconds=10, clock=clock)
         self.shown = Recalling(folder / "house", database, self.recaller, noting=True, clock=clock)
+        self.evictor = Evictor(database, self.blobs, [self.pacs], PROXY, clock)
+        self.evictor._tried.add(Pacs.title)
 
     def archive(self, url: str) -> Pacs:
         return Pacs(WebArchive("PACS", url, self.door))
@@ -155,7 +157,9 @@ class Site:
         self.database.write(lambda connection: connection.execute(statement).close())
 
     def evict(self, bounds: Bounds = PROXY) -> int:
-        return Evictor(self.database, self.blobs, [self.pacs], bounds, self.clock).run_once()
+        self.evictor._bounds = bounds
+        self.evictor._not_before.clear()
+        return self.evictor.run_once()
 
     def files(self) -> int:
         return sum(1 for _ in self.blobs.inventory())
@@ -364,11 +368,9 @@ def test_the_longest_unused_goes_first_until_the_rest_fits(
     assert site.evict(Bounds(bytes=total)) == 0
     assert site.evict(Bounds(bytes=total - 1)) == 1
     assert site.files() == 2
-    site.read(site.blobs, uids[0])
+    assert site.read(site.blobs, uids[0])
     with pytest.raises(Away):
-        Site.read(
-            site, Recalling(site.blobs.root, site.database, _nobody(site), noting=False), uids[1]
-        )
+        site.read(Recalling(site.blobs.root, site.database, _nobody(site), noting=False), uids[1])
     assert site.evict(Bounds(days=1)) == 0
     site.clock.now += DAY
     assert site.evict(Bounds(days=1)) == 2
@@ -521,22 +523,47 @@ def test_who_has_waited_long_enough_is_told_and_the_fetch_goes_on(
     assert len(site.read(site.blobs, uid)) == 2
 
 
+@pytest.fixture
+def liar(site: Site, study: list[Dataset], tmp_path: Path) -> Iterator[Archive]:
+    """An archive that has the study with the name of its patient spelt otherwise."""
+    with Database.open(f"sqlite:///{tmp_path / 'liar.db'}") as database:
+        database.migrate(MIGRATIONS)
+        there = Site(tmp_path / "liar", database, "", site.clock)
+        for one in study:
+            one.PatientName = "Other^Spelling"
+            put(there, one)
+        with serving(database, there.blobs) as url:
+            yield site.archive(url).archive
+
+
+def test_an_archive_that_does_not_give_back_what_we_have_frees_nothing(
+    site: Site, study: list[Dataset], liar: Archive, store: Store, make_instance: Make
+) -> None:
+    other = make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+    store(other)
+    site.fetch(other.StudyInstanceUID)
+    honest, site.pacs.archive = site.pacs.archive, liar
+    site.evictor._tried.clear()
+    assert site.evict() == 0
+    site.clock.now += 3600
+    site.pacs.archive = honest
+    assert site.evict() == 0  # for a day
+    assert site.pacs.fetched == [study[0].StudyInstanceUID]
+    site.clock.now += DAY
+    assert site.evict() == 0  # the file of a moment ago
+    site.rest()
+    assert site.evict() == 1
+    assert site.pacs.fetched == [study[0].StudyInstanceUID, other.StudyInstanceUID]
+
+
 def test_other_bytes_are_put_aside_and_not_served(
-    site: Site, study: list[Dataset], tmp_path: Path
+    site: Site, study: list[Dataset], liar: Archive
 ) -> None:
     uid = study[0].StudyInstanceUID
     assert site.evict() == 2
-    with Database.open(f"sqlite:///{tmp_path / 'liar.db'}") as database:
-        database.migrate(MIGRATIONS)
-        liar = Site(tmp_path / "liar", database, "", site.clock)
-        study[0].PatientName = "Other^Spelling"
-        for one in study:
-            put(liar, one)
-        with serving(database, liar.blobs) as url:
-            site.pacs.archive = site.archive(url).archive
-            with pytest.raises(Away):
-                site.read(site.shown, uid)
-
+    site.pacs.archive = liar
+    with pytest.raises(Away):
+        site.read(site.shown, uid)
     with site.database.read() as connection:
         aside = connection.execute(select(QUARANTINE.c.sop_instance_uid)).scalars().all()
     assert study[0].SOPInstanceUID in aside
