@@ -73,11 +73,13 @@ _TOUCHED = case(
 _PUBLISHED = and_(
     STUDY.c.published_entry.is_not(None), STUDY.c.revision <= STUDY.c.published_revision
 )
+_WITH_USE = STUDY.join(
+    STUDY_USE, STUDY_USE.c.study_instance_uid == STUDY.c.study_instance_uid, isouter=True
+)
 # Published studies of which something may be here, the longest untouched first.
 _CANDIDATES = (
     select(_TOUCHED.label("touched"), STUDY.c.study_instance_uid)
-    .select_from(STUDY)
-    .join(STUDY_USE, STUDY_USE.c.study_instance_uid == STUDY.c.study_instance_uid, isouter=True)
+    .select_from(_WITH_USE)
     .where(
         _PUBLISHED,
         or_(STUDY_USE.c.evicted_at.is_(None), STUDY_USE.c.evicted_at < STUDY.c.changed_at),
@@ -89,6 +91,10 @@ _CANDIDATES = (
     )
     .order_by(_TOUCHED, STUDY.c.study_instance_uid)
     .limit(_STUDIES_AT_ONCE)
+)
+
+_TOUCHED_AT = (
+    select(_TOUCHED).select_from(_WITH_USE).where(STUDY.c.study_instance_uid == bindparam("study"))
 )
 
 _OTHER = INSTANCE.alias("other")
@@ -245,6 +251,7 @@ class Evictor:
         if not rows or not self._is_archived(study, uids):
             self._not_before[study] = now + _PAUSE_SECONDS
             return []
+        now = self._clock()  # a round may last for hours
         marked = self._database.write(lambda connection: _mark(connection, study, uids, now))
         reach("imaging.evicted")
         for row in marked:
@@ -299,10 +306,16 @@ def _leaving(connection: Connection, study: str) -> list[Leaving]:
 
 
 def _mark(connection: Connection, study: str, uids: Collection[str], now: float) -> list[Leaving]:
-    """Mark those of some instances that may still go, if all that may are among them."""
+    """Mark those of some instances that may still go, if all that may are among them.
+
+    None if somebody has asked for the study since it was found unused.
+    """
     row = update(STUDY).where(STUDY.c.study_instance_uid == study, _PUBLISHED)
     # A write that changes nothing: whoever adds to the study waits, or has made it unpublished.
     if not connection.execute(row.values(revision=STUDY.c.revision)).rowcount:
+        return []
+    touched = connection.execute(_TOUCHED_AT, {"study": study}).scalar_one()
+    if touched >= now - _UNUSED_SECONDS:
         return []
     rows = _leaving(connection, study)
     if not {row.sop_instance_uid for row in rows} <= set(uids):

@@ -98,6 +98,7 @@ class Pacs:
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.away = False
+        self.when_asked: Callable[[], object] = lambda: None
         self.fetched: list[str] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -106,6 +107,7 @@ class Pacs:
     def asking(self) -> Iterator[Asking]:
         if self.away:
             raise Unreachable("away")
+        self.when_asked()
         with self.archive.asking() as asked:
             yield asked
 
@@ -299,6 +301,10 @@ def used_an_hour_ago(site: Site, uid: str) -> None:
     site.clock.now += 3600.0
 
 
+def asked_for_meanwhile(site: Site, uid: str) -> None:
+    site.pacs.when_asked = lambda: site.read(site.shown, uid)
+
+
 def archive_away(site: Site, _uid: str) -> None:
     site.pacs.away = True
 
@@ -317,6 +323,7 @@ def file_of_a_moment_ago(site: Site, _uid: str) -> None:
         in_quarantine,
         not_described,
         used_an_hour_ago,
+        asked_for_meanwhile,
         archive_away,
         file_of_a_moment_ago,
     ],
