@@ -23,15 +23,12 @@ from imaging_source.evicted import Away
 from soap.asgi import Headers, Receive, Scope, Send, peer_of
 from soap.call import describe
 from soap.sending import PeerGone, Sending
-from soap.service import Outcome
+from soap.service import Ended, Observe, Outcome
 from storage.errors import DatabaseBusy
 
 logger = logging.getLogger("imaging_source.dicomweb")
 
 RETRY_AFTER = b"2"
-
-Observe = Callable[[str, str, float, int, int], None]
-"""Told of every request: transaction, outcome, seconds, bytes in (0) and bytes out."""
 
 _HOST = re.compile(r"[A-Za-z0-9.\-_\[\]:]{1,255}")
 
@@ -185,7 +182,9 @@ class _Exchange:
 
     def _report(self, answer: Answer, seconds: float) -> None:
         if self._service.observe is not None:
-            self._service.observe(self._transaction, self._outcome, seconds, 0, self._sent)
+            now, sent = time.time(), self._sent
+            ended = Ended(self._transaction, self._outcome, now, seconds, 0, sent)
+            self._service.observe(ended)
         if logger.isEnabledFor(logging.INFO):
             facts = {
                 "transaction": self._transaction,

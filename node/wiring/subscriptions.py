@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from structlog.contextvars import bound_contextvars
 
 from metadata import ebrim
 from metadata.model import Submission
 from node import metrics
 from node.config import Settings
 from node.endpoints import broker_address
+from node.logs import within_call
 from node.wiring.common import client_tls
 from node.wiring.sights import Sights
 from registry import Registry
@@ -211,7 +211,7 @@ def _operation(
     def handle(request: Request, context: CallContext) -> Response:
         status = "Fault"
         try:
-            with bound_contextvars(correlation_id=context.correlation_id):
+            with within_call(context.correlation_id):
                 response = perform(request, context)
             status = "Success"
         finally:
