@@ -9,11 +9,13 @@ Instances are handed over as they are stored where that is asked for, else trans
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import RowMapping
 
 from imaging_source.corrections import Correction, corrections_of
+from imaging_source.evicted import Away
 from imaging_source.parts import Part, locate, look_up
 from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
@@ -96,9 +98,10 @@ class ImagingSource:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row)
         if fault is None and row is not None:
-            part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
-            if part is not None:
-                return asked, part
+            correction = corrections.get(row["study_instance_uid"])
+            with suppress(Away):
+                if (part := locate(self._blobs, row, correction)) is not None:
+                    return asked, part
         uid = asked.document.document_unique_id
         return (fault or Fault(rules.DOCUMENT_UNAVAILABLE, uid)).error("RAD-69")
 

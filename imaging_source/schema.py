@@ -419,3 +419,24 @@ ENCAPSULATED = Table(
     METADATA,
     Column("sop_instance_uid", Text, primary_key=True),
 )
+
+# Instances whose bytes are with their archive alone (``imaging_source.eviction``); ``reason`` is
+# why the last attempt to fetch one did not bring it back.
+EVICTED = Table(
+    "evicted",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    _text("study_instance_uid"),
+    Column("evicted_at", Float, nullable=False),
+    Column("reason", Text),
+)
+Index("ix_evicted_study", EVICTED.c.study_instance_uid)
+
+# When a study was last asked for, to the hour, and when all of it was evicted.
+STUDY_USE = Table(
+    "study_use",
+    METADATA,
+    Column("study_instance_uid", Text, primary_key=True),
+    Column("used_at", Float, nullable=False),
+    Column("evicted_at", Float),
+)

@@ -482,6 +482,16 @@ class ImagingSourceSection(Section):
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
     """Seconds between two looks at the archives."""
+    mode: Literal["archive", "cache", "proxy"] = "archive"
+    """What becomes of images once they are published: kept for ever, kept as cache_days and
+    cache_gib say, or let go two hours after they were last asked for. What is let go stays in
+    index and registry, and is fetched again from the archive that has it when it is asked for."""
+    cache_days: Positive | None = None
+    """Days since it came or was last asked for after which a study is let go (mode cache)."""
+    cache_gib: Positive | None = None
+    """Gigabytes of images that are kept, the longest unused let go first (mode cache)."""
+    recall_seconds: Seconds = 60.0
+    """Seconds for which who asks for images waits while they are fetched again."""
     notified: tuple[AeTitle, ...] = ()
     """Titles of peers that are told of each published study (instance availability, N-CREATE)."""
     quiet_seconds: Seconds = 60.0
@@ -997,6 +1007,23 @@ class Settings(BaseSettings):
                         title=one.title,
                     )
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _what_goes_can_come_back(self) -> Settings:
+        source = self.imaging_source
+        bounded = source.cache_days is not None or source.cache_gib is not None
+        if source.mode != "archive" and not source.archives:
+            raise ValueError(
+                tr("imaging_source.mode: {mode} needs an archive that stays", mode=source.mode)
+            )
+        if (source.mode == "cache") != bounded:
+            raise ValueError(
+                tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
+            )
+        titles = {one.title for one in source.archives}
+        if source.mode != "archive" and source.ae_title in titles:
+            raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
 
     @model_validator(mode="after")

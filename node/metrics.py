@@ -59,6 +59,17 @@ STUDIES = Gauge(
     ["stage"],
     multiprocess_mode="mostrecent",
 )
+EVICTED = Gauge(
+    "kosmos_evicted",
+    "Instances that are with their archive alone: all, and those that did not come back.",
+    ["which"],
+    multiprocess_mode="mostrecent",
+)
+RECALLS = Counter(
+    "kosmos_recalls_total",
+    "Studies fetched again from an archive, by outcome: whole, part, failed.",
+    ["outcome"],
+)
 BUILD = Gauge(
     "kosmos_build_info",
     "1, labelled with the version.",

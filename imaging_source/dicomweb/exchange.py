@@ -19,6 +19,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
+from imaging_source.evicted import Away
 from soap.asgi import Headers, Receive, Scope, Send, peer_of
 from soap.call import describe
 from soap.sending import PeerGone, Sending
@@ -108,9 +109,9 @@ class _Exchange:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._outcome = Outcome.BUSY
             return _plain(refusal.status, refusal.reason, refusal.headers)
-        except DatabaseBusy:
+        except (DatabaseBusy, Away) as error:
             self._outcome = Outcome.BUSY
-            return _plain(*_BUSY)
+            return _plain(*(_AWAY if isinstance(error, Away) else _BUSY))
         except Exception as error:  # noqa: BLE001 - logged here
             self._outcome = Outcome.RECEIVER
             reference = uuid.uuid4().hex
@@ -199,6 +200,13 @@ _BUSY: tuple[HTTPStatus, str, Headers] = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     "too busy, try again later",
     [(b"retry-after", RETRY_AFTER)],
+)
+
+# A study that is being fetched takes from seconds to minutes.
+_AWAY: tuple[HTTPStatus, str, Headers] = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "the images are with their archive, try again later",
+    [(b"retry-after", b"30")],
 )
 
 

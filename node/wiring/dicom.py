@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,18 +16,21 @@ from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archive, Archives, Questions, Supply
 from imaging_source.commitment import Commitments
+from imaging_source.eviction import Bounds, Evictor
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
+from imaging_source.recall import Recaller
 from imaging_source.requestor import Peer
 from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
-from node.config import ArchiveSection, Settings
+from node import metrics
+from node.config import GIB, ArchiveSection, Settings
 from node.migrate import open_database
-from node.wiring.blobs import open_images
+from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (
     Asked,
     UnseenDocuments,
@@ -39,6 +42,7 @@ from node.wiring.pictures import intake
 from node.wiring.sights import open_sights, unseen_by_nodes
 from registry import Registry
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.registry_response import RegistryUnavailable
 
@@ -53,6 +57,8 @@ class DicomServices:
     commitments: Commitments
     archives: Archives
     notifier: Notifier
+    recaller: Recaller
+    evictor: Evictor | None
 
     def start(self) -> None:
         """Start the threads, once the schema is there and instances may arrive."""
@@ -73,13 +79,35 @@ def dicom_services(
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
+    stay = staying_archives(settings, database)
+    recaller = Recaller(
+        database,
+        stay,
+        seconds=section.recall_seconds,
+        observe=lambda outcome: metrics.RECALLS.labels(outcome).inc(),
+    )
+    shown = open_recalling(settings, database, recaller)
     finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
-    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants, veil))
+    offered = query_retrieve(finder, Retriever(database, shown, title, peers, variants, veil))
     offered |= commitments.services | CommitmentReports(database).services
     offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
-    return DicomServices(offered, commitments, archives(settings, database), notifier)
+    fetching = archives(settings, database)
+    evictor = _evictor(settings, database, blobs, stay)
+    return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
+
+
+def _evictor(
+    settings: Settings, database: Database, blobs: BlobStore, archives: Sequence[Archive]
+) -> Evictor | None:
+    """What lets images go; None where they are kept for ever."""
+    section = settings.imaging_source
+    if section.mode == "archive":
+        return None
+    most = None if section.cache_gib is None else section.cache_gib * GIB
+    days = 0.0 if section.mode == "proxy" else section.cache_days
+    return Evictor(database, blobs, archives, Bounds(days, most))
 
 
 def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:

@@ -39,7 +39,7 @@ from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
-from node.wiring.blobs import open_blobs, open_images
+from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
@@ -62,6 +62,7 @@ from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
 from storage.arrival import Arrival
+from storage.blobs import BlobStore
 from storage.contract import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
@@ -288,7 +289,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
     settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
     database = doors.stack.enter_context(open_database(section, "imaging_source", read_only=True))
-    variants, blobs = open_variants(settings, doors.stack), open_images(settings)
+    variants = open_variants(settings, doors.stack)
+    blobs = open_recalling(settings, database, distant_recaller(settings))
     source = ImagingSource(database, blobs, section.unique_id, variants)
     unseen = doors.sights.studies(asked, database) if doors.sights else None
     rooms.endpoints["/imaging"] = doors.endpoint(
@@ -297,7 +299,7 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
         Operation(RAD_69, _showing(RAD_69, _without_unseen(unseen, source.retrieve))),
     )
     if section.dicomweb.enabled:
-        mounts = recorded(_dicomweb(doors, database, variants), doors.at("dicomweb"))
+        mounts = recorded(_dicomweb(doors, database, blobs, variants), doors.at("dicomweb"))
         if doors.gate is not None and unseen is not None:
             gate = doors.gate.at(doors.at("dicomweb"))
             mounts = guarded(mounts, gate, doors.pool, unseen)
@@ -307,9 +309,10 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)
 
 
-def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str, Application]:
+def _dicomweb(
+    doors: _Doors, database: Database, blobs: BlobStore, variants: Variants
+) -> dict[str, Application]:
     settings, section = doors.settings, doors.settings.imaging_source
-    blobs = open_images(settings)
     shared: dict[str, Any] = {
         "public_url": settings.node.public_url,
         "most_in_flight": settings.limits.queue,

@@ -84,12 +84,22 @@ def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmo
     assert "PACS does not answer" in told.stderr
 
 
+ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
         ('archives = ["PACS"]', "PACS is not one of the peers"),
         ('peers = { PACS = "dicoms://10.0.0.1:104" }', "PACS needs tls.enabled"),
         ('peers = { PACS = "dicom://10.0.0.1:99999" }', "no port below 65536"),
+        ('mode = "proxy"', "proxy needs an archive that stays"),
+        (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
+        (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
+        (
+            'mode = "proxy"\nweb_archives = { KOSMOS = "http://127.0.0.1:9" }',
+            "no archive of its own",
+        ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
     ],
 )

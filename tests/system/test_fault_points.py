@@ -70,6 +70,7 @@ main()
 # Processes of their own, or a source that this node has not: proved where they are at home.
 ELSEWHERE = {
     "bulk.before_commit": "tests/registry/test_bulk.py",
+    "imaging.evicted": "tests/imaging_source/test_eviction.py",
     "keys.rewrapped": "tests/storage/test_sealed.py",
     "keys.sealing": "tests/storage/test_sealed.py",
     "repository.assembled": "tests/system/test_on_demand.py",
