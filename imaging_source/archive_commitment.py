@@ -60,6 +60,7 @@ from imaging_source.references import (
 from imaging_source.requestor import Peer, Requested, Unreachable
 from imaging_source.schema import ARCHIVE_COMMITMENT, INSTANCE
 from imaging_source.service import SUCCESS, Exchange, Refused, Services, answer
+from imaging_source.shown import SHOWN
 from storage.database import Database
 
 _log = structlog.get_logger("kosmos.imaging_source")
@@ -111,11 +112,12 @@ class Tally:
 
 
 def is_committed(connection: Connection, study: str) -> bool:
-    """Whether archives have committed to every instance here of a study, rejected ones too.
+    """Whether archives have committed to every instance of a study that is shown here.
 
-    Not one that came, or was replaced by other bytes, since they were asked.
+    Not to one that came, or was replaced by other bytes, since they were asked; nothing is said
+    of those that were rejected (IOCM), which an archive hides too.
     """
-    held = select(INSTANCE.c.sop_instance_uid).where(INSTANCE.c.study_instance_uid == study)
+    held = select(INSTANCE.c.sop_instance_uid).where(INSTANCE.c.study_instance_uid == study, SHOWN)
     covered = exists().where(_of_this_instance(), _is(Outcome.COMMITTED))
     if connection.execute(held.limit(1)).first() is None:
         return False
@@ -156,7 +158,7 @@ class CommitmentUser:
         self._reports = CommitmentReports(database, clock)
 
     def ask(self, study: str) -> None:
-        """Ask to commit to what is here of a study, but for what was asked for of late.
+        """Ask to commit to what is shown here of a study, but for what was asked for of late.
 
         Raises Unreachable and its kind, and StorageError.
         """
@@ -173,7 +175,7 @@ class CommitmentUser:
             or_(_is(Outcome.COMMITTED), ARCHIVE_COMMITMENT.c.changed_at > since),
         )
         columns = INSTANCE.c.sop_class_uid, INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256
-        held = select(*columns).where(INSTANCE.c.study_instance_uid == study)
+        held = select(*columns).where(INSTANCE.c.study_instance_uid == study, SHOWN)
         query = held.where(~exists().where(known)).order_by(INSTANCE.c.sop_instance_uid)
         with self._database.read() as connection:
             return connection.execute(query).mappings().all()

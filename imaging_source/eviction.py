@@ -2,8 +2,9 @@
 
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
 it waits that needs its bytes, and one archive says at this moment that it has every instance of
-it. Before any goes, that archive has to give one back byte by byte. The mark is committed, then the
-files go; what a crash leaves undone is done at the start.
+it; one that is asked for storage commitment must have committed to it besides. Before any goes,
+that archive has to give one back byte by byte. The mark is committed, then the files go; what a
+crash leaves undone is done at the start.
 ``imaging_source.recall`` brings studies back.
 """
 
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from imaging_source.archive_commitment import is_committed
 from imaging_source.archives import Archive
 from imaging_source.evicted import IS_EVICTED, mark, unmark
 from imaging_source.housekeeping import GRACE_SECONDS
@@ -268,11 +270,23 @@ class Evictor:
             try:
                 with archive.asking() as asking:
                     has_all = uids <= asking.instances(study)
-                if has_all and self._gives_back(archive, study):
+                promised = has_all and self._is_promised(archive, study)
+                if promised and self._gives_back(archive, study):
                     return True
             except TROUBLES as error:
                 _log.warning("archive not asked", code="imaging-eviction", reason=str(error))
         return False
+
+    def _is_promised(self, archive: Archive, study: str) -> bool:
+        """Whether there is a commitment to the study, where the archive is to give one.
+
+        Without one it is asked for: the study goes another time. Raises Unreachable and its kind.
+        """
+        if archive.assurance is None:
+            return True
+        archive.assurance.ask(study)
+        with self._database.read() as connection:
+            return is_committed(connection, study)
 
     def _gives_back(self, archive: Archive, study: str) -> bool:
         """Whether an archive gives the bytes that we have: tried once, with a study that is here.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from sqlalchemy import delete, insert, select, update
 
 from benchmarks.orthanc import TITLE, is_installed, orthanc
 from imaging_source import media
+from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser
 from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archive, Asking
 from imaging_source.checking import Findings, check
+from imaging_source.commitment import Commitments
 from imaging_source.description.worker import Describer
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.dicomweb.wado_uri import WadoUri
@@ -544,6 +547,30 @@ def liar(site: Site, study: list[Dataset], tmp_path: Path) -> Iterator[Archive]:
             put(there, one)
         with serving(database, there.blobs) as url:
             yield site.archive(url).archive
+
+
+def test_what_an_archive_has_not_committed_to_stays_where_it_is_asked_to(
+    site: Site,
+    study: list[Dataset],
+    database: Database,
+    blobs: BlobStore,
+    start_receiver: Callable[[Listening], int],
+) -> None:
+    def commits(reports_to: dict[str, Peer]) -> None:
+        """Have the archive asked for commitments; it reports there, or on the same association."""
+        services = Commitments(database, blobs, "PACS", reports_to).services
+        listening = Listening(port=0, titles=Titles(called="PACS"), services=services)
+        peer = Peer("PACS", "127.0.0.1", start_receiver(listening))
+        stay = 0.0 if reports_to else 10.0
+        user = CommitmentUser(site.database, peer, "KOSMOS", stay=stay, clock=site.clock)
+        site.evictor._archives = [replace(site.pacs.reached, assurance=user)]
+
+    commits({"KOSMOS": Peer("KOSMOS", "127.0.0.1", 9)})
+    assert site.evict() == 0  # asked, and not answered yet
+    commits({})
+    assert site.evict() == 0  # asked a moment ago
+    site.clock.now += AGAIN_SECONDS
+    assert site.evict() == 2
 
 
 def test_an_archive_that_does_not_give_back_what_we_have_frees_nothing(
