@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -19,11 +23,20 @@ from benchmarks.peers import free_port, running
 from imaging_source.archive_dimse import FindUser
 from imaging_source.archive_get import GetUser
 from imaging_source.archives import Archive
+from imaging_source.dimse import (
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_STORE_RQ,
+    RESPONSE,
+    write_data_set,
+    write_request,
+)
+from imaging_source.elements import Unreadable
 from imaging_source.encoded import Value
-from imaging_source.guard import PeerGone
+from imaging_source.guard import Limits, PduReader, PduType, PeerGone, ProtocolError
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
-from imaging_source.negotiation import Titles
+from imaging_source.negotiation import Accepted, Offer, Titles, negotiate
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET, Level
@@ -45,6 +58,9 @@ Start = Callable[[Listening], int]
 CT_IMAGE, MR_IMAGE, CR_IMAGE, US_IMAGE = (
     f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "4", "1", "6.1")
 )
+
+MIB = 1024 * 1024
+FINAL = ((0x00000900, 0),)
 
 
 class House:
@@ -225,6 +241,87 @@ def test_what_came_before_an_association_broke_is_kept(
     with pytest.raises(PeerGone):
         house.archive(lying(first, None)).fetch(first.StudyInstanceUID)
     assert house.stored().keys() == {first.SOPInstanceUID}
+
+
+def test_a_large_instance_is_never_held_in_memory(
+    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make
+) -> None:
+    large = make_instance(PixelData=bytes(32 * MIB))
+    assert store(large) == 0
+    archive = house.archive(serving())
+    tracemalloc.start()
+    try:
+        archive.fetch(large.StudyInstanceUID)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert house.stored().keys() == {large.SOPInstanceUID}
+    assert most < 8 * MIB  # of both ends: the archive is in this process too
+
+
+def _store_request(context_id: int, *, has_data_set: bool = True) -> bytes:
+    elements = ((0x00000002, CT_IMAGE), (0x00000110, 1), (0x00001000, "1.2.3"))
+    return write_request(context_id, C_STORE_RQ, elements, has_data_set)
+
+
+_LIES = {
+    "no data set": lambda one: _store_request(one, has_data_set=False),
+    "another service": lambda one: write_request(one, C_FIND_RQ, ((0x00000110, 1),), False),
+    "a data set alone": lambda one: write_data_set(one, b"data", 1024),
+    "a command inside": lambda one: _store_request(one) * 2,
+    "another context": lambda one: _store_request(one) + write_data_set(one + 2, b"data", 1024),
+    "no such context": lambda _one: _store_request(255),
+    "after the end": lambda one: write_request(one, C_GET_RQ | RESPONSE, FINAL, True) * 2,
+    # A fragment that is marked as part of a command, and not as its last.
+    "an endless command": lambda one: 2 * (pack(">BBIIBB", 4, 0, 9006, 9002, one, 1) + bytes(9000)),
+}
+
+
+@pytest.fixture
+def saying() -> Iterator[Callable[[Callable[[int], bytes]], Peer]]:
+    """Starts an archive that offers C-GET alone and answers with what is made for a context."""
+    with ExitStack() as stopping:
+
+        def serve(listening: socket.socket, answer: Callable[[int], bytes]) -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    reader = PduReader(connection, Limits())
+                    _, content = reader.read()
+                    offer = Offer(shown=frozenset({STUDY_ROOT_GET}))
+                    titles = Titles(any_called=True, querying=frozenset({"*"}))
+                    accepted = negotiate(content, titles, MIB, offer)
+                    assert isinstance(accepted, Accepted)
+                    connection.sendall(accepted.pdu)
+                    reader.associated()
+                    storage = [one for one in accepted.contexts.items() if one[1].we_may_request]
+                    with suppress(PeerGone):
+                        if reader.read()[0] == PduType.P_DATA:
+                            connection.sendall(answer(storage[0][0]))
+                        reader.drain()
+
+        def start(answer: Callable[[int], bytes]) -> Peer:
+            listening = stopping.enter_context(socket.create_server(("127.0.0.1", 0)))
+            thread = threading.Thread(target=serve, args=(listening, answer))
+            thread.start()
+            stopping.callback(thread.join)
+            stopping.callback(listening.shutdown, socket.SHUT_RDWR)
+            return Peer("PACS", "127.0.0.1", listening.getsockname()[1])
+
+        yield start
+
+
+@pytest.mark.parametrize("lie", _LIES)
+def test_what_is_no_answer_to_the_request_ends_the_association(
+    house: House, saying: Callable[..., Peer], lie: str
+) -> None:
+    with pytest.raises((ProtocolError, Unreadable)):
+        house.archive(saying(_LIES[lie])).fetch("1.2.3.4")
+    assert house.stored() == {}
+    assert not any(path.is_file() for path in house.blobs.root.rglob("*"))
 
 
 def test_an_instance_that_cannot_be_read_there_fails_alone(

@@ -24,7 +24,6 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from sqlalchemy import delete, insert, select, update
 
-from benchmarks.orthanc import TITLE, is_installed, orthanc
 from imaging_source import media
 from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser
 from imaging_source.archive_dimse import FindUser, MoveUser
@@ -70,6 +69,7 @@ from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import BlobMissing
 from tests.imaging_source.conftest import CT_IMAGE, Clock
+from tests.imaging_source.pacs import Pacs as Orthanc
 from tests.imaging_source.test_retrieve import HERE, asking
 from tests.imaging_source.test_stow import part10
 
@@ -676,43 +676,21 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
 
 
 def test_what_orthanc_has_goes_and_comes_back_by_c_move(
-    tmp_path: Path,
-    clock: Clock,
-    database: Database,
-    make_instance: Make,
-    tool: Callable[[str], str],
+    tmp_path: Path, clock: Clock, database: Database, make_instance: Make, pacs_process: Orthanc
 ) -> None:
-    if not is_installed():
-        pytest.skip("Orthanc is not installed")
-    site = Site(tmp_path, database, "", clock)
+    site, peer = Site(tmp_path, database, "", clock), pacs_process.peer
     instances = [make_instance() for _ in range(2)]
-    folder = tmp_path / "sent"
-    folder.mkdir()
-    for one in instances:
-        one.save_as(folder / f"{one.SOPInstanceUID}.dcm", enforce_file_format=True)
-    with ExitStack() as stack:
-        port = stack.enter_context(Receiver(site.door, Listening(port=0))).port
-        modalities = {"kosmos": ["KOSMOS", "127.0.0.1", port]}
-        pacs = stack.enter_context(orthanc(tmp_path / "orthanc", DicomModalities=modalities))
-        command = [
-            tool("storescu"),
-            "-aec",
-            TITLE,
-            "+sd",
-            "127.0.0.1",
-            str(pacs.dicom),
-            str(folder),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        peer = Peer(TITLE, "127.0.0.1", pacs.dicom)
+    pacs_process.put(*instances)
+    with Receiver(site.door, Listening(port=pacs_process.sends_to)):
         sides = FindUser(peer, "KOSMOS"), MoveUser(peer, "KOSMOS")
-        site.pacs.archive = Archive(TITLE, *sides)
+        site.pacs.archive = Archive(peer.title, *sides)
         uid = instances[0].StudyInstanceUID
         site.fetch(uid)
         before = site.read(site.blobs, uid)
 
         assert site.evict() == len(before) == 2
         assert site.read(site.shown, uid) == before
+    pacs_process.clear()
 
 
 def test_the_use_of_a_study_is_noted_once_an_hour(site: Site, study: list[Dataset]) -> None:
