@@ -157,14 +157,15 @@ class CommitmentUser:
         self._clock = clock
         self._reports = CommitmentReports(database, clock)
 
-    def ask(self, study: str) -> None:
+    def ask(self, study: str) -> bool:
         """Ask to commit to what is shown here of a study, but for what was asked for of late.
 
-        Raises Unreachable and its kind, and StorageError.
+        Whether anything was asked for. Raises Unreachable and its kind, and StorageError.
         """
         rows = self._uncommitted(study)
         for first in range(0, len(rows), _PORTION):
             self._ask(study, rows[first : first + _PORTION])
+        return bool(rows)
 
     def _uncommitted(self, study: str) -> Sequence[RowMapping]:
         """The instances to ask about: neither committed to, nor asked about of late."""

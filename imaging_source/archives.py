@@ -39,6 +39,9 @@ _PAUSE_SECONDS = 900.0
 # What was compared and found whole is compared again after this time, unchanged as it may seem;
 # where an archive counts no instances, a new one is noticed only then, or upon a notice (IAN).
 _SURE_SECONDS = 3600.0
+# Studies that an archive is asked to commit to in one look: each takes a second or two, and what
+# is missing is not to wait for long.
+_ASKED_AT_ONCE = 20
 # UIDs in one statement: well below SQLite's limit of 32,766 values.
 _PORTION = 10_000
 # A fetch under way must not keep the process from stopping.
@@ -91,8 +94,8 @@ class Supply(Protocol):
 class Assurance(Protocol):
     """The side of an archive that vouches for what it has."""
 
-    def ask(self, study: str) -> None:
-        """Ask it to, where it has not yet. Raises Unreachable and its kind."""
+    def ask(self, study: str) -> bool:
+        """Whether there was something to ask it for. Raises Unreachable and its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,22 +215,23 @@ class Archives:
                         kept[study] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
-        if archive.assurance is not None:
-            self._assure(archive.assurance, whole)
         for number, study in enumerate(missing):
             if self._stopping.is_set():
                 return number
             self._not_before[title, study] = now + _PAUSE_SECONDS
             self._try_to_fetch(archive, study)
+        if archive.assurance is not None:
+            self._assure(archive.assurance, whole)
         return len(missing)
 
     def _assure(self, assurance: Assurance, studies: Iterable[str]) -> None:
         """Ask to commit to ``studies``; who does not answer once is left alone until next time."""
+        asked = 0
         try:
             for study in studies:
-                if self._stopping.is_set():
+                if self._stopping.is_set() or asked == _ASKED_AT_ONCE:
                     return
-                assurance.ask(study)
+                asked += assurance.ask(study)
         except _TROUBLES as error:
             _log.warning("no commitment asked for", code="dicom-archives", reason=str(error))
 

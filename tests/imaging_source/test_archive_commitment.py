@@ -133,7 +133,7 @@ def test_an_archive_reports_on_an_association_of_its_own(
     keep(*made)
     assert not house.is_committed(made[0])
     archive = vouching()
-    house.user(archive.peer).ask(made[0].StudyInstanceUID)
+    assert house.user(archive.peer).ask(made[0].StudyInstanceUID)
     assert house.tallies() == {"PACS": Tally(asked=3)}
     assert not house.is_committed(made[0])
 
@@ -141,7 +141,7 @@ def test_an_archive_reports_on_an_association_of_its_own(
 
     assert house.tallies() == {"PACS": Tally(committed=3)}
     assert house.is_committed(made[0])
-    house.user(archive.peer).ask(made[0].StudyInstanceUID)  # there is nothing left to ask
+    assert not house.user(archive.peer).ask(made[0].StudyInstanceUID)  # nothing is left to ask
     assert archive.commitments.run_once() == 0
 
 
@@ -259,7 +259,7 @@ def test_an_archive_that_commits_to_nothing_says_so(
 
 def test_a_study_that_is_not_here_is_not_committed_to(house: House, make_instance: Make) -> None:
     instance = make_instance()
-    house.user(Peer("AWAY", "127.0.0.1", 9)).ask(instance.StudyInstanceUID)  # nobody is asked
+    assert not house.user(Peer("AWAY", "127.0.0.1", 9)).ask(instance.StudyInstanceUID)
     assert not house.is_committed(instance)
 
 

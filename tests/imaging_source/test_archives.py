@@ -276,6 +276,47 @@ def test_what_one_archive_cannot_give_is_fetched_from_another_at_once(
     assert archives.run_once() == 0
 
 
+def test_what_both_have_whole_is_to_be_committed_to_some_studies_at_a_look(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recorder:
+        """Is asked for each study once."""
+
+        asked: list[str]
+
+        def ask(self, study: str) -> bool:
+            is_new = study not in self.asked
+            self.asked += [study] * is_new
+            return is_new
+
+    monkeypatch.setattr("imaging_source.archives._ASKED_AT_ONCE", 2)
+    made = [
+        make_instance(
+            StudyDate=today, **dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID"), uid)
+        )
+        for uid in ("1.2.1", "1.2.2", "1.2.3", "1.2.4")
+    ]
+    assert [store(one) for one in made] == [0] * 4
+    for one in made[:3]:
+        put(elsewhere, INSTANCE, one)
+    _, peer = strict
+    recorder = Recorder()
+    recorder.asked = []
+    sides = FindUser(peer, "KOSMOS"), MoveUser(peer, "KOSMOS")
+    archive = Archive("PACS", *sides, recorder)
+    archives = Archives(elsewhere, [archive], days=2, poll_seconds=60, clock=clock)
+    assert archives.run_once() == 1
+    assert len(recorder.asked) == 2
+    assert archives.run_once() == 0
+    assert set(recorder.asked) == {"1.2.1", "1.2.2", "1.2.3"}
+
+
 def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
     strict: tuple[Asked, Peer],
     elsewhere: Database,
