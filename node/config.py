@@ -477,7 +477,7 @@ class ImagingSourceSection(Section):
     "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
     title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
     from there. With commit = true it is asked for storage commitment to what both have. Titles
-    alone in a list are peers; web_archives = { TITLE = url } is short too."""
+    alone in a list are peers."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
@@ -523,15 +523,6 @@ class ImagingSourceSection(Section):
     """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
     with every earlier one of the study (ITI-62). The registry must take orders
     (registry.administration); until it does, the withdrawal waits."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _web_archives_are_archives(cls, said: Any) -> Any:
-        if not isinstance(said, dict) or not isinstance(said.get("web_archives"), dict):
-            return said
-        rest = {key: value for key, value in said.items() if key != "web_archives"}
-        by_url = [{"title": title, "url": url} for title, url in said["web_archives"].items()]
-        return {**rest, "archives": [*said.get("archives", ()), *by_url]}
 
 
 class MllpSection(Section):

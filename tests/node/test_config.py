@@ -193,7 +193,6 @@ URL = "http://127.0.0.1/dicom-web"
     ("keys", "ways"),
     [
         (PEER + 'archives = ["PACS"]', ("c-find", "c-move", None)),
-        (f'web_archives = {{ PACS = "{URL}" }}', ("qido-rs", "wado-rs", URL)),
         (f'archives = [{{ title = "PACS", url = "{URL}" }}]', ("qido-rs", "wado-rs", URL)),
         (PEER + 'archives = [{ title = "PACS", pull = "c-get" }]', ("c-find", "c-get", None)),
         (
@@ -214,7 +213,10 @@ def test_how_an_archive_is_asked_and_fetched_from_is_chosen_apart(
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        (f'{PEER}archives = ["PACS"]\nweb_archives = {{ PACS = "{URL}" }}', "PACS is named twice"),
+        (
+            f'{PEER}archives = ["PACS", {{ title = "PACS", url = "{URL}" }}]',
+            "PACS is named twice",
+        ),
         (PEER + 'archives = [{ title = "PACS", pull = "wado-rs" }]', "PACS needs a url"),
         (
             PEER + f'archives = [{{title="PACS", url="{URL}", find="c-find", pull="c-get"}}]',

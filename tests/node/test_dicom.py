@@ -84,7 +84,7 @@ def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmo
     assert "PACS does not answer" in told.stderr
 
 
-ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
+ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
         (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
         (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
         (
-            'mode = "proxy"\nweb_archives = { KOSMOS = "http://127.0.0.1:9" }',
+            'mode = "proxy"\narchives = [{ title = "KOSMOS", url = "http://127.0.0.1:9" }]',
             "no archive of its own",
         ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
