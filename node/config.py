@@ -417,7 +417,7 @@ class ArchiveSection(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _ways_of_old(cls, said: Any) -> Any:
+    def _usual_ways(cls, said: Any) -> Any:
         """A title alone is a peer's; what has an address is spoken to there."""
         if isinstance(said, str):
             said = {"title": said}
