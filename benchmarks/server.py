@@ -9,6 +9,7 @@ supervises it and nothing is published.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -27,6 +28,7 @@ from node.config import PID_FOLDER, Settings
 from node.config_file import load
 from node.dicom import listening
 from node.migrate import open_database
+from node.process import COLLECT_EVERY
 from node.wiring.blobs import open_images
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.dicom import dicom_services
@@ -116,6 +118,8 @@ def main() -> None:
     process, config = sys.argv[1:]
     settings = load(Path(config))
     logs.configure(process, settings.node.log_format, settings.node.log_level)
+    gc.freeze()  # as node.preload and node.process do
+    gc.set_threshold(COLLECT_EVERY)
     if process == "web":
         uvloop.run(web(settings))
     else:

@@ -1,8 +1,9 @@
 """Whether index, files, published manifests and reports agree: a look, which changes nothing.
 
 Every instance that may be shown has its file with all its bytes; every manifest that the index
-takes for published is in the registry, in force. Files that no row names are told too: they are
-removed by themselves an hour after they came (``imaging_source.housekeeping``).
+takes for published is in the registry, in force. What is with its archive alone is counted apart.
+Files that no row names are told too: they are removed by themselves an hour after they came
+(``imaging_source.housekeeping``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Select, or_, select
 
+from imaging_source.evicted import IS_EVICTED
 from imaging_source.housekeeping import orphans
 from imaging_source.rejection import EXPIRED
 from imaging_source.schema import INSTANCE, REPORT, STUDY
@@ -30,6 +32,7 @@ class Findings:
     """What was found wrong: instances, studies and reports by their UID, files by their address."""
 
     instances: int = 0
+    evicted: int = 0
     studies: int = 0
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
@@ -55,9 +58,12 @@ def check(
     With ``hashes`` every byte is read and proved, otherwise the sizes are compared.
     """
     findings = Findings()
-    for uid, sha256, size in _rows(database, _INSTANCES):
+    for uid, sha256, size, evicted in _rows(database, _INSTANCES):
         findings.instances += 1
-        _check_file(blobs, uid, sha256, size, hashes, findings)
+        if evicted and not blobs.holds(sha256):
+            findings.evicted += 1
+        else:
+            _check_file(blobs, uid, sha256, size, hashes, findings)
         step()
     for uid, sha256, size in _rows(database, _REPORTS):
         _check_file(blobs, uid, sha256, size, hashes, findings)
@@ -89,9 +95,9 @@ def _check_file(
 
 
 # What has expired may have no file any more.
-_INSTANCES = select(INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.size).where(
-    or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
-)
+_INSTANCES = select(
+    INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.size, IS_EVICTED
+).where(or_(SHOWN, INSTANCE.c.rejection != EXPIRED))
 _STUDIES = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
     STUDY.c.published_entry.is_not(None)
 )

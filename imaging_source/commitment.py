@@ -3,7 +3,8 @@
 The request (N-ACTION) is answered once its row is committed. The report (N-EVENT-REPORT) is made
 from the index and from the files themselves, read again and hashed: what it says is stored has
 been seen. It goes to the peer's own address, until the peer has taken it; to a peer without one,
-on the association of the request, right after the answer to it. Not here: asking others.
+on the association of the request, right after the answer to it. Asking others is
+``archive_commitment``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from storage.errors import StorageError
 _log = structlog.get_logger("kosmos.imaging_source")
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-_WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST = 1
 _ALL_STORED, _SOME_FAILED = 1, 2
 
@@ -310,7 +311,7 @@ def _send(line: Line, event: int, values: dict[int, tuple[str, Value]]) -> bool:
     elements = (
         (SOP_CLASS_UID, STORAGE_COMMITMENT),
         (MESSAGE_ID, line.next_message_id()),
-        (SOP_INSTANCE_UID, _WELL_KNOWN_INSTANCE),
+        (SOP_INSTANCE_UID, WELL_KNOWN_INSTANCE),
         (EVENT_TYPE, event),
     )
     request = write_request(context_id, N_EVENT_REPORT_RQ, elements, has_data_set=True)

@@ -4,6 +4,8 @@ An embedded database has one writing process, and an index has one place where a
 judged: the process ``dicom``. Whoever takes instances in elsewhere (STOW-RS, import) makes their
 files durable in the common blob store, then hands what the index needs to know over a Unix
 socket, and hears what became of each after the commit. One line of JSON each way: see ``_packed``.
+By the same way studies are asked for that are with an archive alone (``imaging_source.recalling``):
+an object names the study and what is wanted, and is answered when that is done.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import structlog
 from imaging_source.header import Header
 from imaging_source.index import Arrived, Verdict
 from imaging_source.intake import Door
+from imaging_source.recalling import Asker
 from imaging_source.rejection import Note, Reference
 from manifest.model import Patient, Study
 from storage.blobs import BlobStore
@@ -38,6 +41,11 @@ NAME = "index.sock"
 # A commit takes milliseconds; a database that is busy says so after 30 s at most.
 SECONDS = 60.0
 
+# What is asked of the process that writes the index.
+_RECALL, _NOTE_USE = "recall", "use"
+# A commit, and the way there and back.
+_MORE_SECONDS = 5.0
+
 # How long the door rests when it could not open: the next moment may be no better.
 _PAUSE_SECONDS = 0.1
 
@@ -49,11 +57,15 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class IndexDoor:
-    """Listens in ``folder`` for instances to index through ``door``; use as a context manager."""
+    """Listens in ``folder`` for instances to index through ``door``; use as a context manager.
 
-    def __init__(self, door: Door, folder: Path) -> None:
+    ``asker`` is given what other processes ask for.
+    """
+
+    def __init__(self, door: Door, folder: Path, asker: Asker | None = None) -> None:
         """Raises OSError when there can be no socket in ``folder``."""
         self._door = door
+        self._asker = asker
         self._name = folder / NAME
         folder.mkdir(parents=True, exist_ok=True)
         self._name.unlink(missing_ok=True)  # of a process that has died
@@ -101,7 +113,11 @@ class IndexDoor:
 
     def _answer(self, line: bytes) -> list[str] | None:
         """The verdicts; None when the index could not take them."""
-        arrived = [_unpacked(one) for one in json.loads(line)]
+        message = json.loads(line)
+        if isinstance(message, dict):
+            self._ask(**message)
+            return []
+        arrived = [_unpacked(one) for one in message]
         try:
             verdicts = [verdict.value for verdict in self._door.index(arrived)]
             reach("handover.indexed")
@@ -109,6 +125,12 @@ class IndexDoor:
             _log.error("instances not indexed", code="imaging-index", error=type(error).__name__)
             return None
         return verdicts
+
+    def _ask(self, study: str, wanted: str) -> None:
+        if self._asker is not None and wanted == _RECALL:
+            self._asker.recall(study)
+        elif self._asker is not None:
+            self._asker.note_use(study)
 
 
 class DistantIntake(Door):
@@ -127,17 +149,52 @@ class DistantIntake(Door):
 
     def _hand_over(self, arrived: Sequence[Arrived]) -> list[Verdict]:
         try:
-            with socket.socket(socket.AF_UNIX) as connection, _short(self._folder) as place:
-                connection.settimeout(SECONDS)
-                connection.connect(place)
-                connection.sendall(json.dumps([_packed(one) for one in arrived]).encode() + b"\n")
-                with connection.makefile("rb") as stream:
-                    answer = json.loads(stream.readline(_LINE_LIMIT))
+            answer = _told(self._folder, [_packed(one) for one in arrived], SECONDS)
         except (OSError, ValueError) as error:
             raise DatabaseBusy("the process that writes the index does not answer") from error
         if answer is None:
             raise DatabaseBusy("the index takes nothing now")
         return [Verdict(one) for one in answer]
+
+
+class DistantRecaller:
+    """The ``Asker`` of a process that does not write the index; ``seconds`` as its recaller's.
+
+    At most ``most`` askers wait for a study at the same time; the others are told "not now".
+    """
+
+    def __init__(self, folder: Path, seconds: float, most: int) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._places = threading.BoundedSemaphore(most)
+
+    def recall(self, study: str) -> None:
+        """See ``Asker``."""
+        if self._places.acquire(blocking=False):
+            try:
+                self._ask(study, _RECALL, self._seconds + _MORE_SECONDS)
+            finally:
+                self._places.release()
+
+    def note_use(self, study: str) -> None:
+        """See ``Asker``."""
+        self._ask(study, _NOTE_USE, _MORE_SECONDS)
+
+    def _ask(self, study: str, wanted: str, seconds: float) -> None:
+        try:
+            _told(self._folder, {"study": study, "wanted": wanted}, seconds)
+        except (OSError, ValueError) as error:
+            _log.warning("not asked", code="imaging-recall", error=type(error).__name__)
+
+
+def _told(folder: Path, message: Any, seconds: float) -> Any:
+    """The answer of the process that writes the index. Raises OSError and ValueError."""
+    with socket.socket(socket.AF_UNIX) as connection, _short(folder) as place:
+        connection.settimeout(seconds)
+        connection.connect(place)
+        connection.sendall(json.dumps(message).encode() + b"\n")
+        with connection.makefile("rb") as stream:
+            return json.loads(stream.readline(_LINE_LIMIT))
 
 
 @contextmanager

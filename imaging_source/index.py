@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from imaging_source import rejection, reports, requests
+from imaging_source import evicted, rejection, reports, requests
 from imaging_source.corrections import is_same_patient
 from imaging_source.header import Header
 from imaging_source.names import folded
@@ -150,7 +150,8 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
 
     The same bytes again change nothing. Other bytes for a known SOP Instance UID, another
     patient for a known study and another study for a known series go to quarantine. What was
-    named by a rejection note is kept and not shown, unless its retention had merely expired.
+    named by a rejection note is kept and not shown, unless its retention had merely expired. Bytes
+    that had been evicted are here again.
     """
     header = arrived.header
     uids = {
@@ -166,6 +167,10 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
         _restore(connection, arrived)
     elif verdict.is_quarantine:
         _put_aside(connection, arrived, verdict)
+    if verdict in (Verdict.DUPLICATE, Verdict.RESTORED):
+        evicted.returned(connection, uids["instance"], uids["study"], arrived.received_at)
+    elif verdict is Verdict.OTHER_BYTES:
+        evicted.hinder(connection, uids["instance"], evicted.Hindrance.OTHER_BYTES)
     return verdict
 
 

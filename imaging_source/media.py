@@ -59,7 +59,7 @@ class Exported:
 def entries(database: Database, blobs: BlobStore, studies: Sequence[str]) -> list[Entry]:
     """The files of a medium, the DICOMDIR first.
 
-    Raises NothingToExport naming the study, BlobMissing, StorageError.
+    Raises NothingToExport naming the study, BlobMissing, Away, StorageError.
     """
     files: list[Entry] = []
     patients: dict[tuple[str, str], dicomdir.Record] = {}
@@ -102,11 +102,11 @@ def _series(
         study.below.append(record)
         for count, row in enumerate(rows, 1):
             name = f"{place}/SE{number:06}/IM{count:06}"
-            attributes = _attributes(blobs, row)
-            record.below.append(dicomdir.instance_record(row, attributes, name, count))
             part = locate(blobs, row, correction)
             if part is None:
                 raise BlobMissing(row["sha256"])
+            attributes = _attributes(blobs, row)
+            record.below.append(dicomdir.instance_record(row, attributes, name, count))
             content = _Proved(blobs.open(row["sha256"]), part.content)
             yield Entry(name, content, part.content.size, row["received_at"])
 

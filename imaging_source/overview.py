@@ -12,8 +12,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
+from imaging_source.evicted import IS_EVICTED
 from imaging_source.outbox import State
-from imaging_source.schema import CORRECTION, INSTANCE, PUBLICATION, STUDY, UNIDENTIFIED
+from imaging_source.schema import (
+    CORRECTION,
+    EVICTED,
+    INSTANCE,
+    PUBLICATION,
+    STUDY,
+    UNIDENTIFIED,
+)
 from imaging_source.shown import SHOWN
 
 
@@ -36,7 +44,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StudyOverview:
-    """One study; times are seconds since the epoch, ``reason`` the last trouble."""
+    """One study; times are seconds since the epoch, ``reason`` the last trouble.
+
+    ``evicted`` counts the instances that are with their archive alone, ``not_recalled`` is why some
+    of them have not come back (``imaging_source.evicted.Hindrance``).
+    """
 
     study_instance_uid: str
     stage: Stage
@@ -45,6 +57,8 @@ class StudyOverview:
     description: str
     instances: int
     rejected: int
+    evicted: int
+    not_recalled: str | None
     corrected: bool
     changed_at: float
     published_entry: str | None
@@ -76,6 +90,11 @@ def _count(*where: ColumnElement[bool]) -> Any:
     return counted.scalar_subquery()
 
 
+_NOT_RECALLED = (
+    select(func.max(EVICTED.c.reason))
+    .where(EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid)
+    .scalar_subquery()
+)
 _OVERVIEW = (
     select(
         STUDY.c.study_instance_uid,
@@ -85,6 +104,8 @@ _OVERVIEW = (
         STUDY.c.description,
         _count(SHOWN),
         _count(INSTANCE.c.rejection.is_not(None)),
+        _count(SHOWN, IS_EVICTED),
+        _NOT_RECALLED,
         CORRECTION.c.study_instance_uid.is_not(None),
         STUDY.c.changed_at,
         STUDY.c.published_entry,

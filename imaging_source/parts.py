@@ -2,7 +2,8 @@
 
 One pre-flight stands behind every way out (RAD-69, WADO-RS, C-MOVE, ZIP): the index tells
 which instances are shown and where they belong, the disk tells whether the file is there with
-all its bytes. Status and headers precede the bytes on the wire, so nothing may be found missing
+all its bytes; what is with an archive alone is fetched again first (``imaging_source.recalling``).
+Status and headers precede the bytes on the wire, so nothing may be found missing
 later. The bytes stream from disk when the answer is written. They are not hashed on the way:
 that would halve the rate of a study (SHA-256 does 1.1 GiB a second here), and what rots on a
 disk is for a scrub to find.
@@ -19,9 +20,10 @@ from sqlalchemy import Connection, RowMapping, Select, select
 from imaging_source.coercion import Coerced, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
+from imaging_source.recalling import Recalling
 from imaging_source.schema import INSTANCE, SERIES
 from imaging_source.shown import IN_ORDER, SHOWN
-from storage.blobs import BlobStore
+from storage.blobs import Blob, BlobStore
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
 from storage.files import FileContent
 
@@ -92,37 +94,49 @@ def under(
 def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
     """The instance with what was corrected, if its file is there with all its bytes.
 
-    Raises BlobStoreBusy where nobody can tell now.
+    Raises Away where it is with an archive that does not give it now, and BlobStoreBusy where
+    nobody can tell now.
     """
-    kept = (row["sha256"], row["size"], row["transfer_syntax_uid"])
+    names = (row["study_instance_uid"], row["sop_instance_uid"], row["sha256"])
     try:
-        return Part(row, leaving(blobs, *kept, correction), correction)
+        blob = opened(blobs, *names)
+        content = leaving(blob, row["size"], row["transfer_syntax_uid"], correction)
+        return Part(row, content, correction)
     except (BlobCorrupt, BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
         return None
 
 
+def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> Blob:
+    """The file of an instance of a study, fetched again where its archive has it.
+
+    Raises Away where that does not give it now, BlobMissing where it is lost, and
+    BlobStoreUnavailable.
+    """
+    if isinstance(blobs, Recalling):
+        return blobs.recalled(study, uid, sha256)
+    return blobs.open(sha256)
+
+
 def leaving(
-    blobs: BlobStore,
-    sha256: str,
-    size: int,
-    transfer_syntax_uid: str,
-    correction: Correction | None,
+    blob: Blob, size: int, transfer_syntax_uid: str, correction: Correction | None
 ) -> FileContent | Coerced:
     """The Part 10 file of an instance with what was corrected.
 
     Raises BlobMissing where the file is not there with all its bytes, BlobStoreUnavailable or
     OSError where it cannot be read, and Unreadable where it cannot be corrected.
     """
-    blob = blobs.open(sha256)
     if blob.size != size:
-        raise BlobMissing(sha256)
+        raise BlobMissing(blob.sha256)
     return coerced(correction, blob.content, transfer_syntax_uid)
 
 
 def preflight(
     blobs: BlobStore, rows: Iterable[RowMapping], corrections: Mapping[str, Correction]
 ) -> Preflight:
-    """Locate every instance before the first byte of an answer; ``corrections`` are by study."""
+    """Locate every instance before the first byte of an answer; ``corrections`` are by study.
+
+    Raises Away where some are with an archive that does not give them now.
+    """
     located = [
         (row, locate(blobs, row, corrections.get(row["study_instance_uid"]))) for row in rows
     ]

@@ -31,6 +31,7 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.ledger import End, Ledger, NoLedger, Records
 from imaging_source.negotiation import Titles
+from imaging_source.recalling import Asker
 from imaging_source.service import Services
 from imaging_source.users import Identify, nobody
 from soap.tls_listener import why
@@ -200,6 +201,7 @@ def run(
     listening: Listening,
     *,
     handed_over: Path | None = None,
+    asker: Asker | None = None,
     publisher: Publisher | None = None,
     ready: Callable[[int], None] = lambda port: None,
     stop: threading.Event,
@@ -208,9 +210,9 @@ def run(
 
     ``database`` is this process's own to write; its schema is brought up to date first.
     ``blobs`` takes the files, ``handed_over`` the one where other processes reach
-    the index (``imaging_source.handover``), ``ready`` is told the port when connections are
-    accepted. Raises OSError when the address cannot be had and StorageError when the
-    storage cannot be opened.
+    the index (``imaging_source.handover``) and the ``asker``, ``ready`` is told the port when
+    connections are accepted. Raises OSError when the address cannot be had and StorageError when
+    the storage cannot be opened.
     """
     database.migrate(MIGRATIONS)
     describer = Describer(database, blobs)
@@ -223,7 +225,7 @@ def run(
         if publisher is not None:
             publisher.start()
         _log.info("listening", code="dicom-listening", port=receiver.port)
-        with _door(intake, handed_over):
+        with _door(intake, handed_over, asker):
             ready(receiver.port)
             stop.wait()
     finally:
@@ -235,6 +237,8 @@ def run(
             publisher.stop()
 
 
-def _door(intake: Intake, folder: Path | None) -> AbstractContextManager[object]:
+def _door(
+    intake: Intake, folder: Path | None, asker: Asker | None
+) -> AbstractContextManager[object]:
     """The door for other processes, where there is to be one."""
-    return nullcontext() if folder is None else IndexDoor(intake, folder)
+    return nullcontext() if folder is None else IndexDoor(intake, folder, asker)

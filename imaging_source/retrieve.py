@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import RowMapping
 
 from imaging_source.corrections import Correction, corrections_of
+from imaging_source.evicted import Away
 from imaging_source.parts import Part, locate, look_up
 from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
@@ -97,12 +98,14 @@ class ImagingSource:
         fault = self._fault(asked, row)
         uid = asked.document.document_unique_id
         if fault is None and row is not None:
+            correction = corrections.get(row["study_instance_uid"])
             try:
-                part = locate(self._blobs, row, corrections.get(row["study_instance_uid"]))
+                if (part := locate(self._blobs, row, correction)) is not None:
+                    return asked, part
             except BlobStoreBusy:
                 return Fault(rules.BUSY, uid).error("RAD-69")
-            if part is not None:
-                return asked, part
+            except Away:
+                pass
         return (fault or Fault(rules.DOCUMENT_UNAVAILABLE, uid)).error("RAD-69")
 
     def _in_syntax(

@@ -242,7 +242,7 @@ class Stow:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        intake = Intake(receive, self._limits, self._budget)
+        intake = Intake(scope, receive, self._limits, self._budget)
         self._requests += 1
         try:
             await self._serve(scope, intake, send)

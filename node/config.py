@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -401,6 +401,41 @@ class ReportsSection(Section):
     """typeCode."""
 
 
+class ArchiveSection(Section):
+    """An archive whose studies are fetched."""
+
+    title: AeTitle
+    """Title by which its notices (IAN) name it; one of the peers, where it speaks DIMSE."""
+    url: HttpUrl | None = None
+    """Its DICOMweb address, for QIDO-RS and WADO-RS."""
+    find: Literal["c-find", "qido-rs"] = "c-find"
+    """How it is asked; by QIDO-RS where it has a url."""
+    pull: Literal["c-move", "c-get", "wado-rs"] = "c-move"
+    """How it is fetched from; by WADO-RS where it has a url."""
+    commit: bool = False
+    """Whether it is asked to commit to what it and this node both have (storage commitment)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_ways(cls, said: Any) -> Any:
+        """A title alone is a peer's; what has an address is spoken to there."""
+        if isinstance(said, str):
+            said = {"title": said}
+        if not isinstance(said, dict) or said.get("url") is None:
+            return said
+        return {"find": "qido-rs", "pull": "wado-rs", **said}
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is spoken to by DIMSE."""
+        return self.find == "c-find" or self.pull != "wado-rs" or self.commit
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is spoken to by DICOMweb."""
+        return self.find == "qido-rs" or self.pull == "wado-rs"
+
+
 class ImagingSourceSection(Section):
     """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
 
@@ -440,15 +475,27 @@ class ImagingSourceSection(Section):
     transcoded_gib: Positive = 10
     """Gigabytes of transcoded images that are kept in the data folder for the next time; 1 GiB
     holds a study of 2,000 CT images."""
-    archives: tuple[AeTitle, ...] = ()
-    """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
-    web_archives: dict[AeTitle, HttpUrl] = {}
-    """Archives whose studies are fetched by DICOMweb (QIDO-RS, then WADO-RS): title, by which
-    their notices (IAN) name them, = address, such as https://pacs.example/dicom-web."""
+    archives: tuple[ArchiveSection, ...] = ()
+    """Archives whose studies are fetched. Tables [[imaging_source.archives]] with a title, by which
+    their notices (IAN) name them, and where they differ find = "c-find" or "qido-rs" and pull =
+    "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
+    title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
+    from there. With commit = true it is asked for storage commitment to what both have. Titles
+    alone in a list are peers."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
     """Seconds between two looks at the archives."""
+    mode: Literal["archive", "cache", "proxy"] = "archive"
+    """What becomes of images once they are published: kept for ever, kept as cache_days and
+    cache_gib say, or let go two hours after they were last asked for. What is let go stays in
+    index and registry, and is fetched again from the archive that has it when it is asked for."""
+    cache_days: Positive | None = None
+    """Days since it came or was last asked for after which a study is let go (mode cache)."""
+    cache_gib: Positive | None = None
+    """Gigabytes of images that are kept, the longest unused let go first (mode cache)."""
+    recall_seconds: Seconds = 60.0
+    """Seconds for which who asks for images waits while they are fetched again."""
     notified: tuple[AeTitle, ...] = ()
     """Titles of peers that are told of each published study (instance availability, N-CREATE)."""
     quiet_seconds: Seconds = 60.0
@@ -949,8 +996,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _archives_are_peers(self) -> Settings:
         source = self.imaging_source
-        for key, titles in (("archives", source.archives), ("notified", source.notified)):
-            for title in titles:
+        titles = [one.title for one in source.archives]
+        spoken = [one.title for one in source.archives if one.is_peer]
+        for key, named in (("archives", spoken), ("notified", source.notified)):
+            for title in named:
                 if title not in source.peers:
                     raise ValueError(
                         tr(
@@ -959,11 +1008,36 @@ class Settings(BaseSettings):
                             title=title,
                         )
                     )
-        for title in source.web_archives:
-            if title in source.archives:
+        for one in source.archives:
+            if titles.count(one.title) > 1:
                 raise ValueError(
-                    tr("imaging_source.web_archives: {title} is in archives too", title=title)
+                    tr("imaging_source.archives: {title} is named twice", title=one.title)
                 )
+            if one.is_web != (one.url is not None):
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: {title} needs a url for QIDO-RS or WADO-RS, "
+                        "and for nothing else",
+                        title=one.title,
+                    )
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _what_goes_can_come_back(self) -> Settings:
+        source = self.imaging_source
+        bounded = source.cache_days is not None or source.cache_gib is not None
+        if source.mode != "archive" and not source.archives:
+            raise ValueError(
+                tr("imaging_source.mode: {mode} needs an archive that stays", mode=source.mode)
+            )
+        if (source.mode == "cache") != bounded:
+            raise ValueError(
+                tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
+            )
+        titles = {one.title for one in source.archives}
+        if source.mode != "archive" and source.ae_title in titles:
+            raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
 
     @model_validator(mode="after")

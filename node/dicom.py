@@ -17,6 +17,8 @@ from pathlib import Path
 
 import structlog
 
+from imaging_source.evicted import figures
+from imaging_source.eviction import Evictor
 from imaging_source.following import follow
 from imaging_source.ledger import NoLedger
 from imaging_source.negotiation import Titles
@@ -112,7 +114,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             watches.append(watch_issuers(settings, users.verifier))
         tell = stack.enter_context(watching(*watches))
         signal.signal(signal.SIGHUP, lambda _number, _frame: tell())
-        for work in _works(settings, database, stop):
+        for work in _works(settings, database, services.evictor, stop):
             thread = threading.Thread(target=work, name=work.func.__name__)
             thread.start()
             stack.callback(thread.join)
@@ -122,6 +124,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
             open_images(settings),
             listening(settings, services.offered, guard, auditor, users),
             handed_over=settings.node.data_dir / PID_FOLDER,
+            asker=services.recaller,
             publisher=publishing,
             ready=ready,
             stop=stop,
@@ -130,7 +133,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
 
 
 def _works(
-    settings: Settings, database: Database, stop: threading.Event
+    settings: Settings, database: Database, evictor: Evictor | None, stop: threading.Event
 ) -> Iterator[partial[None]]:
     """What goes on beside receiving and publishing, each in a thread of its own."""
     section = settings.imaging_source
@@ -138,6 +141,8 @@ def _works(
     yield partial(_count, database, stop)
     if section.retention_days is not None:
         yield partial(keep_for, section.retention_days, database, open_images(settings), stop)
+    if evictor is not None:
+        yield partial(evictor.run, stop)
 
 
 def _count(database: Database, stop: threading.Event) -> None:
@@ -145,9 +150,11 @@ def _count(database: Database, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with database.read() as connection:
-                counts = waiting(connection)
+                counts, evicted = waiting(connection), figures(connection)
             for stage, count in counts.items():
                 metrics.STUDIES.labels(stage.value).set(count)
+            metrics.EVICTED.labels("all").set(evicted.instances)
+            metrics.EVICTED.labels("hindered").set(evicted.hindered)
         except StorageError as error:
             log.warning("not counted", code="imaging-counts", error=type(error).__name__)
         stop.wait(COUNT_SECONDS)

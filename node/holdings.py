@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, CompoundSelect, Connection, Select, func, select, union
 
+from imaging_source.evicted import IS_EVICTED
 from imaging_source.schema import INSTANCE, QUARANTINE
 from node.config import Settings
 from node.migrate import actors, database_url
@@ -95,7 +96,9 @@ def stores(settings: Settings) -> list[Files]:
         found.append(Files("documents", "repository", blobs, partial(open_blobs, settings), kept))
     source = settings.imaging_source
     if source.enabled and source.files is not None:
-        both = union(*(select(table.c.sha256, table.c.size) for table in (INSTANCE, QUARANTINE)))
+        # What was evicted is with its archive, which this node fetches it from again.
+        here = select(INSTANCE.c.sha256, INSTANCE.c.size).where(~IS_EVICTED)
+        both = union(here, select(QUARANTINE.c.sha256, QUARANTINE.c.size))
         files = source.files
         found.append(Files("images", "imaging_source", files, partial(open_images, settings), both))
     return found

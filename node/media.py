@@ -19,7 +19,7 @@ from node.migrate import open_database, script_location
 from node.progress import Progress
 from node.supervisor import running
 from node.texts import tr
-from node.wiring.blobs import open_images
+from node.wiring.blobs import distant_recaller, open_images, open_recalling
 from node.wiring.pictures import intake
 
 # Below the data folder: files that could not be imported, and how far imports have come.
@@ -42,7 +42,8 @@ def export(
     Raises NothingToExport, ConfigError, StorageError and OSError.
     """
     with open_database(_source(settings), "imaging_source", read_only=True) as database:
-        files = media.entries(database, open_images(settings), studies)
+        blobs = open_recalling(settings, database, distant_recaller(settings))
+        files = media.entries(database, blobs, studies)
         write = media.write_zip if target.suffix.lower() == ".zip" else media.write_folder
         with progress(tr("files"), len(files)) as step:
             write(files, target, step)

@@ -14,6 +14,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from soap.service import Ended, Observe
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # From an indexed query (1 ms) to a study of gigabytes.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -57,6 +59,17 @@ STUDIES = Gauge(
     ["stage"],
     multiprocess_mode="mostrecent",
 )
+EVICTED = Gauge(
+    "kosmos_evicted",
+    "Instances that are with their archive alone: all, and those that did not come back.",
+    ["which"],
+    multiprocess_mode="mostrecent",
+)
+RECALLS = Counter(
+    "kosmos_recalls_total",
+    "Studies fetched again from an archive, by outcome: whole, part, failed.",
+    ["outcome"],
+)
 BUILD = Gauge(
     "kosmos_build_info",
     "1, labelled with the version.",
@@ -65,12 +78,12 @@ BUILD = Gauge(
 )
 
 
-def observer(exchanges: Iterable[Any]) -> Callable[[str, str, float, int, int], None]:
+def observer(exchanges: Iterable[Any]) -> Observe:
     """Counts the calls of one endpoint (``soap.endpoint.Endpoint(observe=...)``)."""
     return observing({exchange.action: exchange.number for exchange in exchanges})
 
 
-def observing(numbers: Mapping[str, str]) -> Callable[[str, str, float, int, int], None]:
+def observing(numbers: Mapping[str, str]) -> Observe:
     """Counts what is told by action, under the number of its transaction."""
 
     @cache  # both labels come from short lists, and finding a counter costs more than counting
@@ -79,12 +92,12 @@ def observing(numbers: Mapping[str, str]) -> Callable[[str, str, float, int, int
         received, sent = BYTES.labels(number, "in"), BYTES.labels(number, "out")
         return CALLS.labels(number, outcome), SECONDS.labels(number), received, sent
 
-    def observe(action: str, outcome: str, seconds: float, received: int, sent: int) -> None:
-        calls, duration, bytes_in, bytes_out = counters(action, outcome)
+    def observe(call: Ended) -> None:
+        calls, duration, bytes_in, bytes_out = counters(call.action, call.outcome)
         calls.inc()
-        duration.observe(seconds)
-        bytes_in.inc(received)
-        bytes_out.inc(sent)
+        duration.observe(call.seconds)
+        bytes_in.inc(call.received)
+        bytes_out.inc(call.sent)
 
     return observe
 

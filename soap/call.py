@@ -38,7 +38,7 @@ from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
 from soap.operation import ACCEPTED, CallContext, Operation
 from soap.sending import PeerGone, Sending
-from soap.service import Outcome, Service
+from soap.service import Ended, Outcome, Service
 from soap.xml import parse
 
 P = ParamSpec("P")
@@ -88,7 +88,7 @@ class Call:
         self._peer = peer_of(scope)
         self._receive = receive
         self._send = send
-        self._intake = Intake(receive, service.limits, service.budget)
+        self._intake = Intake(scope, receive, service.limits, service.budget)
         self._ledger = Ledger(service.spool)
         self._job: Future[Any] | None = None
         self._recorded: Future[None] | None = None
@@ -340,10 +340,17 @@ class Call:
     def _report(self, seconds: float) -> None:
         if self._service.observe is not None:
             self._service.observe(
-                self._action, self._outcome, seconds, self._intake.received, self._sent
+                Ended(
+                    self._action,
+                    self._outcome,
+                    time.time(),
+                    seconds,
+                    self._intake.received,
+                    self._sent,
+                    self._correlation(),
+                    self._peer,
+                )
             )
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("call", extra=self._facts(milliseconds=round(seconds * 1000, 1)))
 
     def _facts(self, **more: object) -> dict[str, object]:
         return {
@@ -358,8 +365,9 @@ class Call:
         if not self._correlation_id:
             trace = _TRACEPARENT.match(header(self._scope, b"traceparent"))
             given = trace[1] if trace else (self._message_id or "")
-            printable = "".join(filter(str.isprintable, given))[:_ID_LIMIT]
-            self._correlation_id = printable or f"urn:uuid:{uuid.uuid4()}"
+            if not given.isprintable():
+                given = "".join(filter(str.isprintable, given))
+            self._correlation_id = given[:_ID_LIMIT] or f"urn:uuid:{uuid.uuid4()}"
         return self._correlation_id
 
 

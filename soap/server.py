@@ -29,6 +29,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soap.asgi import Application, Receive, Scope, Send, respond
+from soap.intake import AT_HAND
 from soap.outlet import EXTENSION, Outlet
 from soap.tls_listener import Places, Refused, TlsListener
 
@@ -89,8 +90,8 @@ class _Protocol(HttpToolsProtocol):
         cycle = cast(Any, self.cycle)
         if cycle.scope["method"] != "HEAD":  # of which nothing follows the head
             cycle.transport = _HeadWithBody(self.transport)
-        if not self._tls:
-            cycle.scope["extensions"] = {EXTENSION: partial(self.open_outlet, cycle)}
+        offered = self._tls or {EXTENSION: partial(self.open_outlet, cycle)}
+        cycle.scope["extensions"] = {**offered, AT_HAND: cycle.message_event.is_set}
 
     def on_response_complete(self) -> None:
         if not self.pipeline:

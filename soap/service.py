@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from soap.envelope import ANONYMOUS, SECURITY, Envelope, require_addressing
 from soap.faults import ACTION_NOT_SUPPORTED, ONLY_ANONYMOUS, SENDER, SoapFault
@@ -14,10 +14,27 @@ from soap.limits import Limits
 from soap.message import Spool
 from soap.operation import Gate, Operation, Witness
 
-Observe = Callable[[str, str, float, int, int], None]
-"""Called once per call with action, outcome, seconds, bytes in, bytes out. The action is
-empty unless it is one we serve; outcomes are those of ``Outcome``: both bounded, so they can
-be metric labels."""
+
+class Ended(NamedTuple):
+    """A call that has ended: how, when (``at``, in seconds since 1970), after how many ``seconds``,
+    and how many bytes came and went.
+
+    ``action`` is empty unless it is one we serve; ``outcome`` is of ``Outcome``: both bounded, so
+    they can be metric labels.
+    """
+
+    action: str
+    outcome: str
+    at: float
+    seconds: float
+    received: int
+    sent: int
+    correlation_id: str = ""
+    peer: str = ""
+
+
+Observe = Callable[[Ended], None]
+"""Told once of each call, to count and to log it; never fails."""
 
 
 class Outcome:

@@ -45,6 +45,7 @@ POINTS = {
     "handover.indexed": "the index has instances of another process, which is not told yet",
     "imaging.corrected": "a correction of a patient is applied, and still in the inbox",
     "imaging.described": "the descriptions of images are committed",
+    "imaging.evicted": "instances are marked as evicted, their files are still there",
     "imaging.kept": "an instance's file is durable, its index row is not written",
     "imaging.stored": "an instance's index row is committed, its answer has not left",
     "keys.rewrapped": "a data key is wrapped by the new key, and still by the old one",

@@ -8,7 +8,7 @@ reads them, the registry runs them; a query that is not listed is unknown to all
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -24,6 +24,10 @@ class Kind(Enum):
     STATUS = "availabilityStatus"
     TYPE = "objectType of a DocumentEntry; Stable when absent"
     LEVEL = "$MetadataLevel: 1 hides what only Metadata Update knows of, 2 shows it"
+
+
+# Of these a value is assumed where none is sent.
+_ASSUMED = (Kind.TYPE, Kind.LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,12 @@ class StoredQuery:
     alternatives: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
     single_patient: bool = False
+    missed: tuple[Parameter, ...] = field(init=False, repr=False, compare=False)
+    """Those whose absence means something, in the order of ``parameters``."""
+
+    def __post_init__(self) -> None:
+        missed = tuple(one for one in self.parameters if one.required or one.kind in _ASSUMED)
+        object.__setattr__(self, "missed", missed)
 
 
 def _single(slot: str, key: str, kind: Kind, required: bool = False) -> Parameter:

@@ -102,7 +102,8 @@ def decode_as(query: StoredQuery, request: AdhocQueryRequest) -> DecodedQuery | 
         slots = sent.get(parameter.slot)
         if slots and any(slots):
             decoder.take(parameter, slots)
-        else:
+    for parameter in query.missed:
+        if parameter.key not in decoder.given:
             decoder.do_without(parameter)
     decoder.check_alternatives()
     if decoder.faults:

@@ -11,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
-from imaging_source.dicomweb.exchange import Observe, Plan, Service
+from imaging_source.dicomweb.exchange import Plan, Service
 from imaging_source.dicomweb.metadata import metadata
 from imaging_source.dicomweb.paths import Retrieval, Search, resource
 from imaging_source.dicomweb.qido import DEFAULT_PAGING, Paging, Searcher
@@ -21,6 +21,7 @@ from imaging_source.dicomweb.search import is_selective
 from imaging_source.dicomweb.wado import Retriever, nothing_here
 from imaging_source.variants import Variants
 from soap.asgi import Application, Receive, Scope, Send
+from soap.service import Observe
 from storage.blobs import BlobStore
 from storage.database import Database
 

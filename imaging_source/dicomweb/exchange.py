@@ -19,18 +19,16 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
+from imaging_source.evicted import Away
 from soap.asgi import Headers, Receive, Scope, Send, peer_of
 from soap.call import describe
 from soap.sending import PeerGone, Sending
-from soap.service import Outcome
+from soap.service import Ended, Observe, Outcome
 from storage.errors import BlobStoreBusy, DatabaseBusy
 
 logger = logging.getLogger("imaging_source.dicomweb")
 
 RETRY_AFTER = b"2"
-
-Observe = Callable[[str, str, float, int, int], None]
-"""Told of every request: transaction, outcome, seconds, bytes in (0) and bytes out."""
 
 _HOST = re.compile(r"[A-Za-z0-9.\-_\[\]:]{1,255}")
 
@@ -111,9 +109,9 @@ class _Exchange:
             if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 self._outcome = Outcome.BUSY
             return _plain(refusal.status, refusal.reason, refusal.headers)
-        except (DatabaseBusy, BlobStoreBusy):
+        except (DatabaseBusy, BlobStoreBusy, Away) as error:
             self._outcome = Outcome.BUSY
-            return _plain(*_BUSY)
+            return _plain(*(_AWAY if isinstance(error, Away) else _BUSY))
         except Exception as error:  # noqa: BLE001 - logged here
             self._outcome = Outcome.RECEIVER
             reference = uuid.uuid4().hex
@@ -184,7 +182,9 @@ class _Exchange:
 
     def _report(self, answer: Answer, seconds: float) -> None:
         if self._service.observe is not None:
-            self._service.observe(self._transaction, self._outcome, seconds, 0, self._sent)
+            now, sent = time.time(), self._sent
+            ended = Ended(self._transaction, self._outcome, now, seconds, 0, sent)
+            self._service.observe(ended)
         if logger.isEnabledFor(logging.INFO):
             facts = {
                 "transaction": self._transaction,
@@ -200,6 +200,13 @@ _BUSY: tuple[HTTPStatus, str, Headers] = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     "too busy, try again later",
     [(b"retry-after", RETRY_AFTER)],
+)
+
+# A study that is being fetched takes from seconds to minutes.
+_AWAY: tuple[HTTPStatus, str, Headers] = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "the images are with their archive, try again later",
+    [(b"retry-after", b"30")],
 )
 
 

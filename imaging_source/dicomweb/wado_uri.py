@@ -19,7 +19,7 @@ from sqlalchemy import RowMapping
 from imaging_source.corrections import corrections_of
 from imaging_source.dicomweb.accept import Wish, not_acceptable, wishes
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
-from imaging_source.dicomweb.exchange import Observe, Plan, Service
+from imaging_source.dicomweb.exchange import Plan, Service
 from imaging_source.dicomweb.media import DICOM, with_syntax
 from imaging_source.dicomweb.multipart import Piece, single
 from imaging_source.dicomweb.rendered import Renderer
@@ -30,6 +30,7 @@ from imaging_source.kinds import JPEG, shown_as
 from imaging_source.parts import Part, locate, look_up
 from imaging_source.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.variants import NoVariant, Variants
+from soap.service import Observe
 from storage.blobs import BlobStore
 from storage.database import Database
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.elements import Unreadable
 from imaging_source.ledger import About
-from imaging_source.parts import Part, leaving
+from imaging_source.parts import Part, leaving, opened
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import UNIQUE_KEY, Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
@@ -98,10 +98,13 @@ def select_instances(
 
 
 def part_of(blobs: BlobStore, selected: Selected) -> Part:
-    """The instance with its Part 10 file: see ``parts.leaving``, whose errors it raises."""
-    kept = (selected.sha256, selected.size, selected.transfer_syntax_uid)
-    row = {"sha256": selected.sha256, "transfer_syntax_uid": selected.transfer_syntax_uid}
-    return Part(row, leaving(blobs, *kept, selected.correction), selected.correction)
+    """The instance with its Part 10 file: see ``opened`` and ``leaving`` of
+    ``imaging_source.parts``, whose errors it raises."""
+    study, syntax = selected.about.study_instance_uid, selected.transfer_syntax_uid
+    blob = opened(blobs, study, selected.sop_instance_uid, selected.sha256)
+    content = leaving(blob, selected.size, syntax, selected.correction)
+    row = {"sha256": selected.sha256, "transfer_syntax_uid": syntax}
+    return Part(row, content, selected.correction)
 
 
 def data_set_of(content: Content) -> Iterator[bytes]:

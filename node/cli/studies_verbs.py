@@ -166,10 +166,19 @@ def _show(found: list[StudyOverview], json: bool) -> None:
         output.show_json([_told(one) for one in found])
         return
     rows = [
-        (one.study_instance_uid, one.date, one.instances, one.rejected, one.stage, one.reason)
+        (
+            one.study_instance_uid,
+            one.date,
+            one.instances,
+            one.rejected,
+            one.evicted,
+            one.stage,
+            one.reason or one.not_recalled or "",
+        )
         for one in found
     ]
-    headings = [tr("study"), tr("date"), tr("images"), tr("rejected"), tr("stage"), tr("reason")]
+    counts = [tr("images"), tr("rejected"), tr("evicted")]
+    headings = [tr("study"), tr("date"), *counts, tr("stage"), tr("reason")]
     output.console().print(output.table(headings, rows))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node.config import Settings
+from imaging_source.handover import DistantRecaller
+from imaging_source.recalling import Asker, Recalling
+from node.config import PID_FOLDER, Settings
 from node.config_file import ConfigError, Problem, read_secret
 from node.texts import tr
 from node.wiring.keys import open_keys
 from storage.blobs import BlobStore
 from storage.bucket import Bucket
 from storage.contract import Blobs
+from storage.database import Database
 from storage.objects import ObjectStore
 
 # Where attachments arrive that are not put among the documents by a rename.
@@ -36,6 +39,24 @@ def open_images(settings: Settings) -> BlobStore:
     files = settings.imaging_source.files
     assert files is not None  # filled in when the configuration was read
     return BlobStore(files, keys=open_keys(settings))
+
+
+def open_recalling(settings: Settings, database: Database, asker: Asker) -> Recalling:
+    """The same for who shows images: what was evicted is asked for by way of ``asker``.
+
+    Raises ConfigError and StorageError.
+    """
+    section = settings.imaging_source
+    assert section.files is not None  # filled in when the configuration was read
+    noting = section.mode != "archive"
+    return Recalling(section.files, database, asker, noting=noting, keys=open_keys(settings))
+
+
+def distant_recaller(settings: Settings) -> DistantRecaller:
+    """The asker of a process that does not write the index; half of its threads may wait."""
+    most = max(1, settings.limits.workers // 2)
+    folder = settings.node.data_dir / PID_FOLDER
+    return DistantRecaller(folder, settings.imaging_source.recall_seconds, most)
 
 
 def bucket(settings: Settings, url: str) -> Bucket:

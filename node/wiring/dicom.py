@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -11,23 +11,28 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from imaging_source.archive_dimse import DimseArchive
+from imaging_source.archive_commitment import CommitmentReports, CommitmentUser
+from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archives
+from imaging_source.archives import Archive, Archives, Questions, Supply
 from imaging_source.commitment import Commitments
+from imaging_source.eviction import Bounds, Evictor
 from imaging_source.ledger import End
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
+from imaging_source.recall import Recaller
 from imaging_source.requestor import Peer
 from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Unseen, Veil, no_veil
 from imaging_source.variants import Variants
-from node.config import Settings
+from node import metrics
+from node.config import GIB, ArchiveSection, Settings
 from node.migrate import open_database
-from node.wiring.blobs import open_images
+from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (
     Asked,
     UnseenDocuments,
@@ -40,6 +45,7 @@ from node.wiring.pictures import intake
 from node.wiring.sights import open_sights, unseen_by
 from registry import Registry
 from soap.client import SoapClient
+from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.registry_response import RegistryUnavailable
 
@@ -54,6 +60,8 @@ class DicomServices:
     commitments: Commitments
     archives: Archives
     notifier: Notifier
+    recaller: Recaller
+    evictor: Evictor | None
 
     def start(self) -> None:
         """Start the threads, once the schema is there and instances may arrive."""
@@ -74,12 +82,35 @@ def dicom_services(
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
+    stay = staying_archives(settings, database)
+    recaller = Recaller(
+        database,
+        stay,
+        seconds=section.recall_seconds,
+        observe=lambda outcome: metrics.RECALLS.labels(outcome).inc(),
+    )
+    shown = open_recalling(settings, database, recaller)
     finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
-    offered = query_retrieve(finder, Retriever(database, blobs, title, peers, variants, veil))
-    offered |= commitments.services | Notices(database).services
+    offered = query_retrieve(finder, Retriever(database, shown, title, peers, variants, veil))
+    offered |= commitments.services | CommitmentReports(database).services
+    offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
-    return DicomServices(offered, commitments, archives(settings, database), notifier)
+    fetching = archives(settings, database)
+    evictor = _evictor(settings, database, blobs, stay)
+    return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
+
+
+def _evictor(
+    settings: Settings, database: Database, blobs: BlobStore, archives: Sequence[Archive]
+) -> Evictor | None:
+    """What lets images go; None where they are kept for ever."""
+    section = settings.imaging_source
+    if section.mode == "archive":
+        return None
+    most = None if section.cache_gib is None else section.cache_gib * GIB
+    days = 0.0 if section.mode == "proxy" else section.cache_days
+    return Evictor(database, blobs, archives, Bounds(days, most))
 
 
 def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:
@@ -123,21 +154,48 @@ def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) 
 
 def archives(settings: Settings, database: Database) -> Archives:
     """The archives of a node. Raises TlsError and ConfigError."""
-    section, peers = settings.imaging_source, dicom_peers(settings)
+    section = settings.imaging_source
     return Archives(
         database,
-        [
-            *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
-            *(_web_archive(settings, *one) for one in section.web_archives.items()),
-        ],
+        staying_archives(settings, database),
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
 
 
-def _web_archive(settings: Settings, title: str, url: str) -> WebArchive:
+def staying_archives(settings: Settings, database: Database) -> list[Archive]:
+    """The ways to the archives of a node. Raises TlsError and ConfigError."""
+    peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
+    return [
+        Archive(
+            one.title,
+            _questions(settings, one, peers),
+            _supply(settings, one, peers),
+            CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
+        )
+        for one in settings.imaging_source.archives
+    ]
+
+
+def _questions(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Questions:
+    if archive.find == "c-find":
+        return FindUser(peers[archive.title], settings.imaging_source.ae_title)
+    return _web(settings, archive)
+
+
+def _supply(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Supply:
+    if archive.pull == "wado-rs":
+        return _web(settings, archive)
+    peer, own_title = peers[archive.title], settings.imaging_source.ae_title
+    if archive.pull == "c-get":
+        return GetUser(peer, own_title, intake(settings))
+    return MoveUser(peer, own_title)
+
+
+def _web(settings: Settings, archive: ArchiveSection) -> WebArchive:
+    assert archive.url is not None  # the configuration was refused otherwise
     tls, token = client_tls(settings), own_assertions(settings, None)
-    return WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
+    return WebArchive(archive.title, archive.url, intake(settings), ssl_context=tls, token=token)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

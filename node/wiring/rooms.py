@@ -31,13 +31,15 @@ from imaging_source.variants import Variants
 from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
+from node.calls import Calls
 from node.config import Settings
 from node.endpoints import takes_subscriptions, web_url
+from node.logs import within_call
 from node.migrate import open_database
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
-from node.wiring.blobs import open_blobs, open_images
+from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
 from node.wiring.common import Asked, affinity_domain, soap_client
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
@@ -60,6 +62,7 @@ from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
 from storage.arrival import Arrival
+from storage.blobs import BlobStore
 from storage.contract import Blobs
 from storage.database import Database
 from storage.errors import DatabaseBusy
@@ -123,6 +126,7 @@ class _Doors:
     """What the endpoints of one process share."""
 
     settings: Settings
+    stack: ExitStack
     pool: ThreadPoolExecutor
     spool: Callable[[], Spool]
     auditor: Auditor | None
@@ -142,6 +146,8 @@ class _Doors:
         limits = self.settings.limits
         public = self.settings.node.public_url
         auditor = self.at(title)
+        calls = Calls(operation.exchange for operation in operations)
+        self.stack.callback(calls.tell)
         return Endpoint(
             operations,
             pool=self.pool,
@@ -153,7 +159,7 @@ class _Doors:
             ),
             max_in_flight=limits.queue,
             address=f"{public.rstrip('/')}/{title}" if public else None,
-            observe=metrics.observer(operation.exchange for operation in operations),
+            observe=calls,
             witness=auditor,
             gate=self.guard.soap(self.gate and self.gate.at(auditor)),
         )
@@ -175,22 +181,22 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     pool = stack.enter_context(ThreadPoolExecutor(settings.limits.workers, "call"))
     gate, forget = opened or (None, None)
     guard = open_guard(settings, auditor)
-    doors = _Doors(settings, pool, partial(Arrival, blobs), auditor, gate, guard)
+    doors = _Doors(settings, stack, pool, partial(Arrival, blobs), auditor, gate, guard)
     rooms = Rooms(guard, auditor=auditor, gate=gate, daily=[forget] if forget else [])
-    registry = _open_registry(doors, rooms, stack, port) if settings.registry.enabled else None
+    registry = _open_registry(doors, rooms, port) if settings.registry.enabled else None
     if settings.repository.enabled:
         asked = _asked(settings, registry, client)
-        _open_repository(doors, rooms, stack, blobs, asked)
+        _open_repository(doors, rooms, blobs, asked)
     if settings.imaging_source.enabled:
         asked = _asked(settings, registry, client, settings.imaging_source.registry)
-        _open_imaging_source(doors, rooms, stack, asked)
+        _open_imaging_source(doors, rooms, asked)
     return rooms
 
 
-def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> Registry:
+def _open_registry(doors: _Doors, rooms: Rooms, port: int) -> Registry:
     settings = doors.settings
     domain = affinity_domain(settings)
-    database = stack.enter_context(open_database(settings.registry, "registry"))
+    database = doors.stack.enter_context(open_database(settings.registry, "registry"))
     rooms.domain = DomainInForce(domain)
     registry, patients = Registry(database, rooms.domain), Patients(database, domain)
     carried = doors.sights.carried if doors.sights else None
@@ -216,7 +222,9 @@ def _open_registry(doors: _Doors, rooms: Rooms, stack: ExitStack, port: int) -> 
     rooms.checks["registry"] = _readable(database)
     if takes_subscriptions(settings):
         shown = told_to(registry, doors.sights) if doors.sights else all_is_told
-        broker = open_broker(settings, database, stack, port, shown, doors.at("subscriptions"))
+        broker = open_broker(
+            settings, database, doors.stack, port, shown, doors.at("subscriptions")
+        )
         rooms.endpoints["/subscriptions"] = doors.endpoint(
             "subscriptions", "NotificationBroker", *broker.operations
         )
@@ -237,11 +245,9 @@ def _administration(registry: Registry) -> list[Operation[Any, Any]]:
     ]
 
 
-def _open_repository(
-    doors: _Doors, rooms: Rooms, stack: ExitStack, blobs: Blobs, asked: Asked
-) -> None:
+def _open_repository(doors: _Doors, rooms: Rooms, blobs: Blobs, asked: Asked) -> None:
     section = doors.settings.repository
-    database = stack.enter_context(open_database(section, "repository"))
+    database = doors.stack.enter_context(open_database(section, "repository"))
     repository = Repository(
         database,
         blobs,
@@ -281,11 +287,12 @@ def _forget_messages(patients: Patients) -> None:
     log.info("identity messages forgotten", code="NODE-FORGOTTEN", count=count)
 
 
-def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: Asked) -> None:
+def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
     settings, section = doors.settings, doors.settings.imaging_source
     # Written by the process ``dicom`` alone.
-    database = stack.enter_context(open_database(section, "imaging_source", read_only=True))
-    variants, blobs = open_variants(settings, stack), open_images(settings)
+    database = doors.stack.enter_context(open_database(section, "imaging_source", read_only=True))
+    variants = open_variants(settings, doors.stack)
+    blobs = open_recalling(settings, database, distant_recaller(settings))
     source = ImagingSource(database, blobs, section.unique_id, variants)
     unseen = doors.sights.studies(asked, database) if doors.sights else None
     rooms.endpoints["/imaging"] = doors.endpoint(
@@ -294,7 +301,7 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
         Operation(RAD_69, _showing(RAD_69, _without_unseen(unseen, source.retrieve))),
     )
     if section.dicomweb.enabled:
-        mounts = recorded(_dicomweb(doors, database, variants), doors.at("dicomweb"))
+        mounts = recorded(_dicomweb(doors, database, blobs, variants), doors.at("dicomweb"))
         if doors.gate is not None and unseen is not None:
             gate = doors.gate.at(doors.at("dicomweb"))
             mounts = guarded(mounts, gate, doors.pool, unseen)
@@ -304,9 +311,10 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, stack: ExitStack, asked: A
         rooms.feed = handing_on(rooms.feed or listener(settings), settings)
 
 
-def _dicomweb(doors: _Doors, database: Database, variants: Variants) -> dict[str, Application]:
+def _dicomweb(
+    doors: _Doors, database: Database, blobs: BlobStore, variants: Variants
+) -> dict[str, Application]:
     settings, section = doors.settings, doors.settings.imaging_source
-    blobs = open_images(settings)
     shared: dict[str, Any] = {
         "public_url": settings.node.public_url,
         "most_in_flight": settings.limits.queue,
@@ -341,7 +349,7 @@ def _showing(
     count = metrics.response_counter(exchange.number)
 
     def handle(request: Request, context: CallContext) -> Response:
-        with bound_contextvars(correlation_id=context.correlation_id):
+        with within_call(context.correlation_id):
             response = show(request, context)
         count(response.status)
         return response

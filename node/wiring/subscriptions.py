@@ -10,13 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from structlog.contextvars import bound_contextvars
 
 from metadata import ebrim
 from metadata.model import Submission
 from node import metrics
 from node.config import Settings
 from node.endpoints import broker_address
+from node.logs import within_call
 from node.wiring.common import client_tls
 from node.wiring.sights import Sights
 from registry import Registry
@@ -223,7 +223,7 @@ def _operation(
     def handle(request: Request, context: CallContext) -> Response:
         status = "Fault"
         try:
-            with bound_contextvars(correlation_id=context.correlation_id):
+            with within_call(context.correlation_id):
                 response = perform(request, context)
             status = "Success"
         finally:

@@ -12,10 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from consumer.client import Consumer
 from hl7.client import MllpClient
+from imaging_source.evicted import is_evicted, mark
+from imaging_source.schema import INSTANCE
 from metadata.datatypes import CX
 from node import backup, feed, restore
 from node.config_file import load
@@ -24,7 +26,7 @@ from node.documents import Description, provide
 from node.holdings import places, stores
 from node.init import NewNode, create
 from node.storescu import Provider, find_files, send
-from node.wiring.blobs import open_blobs
+from node.wiring.blobs import open_blobs, open_images
 from node.wiring.common import affinity_domain
 from node.wiring.rooms import cross_check
 from repository.documents import Documents
@@ -374,6 +376,25 @@ def test_a_removed_document_is_not_missed(quiet: Path, tmp_path: Path, accepted:
     made = backup.create(settings, quiet, tmp_path / "backups")
     assert not made.alarm
     assert made.stores["documents"].count == len(accepted) - 1
+
+
+def test_an_image_that_is_with_its_archive_alone_is_not_missed(quiet: Path, tmp_path: Path) -> None:
+    settings = load(quiet)
+    with Database.open(settings.imaging_source.database) as database:
+        with database.read() as connection:
+            row = connection.execute(select(INSTANCE)).mappings().first()
+        assert row is not None
+        study, uid = row["study_instance_uid"], row["sop_instance_uid"]
+        database.write(lambda connection: mark(connection, study, [uid], 0.0))
+    open_images(settings).delete(row["sha256"])
+
+    made = backup.create(settings, quiet, tmp_path / "backups")
+    restored = restore.restore(tmp_path / "backups", tmp_path / "new")
+    assert not made.alarm
+    assert restored.missing_images == []
+    index = load(restored.config).imaging_source.database
+    with Database.open(index) as database, database.read() as connection:
+        assert is_evicted(connection, uid)
 
 
 def test_the_cross_check_finds_a_document_without_a_row(quiet: Path, accepted: list[str]) -> None:

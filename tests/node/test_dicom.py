@@ -44,7 +44,8 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     itself = (
         f'peers = {{ ASKER = "dicom://127.0.0.1:9", KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}'
     )
-    keys = f'{itself}\narchives = ["KOSMOS"]\narchive_days = 36500'
+    archive = '[{ title = "KOSMOS", pull = "c-get", commit = true }]'
+    keys = f"{itself}\narchives = {archive}\narchive_days = 36500"
     config.write_text(config.read_text().replace("[imaging_source]", f"[imaging_source]\n{keys}"))
     serve(config)
     here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
@@ -59,8 +60,9 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
 
     told = kosmos("archives", "--config", config, "--json")
     assert told.returncode == 0, told.stderr
-    (archive,) = json.loads(told.stdout)
-    assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
+    (found,) = json.loads(told.stdout)
+    assert (found["answers"], found["studies"], found["missing"]) == (True, 1, 0)
+    assert found["commitment"].keys() == {"asked", "committed", "refused"}
     assert "KOSMOS" in kosmos("archives", "--config", config).stdout
 
     recorded = kosmos(
@@ -82,12 +84,22 @@ def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmo
     assert "PACS does not answer" in told.stderr
 
 
+ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
         ('archives = ["PACS"]', "PACS is not one of the peers"),
         ('peers = { PACS = "dicoms://10.0.0.1:104" }', "PACS needs tls.enabled"),
         ('peers = { PACS = "dicom://10.0.0.1:99999" }', "no port below 65536"),
+        ('mode = "proxy"', "proxy needs an archive that stays"),
+        (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
+        (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
+        (
+            'mode = "proxy"\narchives = [{ title = "KOSMOS", url = "http://127.0.0.1:9" }]',
+            "no archive of its own",
+        ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
     ],
 )

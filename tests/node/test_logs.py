@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from node import logs
+from soap.service import Ended
 
 PATIENT = "DUPONT^JEANNE"
 
@@ -46,12 +47,46 @@ def test_a_line_tells_time_process_and_event(stream: io.StringIO) -> None:
 
 
 def test_the_correlation_id_reaches_logs_of_both_kinds(stream: io.StringIO) -> None:
-    with structlog.contextvars.bound_contextvars(correlation_id="urn:uuid:1"):
+    with logs.within_call("urn:uuid:1"):
         structlog.get_logger("ours").info("one")
         logging.getLogger("library").warning("two %s", "words", extra={"peer": "10.0.0.1"})
     assert [line["correlation_id"] for line in lines(stream)] == ["urn:uuid:1"] * 2
     assert lines(stream)[1]["event"] == "two words"
     assert lines(stream)[1]["peer"] == "10.0.0.1"
+
+
+def test_every_call_has_a_line(stream: io.StringIO) -> None:
+    logs.tell_calls([Ended("urn:ihe:a", "ok", 1.5, 0.00234, 1, 2, 'urn:"uuid":1', "10.0.0.1")])
+    (line,) = lines(stream)
+    assert line == {
+        "time": "1970-01-01T00:00:01.500+00:00",
+        "level": "info",
+        "process": "web-0",
+        "logger": "soap.call",
+        "event": "call",
+        "action": "urn:ihe:a",
+        "outcome": "ok",
+        "correlation_id": 'urn:"uuid":1',
+        "peer": "10.0.0.1",
+        "milliseconds": 2.3,
+    }
+
+
+@pytest.mark.parametrize(("level", "count"), [("info", 2), ("warning", 0)])
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_the_line_of_a_call_follows_style_and_level(
+    stream: io.StringIO, style: str, level: str, count: int
+) -> None:
+    logs.configure("web-0", style, level, stream)
+    logs.tell_calls([Ended("urn:ihe:a", "ok", 1.5, 0.1, 1, 2, "urn:uuid:1", "10.0.0.1")] * 2)
+    text = stream.getvalue()
+    assert text.count("urn:uuid:1") == text.count("\n") == count
+    assert text.startswith("{") is (style == "json" and count > 0)
+
+
+def test_a_line_that_cannot_be_written_stops_nobody(stream: io.StringIO) -> None:
+    stream.close()
+    logs.tell_calls([Ended("urn:ihe:a", "ok", 1.5, 0.1, 1, 2)])
 
 
 def test_an_exception_is_told_without_its_text(stream: io.StringIO) -> None:

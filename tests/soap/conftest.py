@@ -19,6 +19,7 @@ from soap.faults import InvalidBody
 from soap.limits import Limits
 from soap.message import Content, Incoming, InMemory, MemorySpool, Outgoing, Part
 from soap.server import Deadlines, Router, running_server
+from soap.service import Ended
 
 SAY = "{urn:test}Say"
 STORE = "{urn:test}Store"
@@ -175,7 +176,7 @@ class Service:
 
     url: str
     spools: Spools
-    seen: list[tuple[str, str, float, int, int]]
+    seen: list[Ended]
     contexts: list[CallContext]
     handlers: dict[str, Callable[[Any, CallContext], Any]] = field(default_factory=dict)
 
@@ -246,7 +247,7 @@ def running(limits: Limits) -> Iterator[Service]:
             pool=pool,
             title="Test <service>",
             service_name="Test",
-            observe=lambda *facts: service.seen.append(facts),
+            observe=lambda call: service.seen.append(call),
         )
         deadlines = Deadlines(head=0.3, keep_alive=5, shutdown=2)
         with running_server(Router({"/test": endpoint}), deadlines=deadlines) as base:

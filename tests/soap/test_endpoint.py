@@ -128,14 +128,17 @@ def test_the_handler_learns_who_calls(service: Any, envelope: Make) -> None:
 
 
 def test_every_call_is_observed(service: Any, envelope: Make) -> None:
+    before = time.time()
     good = envelope().encode()
     answer = service.post(good)
     service.post(envelope(action="urn:other").encode())
     service.post(envelope("<t:Say xmlns:t='urn:test'><x/></t:Say>").encode())
     (first, second, third) = service.seen
     assert first[:2] == ("urn:test:Say", "ok")
-    assert 0 < first[2] < 5
-    assert first[3:] == (len(good), len(answer.body))
+    assert 0 < first.seconds < 5
+    assert (first.received, first.sent) == (len(good), len(answer.body))
+    assert before <= first.at <= time.time()
+    assert (first.correlation_id, first.peer) == ("urn:uuid:1", "127.0.0.1")
     assert second[:2] == ("", "sender")
     assert third[:2] == ("urn:test:Say", "refused")
 

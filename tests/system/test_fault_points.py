@@ -70,9 +70,10 @@ main()
 
 # No node passes these while it serves: they are steps of commands (`kosmos load` of metadata,
 # `kosmos keys`), processes of their own whom nobody waits for. There a delay is nothing, a failing
-# disk ends the command as a kill does, and both are repeated by hand: proved where they are at home.
+# disk ends the command as a kill does, and it is given again: proved where they are at home.
 ELSEWHERE = {
     "bulk.before_commit": "tests/registry/test_bulk.py",
+    "imaging.evicted": "tests/imaging_source/test_eviction.py",
     "keys.rewrapped": "tests/storage/test_sealed.py",
     "keys.sealing": "tests/storage/test_sealed.py",
 }
@@ -669,9 +670,7 @@ def kosmos(world: World, *words: str) -> Any:
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-@pytest.mark.timeout(
-    400
-)  # each point in three ways: less than a minute, more on a busy machine
+@pytest.mark.timeout(400)  # each point in three ways: less than a minute, more on a busy machine
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_acknowledged_is_lost_at_any_point_and_nothing_is_there_by_half(
     world: World,

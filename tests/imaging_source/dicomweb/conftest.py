@@ -17,6 +17,7 @@ from imaging_source.dicomweb import DicomWeb
 from imaging_source.index import MIGRATIONS
 from soap.asgi import Receive, Scope, Send
 from soap.server import Router, running_server
+from soap.service import Ended
 from storage.blobs import BlobStore
 from storage.database import Database
 
@@ -87,8 +88,8 @@ def outcomes() -> list[str]:
 
 @pytest.fixture
 def web(database: Database, blobs: BlobStore, outcomes: list[str]) -> Iterator[Client]:
-    def observe(_transaction: str, outcome: str, _seconds: float, _in: int, _out: int) -> None:
-        outcomes.append(outcome)
+    def observe(call: Ended) -> None:
+        outcomes.append(call.outcome)
 
     with ThreadPoolExecutor(4) as pool:
         service = DicomWeb(database, blobs, pool, observe=observe)

@@ -1,0 +1,123 @@
+"""What is noted of instances whose bytes are with their archive alone, and of the use of studies.
+
+Units of work inside ``Database.write``, and looks. Who evicts is ``imaging_source.eviction``, who
+fetches ``imaging_source.recall``, and what has come back is told by ``imaging_source.index``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from imaging_source.schema import EVICTED, INSTANCE, STUDY_USE
+from imaging_source.shown import SHOWN
+from storage.errors import StorageError
+
+# UIDs in one statement: well below SQLite's limit of 32,766 values.
+_PORTION = 10_000
+
+
+class Away(StorageError):
+    """The bytes are with an archive that does not give them now; the text names no study."""
+
+
+class Hindrance(StrEnum):
+    """Why an instance has not come back."""
+
+    OTHER_BYTES = "other-bytes"
+    """The archive gives other bytes than those that were published."""
+    ABSENT = "absent"
+    """The archive has answered, and did not bring it."""
+    UNREACHED = "not-reached"
+    """The archive has not answered, or broke off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How many instances are evicted, and how many of them have not come back when asked for."""
+
+    instances: int
+    hindered: int
+
+
+IS_EVICTED = exists().where(EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
+"""Whether the bytes of the instance of the row are with its archive alone."""
+
+
+def mark(connection: Connection, study: str, uids: Iterable[str], now: float) -> None:
+    """Note that instances of a study, all that may go of it, are about to leave."""
+    rows = [
+        {"sop_instance_uid": uid, "study_instance_uid": study, "evicted_at": now} for uid in uids
+    ]
+    if rows:
+        connection.execute(insert(EVICTED), rows)
+    _note(connection, study, {"evicted_at": now}, now)
+
+
+def unmark(connection: Connection, study: str, uids: Collection[str]) -> None:
+    """Note that some instances of a study have stayed after all."""
+    listed = list(uids)
+    for start in range(0, len(listed), _PORTION):
+        some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
+        connection.execute(delete(EVICTED).where(some))
+    _note(connection, study, {"evicted_at": None})
+
+
+def returned(connection: Connection, uid: str, study: str, now: float) -> None:
+    """Note that the bytes of an instance are here, which they may have been all the time."""
+    if connection.execute(delete(EVICTED).where(EVICTED.c.sop_instance_uid == uid)).rowcount:
+        _note(connection, study, {"used_at": now, "evicted_at": None}, now)
+
+
+def hinder(connection: Connection, uid: str, reason: Hindrance) -> None:
+    """Note why an instance has not come back; does nothing to one that is here."""
+    row = update(EVICTED).where(EVICTED.c.sop_instance_uid == uid)
+    connection.execute(row.values(reason=reason.value))
+
+
+def hinder_rest(connection: Connection, study: str, reason: Hindrance) -> None:
+    """The same for all that has not come back of a study, unless it came with other bytes."""
+    known = func.coalesce(EVICTED.c.reason, "") == Hindrance.OTHER_BYTES
+    row = update(EVICTED).where(EVICTED.c.study_instance_uid == study, ~known)
+    connection.execute(row.values(reason=reason.value))
+
+
+def note_use(connection: Connection, study: str, now: float) -> None:
+    """Note that somebody has asked for a study."""
+    _note(connection, study, {"used_at": now}, now)
+
+
+def hindrances(connection: Connection, study: str) -> list[str | None]:
+    """For each instance of a study that is evicted, why it has not come back so far."""
+    query = select(EVICTED.c.reason).where(EVICTED.c.study_instance_uid == study)
+    return list(connection.execute(query).scalars())
+
+
+def is_evicted(connection: Connection, uid: str) -> bool:
+    """Whether the bytes of an instance are with its archive alone."""
+    query = select(EVICTED.c.sop_instance_uid).where(EVICTED.c.sop_instance_uid == uid)
+    return connection.execute(query).first() is not None
+
+
+def figures(connection: Connection) -> Figures:
+    """What is evicted in all, of what is shown."""
+    query = (
+        select(func.count(), func.count(EVICTED.c.reason))
+        .select_from(EVICTED)
+        .join(INSTANCE, INSTANCE.c.sop_instance_uid == EVICTED.c.sop_instance_uid)
+        .where(SHOWN)
+    )
+    return Figures(*connection.execute(query).one())
+
+
+def _note(
+    connection: Connection, study: str, values: dict[str, float | None], used_at: float = 0.0
+) -> None:
+    """Change the row of a study, or add it, ``used_at`` then."""
+    row = update(STUDY_USE).where(STUDY_USE.c.study_instance_uid == study)
+    if not connection.execute(row.values(**values)).rowcount:
+        new = {"study_instance_uid": study, "used_at": used_at, **values}
+        connection.execute(insert(STUDY_USE), new)

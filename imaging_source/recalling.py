@@ -1,0 +1,100 @@
+"""The store that every door opens the files of images of (``imaging_source.parts``).
+
+Where a file is missing, its study is asked for (``Asker``) and the file opened once more:
+``imaging_source.recall`` fetches in the process that writes the index and talks to archives,
+``imaging_source.handover.DistantRecaller`` asks it from every other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from imaging_source.evicted import Away, is_evicted
+from storage.blobs import Blob, BlobStore
+from storage.contract import Keys
+from storage.database import Database
+from storage.errors import BlobMissing
+
+NOTE_SECONDS = 3600.0
+"""How often at most the use of a study is noted."""
+
+# Who asked in vain for an instance of a study need not ask, nor wait, for its next one.
+_VAIN_SECONDS = 5.0
+# Studies of which something is remembered.
+_MOST_REMEMBERED = 10_000
+
+
+class Asker(Protocol):
+    """Asks for studies to be fetched again; safe for many threads."""
+
+    def recall(self, study: str) -> None:
+        """Have a study fetched; returns when it has been, or cannot be for now. Never raises."""
+
+    def note_use(self, study: str) -> None:
+        """Have it noted that a study is used. Never raises."""
+
+
+class Recalling(BlobStore):
+    """The images of a site whose archives stay: an evicted file comes back when it is opened.
+
+    ``database`` tells what is evicted and may be open for reading only. With ``noting`` the use of
+    studies is noted, which is what eviction goes by.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        database: Database,
+        asker: Asker,
+        *,
+        noting: bool,
+        keys: Keys | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises OutOfSpace or BlobStoreUnavailable if the folders cannot be made."""
+        super().__init__(root, keys=keys)
+        self._database = database
+        self._asker = asker
+        self._noting = noting
+        self._clock = clock
+        self._noted: dict[str, float] = {}
+        self._vain: dict[str, float] = {}
+
+    def recalled(self, study: str, uid: str, sha256: str) -> Blob:
+        """The file of an instance of a study, fetched again if need be.
+
+        Raises Away where it is evicted and its archive does not give it now, BlobMissing where it
+        is lost, and BlobStoreUnavailable.
+        """
+        self._note(study)
+        try:
+            return self.open(sha256)
+        except BlobMissing:
+            if not self._is_remembered(self._vain, study):
+                self._asker.recall(study)
+        try:
+            return self.open(sha256)
+        except BlobMissing:
+            self._remember(self._vain, study, _VAIN_SECONDS)
+            with self._database.read() as connection:
+                if not is_evicted(connection, uid):
+                    raise
+        raise Away("the images are with their archive, which does not give them now")
+
+    def _note(self, study: str) -> None:
+        if self._noting and not self._is_remembered(self._noted, study):
+            self._remember(self._noted, study, NOTE_SECONDS)
+            self._asker.note_use(study)
+
+    def _is_remembered(self, until: dict[str, float], study: str) -> bool:
+        return self._clock() < until.get(study, 0.0)
+
+    def _remember(self, until: dict[str, float], study: str, seconds: float) -> None:
+        now = self._clock()
+        if len(until) >= _MOST_REMEMBERED:
+            for uid in [uid for uid, at in list(until.items()) if at <= now]:
+                until.pop(uid, None)
+        until[study] = now + seconds
