@@ -991,6 +991,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 tr("assertions.issuers: name at least one, or set assertions.enabled = false")
             )
+        if self.imaging_source.user_titles and not self.judges_assertions:
+            raise ValueError(tr("imaging_source.user_titles: set assertions.enabled = true"))
+        if self.peers.dicom_users and not self.assertions.own.name:
+            raise ValueError(tr("peers.dicom_users: name the issuer of assertions.own"))
         return self
 
     @model_validator(mode="after")

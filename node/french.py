@@ -459,6 +459,12 @@ FRENCH: Final[dict[str, str]] = {
     "assertions.issuers: name at least one, or set assertions.enabled = false": (
         "assertions.issuers : nommer au moins un émetteur, ou écrire assertions.enabled = false"
     ),
+    "imaging_source.user_titles: set assertions.enabled = true": (
+        "imaging_source.user_titles : écrire assertions.enabled = true"
+    ),
+    "peers.dicom_users: name the issuer of assertions.own": (
+        "peers.dicom_users : nommer l'émetteur de assertions.own"
+    ),
     "audit.udp: by UDP nobody proves who sends a record; set it to false, or to true to take them all "
     "the same": (
         "audit.udp : en UDP, nul ne prouve qui envoie une trace ; mettez-le à false, ou à true pour "

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from hl7.feed import Verdict
 from metadata.model import Code
 from node.config import Settings
 from node.migrate import script_location
+from node.wiring.clock import Clock
 from node.wiring.common import client_tls
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
@@ -128,28 +128,6 @@ RECEIVED = "received"
 """The trail of what other nodes send."""
 
 _FAILED = Outcome.SERIOUS_FAILURE
-
-
-CLOCK_STEP = timedelta(minutes=1)
-"""How far the clock may go back between two records untold: what keeps it right (NTP) moves it by
-less, but for the first time."""
-
-
-class Clock:
-    """The clock of a process, watched; safe for many threads."""
-
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._now = now
-        self._latest = now()
-        self._lock = threading.Lock()
-
-    def put_back(self) -> datetime | None:
-        """From which time it has been put back since this was asked last; None if it was not."""
-        with self._lock:
-            now, before = self._now(), self._latest
-            is_back = before - now > CLOCK_STEP
-            self._latest = now if is_back else max(now, before)
-        return before if is_back else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from node.migrate import script_location
-from node.wiring.audit import CLOCK_STEP, Auditor, Clock
+from node.wiring.audit import Auditor
+from node.wiring.clock import CLOCK_STEP, Clock
 from security.audit.chain import make_key
 from security.audit.trail import Trail
 from storage.space import LowWaterMark

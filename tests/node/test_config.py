@@ -257,3 +257,16 @@ def test_an_archive_that_cannot_be_meant_is_refused(
 ) -> None:
     [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]\n{keys}"))
     assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[imaging_source]", '[imaging_source]\nuser_titles = ["*"]', "assertions.enabled = true"),
+        ("[tls]", '[peers]\ndicom_users = ["1.2.3.9"]\n[tls]', "issuer of assertions.own"),
+    ],
+)
+def test_users_over_dicom_need_somebody_who_judges_and_somebody_who_signs(
+    write_config: Write, old: str, new: str, told: str
+) -> None:
+    assert told in problems_of(write_config(old, new))[0]
