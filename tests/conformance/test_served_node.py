@@ -35,6 +35,7 @@ from conformance.targets import Targets
 from conformance.tokens import USER, unsigned
 from node.config_file import load
 from node.init import NewNode, create
+from node.wiring.client import consumer
 from node.wiring.common import affinity_domain, client_tls, server_tls
 from node.wiring.tokens import own_issuer
 from security.access.decision import Policy
@@ -59,7 +60,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = text.replace(f"[{room}]", f"[{room}]\nadministration = true")
     audit = f'\n[audit]\nsend_to = ["tls://127.0.0.1:{AUDIT_PORT}"]\n'
     told = f'\n[subscriptions]\nconsumers = ["http://127.0.0.1:{TOLD_PORT}/"]\n'
-    file.write_text(text + audit + told)
+    users = f'\n[peers]\ndicom_users = ["{load(file).imaging_source.unique_id}"]\n'
+    file.write_text(text + audit + told + users)
     return file
 
 
@@ -203,6 +205,9 @@ def test_over_dicom_it_is_the_user_who_may_see_and_not_the_node_that_asks_for_hi
         assert found_by_dicom(node, study, bad) is None
     assert found_by_dicom(node, study, title="WARD") is None
     assert found_by_dicom(node, study, good, title="WARD") == [study]
+    settings = load(node.config)
+    own = consumer(settings, "ada").dicom[settings.imaging_source.unique_id]
+    assert found_by_dicom(node, study, own.token(), title="WARD") == [study]
     session.close()
     node.stop()
     trail = node.config.parent / "data" / "audit" / "dicom.db"
