@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from imaging_source.schema import EVICTED, INSTANCE, STUDY_USE
+from imaging_source.schema import EVICTED, INSTANCE, SERIES, STUDY, STUDY_USE
 from imaging_source.shown import SHOWN
 from storage.errors import StorageError
 
@@ -45,6 +45,29 @@ class Figures:
 
 IS_EVICTED = exists().where(EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
 """Whether the bytes of the instance of the row are with its archive alone."""
+
+_IS_OF_IT = EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid
+STUDY_IS_EVICTED = (
+    exists()
+    .where(EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid, _IS_OF_IT, SHOWN)
+    .correlate(STUDY)
+)
+"""Whether those of an instance that the study of the row shows are."""
+
+SERIES_IS_EVICTED = (
+    exists()
+    .where(
+        EVICTED.c.study_instance_uid == SERIES.c.study_instance_uid,
+        INSTANCE.c.series_instance_uid == SERIES.c.series_instance_uid,
+        _IS_OF_IT,
+        SHOWN,
+    )
+    .correlate(SERIES)
+)
+"""The same of the series of the row."""
+
+ONLINE, NEARLINE = "ONLINE", "NEARLINE"
+"""Instance Availability (0008,0056), PS3.3 C.4.23.1.1; NEARLINE as soon as a part is."""
 
 
 def mark(connection: Connection, study: str, uids: Iterable[str], now: float) -> None:
