@@ -121,8 +121,16 @@ def hindrances(connection: Connection, study: str) -> list[str | None]:
 
 def is_evicted(connection: Connection, uid: str) -> bool:
     """Whether the bytes of an instance are with its archive alone."""
-    query = select(EVICTED.c.sop_instance_uid).where(EVICTED.c.sop_instance_uid == uid)
-    return connection.execute(query).first() is not None
+    return bool(evicted_of(connection, [uid]))
+
+
+def evicted_of(connection: Connection, uids: Iterable[str]) -> set[str]:
+    """Those of some instances whose bytes are with their archive alone."""
+    listed, found = list(uids), set[str]()
+    for start in range(0, len(listed), _PORTION):
+        some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
+        found.update(connection.execute(select(EVICTED.c.sop_instance_uid).where(some)).scalars())
+    return found
 
 
 def figures(connection: Connection) -> Figures:

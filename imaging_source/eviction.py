@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from imaging_source.archives import Archive
+from imaging_source.commitment import GIVE_UP_SECONDS, awaited
 from imaging_source.evicted import IS_EVICTED, mark, unmark
 from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
@@ -246,13 +247,15 @@ class Evictor:
     def _evict(self, study: str, now: float) -> list[Leaving]:
         """Let a study go if it may; the instances that went."""
         with self._database.read() as connection:
-            rows = _leaving(connection, study)
+            rows = _leaving(connection, study, now - GIVE_UP_SECONDS)
         uids = {row.sop_instance_uid for row in rows}
         if not rows or not self._is_archived(study, uids):
             self._not_before[study] = now + _PAUSE_SECONDS
             return []
-        now = self._clock()  # a round may last for hours
-        marked = self._database.write(lambda connection: _mark(connection, study, uids, now))
+        begun, now = now, self._clock()  # a round may last for hours
+        marked = self._database.write(
+            lambda connection: _mark(connection, study, uids, begun - GRACE_SECONDS, now)
+        )
         reach("imaging.evicted")
         for row in marked:
             self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
@@ -297,18 +300,26 @@ class Evictor:
         return False
 
 
-def _leaving(connection: Connection, study: str) -> list[Leaving]:
-    """The instances of a study whose bytes may go; none while something waits for them."""
+def _leaving(connection: Connection, study: str, since: float) -> list[Leaving]:
+    """The instances of a study whose bytes may go; none while something waits for them, of storage
+    commitments what was requested ``since`` a time.
+    """
     values = {"study": study}
     if any(connection.execute(query.limit(1), values).first() for query in (_WAITS, _SENDING)):
         return []
-    return [Leaving(*row) for row in connection.execute(_HERE, values)]
+    rows = [Leaving(*row) for row in connection.execute(_HERE, values)]
+    if awaited(connection, since).isdisjoint(row.sop_instance_uid for row in rows):
+        return rows
+    return []
 
 
-def _mark(connection: Connection, study: str, uids: Collection[str], now: float) -> list[Leaving]:
+def _mark(
+    connection: Connection, study: str, uids: Collection[str], since: float, now: float
+) -> list[Leaving]:
     """Mark those of some instances that may still go, if all that may are among them.
 
-    None if somebody has asked for the study since it was found unused.
+    None if somebody has asked for the study since it was found unused, or ``since`` a time for a
+    storage commitment.
     """
     row = update(STUDY).where(STUDY.c.study_instance_uid == study, _PUBLISHED)
     # A write that changes nothing: whoever adds to the study waits, or has made it unpublished.
@@ -317,7 +328,7 @@ def _mark(connection: Connection, study: str, uids: Collection[str], now: float)
     touched = connection.execute(_TOUCHED_AT, {"study": study}).scalar_one()
     if touched >= now - _UNUSED_SECONDS:
         return []
-    rows = _leaving(connection, study)
+    rows = _leaving(connection, study, since)
     if not {row.sop_instance_uid for row in rows} <= set(uids):
         return []
     mark(connection, study, [row.sop_instance_uid for row in rows], now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -51,6 +52,7 @@ from imaging_source.reports import ENCAPSULATED_PDF
 from imaging_source.requestor import Peer, Unreachable
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import (
+    COMMITMENT,
     DESCRIPTION,
     ENCAPSULATED,
     INSTANCE,
@@ -292,6 +294,18 @@ def in_quarantine(site: Site, uid: str) -> None:
     site.write(insert(QUARANTINE).values(row))
 
 
+def to_be_committed_to(site: Site, uid: str) -> None:
+    row = site.rows(uid)[1]
+    named = json.dumps([[row["sop_class_uid"], row["sop_instance_uid"]]]).encode()
+    times = {"requested_at": site.clock.now, "next_attempt_at": 0.0, "attempts": 0}
+    commitment = {"peer": "P", "transaction_uid": "1", "named": named, "state": "pending", **times}
+    site.write(insert(COMMITMENT).values(commitment))
+
+
+def to_be_committed_to_meanwhile(site: Site, uid: str) -> None:
+    site.pacs.when_asked = lambda: to_be_committed_to(site, uid)
+
+
 def not_described(site: Site, _uid: str) -> None:
     site.write(delete(DESCRIPTION))
 
@@ -321,6 +335,8 @@ def file_of_a_moment_ago(site: Site, _uid: str) -> None:
         unpublished,
         on_its_way,
         in_quarantine,
+        to_be_committed_to,
+        to_be_committed_to_meanwhile,
         not_described,
         used_an_hour_ago,
         asked_for_meanwhile,

@@ -236,8 +236,8 @@ def test_a_peer_is_told_what_is_with_an_archive_alone(
 
     ae = AE("PEER")
     ae.add_supported_context(INSTANCE_AVAILABILITY_NOTIFICATION)
-    handlers = [(evt.EVT_N_CREATE, take)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_CREATE, take)])
+    assert server is not None
     peer = Peer("PEER", "127.0.0.1", server.server_address[1])
     try:
         assert Notifier(database, "HERE", {"PEER": peer}, clock).run_once() == 1
