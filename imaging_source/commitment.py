@@ -2,10 +2,10 @@
 
 The request (N-ACTION) is answered once its row is committed. The report (N-EVENT-REPORT) is made
 from the index and from the files themselves, read again and hashed: what it says is stored has
-been seen. What is with an archive alone is not available, which is no alarm; what waits for a report
-does not go there (``imaging_source.eviction``). The report goes to the peer's own address, until
-the peer has taken it; to a peer without one, on the association of the request, right after the
-answer to it. Not here: asking others.
+been seen. What is with an archive alone is not available, which is no alarm; what waits for a
+report does not go there (``imaging_source.eviction``). The report goes to the peer's own address,
+until the peer has taken it; to a peer without one, on the association of the request, right after
+the answer to it. Not here: asking others.
 """
 
 from __future__ import annotations

@@ -113,6 +113,13 @@ def note_use(connection: Connection, study: str, now: float) -> None:
     _note(connection, study, {"used_at": now}, now)
 
 
+def hold_use(connection: Connection, study: str) -> None:
+    """Have whoever notes the use of a study wait until this unit of work has ended."""
+    row = update(STUDY_USE).where(STUDY_USE.c.study_instance_uid == study)
+    if not connection.execute(row.values(used_at=STUDY_USE.c.used_at)).rowcount:
+        connection.execute(insert(STUDY_USE), {"study_instance_uid": study, "used_at": 0.0})
+
+
 def hindrances(connection: Connection, study: str) -> list[str | None]:
     """For each instance of a study that is evicted, why it has not come back so far."""
     query = select(EVICTED.c.reason).where(EVICTED.c.study_instance_uid == study)
@@ -131,6 +138,17 @@ def evicted_of(connection: Connection, uids: Iterable[str]) -> set[str]:
         some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
         found.update(connection.execute(select(EVICTED.c.sop_instance_uid).where(some)).scalars())
     return found
+
+
+def files_of_evicted(connection: Connection, study: str) -> list[str]:
+    """The files (SHA-256) of the instances of a study that are with their archive alone."""
+    query = (
+        select(INSTANCE.c.sha256)
+        .select_from(EVICTED)
+        .join(INSTANCE, _IS_OF_IT)
+        .where(EVICTED.c.study_instance_uid == study)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def figures(connection: Connection) -> Figures:

@@ -3,7 +3,8 @@
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
 it waits that needs its bytes, and one archive says at this moment that it has every instance of
 it. Before any goes, that archive has to give one back byte by byte. The mark is committed, then the
-files go; what a crash leaves undone is done at the start.
+files go; what a crash leaves undone is done at the start. Who notes the use of a study before the
+mark prevents it; who does so after it finds it (``imaging_source.recalling``).
 ``imaging_source.recall`` brings studies back.
 """
 
@@ -31,7 +32,7 @@ from sqlalchemy.exc import IntegrityError
 
 from imaging_source.archives import Archive
 from imaging_source.commitment import GIVE_UP_SECONDS, awaited
-from imaging_source.evicted import IS_EVICTED, mark, unmark
+from imaging_source.evicted import IS_EVICTED, hold_use, mark, unmark
 from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
 from imaging_source.recall import TROUBLES
@@ -325,6 +326,7 @@ def _mark(
     # A write that changes nothing: whoever adds to the study waits, or has made it unpublished.
     if not connection.execute(row.values(revision=STUDY.c.revision)).rowcount:
         return []
+    hold_use(connection, study)
     touched = connection.execute(_TOUCHED_AT, {"study": study}).scalar_one()
     if touched >= now - _UNUSED_SECONDS:
         return []

@@ -1,6 +1,8 @@
 """The store that every door opens the files of images of (``imaging_source.parts``).
 
-Where a file is missing, its study is asked for (``Asker``) and the file opened once more:
+Where a file is missing, its study is asked for (``Asker``) and the file opened once more. Whoever
+is first in an hour to open a file of a study notes that, and asks for the study too where files of
+it are about to go: opened later they would be missed in the midst of an answer.
 ``imaging_source.recall`` fetches in the process that writes the index and talks to archives,
 ``imaging_source.handover.DistantRecaller`` asks it from every other.
 """
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from imaging_source.evicted import Away, is_evicted
+from imaging_source.evicted import Away, files_of_evicted, is_evicted
 from storage.blobs import Blob, BlobStore
 from storage.contract import Keys
 from storage.database import Database
@@ -73,8 +75,7 @@ class Recalling(BlobStore):
         try:
             return self.open(sha256)
         except BlobMissing:
-            if not self._is_remembered(self._vain, study):
-                self._asker.recall(study)
+            self._ask(study)
         try:
             return self.open(sha256)
         except BlobMissing:
@@ -84,10 +85,23 @@ class Recalling(BlobStore):
                     raise
         raise Away("the images are with their archive, which does not give them now")
 
+    def _ask(self, study: str) -> None:
+        if not self._is_remembered(self._vain, study):
+            self._asker.recall(study)
+
     def _note(self, study: str) -> None:
+        """Note a use; nothing is marked after that, and what was marked before is asked for."""
         if self._noting and not self._is_remembered(self._noted, study):
-            self._remember(self._noted, study, NOTE_SECONDS)
             self._asker.note_use(study)
+            if self._is_leaving(study):
+                self._ask(study)
+            self._remember(self._noted, study, NOTE_SECONDS)
+
+    def _is_leaving(self, study: str) -> bool:
+        """Whether files of a study that are marked have not gone yet."""
+        with self._database.read() as connection:
+            files = files_of_evicted(connection, study)
+        return any(map(self.holds, files))
 
     def _is_remembered(self, until: dict[str, float], study: str) -> bool:
         return self._clock() < until.get(study, 0.0)

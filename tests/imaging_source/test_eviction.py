@@ -40,7 +40,7 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.overview import study as overview_of
-from imaging_source.parts import locate, under
+from imaging_source.parts import Part, locate, under
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET as GET
 from imaging_source.query_retrieve.retrieve import Retriever
@@ -399,6 +399,37 @@ def test_the_longest_unused_goes_first_until_the_rest_fits(
     assert site.evict(Bounds(days=1)) == 2
 
 
+class Interrupted(BlobStore):
+    """A store where something happens before the first file goes."""
+
+    def __init__(self, root: Path, before: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._before: list[Callable[[], None]] = [before]
+
+    def delete_if_older(self, sha256: str, seconds: float) -> bool:
+        while self._before:
+            self._before.pop()()
+        return super().delete_if_older(sha256, seconds)
+
+
+def test_a_read_begun_between_the_mark_and_the_files_does_not_break_off(
+    site: Site, study: list[Dataset]
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    begun: list[Part | None] = []
+
+    def read() -> None:
+        assert site.figures().instances == 2
+        begun.extend(locate(site.shown, row) for row in site.rows(uid))
+
+    site.evictor._blobs = Interrupted(site.blobs.root, read)
+    assert site.evict() == 0
+    assert [b"".join(one.content.chunks()) for one in begun if one] == [*before.values()]
+    assert site.figures().instances == 0
+    assert site.pacs.fetched == [uid]
+
+
 def _nobody(site: Site) -> Recaller:
     return Recaller(site.database, [], seconds=1)
 
@@ -650,7 +681,8 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
     assert process(f"{point}:kill") == -9
     with restarted() as again:
         assert (again.figures().instances, again.files()) == (2, 2)
-        assert len(again.read(again.shown, uid)) == 2
+        readonly = Recalling(again.blobs.root, again.database, again.recaller, noting=False)
+        assert len(again.read(readonly, uid)) == 2
         assert not again.check().alarm
         assert again.pacs.fetched == []
 
