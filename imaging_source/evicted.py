@@ -140,6 +140,16 @@ def evicted_of(connection: Connection, uids: Iterable[str]) -> set[str]:
     return found
 
 
+def evicted_studies(connection: Connection, studies: Iterable[str]) -> set[str]:
+    """Those of some studies of which something is with its archive alone."""
+    listed, found = list(studies), set[str]()
+    for start in range(0, len(listed), _PORTION):
+        some = EVICTED.c.study_instance_uid.in_(listed[start : start + _PORTION])
+        query = select(EVICTED.c.study_instance_uid).where(some).distinct()
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def files_of_evicted(connection: Connection, study: str) -> list[str]:
     """The files (SHA-256) of the instances of a study that are with their archive alone."""
     query = (

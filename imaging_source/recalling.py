@@ -10,11 +10,11 @@ it are about to go: opened later they would be missed in the midst of an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from imaging_source.evicted import Away, files_of_evicted, is_evicted
+from imaging_source.evicted import Away, evicted_studies, files_of_evicted, is_evicted
 from storage.blobs import Blob, BlobStore
 from storage.contract import Keys
 from storage.database import Database
@@ -34,6 +34,9 @@ class Asker(Protocol):
 
     def recall(self, study: str) -> None:
         """Have a study fetched; returns when it has been, or cannot be for now. Never raises."""
+
+    def begin(self, studies: Sequence[str]) -> None:
+        """Have the first of some studies fetched, without waiting for them. Never raises."""
 
     def note_use(self, study: str) -> None:
         """Have it noted that a study is used. Never raises."""
@@ -84,6 +87,16 @@ class Recalling(BlobStore):
                 if not is_evicted(connection, uid):
                     raise
         raise Away("the images are with their archive, which does not give them now")
+
+    def begin(self, studies: Sequence[str]) -> None:
+        """Ask for all that is evicted of several studies, before each is waited for in turn."""
+        if len(studies) > 1:
+            with self._database.read() as connection:
+                away = evicted_studies(connection, studies)
+            asked = [one for one in studies if one in away]
+            asked = [one for one in asked if not self._is_remembered(self._vain, one)]
+            if len(asked) > 1:
+                self._asker.begin(asked)
 
     def _ask(self, study: str) -> None:
         if not self._is_remembered(self._vain, study):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -43,6 +43,7 @@ from imaging_source.overview import study as overview_of
 from imaging_source.parts import Part, locate, under
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET as GET
+from imaging_source.query_retrieve.models import STUDY_ROOT_MOVE as MOVE
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.recall import Recaller
@@ -193,9 +194,9 @@ class Site:
 
 def put(site: Site, instance: Dataset) -> None:
     """Store an instance at a site as a modality does."""
-    syntax, file = instance.file_meta.TransferSyntaxUID, part10(instance)
+    syntax = instance.file_meta.TransferSyntaxUID
     arrival = site.door.begin(CT_IMAGE, instance.SOPInstanceUID, syntax, "MODALITY")
-    arrival.write(memoryview(file)[144 + int.from_bytes(file[140:144], "little") :])
+    arrival.write(memoryview(data_set(part10(instance))))
     assert arrival.finish().status == 0
 
 
@@ -435,10 +436,13 @@ def _nobody(site: Site) -> Recaller:
 
 
 @contextmanager
-def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int]]:
+def doors(
+    site: Site, folder: Path, workers: Workers, *destinations: Peer
+) -> Iterator[tuple[str, int]]:
     """The doors of a web process, and of the process ``dicom``: a base URL and a port."""
     variants = Variants(folder / "transcoded", workers, 10**9)
-    retriever = Retriever(site.database, site.shown, "KOSMOS", {}, variants)
+    peers = {peer.title: peer for peer in destinations}
+    retriever = Retriever(site.database, site.shown, "KOSMOS", peers, variants)
     services = query_retrieve(Finder(site.database, "KOSMOS", 20), retriever)
     titles = Titles(querying=frozenset({"*"}))
     with ExitStack() as stack:
@@ -450,6 +454,48 @@ def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int
             "/wado": WadoUri(site.database, site.shown, pool, variants),
         }
         yield stack.enter_context(running_server(Router({}, mounts))), port
+
+
+def data_set(file: bytes) -> bytes:
+    """What follows the File Meta Information, which names who wrote the file."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+def moved(port: int, uid: str) -> tuple[int, int]:
+    """Completed and failed sub-operations of a C-MOVE of a study to the peer DEST."""
+    ae = AE("ASKER")
+    ae.add_requested_context(MOVE)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.StudyInstanceUID = uid
+    *_, (last, _) = association.send_c_move(identifier, "DEST", MOVE)
+    association.release()
+    return last.NumberOfCompletedSuboperations, last.NumberOfFailedSuboperations
+
+
+def test_what_is_away_comes_back_to_be_moved_to_a_peer(
+    site: Site, study: list[Dataset], tmp_path: Path, workers: Workers, clock: Clock
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    assert site.evict() == 2
+    with Database.open(f"sqlite:///{tmp_path / 'peer.db'}") as database:
+        database.migrate(MIGRATIONS)
+        there = Site(tmp_path / "peer", database, "", clock)
+        with Receiver(there.door, Listening(port=0, titles=Titles("DEST"))) as receiver:
+            peer = Peer("DEST", "127.0.0.1", receiver.port)
+            with doors(site, tmp_path, workers, peer) as (_, port):
+                site.pacs.away = True
+                assert moved(port, uid) == (0, 2)
+                assert there.files() == 0
+                site.pacs.away = False
+                site.clock.now += 60
+                assert moved(port, uid) == (2, 0)
+        assert {*map(data_set, there.read(there.blobs, uid).values())} == {
+            *map(data_set, before.values())
+        }
+        assert site.figures().instances == 0
 
 
 def got(port: int, uid: str) -> tuple[int, int]:
@@ -560,6 +606,34 @@ def test_many_ask_and_the_study_is_fetched_once(
         site.pacs.goes_on.set()
         assert [one.result(10) for one in (*here, *there)] == [before] * 4
     assert site.pacs.fetched == [uid]
+
+
+def test_who_asks_for_several_studies_has_them_fetched_at_the_same_time(
+    site: Site, store: Store, make_instance: Make, tmp_path: Path
+) -> None:
+    asked = [
+        make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+        for _ in range(3)
+    ]
+    assert [store(one) for one in asked] == [0, 0, 0]
+    uids = [one.StudyInstanceUID for one in asked]
+    site.fetch(*uids)
+    assert site.evict() == 3
+    site.pacs.goes_on.clear()
+    with IndexDoor(site.door, tmp_path / "run", site.recaller), ThreadPoolExecutor(1) as pool:
+        distant = DistantRecaller(tmp_path / "run", seconds=10, most=2)
+        web = Recalling(site.blobs.root, site.database, distant, noting=False)
+        answer = pool.submit(ImagingSource(site.database, web, HERE).retrieve, asking(*asked))
+        while len(site.pacs.fetched) < 2:  # so many at the same time
+            time.sleep(0.005)
+        assert set(site.recaller._under_way) == set(uids)
+        site.pacs.goes_on.set()
+        assert answer.result(10).status == SUCCESS
+        assert sorted(site.pacs.fetched) == sorted(uids)
+
+        site.rest()
+        assert site.evict() == 3
+        assert len(media.entries(site.database, web, uids)) == 6
 
 
 def test_who_has_waited_long_enough_is_told_and_the_fetch_goes_on(
@@ -736,6 +810,9 @@ def test_the_use_of_a_study_is_noted_once_an_hour(site: Site, study: list[Datase
 
     class Counting:
         def recall(self, _study: str) -> None:
+            raise AssertionError
+
+        def begin(self, _studies: Sequence[str]) -> None:
             raise AssertionError
 
         def note_use(self, study: str) -> None:
