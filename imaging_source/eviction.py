@@ -37,7 +37,7 @@ from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
 from imaging_source.recall import TROUBLES
 from imaging_source.recalling import NOTE_SECONDS
-from imaging_source.rejection import EXPIRED
+from imaging_source.rejection import IS_KEPT
 from imaging_source.reports import DOCUMENTS
 from imaging_source.schema import (
     DESCRIPTION,
@@ -130,10 +130,7 @@ _PUT_ASIDE = select(INSTANCE.c.sop_instance_uid).where(
 _SENDING = select(PUBLICATION.c.submission_set_unique_id).where(
     PUBLICATION.c.study_instance_uid == bindparam("study"), PUBLICATION.c.state == State.PENDING
 )
-# What expired has lost its files, or is about to (``imaging_source.retention``).
-_KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(
-    ~IS_EVICTED, or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
-)
+_KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(~IS_EVICTED, IS_KEPT)
 # Files of marked instances, page by page, that nothing else needs.
 _MARKED = (
     select(EVICTED.c.sop_instance_uid, INSTANCE.c.sha256)
