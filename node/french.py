@@ -154,6 +154,7 @@ FRENCH: Final[dict[str, str]] = {
     "evicted": "à l'archive",
     "imaging_source.web_archives: {title} is in archives too": "imaging_source.web_archives : {title} est aussi dans archives",
     "this node fetches from no archive (imaging_source.archives)": "ce nœud ne va chercher dans aucune archive (imaging_source.archives)",
+    "images with archives alone: {count}, in vain asked for: {hindered}": "images à l'archive seule : {count}, demandées en vain : {hindered}",
     "answers": "répond",
     "does not answer": "ne répond pas",
     "address": "adresse",

@@ -1,4 +1,5 @@
-"""The verb ``archives``: how the archives are from which this node fetches studies."""
+"""The verb ``archives``: how the archives are from which this node fetches studies, and how many
+images are with them alone."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from node.texts import tr
 
 def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     """Ask each archive for its studies of the last days, and tell which are missing here."""
+    from imaging_source.evicted import figures
     from node.config_file import load
     from node.migrate import open_database
     from node.wiring.dicom import archives as configured
@@ -22,8 +24,11 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
     with open_database(section, "imaging_source", read_only=True) as database:
         found = list(configured(settings, database).conditions())
+        with database.read() as connection:
+            evicted = figures(connection)
     if json:
-        output.show_json([asdict(one) for one in found])
+        told = {"archives": [asdict(one) for one in found], "evicted": asdict(evicted)}
+        output.show_json(told)
     else:
         rows = [
             (one.title, one.address, tr("answers"), one.studies, one.missing)
@@ -33,5 +38,13 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         ]
         headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
         output.console().print(output.table(headings, rows))
+        count, hindered = evicted.instances, evicted.hindered
+        output.console().print(
+            tr(
+                "images with archives alone: {count}, in vain asked for: {hindered}",
+                count=count,
+                hindered=hindered,
+            )
+        )
     if silent := [one.title for one in found if not one.answers]:
         raise CommandError(tr("{title} does not answer", title=", ".join(silent)))
