@@ -158,6 +158,7 @@ FRENCH: Final[dict[str, str]] = {
     "images committed": "images garanties",
     "images asked for": "images demandées",
     "images refused": "images refusées",
+    "images with archives alone: {count}, in vain asked for: {hindered}": "images à l'archive seule : {count}, demandées en vain : {hindered}",
     "answers": "répond",
     "does not answer": "ne répond pas",
     "address": "adresse",

@@ -1,4 +1,5 @@
-"""The verb ``archives``: how the archives are from which this node fetches studies."""
+"""The verb ``archives``: how the archives are from which this node fetches studies, and how many
+images are with them alone."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ from node.texts import tr
 if TYPE_CHECKING:
     from imaging_source.archive_commitment import Tally
     from imaging_source.archives import Condition
+    from imaging_source.evicted import Figures
 
 
 def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     """Ask each archive for its studies of the last days: which are missing here, and what of ours
     it has committed to."""
     from imaging_source.archive_commitment import Tally, tallies
+    from imaging_source.evicted import figures
     from node.config_file import load
     from node.migrate import open_database
     from node.wiring.dicom import archives as configured
@@ -31,18 +34,19 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     with open_database(section, "imaging_source", read_only=True) as database:
         found = list(configured(settings, database).conditions())
         with database.read() as connection:
-            said = tallies(connection)
+            said, evicted = tallies(connection), figures(connection)
     vouched = [said.get(one.title, Tally()) for one in found]
     if json:
         together = zip(found, vouched, strict=True)
-        output.show_json([asdict(one) | {"commitment": asdict(tally)} for one, tally in together])
+        told = [asdict(one) | {"commitment": asdict(tally)} for one, tally in together]
+        output.show_json({"archives": told, "evicted": asdict(evicted)})
     else:
-        _print(found, vouched)
+        _print(found, vouched, evicted)
     if silent := [one.title for one in found if not one.answers]:
         raise CommandError(tr("{title} does not answer", title=", ".join(silent)))
 
 
-def _print(found: Sequence[Condition], vouched: Sequence[Tally]) -> None:
+def _print(found: Sequence[Condition], vouched: Sequence[Tally], evicted: Figures) -> None:
     rows = [
         (
             one.title,
@@ -59,3 +63,10 @@ def _print(found: Sequence[Condition], vouched: Sequence[Tally]) -> None:
     headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
     headings += [tr("images committed"), tr("images asked for"), tr("images refused")]
     output.console().print(output.table(headings, rows))
+    output.console().print(
+        tr(
+            "images with archives alone: {count}, in vain asked for: {hindered}",
+            count=evicted.instances,
+            hindered=evicted.hindered,
+        )
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -41,9 +42,10 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.overview import study as overview_of
-from imaging_source.parts import locate, under
+from imaging_source.parts import Part, locate, under
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET as GET
+from imaging_source.query_retrieve.models import STUDY_ROOT_MOVE as MOVE
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.recall import Recaller
@@ -53,6 +55,7 @@ from imaging_source.reports import ENCAPSULATED_PDF
 from imaging_source.requestor import Peer, Unreachable
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import (
+    COMMITMENT,
     DESCRIPTION,
     ENCAPSULATED,
     INSTANCE,
@@ -197,9 +200,9 @@ class Site:
 
 def put(site: Site, instance: Dataset) -> None:
     """Store an instance at a site as a modality does."""
-    syntax, file = instance.file_meta.TransferSyntaxUID, part10(instance)
+    syntax = instance.file_meta.TransferSyntaxUID
     arrival = site.door.begin(CT_IMAGE, instance.SOPInstanceUID, syntax, "MODALITY")
-    arrival.write(memoryview(file)[144 + int.from_bytes(file[140:144], "little") :])
+    arrival.write(memoryview(data_set(part10(instance))))
     assert arrival.finish().status == 0
 
 
@@ -298,6 +301,18 @@ def in_quarantine(site: Site, uid: str) -> None:
     site.write(insert(QUARANTINE).values(row))
 
 
+def to_be_committed_to(site: Site, uid: str) -> None:
+    row = site.rows(uid)[1]
+    named = json.dumps([[row["sop_class_uid"], row["sop_instance_uid"]]]).encode()
+    times = {"requested_at": site.clock.now, "next_attempt_at": 0.0, "attempts": 0}
+    commitment = {"peer": "P", "transaction_uid": "1", "named": named, "state": "pending", **times}
+    site.write(insert(COMMITMENT).values(commitment))
+
+
+def to_be_committed_to_meanwhile(site: Site, uid: str) -> None:
+    site.pacs.when_asked = lambda: to_be_committed_to(site, uid)
+
+
 def not_described(site: Site, _uid: str) -> None:
     site.write(delete(DESCRIPTION))
 
@@ -327,6 +342,8 @@ def file_of_a_moment_ago(site: Site, _uid: str) -> None:
         unpublished,
         on_its_way,
         in_quarantine,
+        to_be_committed_to,
+        to_be_committed_to_meanwhile,
         not_described,
         used_an_hour_ago,
         asked_for_meanwhile,
@@ -389,15 +406,49 @@ def test_the_longest_unused_goes_first_until_the_rest_fits(
     assert site.evict(Bounds(days=1)) == 2
 
 
+class Interrupted(BlobStore):
+    """A store where something happens before the first file goes."""
+
+    def __init__(self, root: Path, before: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._before: list[Callable[[], None]] = [before]
+
+    def delete_if_older(self, sha256: str, seconds: float) -> bool:
+        while self._before:
+            self._before.pop()()
+        return super().delete_if_older(sha256, seconds)
+
+
+def test_a_read_begun_between_the_mark_and_the_files_does_not_break_off(
+    site: Site, study: list[Dataset]
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    begun: list[Part | None] = []
+
+    def read() -> None:
+        assert site.figures().instances == 2
+        begun.extend(locate(site.shown, row) for row in site.rows(uid))
+
+    site.evictor._blobs = Interrupted(site.blobs.root, read)
+    assert site.evict() == 0
+    assert [b"".join(one.content.chunks()) for one in begun if one] == [*before.values()]
+    assert site.figures().instances == 0
+    assert site.pacs.fetched == [uid]
+
+
 def _nobody(site: Site) -> Recaller:
     return Recaller(site.database, [], seconds=1)
 
 
 @contextmanager
-def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int]]:
+def doors(
+    site: Site, folder: Path, workers: Workers, *destinations: Peer
+) -> Iterator[tuple[str, int]]:
     """The doors of a web process, and of the process ``dicom``: a base URL and a port."""
     variants = Variants(folder / "transcoded", workers, 10**9)
-    retriever = Retriever(site.database, site.shown, "KOSMOS", {}, variants)
+    peers = {peer.title: peer for peer in destinations}
+    retriever = Retriever(site.database, site.shown, "KOSMOS", peers, variants)
     services = query_retrieve(Finder(site.database, "KOSMOS", 20), retriever)
     titles = Titles(querying=frozenset({"*"}))
     with ExitStack() as stack:
@@ -409,6 +460,48 @@ def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int
             "/wado": WadoUri(site.database, site.shown, pool, variants),
         }
         yield stack.enter_context(running_server(Router({}, mounts))), port
+
+
+def data_set(file: bytes) -> bytes:
+    """What follows the File Meta Information, which names who wrote the file."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+def moved(port: int, uid: str) -> tuple[int, int]:
+    """Completed and failed sub-operations of a C-MOVE of a study to the peer DEST."""
+    ae = AE("ASKER")
+    ae.add_requested_context(MOVE)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.StudyInstanceUID = uid
+    *_, (last, _) = association.send_c_move(identifier, "DEST", MOVE)
+    association.release()
+    return last.NumberOfCompletedSuboperations, last.NumberOfFailedSuboperations
+
+
+def test_what_is_away_comes_back_to_be_moved_to_a_peer(
+    site: Site, study: list[Dataset], tmp_path: Path, workers: Workers, clock: Clock
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    assert site.evict() == 2
+    with Database.open(f"sqlite:///{tmp_path / 'peer.db'}") as database:
+        database.migrate(MIGRATIONS)
+        there = Site(tmp_path / "peer", database, "", clock)
+        with Receiver(there.door, Listening(port=0, titles=Titles("DEST"))) as receiver:
+            peer = Peer("DEST", "127.0.0.1", receiver.port)
+            with doors(site, tmp_path, workers, peer) as (_, port):
+                site.pacs.away = True
+                assert moved(port, uid) == (0, 2)
+                assert there.files() == 0
+                site.pacs.away = False
+                site.clock.now += 60
+                assert moved(port, uid) == (2, 0)
+        assert {*map(data_set, there.read(there.blobs, uid).values())} == {
+            *map(data_set, before.values())
+        }
+        assert site.figures().instances == 0
 
 
 def got(port: int, uid: str) -> tuple[int, int]:
@@ -519,6 +612,35 @@ def test_many_ask_and_the_study_is_fetched_once(
         site.pacs.goes_on.set()
         assert [one.result(10) for one in (*here, *there)] == [before] * 4
     assert site.pacs.fetched == [uid]
+
+
+def test_who_asks_for_several_studies_has_them_fetched_at_the_same_time(
+    site: Site, store: Store, make_instance: Make, tmp_path: Path
+) -> None:
+    asked = [
+        make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+        for _ in range(3)
+    ]
+    assert [store(one) for one in asked] == [0, 0, 0]
+    uids = [one.StudyInstanceUID for one in asked]
+    site.fetch(*uids)
+    assert site.evict() == 3
+    site.pacs.goes_on.clear()
+    with IndexDoor(site.door, tmp_path / "run", site.recaller), ThreadPoolExecutor(1) as pool:
+        distant = DistantRecaller(tmp_path / "run", seconds=10, most=2)
+        web = Recalling(site.blobs.root, site.database, distant, noting=False)
+        answer = pool.submit(ImagingSource(site.database, web, HERE).retrieve, asking(*asked))
+        # Two at the same time, and the third waits its turn.
+        while len(site.pacs.fetched) < 2 or len(site.recaller._under_way) < 3:
+            assert not answer.done()
+            time.sleep(0.005)
+        site.pacs.goes_on.set()
+        assert answer.result(10).status == SUCCESS
+        assert sorted(site.pacs.fetched) == sorted(uids)
+
+        site.rest()
+        assert site.evict() == 3
+        assert len(media.entries(site.database, web, uids)) == 6
 
 
 def test_who_has_waited_long_enough_is_told_and_the_fetch_goes_on(
@@ -664,7 +786,8 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
     assert process(f"{point}:kill") == -9
     with restarted() as again:
         assert (again.figures().instances, again.files()) == (2, 2)
-        assert len(again.read(again.shown, uid)) == 2
+        readonly = Recalling(again.blobs.root, again.database, again.recaller, noting=False)
+        assert len(again.read(readonly, uid)) == 2
         assert not again.check().alarm
         assert again.pacs.fetched == []
 
@@ -698,6 +821,9 @@ def test_the_use_of_a_study_is_noted_once_an_hour(site: Site, study: list[Datase
 
     class Counting:
         def recall(self, _study: str) -> None:
+            raise AssertionError
+
+        def begin(self, _studies: Sequence[str]) -> None:
             raise AssertionError
 
         def note_use(self, study: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +60,20 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     refused = tool("findscu", "-aet", "STRANGER", *query)
     assert "No Acceptable Presentation Contexts" in refused.stdout + refused.stderr
 
+    with closing(sqlite3.connect(config.parent / "data" / "imaging.db")) as index, index:
+        uids = "sop_instance_uid, study_instance_uid"
+        into = f"INSERT INTO evicted ({uids}, evicted_at)"
+        index.execute(f"{into} SELECT {uids}, 0.0 FROM instance")
     told = kosmos("archives", "--config", config, "--json")
     assert told.returncode == 0, told.stderr
-    (found,) = json.loads(told.stdout)
-    assert (found["answers"], found["studies"], found["missing"]) == (True, 1, 0)
-    assert found["commitment"].keys() == {"asked", "committed", "refused"}
-    assert "KOSMOS" in kosmos("archives", "--config", config).stdout
+    said = json.loads(told.stdout)
+    assert said["evicted"] == {"instances": 1, "hindered": 0}
+    (archive,) = said["archives"]
+    assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
+    assert archive["commitment"].keys() == {"asked", "committed", "refused"}
+    shown = kosmos("archives", "--config", config).stdout
+    assert "KOSMOS" in shown
+    assert "images with archives alone: 1, in vain asked for: 0" in shown
 
     recorded = kosmos(
         "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
