@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from pynetdicom import AE
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pydicom.uid import UID
+from pynetdicom import AE, build_context
+from pynetdicom._globals import APPLICATION_CONTEXT_NAME
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 
 from imaging_source.guard import ProtocolError
 from imaging_source.intake import Intake
 from imaging_source.ledger import End
+from imaging_source.negotiation import user_information
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.users import UserRefused, identity, identity_of
 from storage.errors import DatabaseBusy
@@ -45,9 +50,21 @@ def item(kind: int, primary: bytes, response: bool = True) -> UserIdentityNegoti
     return made
 
 
-def rejected(association: Any) -> tuple[int, int, int] | None:
-    told = association.acceptor.primitive
-    return (told.result, int(told.result_source), told.diagnostic) if told.result else None
+def rejected(port: int, *items: UserIdentityNegotiation) -> tuple[int, ...]:
+    """Result, source and reason of the A-ASSOCIATE-RJ that a request with these items gets."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT_NAME)
+    primitive.calling_ae_title, primitive.called_ae_title = "ASKER", "KOSMOS"
+    context = build_context(ECHO)
+    context.context_id = 1
+    primitive.presentation_context_definition_list = [context]
+    primitive.user_information = [*user_information(16_384), *items]
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(bytes(A_ASSOCIATE_RQ(primitive).encode()))
+        with connection.makefile("rb") as answers:
+            answer = answers.read(10)
+    assert answer[0] == 3
+    return tuple(answer[7:])
 
 
 def test_an_assertion_is_judged_with_who_brings_it_and_answered_where_that_is_asked_for(
@@ -75,14 +92,16 @@ def test_another_kind_of_identity_proves_nothing_and_is_not_confirmed(
     judged: list[bytes] = []
     port = start(identify=lambda _peer, assertion: judged.append(assertion))
     association = associate(port, item(kind, b"somebody"))
-    assert rejected(association) is None
+    assert not association.is_rejected
+    assert not association.is_aborted
     assert association.acceptor.user_identity is None
     assert judged == [b""]
 
 
 def test_where_nobody_judges_no_user_is_confirmed(start: Start) -> None:
     association = associate(start(), item(4, b"<Assertion/>"))
-    assert rejected(association) is None
+    assert not association.is_rejected
+    assert not association.is_aborted
     assert association.acceptor.user_identity is None
 
 
@@ -96,7 +115,7 @@ def test_who_is_not_proved_gets_no_association(
     def refuse(_peer: End, _assertion: bytes) -> None:
         raise error
 
-    assert rejected(associate(start(identify=refuse), item(4, b"<Assertion/>"))) == told
+    assert rejected(start(identify=refuse), item(4, b"<Assertion/>")) == told
 
 
 def test_an_association_is_for_one_user() -> None:
