@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from soap.message import Incoming, Outgoing
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+Written = Future[None] | asyncio.Future[None]
+"""Done when a record is durable: the latter for who is in the event loop."""
 
 
 class Exchange(Protocol[Request, Response]):
@@ -110,7 +114,7 @@ class Witness(Protocol):
         response: Any,
         context: CallContext,
         begun: Any,
-    ) -> Future[None]:
+    ) -> Written:
         """Record a call; the answer leaves when the future is done. ``response`` is None when
         the handler gave none, ``begun`` what ``begins`` returned."""
 

@@ -6,6 +6,7 @@ is performed. A process also records that it starts and that it stops.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -33,7 +34,7 @@ from security.audit.syslog import Sender
 from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
 from soap.faults import SoapFault
-from soap.operation import CallContext, Exchange
+from soap.operation import CallContext, Exchange, Written
 from storage.errors import OutOfSpace, StorageError
 from storage.faultpoints import reach
 from storage.space import RECORDS_MINIMUM_FREE_BYTES, LowWaterMark
@@ -165,11 +166,11 @@ class Auditor:
         response: Any,
         context: CallContext,
         begun: Begun | None,
-    ) -> Future[None]:
+    ) -> Written:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
         events = DESCRIBED[exchange.number](request, response, self._called(context))
         reach("audit.before_record")
-        return self._record(events, begun)
+        return self._recorded(events, begun)
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
         """Record that an answer did not leave whole (see ``soap`` Witness)."""
@@ -179,10 +180,10 @@ class Auditor:
 
     def web(
         self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
-    ) -> Future[None]:
+    ) -> Written:
         """Record a request for images over the web; its answer leaves when the future is done."""
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
-        return self._record([event])
+        return self._recorded([event])
 
     def web_broke_off(self, number: str, study: str, asked: bytes, context: CallContext) -> None:
         """Record that an answer over the web did not leave whole."""
@@ -330,6 +331,12 @@ class Auditor:
         begun.durable.result()
         return begun
 
+    def _recorded(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Written:
+        """Record a call: where it is performed in the event loop, with the others of its turn."""
+        if begun is None and _in_event_loop():
+            return self.trail.appended([record_of(event) for event in events])
+        return self._record(events, begun)
+
     def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
         return self.trail.append([record_of(event) for event in events], begun)
 
@@ -338,6 +345,14 @@ def _as(description: str, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
     """The same, as failures of this description."""
     for event in events:
         yield replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=description)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def record_of(event: AuditEvent) -> Record:
