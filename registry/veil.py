@@ -42,7 +42,7 @@ from registry.schema import (
     document_entry,
     patient,
 )
-from security.access.decision import NOBODY, Choices, Facts
+from security.access.decision import NOBODY, Choices, Facts, Judge
 from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
 from storage.statement import Statement
 
@@ -97,10 +97,10 @@ _ENDS = Statement(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """One patient, known by several identifiers, and what holds for him."""
+    """One patient, known by several identifiers, and who judges his documents."""
 
     patients: frozenset[str]
-    choices: Choices
+    judge: Judge
 
 
 @dataclass(slots=True)
@@ -112,7 +112,6 @@ class Veil:
     _known: dict[str, _Known] = field(default_factory=dict)
     _judged: dict[str, bool] = field(default_factory=dict)
     """By entryUUID: whether the object is hidden."""
-    _alike: dict[tuple[object, ...], bool] = field(default_factory=dict)
 
     def links(self, links: list[Link]) -> list[Link]:
         """Those of which neither end is hidden."""
@@ -161,19 +160,11 @@ class Veil:
         self._learn({place.survivor for place in places})
         values = self._values(places)
         for place in places:
+            known = self._known[place.survivor]
             codes = frozenset(values[place.entry_uuid, CONFIDENTIALITY])
             authors = frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR])))
-            self._judged[place.entry_uuid] = not self._sees(place, codes, authors)
-
-    def _sees(self, place: Located, codes: frozenset[str], authors: frozenset[str]) -> bool:
-        """Judged once for documents that are alike: most of a patient's are."""
-        known = self._known[place.survivor]
-        masks = known.choices.masks.get(place.entry_uuid, NOBODY)
-        alike = (place.survivor, codes, authors, masks)
-        if alike not in self._alike:
             facts = Facts(place.entry_uuid, known.patients, codes, authors)
-            self._alike[alike] = self.sight.sees(known.choices, facts)
-        return self._alike[alike]
+            self._judged[place.entry_uuid] = not known.judge.permits(facts)
 
     def _judge_associations(self, places: Collection[Located]) -> None:
         """One that a member of a set is, as the replacement of a document: by its ends."""
@@ -216,8 +207,9 @@ class Veil:
                 consents[survivor].add(policies_acknowledged(code))
         for survivor in new:
             patients = frozenset(chains[survivor])
-            choices = self.sight.choices(patients, consents[survivor])
-            self._known[survivor] = _Known(patients, self._by_entry(choices, patients))
+            said = self.sight.choices(patients, consents[survivor])
+            judge = self.sight.judge(self._by_entry(said, patients), patients)
+            self._known[survivor] = _Known(patients, judge)
 
     def _by_entry(self, choices: Choices, patients: Collection[str]) -> Choices:
         """The same with masked documents called by entryUUID: in all their versions, or all that

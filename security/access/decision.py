@@ -139,27 +139,56 @@ class Policy:
         return frozenset(found or (USER,))
 
 
+class Judge:
+    """Judges the documents of one patient for one asker: the rules that cannot hold, whatever the
+    document, are left out once for all of them. ``patients`` are the patient's identifiers."""
+
+    __slots__ = ("_asker", "_choices", "_policy", "_rules")
+
+    def __init__(
+        self, policy: Policy, asker: Asker, choices: Choices, patients: frozenset[str]
+    ) -> None:
+        self._policy = policy
+        self._asker = asker
+        self._choices = choices
+        given = {"groups": asker.groups, "purposes": asker.purposes}
+        mine = not asker.patients.isdisjoint(patients)
+        so = {
+            "emergency": asker.emergency,
+            "opposed": choices.opposed,
+            "other_patient": bool(asker.patients) and not mine,
+            "own": mine,
+            "treating": not asker.names.isdisjoint(choices.treating),
+        }
+        self._rules = [rule for rule in policy.rules if _may_hold(rule, given, so)]
+
+    def permits(self, facts: Facts) -> bool:
+        """Whether the asker may see a document of the patient."""
+        levels = facts.confidentiality - self._policy.masks.keys()
+        author = not self._asker.names.isdisjoint(facts.authors)
+        masked = self._is_masked(facts)
+        for rule in self._rules:
+            if (
+                rule.flags.get("author", author) is author
+                and rule.flags.get("masked", masked) is masked
+                and _covers(rule.levels, levels)
+            ):
+                return rule.permits
+        return False
+
+    def _is_masked(self, facts: Facts) -> bool:
+        """Whether a code of the document, or the patient, hides it from a group of the asker."""
+        hidden: set[str] = set()
+        for name in (facts.document, *facts.studies):
+            hidden |= self._choices.masks.get(name, NOBODY)
+        for code in facts.confidentiality:
+            hidden |= self._policy.masks.get(code, NOBODY)
+        return not self._asker.groups.isdisjoint(hidden)
+
+
 def permitted(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
     """Whether ``asker`` may see the document."""
-    given: dict[str, Collection[str]] = {
-        "groups": asker.groups,
-        "purposes": asker.purposes,
-    }
-    levels = facts.confidentiality - policy.masks.keys()
-    mine = not asker.patients.isdisjoint(facts.patients)
-    so = {
-        "author": not asker.names.isdisjoint(facts.authors),
-        "emergency": asker.emergency,
-        "masked": _masked(policy, asker, choices, facts),
-        "opposed": choices.opposed,
-        "other_patient": bool(asker.patients) and not mine,
-        "own": mine,
-        "treating": not asker.names.isdisjoint(choices.treating),
-    }
-    for rule in policy.rules:
-        if _holds(rule, given, so) and _covers(rule.levels, levels):
-            return rule.permits
-    return False
+    return Judge(policy, asker, choices, facts.patients).permits(facts)
 
 
 def spelled(code: Code) -> str:
@@ -167,20 +196,10 @@ def spelled(code: Code) -> str:
     return f"{code.code}^^{code.scheme}"
 
 
-def _masked(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
-    """Whether a code of the document, or the patient, hides it from a group of the asker."""
-    hidden: set[str] = set()
-    for name in (facts.document, *facts.studies):
-        hidden |= choices.masks.get(name, NOBODY)
-    for code in facts.confidentiality:
-        hidden |= policy.masks.get(code, NOBODY)
-    return not asker.groups.isdisjoint(hidden)
-
-
-def _holds(rule: Rule, given: Mapping[str, Collection[str]], so: Mapping[str, bool]) -> bool:
-    for key, wanted in rule.flags.items():  # first, and as a loop: most rules end here
-        if so[key] is not wanted:
-            return False
+def _may_hold(rule: Rule, given: Mapping[str, frozenset[str]], so: Mapping[str, bool]) -> bool:
+    """Whether every condition that is about no document holds."""
+    if any(so.get(key, wanted) is not wanted for key, wanted in rule.flags.items()):
+        return False
     return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items())
 
 
