@@ -144,7 +144,7 @@ class Trail:
         return self._put(_Entry(records, ends=begun.act if begun else None))
 
     def appended(self, records: Sequence[Record]) -> asyncio.Future[None]:
-        """``append`` in the thread of the event loop that serves: with the others of its turn."""
+        """``append`` in the thread of an event loop: with whatever else it has meanwhile."""
         with self._changed:
             group = self._waiting
             group.entries.append(_Entry(records))

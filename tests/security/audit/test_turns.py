@@ -1,4 +1,4 @@
-"""Records of one turn of an event loop are written together, and each call hears of its own."""
+"""Records of an event loop are written together, and each call hears of its own."""
 
 from __future__ import annotations
 
@@ -75,6 +75,24 @@ def test_records_of_other_threads_are_written_with_them(open_trail: Open, folder
     assert turn(trail, lambda _waiting: trail.append([record(4)]).result()) == [None, None, None]
     trail.close()
     assert proved(folder) == Verified(f"{NODE}/web", 4)
+
+
+def test_a_loop_that_never_rests_is_not_waited_for(open_trail: Open, folder: Path) -> None:
+    trail = open_trail("web")
+
+    async def calls() -> int:
+        first = last = trail.appended([record(1)])
+        count = 1
+        while not first.done():
+            count += 1
+            last = trail.appended([record(count)])
+            await asyncio.sleep(0)
+        await last
+        return count
+
+    count = asyncio.run(calls())
+    trail.close()
+    assert proved(folder) == Verified(f"{NODE}/web", count)
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
