@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-
 # Some ten queries' time: with 5 ms a query cost a tenth more, and its answer took as long.
 PATIENCE_SECONDS = 0.01
 
