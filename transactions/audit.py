@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
+from functools import lru_cache
 
 from transactions.body import escape_attribute, escape_text
 
@@ -58,6 +59,8 @@ DESTINATION = Coded("110152", "DCM", "Destination Role ID")
 
 # AuditSourceTypeCode "application server process": the code may stand alone (PS3.15 A.5.1).
 _APPLICATION_SERVER = "4"
+# Written forms kept, some 300 bytes each: the nodes and people at work, the codes of transactions.
+_KEPT = 1024
 _MACHINE_NAME, _IP_ADDRESS = "1", "2"  # NetworkAccessPointTypeCode
 
 
@@ -148,7 +151,7 @@ def to_xml(event: AuditEvent) -> bytes:
             '<?xml version="1.0" encoding="UTF-8"?>\n<AuditMessage>',
             _event(event),
             *map(_participant, event.participants),
-            _source(event),
+            _source(event.site_id, event.source_id),
             *map(_object, event.objects),
             "</AuditMessage>",
         )
@@ -160,6 +163,7 @@ def _attributes(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f' {name}="{escape_attribute(value)}"' for name, value in pairs if value)
 
 
+@lru_cache(_KEPT)
 def _coded(element: str, value: Coded) -> str:
     attributes = _attributes(
         (
@@ -208,6 +212,7 @@ def _access_point_type(address: str) -> str:
     return _IP_ADDRESS
 
 
+@lru_cache(_KEPT)
 def _participant(participant: Participant) -> str:
     attributes = _attributes(
         (
@@ -223,10 +228,9 @@ def _participant(participant: Participant) -> str:
     return f"<ActiveParticipant{attributes}>{roles}</ActiveParticipant>"
 
 
-def _source(event: AuditEvent) -> str:
-    attributes = _attributes(
-        (("AuditEnterpriseSiteID", event.site_id), ("AuditSourceID", event.source_id))
-    )
+@lru_cache(_KEPT)
+def _source(site_id: str, source_id: str) -> str:
+    attributes = _attributes((("AuditEnterpriseSiteID", site_id), ("AuditSourceID", source_id)))
     return (
         f"<AuditSourceIdentification{attributes}>"
         f'<AuditSourceTypeCode csd-code="{_APPLICATION_SERVER}"/></AuditSourceIdentification>'

@@ -143,7 +143,7 @@ class Judge:
     """Judges the documents of one patient for one asker: the rules that cannot hold, whatever the
     document, are left out once for all of them. ``patients`` are the patient's identifiers."""
 
-    __slots__ = ("_asker", "_choices", "_policy", "_rules")
+    __slots__ = ("_alike", "_asker", "_choices", "_policy", "_rules")
 
     def __init__(
         self, policy: Policy, asker: Asker, choices: Choices, patients: frozenset[str]
@@ -151,7 +151,6 @@ class Judge:
         self._policy = policy
         self._asker = asker
         self._choices = choices
-        given = {"groups": asker.groups, "purposes": asker.purposes}
         mine = not asker.patients.isdisjoint(patients)
         so = {
             "emergency": asker.emergency,
@@ -160,30 +159,36 @@ class Judge:
             "own": mine,
             "treating": not asker.names.isdisjoint(choices.treating),
         }
-        self._rules = [rule for rule in policy.rules if _may_hold(rule, given, so)]
+        self._rules = [
+            rule for rule in policy.rules if _may_hold(rule, so) and _is_for(rule, asker)
+        ]
+        self._alike: dict[tuple[bool, bool, frozenset[str]], bool] = {}
 
     def permits(self, facts: Facts) -> bool:
         """Whether the asker may see a document of the patient."""
-        levels = facts.confidentiality - self._policy.masks.keys()
         author = not self._asker.names.isdisjoint(facts.authors)
         masked = self._is_masked(facts)
+        alike = (author, masked, facts.confidentiality)  # all that rules see of a document
+        if alike not in self._alike:
+            self._alike[alike] = self._decide(*alike)
+        return self._alike[alike]
+
+    def _decide(self, author: bool, masked: bool, confidentiality: frozenset[str]) -> bool:
+        levels = confidentiality - self._policy.masks.keys()
+        so = {"author": author, "masked": masked}
         for rule in self._rules:
-            if (
-                rule.flags.get("author", author) is author
-                and rule.flags.get("masked", masked) is masked
-                and _covers(rule.levels, levels)
-            ):
+            if _may_hold(rule, so) and _covers(rule.levels, levels):
                 return rule.permits
         return False
 
     def _is_masked(self, facts: Facts) -> bool:
         """Whether a code of the document, or the patient, hides it from a group of the asker."""
-        hidden: set[str] = set()
-        for name in (facts.document, *facts.studies):
-            hidden |= self._choices.masks.get(name, NOBODY)
-        for code in facts.confidentiality:
-            hidden |= self._policy.masks.get(code, NOBODY)
-        return not self._asker.groups.isdisjoint(hidden)
+        by_code, by_name = self._policy.masks, self._choices.masks
+        hidden = [by_code[code] for code in facts.confidentiality if code in by_code]
+        if by_name:
+            names = (facts.document, *facts.studies)
+            hidden += [by_name[name] for name in names if name in by_name]
+        return not all(map(self._asker.groups.isdisjoint, hidden))
 
 
 def permitted(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
@@ -196,10 +201,14 @@ def spelled(code: Code) -> str:
     return f"{code.code}^^{code.scheme}"
 
 
-def _may_hold(rule: Rule, given: Mapping[str, frozenset[str]], so: Mapping[str, bool]) -> bool:
-    """Whether every condition that is about no document holds."""
-    if any(so.get(key, wanted) is not wanted for key, wanted in rule.flags.items()):
-        return False
+def _may_hold(rule: Rule, so: Mapping[str, bool]) -> bool:
+    """Whether the flags of a rule are as it wants them, as far as they are known."""
+    return all(so.get(key, wanted) is wanted for key, wanted in rule.flags.items())
+
+
+def _is_for(rule: Rule, asker: Asker) -> bool:
+    """Whether a rule is about a group, and a purpose, of the asker."""
+    given = {"groups": asker.groups, "purposes": asker.purposes}
     return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items())
 
 
