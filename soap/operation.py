@@ -85,6 +85,12 @@ class CallContext:
     certificate: str | None = None
     user: Any = None
 
+    def by(self, user: Any) -> CallContext:
+        """The same call, of ``user``."""
+        return CallContext(
+            self.message_id, self.correlation_id, self.peer, self.action, self.certificate, user
+        )
+
 
 class Gate(Protocol):
     """Judges who calls before an operation is performed."""

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -299,9 +300,7 @@ class Auditor:
         self._record([access_changed_event(user, patient, change, self._own())]).result()
 
     def _here(self) -> Node:
-        process = str(os.getpid())
-        host = urlsplit(self.url).hostname or socket.gethostname()
-        return Node(self.url or self.trail.source, host, process)
+        return _process(self.url, self.trail.source, os.getpid())
 
     def _called(self, context: CallContext) -> Scene:
         """Somebody calls a door of this process."""
@@ -411,6 +410,12 @@ def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list
         return iti_64.audit([*named, *local], previous, feed.control_id, outcome, scene)
     subsumed = str(feed.subsumed) if feed.subsumed else None
     return iti_8.audit(feed.event, named, subsumed, feed.control_id, outcome, scene)
+
+
+@lru_cache  # of the doors of this process
+def _process(url: str, source: str, pid: int) -> Node:
+    host = urlsplit(url).hostname or socket.gethostname()
+    return Node(url or source, host, str(pid))
 
 
 def _client(context: CallContext) -> Node:

@@ -67,8 +67,14 @@ class Facts:
     studies: frozenset[str] = NOBODY
 
 
-_FLAGS = ("author", "emergency", "masked", "opposed", "other_patient", "own", "treating")
+_FLAGS = ("author", "masked", "emergency", "opposed", "other_patient", "own", "treating")
 _LISTS = ("groups", "purposes")
+
+# Cases kept decided with a policy, some 200 bytes each; a region has some dozens.
+_MOST_DECIDED = 4096
+
+Case = tuple[frozenset[str], frozenset[str], tuple[bool, ...], frozenset[str]]
+"""All that rules look at: groups and purposes of the asker, flags, confidentiality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Policy:
     consents: Mapping[str, bool]
     emergency: Emergency
     rules: Sequence[Rule]
+    decided: dict[Case, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The cases that came so far: most documents of a region are alike to its rules."""
 
     @classmethod
     def read(cls, path: Path | None = None) -> Policy:
@@ -140,10 +148,10 @@ class Policy:
 
 
 class Judge:
-    """Judges the documents of one patient for one asker: the rules that cannot hold, whatever the
-    document, are left out once for all of them. ``patients`` are the patient's identifiers."""
+    """Judges the documents of one patient for one asker: what follows from the two is found out
+    once for all of them. ``patients`` are the patient's identifiers."""
 
-    __slots__ = ("_alike", "_asker", "_choices", "_policy", "_rules")
+    __slots__ = ("_asker", "_choices", "_policy", "_so")
 
     def __init__(
         self, policy: Policy, asker: Asker, choices: Choices, patients: frozenset[str]
@@ -152,34 +160,25 @@ class Judge:
         self._asker = asker
         self._choices = choices
         mine = not asker.patients.isdisjoint(patients)
-        so = {
-            "emergency": asker.emergency,
-            "opposed": choices.opposed,
-            "other_patient": bool(asker.patients) and not mine,
-            "own": mine,
-            "treating": not asker.names.isdisjoint(choices.treating),
-        }
-        self._rules = [
-            rule for rule in policy.rules if _may_hold(rule, so) and _is_for(rule, asker)
-        ]
-        self._alike: dict[tuple[bool, bool, frozenset[str]], bool] = {}
+        self._so = (
+            asker.emergency,
+            choices.opposed,
+            bool(asker.patients) and not mine,
+            mine,
+            not asker.names.isdisjoint(choices.treating),
+        )
 
     def permits(self, facts: Facts) -> bool:
         """Whether the asker may see a document of the patient."""
-        author = not self._asker.names.isdisjoint(facts.authors)
-        masked = self._is_masked(facts)
-        alike = (author, masked, facts.confidentiality)  # all that rules see of a document
-        if alike not in self._alike:
-            self._alike[alike] = self._decide(*alike)
-        return self._alike[alike]
-
-    def _decide(self, author: bool, masked: bool, confidentiality: frozenset[str]) -> bool:
-        levels = confidentiality - self._policy.masks.keys()
-        so = {"author": author, "masked": masked}
-        for rule in self._rules:
-            if _may_hold(rule, so) and _covers(rule.levels, levels):
-                return rule.permits
-        return False
+        asker, decided = self._asker, self._policy.decided
+        author = not asker.names.isdisjoint(facts.authors)
+        so = (author, self._is_masked(facts), *self._so)
+        case = (asker.groups, asker.purposes, so, facts.confidentiality)
+        if case not in decided:
+            if len(decided) >= _MOST_DECIDED:
+                decided.clear()
+            decided[case] = _decide(self._policy, *case)
+        return decided[case]
 
     def _is_masked(self, facts: Facts) -> bool:
         """Whether a code of the document, or the patient, hides it from a group of the asker."""
@@ -201,14 +200,26 @@ def spelled(code: Code) -> str:
     return f"{code.code}^^{code.scheme}"
 
 
-def _may_hold(rule: Rule, so: Mapping[str, bool]) -> bool:
-    """Whether the flags of a rule are as it wants them, as far as they are known."""
-    return all(so.get(key, wanted) is wanted for key, wanted in rule.flags.items())
+def _decide(
+    policy: Policy,
+    groups: frozenset[str],
+    purposes: frozenset[str],
+    so: Sequence[bool],
+    confidentiality: frozenset[str],
+) -> bool:
+    """What the rules say of a case: there is nothing else that they look at."""
+    levels = confidentiality - policy.masks.keys()
+    given = {"groups": groups, "purposes": purposes}
+    flags = dict(zip(_FLAGS, so, strict=True))
+    for rule in policy.rules:
+        if _holds(rule, given, flags) and _covers(rule.levels, levels):
+            return rule.permits
+    return False
 
 
-def _is_for(rule: Rule, asker: Asker) -> bool:
-    """Whether a rule is about a group, and a purpose, of the asker."""
-    given = {"groups": asker.groups, "purposes": asker.purposes}
+def _holds(rule: Rule, given: Mapping[str, frozenset[str]], so: Mapping[str, bool]) -> bool:
+    if any(so[key] is not wanted for key, wanted in rule.flags.items()):
+        return False
     return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items())
 
 
