@@ -5,8 +5,8 @@ at the end of an association; nor is a SubmissionSet or Folder that holds nothin
 association that tells of one. What is hidden is not counted either. A registry that is asked
 without a ``Sight`` shows everything.
 
-Judging takes two statements for the patients of an answer (three where consent documents count),
-and one for its documents.
+Judging takes one statement in the registry for the documents of an answer and their patients (two
+where consent documents count), and one for the choices of each patient in the stores of both kinds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, literal_column, select
+from sqlalchemy import Connection, bindparam, literal_column, select, union_all
 
 from metadata.datatypes import CXi
 from metadata.identifiers import HAS_MEMBER, REPLACEMENTS, STUDY_INSTANCE_UID_REFERENCE
@@ -46,9 +46,6 @@ from security.access.decision import NOBODY, Choices, Facts, Judge
 from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
 from storage.statement import Statement
 
-_CHAINS = Statement(
-    select(patient.c.survivor, patient.c.id).where(among(patient.c.survivor, "survivors"))
-)
 _CONSENTS = Statement(
     select(patient.c.survivor, attribute_value.c.value)
     .join_from(patient, document_entry, document_entry.c.patient == patient.c.id)
@@ -64,13 +61,20 @@ _CONSENTS = Statement(
         attribute_value.c.attribute == EVENT,
     )
 )
-_VALUES = Statement(
-    select(
-        attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
-    ).where(
-        among(attribute_value.c.patient, "patients"),
-        among(attribute_value.c.entry_uuid, "ids"),
-        among(attribute_value.c.attribute, "attributes"),
+# Of patients all their identifiers, and of documents what rules look at: in every answer both.
+_IDENTIFIER = "patient"
+_FACTS = Statement(
+    union_all(
+        select(patient.c.survivor, literal_column(f"'{_IDENTIFIER}'"), patient.c.id).where(
+            among(patient.c.survivor, "survivors")
+        ),
+        select(
+            attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
+        ).where(
+            among(attribute_value.c.patient, "patients"),
+            among(attribute_value.c.entry_uuid, "ids"),
+            among(attribute_value.c.attribute, "attributes"),
+        ),
     )
 )
 # As a constant the attribute chooses the index of references.
@@ -157,14 +161,15 @@ class Veil:
     def _judge_documents(self, places: Collection[Located]) -> None:
         if not places:
             return
-        self._learn({place.survivor for place in places})
-        values = self._values(places)
+        new = {place.survivor for place in places} - self._known.keys()
+        facts = self._facts(places, new)
+        self._learn({one: frozenset(facts[one, _IDENTIFIER]) for one in sorted(new)})
         for place in places:
             known = self._known[place.survivor]
-            codes = frozenset(values[place.entry_uuid, CONFIDENTIALITY])
-            authors = frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR])))
-            facts = Facts(place.entry_uuid, known.patients, codes, authors)
-            self._judged[place.entry_uuid] = not known.judge.permits(facts)
+            codes = frozenset(facts[place.entry_uuid, CONFIDENTIALITY])
+            authors = frozenset(filter(None, map(person, facts[place.entry_uuid, AUTHOR])))
+            document = Facts(place.entry_uuid, known.patients, codes, authors)
+            self._judged[place.entry_uuid] = not known.judge.permits(document)
 
     def _judge_associations(self, places: Collection[Located]) -> None:
         """One that a member of a set is, as the replacement of a document: by its ends."""
@@ -186,27 +191,30 @@ class Veil:
             held = members[place.entry_uuid]
             self._judged[place.entry_uuid] = bool(held) and held <= hidden
 
-    def _values(self, places: Collection[Located]) -> Mapping[tuple[str, str], list[str]]:
-        wanted = {**keys_of(places), "attributes": [CONFIDENTIALITY, AUTHOR]}
-        values: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for entry_uuid, attribute, value in _VALUES.rows(self.connection, wanted):
-            values[entry_uuid, attribute].append(value)
-        return values
+    def _facts(
+        self, places: Collection[Located], survivors: Collection[str]
+    ) -> Mapping[tuple[str, str], list[str]]:
+        """By entryUUID and attribute the values of documents, and the identifiers of patients."""
+        wanted = {
+            **keys_of(places),
+            "attributes": [CONFIDENTIALITY, AUTHOR],
+            "survivors": list(survivors),
+        }
+        facts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, attribute, value in _FACTS.rows(self.connection, wanted):
+            facts[name, attribute].append(value)
+        return facts
 
-    def _learn(self, survivors: Collection[str]) -> None:
-        """What holds for patients of whom nothing is known yet."""
-        new = sorted(one for one in survivors if one not in self._known)
+    def _learn(self, new: Mapping[str, frozenset[str]]) -> None:
+        """What holds for patients of whom nothing is known yet; each has these identifiers."""
         if not new:
             return
-        chains, consents = _sets(new), _sets(new)
-        parameters = {"survivors": new, "formats": CONSENT_FORMATS}
-        for survivor, one in _CHAINS.rows(self.connection, parameters):
-            chains[survivor].add(one)
+        consents: defaultdict[str, set[str]] = defaultdict(set)
         if self.sight.reads_consents:
+            parameters = {"survivors": list(new), "formats": CONSENT_FORMATS}
             for survivor, code in _CONSENTS.rows(self.connection, parameters):
                 consents[survivor].add(policies_acknowledged(code))
-        for survivor in new:
-            patients = frozenset(chains[survivor])
+        for survivor, patients in new.items():
             said = self.sight.choices(patients, consents[survivor])
             judge = self.sight.judge(self._by_entry(said, patients), patients)
             self._known[survivor] = _Known(patients, judge)
@@ -235,7 +243,3 @@ class Veil:
         reference = CXi.of(study, STUDY_INSTANCE_UID_REFERENCE)
         at = {"patients": sorted(patients), "reference": reference}
         return {entry_uuid for (entry_uuid,) in _REFERRING.rows(self.connection, at)}
-
-
-def _sets(keys: Iterable[str]) -> dict[str, set[str]]:
-    return {key: set() for key in keys}
