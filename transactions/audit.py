@@ -181,25 +181,16 @@ def _base64(data: bytes) -> str:
 
 def _event(event: AuditEvent) -> str:
     moment = event.when.astimezone(UTC).isoformat(timespec="milliseconds")
-    attributes = _attributes(
-        (
-            ("EventActionCode", event.action.value),
-            ("EventDateTime", moment.replace("+00:00", "Z")),
-            ("EventOutcomeIndicator", str(int(event.outcome))),
-        )
-    )
     description = escape_text(event.outcome_description)
-    return "".join(
-        (
-            f"<EventIdentification{attributes}>",
-            _coded("EventID", event.id),
-            _coded("EventTypeCode", event.type),
-            f"<EventOutcomeDescription>{description}</EventOutcomeDescription>"
-            if description
-            else "",
-            *(_coded("PurposeOfUse", purpose) for purpose in event.purpose_of_use),
-            "</EventIdentification>",
-        )
+    if description:
+        description = f"<EventOutcomeDescription>{description}</EventOutcomeDescription>"
+    purposes = "".join([_coded("PurposeOfUse", purpose) for purpose in event.purpose_of_use])
+    return (
+        f'<EventIdentification EventActionCode="{event.action.value}"'
+        f' EventDateTime="{moment.replace("+00:00", "Z")}"'
+        f' EventOutcomeIndicator="{event.outcome.value}">'
+        f"{_coded('EventID', event.id)}{_coded('EventTypeCode', event.type)}"
+        f"{description}{purposes}</EventIdentification>"
     )
 
 
@@ -238,22 +229,15 @@ def _source(site_id: str, source_id: str) -> str:
 
 
 def _object(item: ParticipantObject) -> str:
-    attributes = _attributes(
-        (
-            ("ParticipantObjectID", item.id or "unknown"),
-            ("ParticipantObjectTypeCode", str(item.type_code)),
-            ("ParticipantObjectTypeCodeRole", str(item.role)),
-        )
-    )
-    return "".join(
-        (
-            f"<ParticipantObjectIdentification{attributes}>",
-            _coded("ParticipantObjectIDTypeCode", item.id_type),
-            "" if item.query is None else _query(item.query),
-            *(_detail(kind, value) for kind, value in item.details),
-            _instances(item),
-            "</ParticipantObjectIdentification>",
-        )
+    query = "" if item.query is None else _query(item.query)
+    details = "".join([_detail(kind, value) for kind, value in item.details])
+    return (
+        "<ParticipantObjectIdentification"
+        f' ParticipantObjectID="{escape_attribute(item.id or "unknown")}"'
+        f' ParticipantObjectTypeCode="{item.type_code}"'
+        f' ParticipantObjectTypeCodeRole="{item.role}">'
+        f"{_coded('ParticipantObjectIDTypeCode', item.id_type)}"
+        f"{query}{details}{_instances(item)}</ParticipantObjectIdentification>"
     )
 
 

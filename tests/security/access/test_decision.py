@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from metadata.datatypes import CXi, LocalizedString
 from metadata.identifiers import ACCESSION_REFERENCE, STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import Code, DocumentEntry
+from security.access import decision
 from security.access.decision import Asker, Choices, Facts, Judge, Policy, PolicyError, permitted
 from security.access.sight import facts_of
 
@@ -148,6 +149,22 @@ def test_one_judge_of_all_documents_of_a_patient_judges_each_by_every_rule(
     judge = Judge(POLICY, asker, choices, frozenset({PATIENT}))
     for facts in documents:
         assert judge.permits(facts) is plainly(asker, choices, facts)
+
+
+def test_what_was_decided_ends_with_its_policy() -> None:
+    assert permitted(POLICY, DOCTOR, NOTHING, document(N))
+    assert not permitted(replace(POLICY, rules=()), DOCTOR, NOTHING, document(N))
+    assert permitted(POLICY, DOCTOR, NOTHING, document(N))
+
+
+def test_however_many_cases_come_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision, "_MOST_DECIDED", 3)
+    policy = Policy.read()
+    for number in range(10):
+        facts = document(N, f"{number}^^1.2")
+        assert not permitted(policy, DOCTOR, NOTHING, facts)
+        assert permitted(policy, DOCTOR, NOTHING, document(N))
+        assert len(policy.decided) <= 3
 
 
 def test_a_mask_of_a_study_hides_every_document_that_refers_to_it() -> None:
