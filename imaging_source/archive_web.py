@@ -1,4 +1,4 @@
-"""An archive that is asked by QIDO-RS and fetched from by WADO-RS (PS3.18 10.6, 10.4, as user).
+"""An archive that is asked by QIDO-RS, or fetched from by WADO-RS (PS3.18 10.6, 10.4, as user).
 
 A study is asked for in one answer and taken in while it arrives, part by part, as by STOW-RS: each
 instance is durable and indexed whether or not the rest comes. Redirections are not followed.
@@ -47,7 +47,7 @@ class _Failed(Unreachable):
 
 
 class WebArchive:
-    """The archive at the DICOMweb address ``url``; ``title`` is by which its notices name it.
+    """Both sides of the archive ``title`` at the DICOMweb address ``url``.
 
     What is fetched goes through ``door``. ``token`` gives an assertion of who asks (ITI-40), or
     nothing.
@@ -75,7 +75,7 @@ class WebArchive:
 
     @contextmanager
     def asking(self) -> Iterator[WebArchive]:
-        """See ``Archive``."""
+        """See ``Questions``."""
         yield self
 
     def studies(self, first: str) -> list[Held]:
@@ -93,7 +93,7 @@ class WebArchive:
         return set()
 
     def fetch(self, study: str) -> None:
-        """See ``Archive``; StorageError when there is no room, Unreachable for what did not come
+        """See ``Supply``; StorageError when there is no room, Unreachable for what did not come
         whole or is not taken in."""
         storing = Storing(self._door, study, self.title)
         with self._answer(f"/studies/{study}", _IMAGES) as answer:

@@ -1,18 +1,19 @@
 """Archives that stay where they are: what they have and the index lacks is fetched from them.
 
 Asks each archive for the studies of the last days, compares the instances of each with the index,
-and fetches a study that lacks some: by C-FIND and C-MOVE (``archive_dimse``), or by QIDO-RS and
-WADO-RS (``archive_web``). A study that an archive tells of (IAN) is fetched whatever its date.
-Compared are UIDs, for numbers prove nothing where the index has instances that the archive lacks.
-Nothing is noted: the index itself tells what is missing, so a process that dies loses nothing. Not
-here: C-GET, caching and handing through.
+and fetches a study that lacks some. It is asked by C-FIND (``archive_dimse``) or QIDO-RS
+(``archive_web``), and fetched from by C-MOVE, C-GET (``archive_get``) or WADO-RS, whichever is
+asked. A study that an archive tells of (IAN) is fetched whatever its date. Compared are UIDs, for
+numbers prove nothing where the index has instances that the archive lacks. Nothing is noted: the
+index itself tells what is missing, so a process that dies loses nothing. What both have, an archive
+can be asked to commit to (``archive_commitment``). Not here: caching and handing through.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,10 +33,15 @@ from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
-# A study that could not be fetched whole is left alone for this long.
+# A study that was fetched is left alone for this long: by the archive that it came from, for
+# another may have what that one could not give.
 _PAUSE_SECONDS = 900.0
-# What was compared and found whole is compared again after this time, unchanged as it may seem.
+# What was compared and found whole is compared again after this time, unchanged as it may seem;
+# where an archive counts no instances, a new one is noticed only then, or upon a notice (IAN).
 _SURE_SECONDS = 3600.0
+# Studies that an archive is asked to commit to in one look: each takes a second or two, and what
+# is missing is not to wait for long.
+_ASKED_AT_ONCE = 20
 # UIDs in one statement: well below SQLite's limit of 32,766 values.
 _PORTION = 10_000
 # A fetch under way must not keep the process from stopping.
@@ -48,7 +54,8 @@ _TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 class Held:
     """A study that an archive has: how many ``instances``, or when it told of some.
 
-    Both are None where it counts none: then nothing shows that the study has changed.
+    Both are None where it counts none: then nothing shows that the study has changed, and it is
+    compared again each hour.
     """
 
     study_instance_uid: str
@@ -66,12 +73,8 @@ class Asking(Protocol):
         """The SOP Instance UIDs that it has of a study; none where it does not tell."""
 
 
-class Archive(Protocol):
-    """An archive and a way to it."""
-
-    @property
-    def title(self) -> str:
-        """The title by which its notices name it."""
+class Questions(Protocol):
+    """The side of an archive that is asked."""
 
     @property
     def address(self) -> str:
@@ -80,8 +83,46 @@ class Archive(Protocol):
     def asking(self) -> AbstractContextManager[Asking]:
         """A time in which to ask it. Raises Unreachable and its kind."""
 
+
+class Supply(Protocol):
+    """The side of an archive that studies are fetched from."""
+
     def fetch(self, study: str) -> None:
         """Have all of a study brought into the index. Raises Unreachable and its kind."""
+
+
+class Assurance(Protocol):
+    """The side of an archive that vouches for what it has."""
+
+    def ask(self, study: str) -> bool:
+        """Whether there was something to ask it for. Raises Unreachable and its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive: how it is asked and how it is fetched from, put together.
+
+    ``title`` is by which its notices (IAN) name it; with an ``assurance``, it is asked to commit
+    to what it and the index both have.
+    """
+
+    title: str
+    questions: Questions
+    supply: Supply
+    assurance: Assurance | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is asked, for a person."""
+        return self.questions.address
+
+    def asking(self) -> AbstractContextManager[Asking]:
+        """See ``Questions``."""
+        return self.questions.asking()
+
+    def fetch(self, study: str) -> None:
+        """See ``Supply``."""
+        self.supply.fetch(study)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +156,7 @@ class Archives:
         self._days = days
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
         self._whole: dict[tuple[str, Held, int], float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
@@ -158,25 +199,41 @@ class Archives:
 
     def _fetch_missing(self, archive: Archive) -> int:
         now = self._clock()
-        self._not_before = {uid: at for uid, at in self._not_before.items() if at > now}
+        self._not_before = {one: at for one, at in self._not_before.items() if at > now}
         self._whole = {known: at for known, at in self._whole.items() if at > now}
+        title = archive.title
         missing: dict[str, None] = {}  # in the order in which they were told
+        whole: dict[str, None] = {}
         try:
             with archive.asking() as asking:
                 for one in (*self._told(archive), *asking.studies(self._first())):
                     if self._stopping.is_set():
                         break
                     study = one.study_instance_uid
-                    if study not in self._not_before and self._lacks(archive.title, asking, one):
-                        missing[study] = None
+                    if (title, study) not in self._not_before:
+                        kept = missing if self._lacks(title, asking, one) else whole
+                        kept[study] = None
         except _TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
         for number, study in enumerate(missing):
             if self._stopping.is_set():
                 return number
-            self._not_before[study] = now + _PAUSE_SECONDS
+            self._not_before[title, study] = now + _PAUSE_SECONDS
             self._try_to_fetch(archive, study)
+        if archive.assurance is not None:
+            self._assure(archive.assurance, whole)
         return len(missing)
+
+    def _assure(self, assurance: Assurance, studies: Iterable[str]) -> None:
+        """Ask to commit to ``studies``; who does not answer once is left alone until next time."""
+        asked = 0
+        try:
+            for study in studies:
+                if self._stopping.is_set() or asked == _ASKED_AT_ONCE:
+                    return
+                asked += assurance.ask(study)
+        except _TROUBLES as error:
+            _log.warning("no commitment asked for", code="dicom-archives", reason=str(error))
 
     def _try_to_fetch(self, archive: Archive, study: str) -> None:
         try:
@@ -210,13 +267,14 @@ class Archives:
         if known in self._whole:
             return False
         there = asking.instances(held.study_instance_uid)
-        if not there:  # it tells of none: its number has to do
-            return len(had) < (held.instances or 1)
-        if (lacking := there - had) and not self._in_quarantine(lacking):
-            return True
-        if held.instances is not None or held.told_at is not None:
+        if there:
+            lacking = there - had
+            lacks = bool(lacking) and not self._in_quarantine(lacking)
+        else:  # it tells of none: its number has to do
+            lacks = len(had) < (held.instances or 1)
+        if not lacks:
             self._whole[known] = self._clock() + _SURE_SECONDS
-        return False
+        return lacks
 
     def _in_quarantine(self, uids: set[str]) -> bool:
         """Whether all of these instances are."""

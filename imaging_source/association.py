@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
+from imaging_source.arriving import Refusal, Sink, sink_of, written
 from imaging_source.dimse import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
@@ -44,7 +44,6 @@ from imaging_source.guard import (
     PeerGone,
     ProtocolError,
 )
-from imaging_source.header import is_uid
 from imaging_source.intake import Intake, Outcome, Status, out_of_resources
 from imaging_source.ledger import Records, Service
 from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
@@ -67,8 +66,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 # Status of a response to a request that is not for a storage provider (PS3.7 C.5).
 _UNRECOGNIZED_OPERATION = 0x0211
-_CLASS_NOT_SUPPORTED = 0x0122
-_INVALID_INSTANCE = 0x0117
 _NOT_AUTHORIZED = 0x0124
 
 # What a permit calls the requests.
@@ -91,36 +88,6 @@ Permits = Callable[[bytes | None, str, str], Permit]
 def everything(_certificate: bytes | None, _address: str, _title: str) -> Permit:
     """The permits where every node that is trusted may do everything."""
     return EVERYTHING
-
-
-class _Sink(Protocol):
-    """Where the data set of a request goes."""
-
-    def write(self, data: memoryview) -> None:
-        """Take the next bytes."""
-
-    def finish(self) -> Outcome:
-        """What to answer."""
-
-    def abort(self) -> None:
-        """Forget the bytes."""
-
-
-class _Refused:
-    """Lets a data set pass by, to answer the request with what is known already."""
-
-    def __init__(self, status: int, comment: str) -> None:
-        self._outcome = Outcome(status, comment)
-
-    def write(self, data: memoryview) -> None:
-        """Let the bytes go."""
-
-    def finish(self) -> Outcome:
-        """The refusal."""
-        return self._outcome
-
-    def abort(self) -> None:
-        """Nothing to forget."""
 
 
 class _Gathering:
@@ -175,7 +142,7 @@ class Association:
         self._command = bytearray()
         self._context_id = 0
         self._request: Command | None = None
-        self._sink: _Sink | _Gathering | None = None
+        self._sink: Sink | _Gathering | None = None
         self._due: _Gathering | None = None
 
     def serve(self) -> None:
@@ -276,7 +243,7 @@ class Association:
         self._request = request
         if request.has_data_set:
             permitted = self._may(request)
-            self._sink = self._sink_for(request) if permitted else _Refused(_NOT_AUTHORIZED, "")
+            self._sink = self._sink_for(request) if permitted else Refusal(_NOT_AUTHORIZED)
         elif not self._may(request):
             self._respond(Outcome(_NOT_AUTHORIZED))
         elif request.field == C_ECHO_RQ and self._syntax().abstract_syntax == VERIFICATION:
@@ -292,34 +259,18 @@ class Association:
     def _handler(self, request: Command) -> Handler | None:
         return self._services.handlers.get((self._syntax().abstract_syntax, request.field))
 
-    def _sink_for(self, request: Command) -> _Sink | _Gathering:
-        """Where the data set goes; UIDs are judged here, before they are used for anything."""
+    def _sink_for(self, request: Command) -> Sink | _Gathering:
+        """Where the data set goes."""
         context = self._syntax()
         if (handler := self._handler(request)) is not None:
             return _Gathering(handler)
         if request.field != C_STORE_RQ:
-            return _Refused(_UNRECOGNIZED_OPERATION, "")
-        if request.sop_class_uid != context.abstract_syntax:
-            return _Refused(_CLASS_NOT_SUPPORTED, "not the SOP class of the context")
-        if not is_uid(request.sop_instance_uid):
-            return _Refused(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
-        try:
-            return self._intake.begin(
-                request.sop_class_uid,
-                request.sop_instance_uid,
-                context.transfer_syntax,
-                self._line.name,
-            )
-        except StorageError as error:
-            return _no_room(error)
+            return Refusal(_UNRECOGNIZED_OPERATION)
+        return sink_of(self._intake, request, context, self._line.name)
 
     def _receive(self, fragment: Fragment) -> None:
         assert self._sink is not None
-        try:
-            self._sink.write(fragment.data)
-        except StorageError as error:
-            self._sink.abort()
-            self._sink = _no_room(error)
+        self._sink = written(self._sink, fragment.data)
         if fragment.is_last:
             sink, self._sink = self._sink, None
             if isinstance(sink, _Gathering):
@@ -363,8 +314,3 @@ class Association:
             self._line.abort(reason)
         except PeerGone:
             _log.info("peer left before the abort", code="dicom-peer-gone")
-
-
-def _no_room(error: StorageError) -> _Refused:
-    _log.error("instance refused", code="imaging-storage", error=type(error).__name__)
-    return _Refused(Status.OUT_OF_RESOURCES, "no resources to store the instance")

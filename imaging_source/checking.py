@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 
 from imaging_source.evicted import IS_EVICTED
 from imaging_source.housekeeping import orphans
-from imaging_source.rejection import EXPIRED
+from imaging_source.rejection import IS_KEPT
 from imaging_source.schema import INSTANCE, REPORT, STUDY
-from imaging_source.shown import SHOWN
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import BlobCorrupt, BlobMissing
@@ -94,10 +93,9 @@ def _check_file(
         findings.damaged.append(uid)
 
 
-# What has expired may have no file any more.
 _INSTANCES = select(
     INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256, INSTANCE.c.size, IS_EVICTED
-).where(or_(SHOWN, INSTANCE.c.rejection != EXPIRED))
+).where(IS_KEPT)
 _STUDIES = select(STUDY.c.study_instance_uid, STUDY.c.published_entry).where(
     STUDY.c.published_entry.is_not(None)
 )

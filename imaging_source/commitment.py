@@ -2,8 +2,10 @@
 
 The request (N-ACTION) is answered once its row is committed. The report (N-EVENT-REPORT) is made
 from the index and from the files themselves, read again and hashed: what it says is stored has
-been seen. It goes to the peer's own address, until the peer has taken it; to a peer without one,
-on the association of the request, right after the answer to it. Not here: asking others.
+been seen. What is with an archive alone is not available, which is no alarm; what waits for a
+report does not go there (``imaging_source.eviction``). The report goes to the peer's own address,
+until the peer has taken it; to a peer without one, on the association of the request, right after
+the answer to it. Asking others is ``archive_commitment``.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from imaging_source.elements import (
     encoding_of,
 )
 from imaging_source.encoded import Value, encode
+from imaging_source.evicted import evicted_of
 from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.header import is_uid
 from imaging_source.line import Line
@@ -53,7 +56,7 @@ from storage.errors import StorageError
 _log = structlog.get_logger("kosmos.imaging_source")
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-_WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST = 1
 _ALL_STORED, _SOME_FAILED = 1, 2
 
@@ -78,7 +81,7 @@ _POLL_SECONDS = 1.0
 # longer than a weekend that a modality is switched off.
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 900.0
-_GIVE_UP_SECONDS = 72 * 3600.0
+GIVE_UP_SECONDS = 72 * 3600.0
 # A peer that does not answer must not keep the process from stopping.
 _STOP_SECONDS = 3.0
 
@@ -228,7 +231,7 @@ class Commitments:
     def _note(self, row: RowMapping, taken: bool) -> None:
         now, attempts = self._clock(), row["attempts"] + 1
         commitment = _commitment(row)
-        if taken or now - row["requested_at"] >= _GIVE_UP_SECONDS:
+        if taken or now - row["requested_at"] >= GIVE_UP_SECONDS:
             state = State.REPORTED if taken else State.FAILED
             self._database.write(lambda connection: _settle(connection, commitment, state))
             return
@@ -271,9 +274,20 @@ class Commitments:
         return None
 
     def _look_up(self, references: Iterable[Reference]) -> dict[str, RowMapping]:
-        """The rows of those that are shown, by SOP Instance UID."""
+        """The rows of those that are shown, by SOP Instance UID; none of those that are evicted."""
         with self._database.read() as connection:
-            return look_up(connection, (one.sop_instance_uid for one in references))
+            rows = look_up(connection, (one.sop_instance_uid for one in references))
+            evicted = evicted_of(connection, rows)
+        return {uid: row for uid, row in rows.items() if uid not in evicted}
+
+
+def awaited(connection: Connection, since: float) -> set[str]:
+    """The SOP Instance UIDs of those requests since a time that wait for their report."""
+    query = select(COMMITMENT.c.named).where(
+        COMMITMENT.c.state == State.PENDING, COMMITMENT.c.requested_at >= since
+    )
+    references = (json.loads(named) for named in connection.execute(query).scalars())
+    return {Reference(*one).sop_instance_uid for named in references for one in named}
 
 
 def _read(exchange: Exchange) -> Commitment:
@@ -310,7 +324,7 @@ def _send(line: Line, event: int, values: dict[int, tuple[str, Value]]) -> bool:
     elements = (
         (SOP_CLASS_UID, STORAGE_COMMITMENT),
         (MESSAGE_ID, line.next_message_id()),
-        (SOP_INSTANCE_UID, _WELL_KNOWN_INSTANCE),
+        (SOP_INSTANCE_UID, WELL_KNOWN_INSTANCE),
         (EVENT_TYPE, event),
     )
     request = write_request(context_id, N_EVENT_REPORT_RQ, elements, has_data_set=True)

@@ -56,6 +56,10 @@ _WANTED = frozenset(
         REQUESTED_SOP_INSTANCE_UID,
         EVENT_TYPE,
         ACTION_TYPE,
+        _REMAINING,
+        _COMPLETED,
+        _FAILED,
+        _WARNING,
     }
 )
 
@@ -72,10 +76,21 @@ FRAGMENT_OVERHEAD_BYTES = _PDV.size
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """The sub-operations of a retrieval (PS3.7 9.1.3, 9.1.4); at most 65,535 can be told."""
+
+    remaining: int
+    completed: int
+    failed: int
+    warning: int
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """The parts of a request, or of a response, that are acted on.
 
-    ``kind`` is the event or action type of an N-EVENT-REPORT or N-ACTION.
+    ``kind`` is the event or action type of an N-EVENT-REPORT or N-ACTION, ``counts`` what a
+    response to C-MOVE or C-GET tells of its sub-operations, if it does.
     """
 
     field: int
@@ -87,16 +102,7 @@ class Command:
     status: int = 0
     move_destination: str = ""
     kind: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The sub-operations of a retrieval (PS3.7 9.1.3, 9.1.4); at most 65,535 can be told."""
-
-    remaining: int
-    completed: int
-    failed: int
-    warning: int
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,10 @@ def read_command(data: bytes) -> Command:
     def number(tag: int) -> int:
         return _number(data, found, tag) if tag in found else 0
 
+    def counts() -> Counts | None:
+        told = (_REMAINING, _COMPLETED, _FAILED, _WARNING)
+        return Counts(*map(number, told)) if not found.keys().isdisjoint(told) else None
+
     def text(*tags: int) -> str:
         return next((value for tag in tags if (value := _text_at(data, found, tag))), "")
 
@@ -144,6 +154,7 @@ def read_command(data: bytes) -> Command:
         status=number(STATUS),
         move_destination=text(MOVE_DESTINATION),
         kind=number(EVENT_TYPE) or number(ACTION_TYPE),
+        counts=counts(),
     )
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from imaging_source.schema import EVICTED, INSTANCE, STUDY_USE
+from imaging_source.schema import EVICTED, INSTANCE, SERIES, STUDY, STUDY_USE
 from imaging_source.shown import SHOWN
 from storage.errors import StorageError
 
@@ -45,6 +45,29 @@ class Figures:
 
 IS_EVICTED = exists().where(EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
 """Whether the bytes of the instance of the row are with its archive alone."""
+
+_IS_OF_IT = EVICTED.c.sop_instance_uid == INSTANCE.c.sop_instance_uid
+STUDY_IS_EVICTED = (
+    exists()
+    .where(EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid, _IS_OF_IT, SHOWN)
+    .correlate(STUDY)
+)
+"""Whether those of an instance that the study of the row shows are."""
+
+SERIES_IS_EVICTED = (
+    exists()
+    .where(
+        EVICTED.c.study_instance_uid == SERIES.c.study_instance_uid,
+        INSTANCE.c.series_instance_uid == SERIES.c.series_instance_uid,
+        _IS_OF_IT,
+        SHOWN,
+    )
+    .correlate(SERIES)
+)
+"""The same of the series of the row."""
+
+ONLINE, NEARLINE = "ONLINE", "NEARLINE"
+"""Instance Availability (0008,0056), PS3.3 C.4.23.1.1; NEARLINE as soon as a part is."""
 
 
 def mark(connection: Connection, study: str, uids: Iterable[str], now: float) -> None:
@@ -90,6 +113,13 @@ def note_use(connection: Connection, study: str, now: float) -> None:
     _note(connection, study, {"used_at": now}, now)
 
 
+def hold_use(connection: Connection, study: str) -> None:
+    """Have whoever notes the use of a study wait until this unit of work has ended."""
+    row = update(STUDY_USE).where(STUDY_USE.c.study_instance_uid == study)
+    if not connection.execute(row.values(used_at=STUDY_USE.c.used_at)).rowcount:
+        connection.execute(insert(STUDY_USE), {"study_instance_uid": study, "used_at": 0.0})
+
+
 def hindrances(connection: Connection, study: str) -> list[str | None]:
     """For each instance of a study that is evicted, why it has not come back so far."""
     query = select(EVICTED.c.reason).where(EVICTED.c.study_instance_uid == study)
@@ -98,8 +128,37 @@ def hindrances(connection: Connection, study: str) -> list[str | None]:
 
 def is_evicted(connection: Connection, uid: str) -> bool:
     """Whether the bytes of an instance are with its archive alone."""
-    query = select(EVICTED.c.sop_instance_uid).where(EVICTED.c.sop_instance_uid == uid)
-    return connection.execute(query).first() is not None
+    return bool(evicted_of(connection, [uid]))
+
+
+def evicted_of(connection: Connection, uids: Iterable[str]) -> set[str]:
+    """Those of some instances whose bytes are with their archive alone."""
+    listed, found = list(uids), set[str]()
+    for start in range(0, len(listed), _PORTION):
+        some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
+        found.update(connection.execute(select(EVICTED.c.sop_instance_uid).where(some)).scalars())
+    return found
+
+
+def evicted_studies(connection: Connection, studies: Iterable[str]) -> set[str]:
+    """Those of some studies of which something is with its archive alone."""
+    listed, found = list(studies), set[str]()
+    for start in range(0, len(listed), _PORTION):
+        some = EVICTED.c.study_instance_uid.in_(listed[start : start + _PORTION])
+        query = select(EVICTED.c.study_instance_uid).where(some).distinct()
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def files_of_evicted(connection: Connection, study: str) -> list[str]:
+    """The files (SHA-256) of the instances of a study that are with their archive alone."""
+    query = (
+        select(INSTANCE.c.sha256)
+        .select_from(EVICTED)
+        .join(INSTANCE, _IS_OF_IT)
+        .where(EVICTED.c.study_instance_uid == study)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def figures(connection: Connection) -> Figures:

@@ -2,8 +2,10 @@
 
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
 it waits that needs its bytes, and one archive says at this moment that it has every instance of
-it. Before any goes, that archive has to give one back byte by byte. The mark is committed, then the
-files go; what a crash leaves undone is done at the start.
+it; one that is asked for storage commitment must have committed to it besides. Before any goes,
+that archive has to give one back byte by byte. The mark is committed, then the files go; what a
+crash leaves undone is done at the start. Who notes the use of a study before the mark prevents it;
+who does so after it finds it (``imaging_source.recalling``).
 ``imaging_source.recall`` brings studies back.
 """
 
@@ -29,13 +31,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from imaging_source.archive_commitment import is_committed
 from imaging_source.archives import Archive
-from imaging_source.evicted import IS_EVICTED, mark, unmark
+from imaging_source.commitment import GIVE_UP_SECONDS, awaited
+from imaging_source.evicted import IS_EVICTED, hold_use, mark, unmark
 from imaging_source.housekeeping import GRACE_SECONDS
 from imaging_source.outbox import State
 from imaging_source.recall import TROUBLES
 from imaging_source.recalling import NOTE_SECONDS
-from imaging_source.rejection import EXPIRED
+from imaging_source.rejection import IS_KEPT
 from imaging_source.reports import DOCUMENTS
 from imaging_source.schema import (
     DESCRIPTION,
@@ -128,10 +132,7 @@ _PUT_ASIDE = select(INSTANCE.c.sop_instance_uid).where(
 _SENDING = select(PUBLICATION.c.submission_set_unique_id).where(
     PUBLICATION.c.study_instance_uid == bindparam("study"), PUBLICATION.c.state == State.PENDING
 )
-# What expired has lost its files, or is about to (``imaging_source.retention``).
-_KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(
-    ~IS_EVICTED, or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
-)
+_KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(~IS_EVICTED, IS_KEPT)
 # Files of marked instances, page by page, that nothing else needs.
 _MARKED = (
     select(EVICTED.c.sop_instance_uid, INSTANCE.c.sha256)
@@ -246,13 +247,15 @@ class Evictor:
     def _evict(self, study: str, now: float) -> list[Leaving]:
         """Let a study go if it may; the instances that went."""
         with self._database.read() as connection:
-            rows = _leaving(connection, study)
+            rows = _leaving(connection, study, now - GIVE_UP_SECONDS)
         uids = {row.sop_instance_uid for row in rows}
         if not rows or not self._is_archived(study, uids):
             self._not_before[study] = now + _PAUSE_SECONDS
             return []
-        now = self._clock()  # a round may last for hours
-        marked = self._database.write(lambda connection: _mark(connection, study, uids, now))
+        begun, now = now, self._clock()  # a round may last for hours
+        marked = self._database.write(
+            lambda connection: _mark(connection, study, uids, begun - GRACE_SECONDS, now)
+        )
         reach("imaging.evicted")
         for row in marked:
             self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
@@ -268,11 +271,23 @@ class Evictor:
             try:
                 with archive.asking() as asking:
                     has_all = uids <= asking.instances(study)
-                if has_all and self._gives_back(archive, study):
+                promised = has_all and self._is_promised(archive, study)
+                if promised and self._gives_back(archive, study):
                     return True
             except TROUBLES as error:
                 _log.warning("archive not asked", code="imaging-eviction", reason=str(error))
         return False
+
+    def _is_promised(self, archive: Archive, study: str) -> bool:
+        """Whether there is a commitment to the study, where the archive is to give one.
+
+        Without one it is asked for: the study goes another time. Raises Unreachable and its kind.
+        """
+        if archive.assurance is None:
+            return True
+        archive.assurance.ask(study)
+        with self._database.read() as connection:
+            return is_committed(connection, study)
 
     def _gives_back(self, archive: Archive, study: str) -> bool:
         """Whether an archive gives the bytes that we have: tried once, with a study that is here.
@@ -297,27 +312,36 @@ class Evictor:
         return False
 
 
-def _leaving(connection: Connection, study: str) -> list[Leaving]:
-    """The instances of a study whose bytes may go; none while something waits for them."""
+def _leaving(connection: Connection, study: str, since: float) -> list[Leaving]:
+    """The instances of a study whose bytes may go; none while something waits for them, of storage
+    commitments what was requested ``since`` a time.
+    """
     values = {"study": study}
     if any(connection.execute(query.limit(1), values).first() for query in (_WAITS, _SENDING)):
         return []
-    return [Leaving(*row) for row in connection.execute(_HERE, values)]
+    rows = [Leaving(*row) for row in connection.execute(_HERE, values)]
+    if awaited(connection, since).isdisjoint(row.sop_instance_uid for row in rows):
+        return rows
+    return []
 
 
-def _mark(connection: Connection, study: str, uids: Collection[str], now: float) -> list[Leaving]:
+def _mark(
+    connection: Connection, study: str, uids: Collection[str], since: float, now: float
+) -> list[Leaving]:
     """Mark those of some instances that may still go, if all that may are among them.
 
-    None if somebody has asked for the study since it was found unused.
+    None if somebody has asked for the study since it was found unused, or ``since`` a time for a
+    storage commitment.
     """
     row = update(STUDY).where(STUDY.c.study_instance_uid == study, _PUBLISHED)
     # A write that changes nothing: whoever adds to the study waits, or has made it unpublished.
     if not connection.execute(row.values(revision=STUDY.c.revision)).rowcount:
         return []
+    hold_use(connection, study)
     touched = connection.execute(_TOUCHED_AT, {"study": study}).scalar_one()
     if touched >= now - _UNUSED_SECONDS:
         return []
-    rows = _leaving(connection, study)
+    rows = _leaving(connection, study, since)
     if not {row.sop_instance_uid for row in rows} <= set(uids):
         return []
     mark(connection, study, [row.sop_instance_uid for row in rows], now)

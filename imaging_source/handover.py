@@ -5,7 +5,7 @@ judged: the process ``dicom``. Whoever takes instances in elsewhere (STOW-RS, im
 files durable in the common blob store, then hands what the index needs to know over a Unix
 socket, and hears what became of each after the commit. One line of JSON each way: see ``_packed``.
 By the same way studies are asked for that are with an archive alone (``imaging_source.recalling``):
-an object names the study and what is wanted, and is answered when that is done.
+an object names studies and what is wanted, and is answered when that is done.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NAME = "index.sock"
 SECONDS = 60.0
 
 # What is asked of the process that writes the index.
-_RECALL, _NOTE_USE = "recall", "use"
+_RECALL, _BEGIN, _NOTE_USE = "recall", "begin", "use"
 # A commit, and the way there and back.
 _MORE_SECONDS = 5.0
 
@@ -126,11 +126,14 @@ class IndexDoor:
             return None
         return verdicts
 
-    def _ask(self, study: str, wanted: str) -> None:
-        if self._asker is not None and wanted == _RECALL:
-            self._asker.recall(study)
-        elif self._asker is not None:
-            self._asker.note_use(study)
+    def _ask(self, studies: list[str], wanted: str) -> None:
+        if self._asker is None:
+            return
+        if wanted == _BEGIN:
+            self._asker.begin(studies)
+            return
+        for one in studies:
+            self._asker.recall(one) if wanted == _RECALL else self._asker.note_use(one)
 
 
 class DistantIntake(Door):
@@ -172,17 +175,21 @@ class DistantRecaller:
         """See ``Asker``."""
         if self._places.acquire(blocking=False):
             try:
-                self._ask(study, _RECALL, self._seconds + _MORE_SECONDS)
+                self._ask([study], _RECALL, self._seconds + _MORE_SECONDS)
             finally:
                 self._places.release()
 
+    def begin(self, studies: Sequence[str]) -> None:
+        """See ``Asker``."""
+        self._ask(studies, _BEGIN, _MORE_SECONDS)
+
     def note_use(self, study: str) -> None:
         """See ``Asker``."""
-        self._ask(study, _NOTE_USE, _MORE_SECONDS)
+        self._ask([study], _NOTE_USE, _MORE_SECONDS)
 
-    def _ask(self, study: str, wanted: str, seconds: float) -> None:
+    def _ask(self, studies: Sequence[str], wanted: str, seconds: float) -> None:
         try:
-            _told(self._folder, {"study": study, "wanted": wanted}, seconds)
+            _told(self._folder, {"studies": studies, "wanted": wanted}, seconds)
         except (OSError, ValueError) as error:
             _log.warning("not asked", code="imaging-recall", error=type(error).__name__)
 

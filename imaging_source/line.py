@@ -106,7 +106,7 @@ class Line:
         collected, data, context_id = bytearray(), bytearray(), 0
         command: Command | None = None
         while True:
-            for fragment in self._fragments():
+            for fragment in self.fragments():
                 context_id = fragment.context_id
                 self._collect(fragment, data if command else collected)
                 if fragment.is_last and command is None:
@@ -116,12 +116,21 @@ class Line:
                 elif fragment.is_last and command is not None:
                     return Message(context_id, command, bytes(data))
 
-    def has_news(self) -> bool:
-        """Whether the peer has said something that waits to be read."""
+    def fragments(self) -> Iterator[Fragment]:
+        """Those of the next PDU, valid until the next call; PeerGone when the association ends."""
+        kind, content = self._reader.read()
+        if kind == PduType.RELEASE_RQ:
+            self.send(release_response())
+        if kind != PduType.P_DATA:
+            raise PeerGone("the peer ended the association")
+        return read_fragments(content)
+
+    def has_news(self, within: float = 0.0) -> bool:
+        """Whether the peer has said something that waits to be read, or does ``within`` seconds."""
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         try:
-            return bool(select.select([self._socket], [], [], 0)[0])
+            return bool(select.select([self._socket], [], [], within)[0])
         except (OSError, ValueError) as error:  # closed by the doorman
             raise PeerGone("the connection is closed") from error
 
@@ -129,14 +138,6 @@ class Line:
         """Say that the association is over, and why; PeerGone if nobody listens."""
         self.send(abort_pdu(reason))
         self._reader.drain()
-
-    def _fragments(self) -> Iterator[Fragment]:
-        kind, content = self._reader.read()
-        if kind == PduType.RELEASE_RQ:
-            self.send(release_response())
-        if kind != PduType.P_DATA:
-            raise PeerGone("the peer ended the association")
-        return read_fragments(content)
 
     def _collect(self, fragment: Fragment, into: bytearray) -> None:
         limit = COMMAND_LIMIT_BYTES if fragment.is_command else DATA_SET_LIMIT_BYTES

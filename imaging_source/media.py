@@ -22,7 +22,7 @@ from imaging_source.archive import Entry, archive
 from imaging_source.coercion import Coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.worker import description_of
-from imaging_source.parts import locate, under
+from imaging_source.parts import ask_for, locate, under
 from imaging_source.schema import SERIES, STUDY
 from soap.message import InMemory
 from storage.blobs import Blob, BlobStore
@@ -61,6 +61,7 @@ def entries(database: Database, blobs: BlobStore, studies: Sequence[str]) -> lis
 
     Raises NothingToExport naming the study, BlobMissing, Away, StorageError.
     """
+    ask_for(blobs, studies)
     files: list[Entry] = []
     patients: dict[tuple[str, str], dicomdir.Record] = {}
     with database.read() as connection:

@@ -3,8 +3,8 @@
 Accepted are Verification, every storage SOP class and transfer syntax that pynetdicom knows,
 except the deflated ones (a megabyte of those may inflate to a gigabyte for whoever reads the
 file later), and what else the provider offers this peer. Who may retrieve may take the role of
-a storage provider (C-GET, PS3.7 D.3.3.4). Extended negotiation is not offered; one operation
-at a time.
+a storage provider (C-GET, PS3.7 D.3.3.4), and an archive that of the provider of storage
+commitment. Extended negotiation is not offered; one operation at a time.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_N
 
 VERIFICATION = "1.2.840.10008.1.1"
 
-_STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
-_SYNTAXES = sorted(
+STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
+SYNTAXES = sorted(
     (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in ALL_DEFLATED),
     key=lambda uid: uid != EXPLICIT_VR_LITTLE_ENDIAN,
 )
 # How the data sets of other services are written: there are no pixels to compress.
-_PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 _CONTEXT_LIMIT = 128
@@ -119,11 +119,13 @@ class Titles:
 class Offer:
     """The SOP classes that a provider offers besides Verification and Storage.
 
-    ``shown`` are those that show what is stored: see ``Titles.may_query``.
+    ``shown`` are those that show what is stored: see ``Titles.may_query``. Of the ``reported`` a
+    peer may be the provider: it reports to us what we have asked for.
     """
 
     classes: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
 
 NOTHING_MORE = Offer()
@@ -168,7 +170,7 @@ def negotiate(
         return CALLING_AE_TITLE_UNKNOWN
     querying = titles.may_query(calling)
     classes = offer.classes | offer.shown if querying else offer.classes
-    return _accept(request, calling, pdu_bytes, classes, querying)
+    return _accept(request, calling, pdu_bytes, _Rules(classes, querying, offer.reported))
 
 
 def release_response() -> bytes:
@@ -235,9 +237,16 @@ def _items(data: bytes, wanted: Container[int]) -> Iterator[tuple[int, bytes]]:
         position = end
 
 
-def _accept(
-    request: A_ASSOCIATE, calling: str, pdu_bytes: int, offered: frozenset[str], both_ways: bool
-) -> Accepted:
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What is accepted of a peer: see ``Offer``."""
+
+    offered: frozenset[str]
+    is_querying: bool
+    reported: frozenset[str]
+
+
+def _accept(request: A_ASSOCIATE, calling: str, pdu_bytes: int, rules: _Rules) -> Accepted:
     roles = {
         item.sop_class_uid: (item.scu_role, item.scp_role)
         for item in request.user_information
@@ -245,7 +254,7 @@ def _accept(
     }
     requested = request.presentation_context_definition_list
     classes = {context.abstract_syntax for context in requested if context.abstract_syntax}
-    supported = [context for uid in classes if (context := _supported(uid, offered, both_ways))]
+    supported = [context for uid in classes if (context := _supported(uid, rules))]
     results, role_items = negotiate_as_acceptor(requested, supported, roles)
     answer = A_ASSOCIATE()
     answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
@@ -290,20 +299,21 @@ def user_information(
 
 
 @lru_cache(maxsize=512)
-def _supported(
-    abstract_syntax: UID, offered: frozenset[str], both_ways: bool
-) -> PresentationContext | None:
+def _supported(abstract_syntax: UID, rules: _Rules) -> PresentationContext | None:
     """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first."""
     if abstract_syntax == VERIFICATION:
-        return build_context(abstract_syntax, _SYNTAXES)
-    if abstract_syntax in _STORAGE:
-        context = build_context(abstract_syntax, _SYNTAXES)
-        if both_ways:
-            context.scu_role = context.scp_role = True
-        return context
-    if abstract_syntax in offered:
-        return build_context(abstract_syntax, list(_PLAIN_SYNTAXES))
-    return None
+        return build_context(abstract_syntax, SYNTAXES)
+    if abstract_syntax in STORAGE:
+        context = build_context(abstract_syntax, SYNTAXES)
+        both_ways = rules.is_querying
+    elif abstract_syntax in rules.offered:
+        context = build_context(abstract_syntax, list(PLAIN_SYNTAXES))
+        both_ways = abstract_syntax in rules.reported
+    else:
+        return None
+    if both_ways:
+        context.scu_role = context.scp_role = True
+    return context
 
 
 def _bytes(pdu: A_ASSOCIATE_AC | A_ASSOCIATE_RJ | A_RELEASE_RP | A_ABORT_RQ) -> bytes:

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, select
 from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INSTANCE_UID
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, Unreadable
 from imaging_source.encoded import Value, encode
+from imaging_source.evicted import IS_EVICTED, NEARLINE, ONLINE
 from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
@@ -152,18 +153,14 @@ class Notifier:
             return False
 
     def _notice(
-        self, due: _Due, instances: list[Row[str, str, str]]
+        self, due: _Due, instances: list[Row[str, str, str, bool]]
     ) -> dict[int, tuple[str, Value]]:
-        here: dict[int, tuple[str, Value]] = {
-            _RETRIEVE_AE_TITLE: ("AE", self._title),
-            _INSTANCE_AVAILABILITY: ("CS", "ONLINE"),
-        }
         series = [
             {
                 _SERIES_INSTANCE_UID: ("UI", uid),
                 _REFERENCED_SOP: (
                     "SQ",
-                    [here | Reference(sop_class, one).values for _, sop_class, one in rows],
+                    [self._item(*one[1:]) for one in rows],
                 ),
             }
             for uid, rows in groupby(instances, key=lambda row: row[0])
@@ -172,6 +169,13 @@ class Notifier:
             _STUDY_INSTANCE_UID: ("UI", due.study_instance_uid),
             _REFERENCED_STEPS: ("SQ", []),
             _REFERENCED_SERIES: ("SQ", series),
+        }
+
+    def _item(self, sop_class: str, uid: str, evicted: bool) -> dict[int, tuple[str, Value]]:
+        return {
+            _RETRIEVE_AE_TITLE: ("AE", self._title),
+            _INSTANCE_AVAILABILITY: ("CS", NEARLINE if evicted else ONLINE),
+            **Reference(sop_class, uid).values,
         }
 
     def _note(self, peer: Peer, due: _Due, taken: bool) -> None:
@@ -196,11 +200,14 @@ class Notifier:
         self._database.write(work)
 
 
-def _instances(connection: Connection, study: str) -> list[Row[str, str, str]]:
-    """Series, class and UID of the instances that are shown, by series."""
+def _instances(connection: Connection, study: str) -> list[Row[str, str, str, bool]]:
+    """Series, class and UID of the instances that are shown, by series; whether each is evicted."""
     query = (
         select(
-            INSTANCE.c.series_instance_uid, INSTANCE.c.sop_class_uid, INSTANCE.c.sop_instance_uid
+            INSTANCE.c.series_instance_uid,
+            INSTANCE.c.sop_class_uid,
+            INSTANCE.c.sop_instance_uid,
+            IS_EVICTED,
         )
         .where(INSTANCE.c.study_instance_uid == study, SHOWN)
         .order_by(INSTANCE.c.series_instance_uid, INSTANCE.c.instance_number)

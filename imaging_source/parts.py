@@ -105,6 +105,14 @@ def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = No
         return None
 
 
+def ask_for(blobs: BlobStore, studies: Iterable[str]) -> None:
+    """Have what is evicted of several studies fetched while the first is waited for: see
+    ``opened``. Raises StorageError.
+    """
+    if isinstance(blobs, Recalling):
+        blobs.begin(list(dict.fromkeys(studies)))
+
+
 def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> Blob:
     """The file of an instance of a study, fetched again where its archive has it.
 

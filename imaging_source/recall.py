@@ -28,6 +28,8 @@ _log = structlog.get_logger("kosmos.imaging_source")
 _AT_ONCE = 2
 # Studies under way and waiting; who asks for one more is told "not now".
 _MOST_STUDIES = 64
+# Studies that are begun for one who is going to wait for them: a quarter, the rest is for others.
+_MOST_AHEAD = 16
 # A study that did not come whole is not asked for again for this long.
 _PAUSE_SECONDS = 30.0
 # The same where the archive has said all it has to say.
@@ -68,6 +70,11 @@ class Recaller:
         """See ``Asker``."""
         if self._archives and (done := self._fetching(study)) is not None:
             done.wait(self._seconds)
+
+    def begin(self, studies: Sequence[str]) -> None:
+        """See ``Asker``."""
+        for one in studies[:_MOST_AHEAD] if self._archives else ():
+            self._fetching(one)
 
     def note_use(self, study: str) -> None:
         """See ``Asker``."""

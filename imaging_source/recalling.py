@@ -1,6 +1,8 @@
 """The store that every door opens the files of images of (``imaging_source.parts``).
 
-Where a file is missing, its study is asked for (``Asker``) and the file opened once more:
+Where a file is missing, its study is asked for (``Asker``) and the file opened once more. Whoever
+is first in an hour to open a file of a study notes that, and asks for the study too where files of
+it are about to go: opened later they would be missed in the midst of an answer.
 ``imaging_source.recall`` fetches in the process that writes the index and talks to archives,
 ``imaging_source.handover.DistantRecaller`` asks it from every other.
 """
@@ -8,11 +10,11 @@ Where a file is missing, its study is asked for (``Asker``) and the file opened 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from imaging_source.evicted import Away, is_evicted
+from imaging_source.evicted import Away, evicted_studies, files_of_evicted, is_evicted
 from storage.blobs import Blob, BlobStore
 from storage.contract import Keys
 from storage.database import Database
@@ -32,6 +34,9 @@ class Asker(Protocol):
 
     def recall(self, study: str) -> None:
         """Have a study fetched; returns when it has been, or cannot be for now. Never raises."""
+
+    def begin(self, studies: Sequence[str]) -> None:
+        """Have the first of some studies fetched, without waiting for them. Never raises."""
 
     def note_use(self, study: str) -> None:
         """Have it noted that a study is used. Never raises."""
@@ -73,8 +78,7 @@ class Recalling(BlobStore):
         try:
             return self.open(sha256)
         except BlobMissing:
-            if not self._is_remembered(self._vain, study):
-                self._asker.recall(study)
+            self._ask(study)
         try:
             return self.open(sha256)
         except BlobMissing:
@@ -84,10 +88,33 @@ class Recalling(BlobStore):
                     raise
         raise Away("the images are with their archive, which does not give them now")
 
+    def begin(self, studies: Sequence[str]) -> None:
+        """Ask for all that is evicted of several studies, before each is waited for in turn."""
+        if len(studies) > 1:
+            with self._database.read() as connection:
+                away = evicted_studies(connection, studies)
+            asked = [one for one in studies if one in away]
+            asked = [one for one in asked if not self._is_remembered(self._vain, one)]
+            if len(asked) > 1:
+                self._asker.begin(asked)
+
+    def _ask(self, study: str) -> None:
+        if not self._is_remembered(self._vain, study):
+            self._asker.recall(study)
+
     def _note(self, study: str) -> None:
+        """Note a use; nothing is marked after that, and what was marked before is asked for."""
         if self._noting and not self._is_remembered(self._noted, study):
-            self._remember(self._noted, study, NOTE_SECONDS)
             self._asker.note_use(study)
+            if self._is_leaving(study):
+                self._ask(study)
+            self._remember(self._noted, study, NOTE_SECONDS)
+
+    def _is_leaving(self, study: str) -> bool:
+        """Whether files of a study that are marked have not gone yet."""
+        with self._database.read() as connection:
+            files = files_of_evicted(connection, study)
+        return any(map(self.holds, files))
 
     def _is_remembered(self, until: dict[str, float], study: str) -> bool:
         return self._clock() < until.get(study, 0.0)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 from imaging_source.elements import Elements, Unreadable, encoding_of
 from imaging_source.reports import note_rejected
 from imaging_source.schema import INSTANCE, REJECTION
+from imaging_source.shown import SHOWN
 
 QUALITY = "113001"
 """Rejected for Quality Reasons."""
@@ -32,6 +33,10 @@ EXPIRED = "113039"
 
 CODES = (EXPIRED, QUALITY, WORKLIST, SAFETY)
 """Every title of a rejection note (PS3.16 CID 7011), the weightiest last."""
+
+IS_KEPT = or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
+"""Whether the file of the instance of the row is kept: what has expired has lost it, or is about to
+(``imaging_source.retention``)."""
 
 _SCHEME = "DCM"
 

@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.evicted import Away
-from imaging_source.parts import Part, locate, look_up
+from imaging_source.parts import Part, ask_for, locate, look_up
 from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
 from metadata import catalogue as rules
@@ -82,6 +82,7 @@ class ImagingSource:
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
         hidden = unseen(studies)
         seen = {uid: row for uid, row in known.items() if _study(row) not in hidden}
+        ask_for(self._blobs, map(_study, seen.values()))
         found = [self._find(one, seen, corrections) for one in asked]
         had = self._in_syntax(found, request)
         return RetrieveDocumentSetResponse.of(

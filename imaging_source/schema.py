@@ -301,6 +301,24 @@ COMMITMENT = Table(
 )
 Index("ix_commitment_due", COMMITMENT.c.state, COMMITMENT.c.next_attempt_at)
 
+# What archives were asked to commit to, and what they say of each instance: ``state`` is one of
+# those of ``imaging_source.archive_commitment``, ``reason`` why one is refused (PS3.3 C.14.1.1).
+# ``sha256`` is the address that the instance had here when it was asked for.
+ARCHIVE_COMMITMENT = Table(
+    "archive_commitment",
+    METADATA,
+    Column("sop_instance_uid", Text, primary_key=True),
+    Column("archive", Text, primary_key=True),
+    _text("study_instance_uid"),
+    _text("sha256"),
+    _text("transaction_uid"),
+    _text("state"),
+    Column("reason", Integer),
+    Column("changed_at", Float, nullable=False),
+)
+Index("ix_archive_commitment_transaction", ARCHIVE_COMMITMENT.c.transaction_uid)
+Index("ix_archive_commitment_state", ARCHIVE_COMMITMENT.c.archive, ARCHIVE_COMMITMENT.c.state)
+
 # What modalities and archives tell of studies: a performed procedure step (MPPS), a row for each
 # study it belongs to, and that instances are available somewhere (IAN).
 PERFORMED_STEP = Table(

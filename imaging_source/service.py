@@ -138,7 +138,9 @@ class Services:
     def __or__(self, other: Services) -> Services:
         """The services of both."""
         offer = Offer(
-            self.offer.classes | other.offer.classes, self.offer.shown | other.offer.shown
+            self.offer.classes | other.offer.classes,
+            self.offer.shown | other.offer.shown,
+            self.offer.reported | other.offer.reported,
         )
         return Services(offer, {**self.handlers, **other.handlers})
 

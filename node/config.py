@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -401,6 +401,41 @@ class ReportsSection(Section):
     """typeCode."""
 
 
+class ArchiveSection(Section):
+    """An archive whose studies are fetched."""
+
+    title: AeTitle
+    """Title by which its notices (IAN) name it; one of the peers, where it speaks DIMSE."""
+    url: HttpUrl | None = None
+    """Its DICOMweb address, for QIDO-RS and WADO-RS."""
+    find: Literal["c-find", "qido-rs"] = "c-find"
+    """How it is asked; by QIDO-RS where it has a url."""
+    pull: Literal["c-move", "c-get", "wado-rs"] = "c-move"
+    """How it is fetched from; by WADO-RS where it has a url."""
+    commit: bool = False
+    """Whether it is asked to commit to what it and this node both have (storage commitment)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_ways(cls, said: Any) -> Any:
+        """A title alone is a peer's; what has an address is spoken to there."""
+        if isinstance(said, str):
+            said = {"title": said}
+        if not isinstance(said, dict) or said.get("url") is None:
+            return said
+        return {"find": "qido-rs", "pull": "wado-rs", **said}
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is spoken to by DIMSE."""
+        return self.find == "c-find" or self.pull != "wado-rs" or self.commit
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is spoken to by DICOMweb."""
+        return self.find == "qido-rs" or self.pull == "wado-rs"
+
+
 class ImagingSourceSection(Section):
     """Imaging Document Source: images in by DICOM, manifests out by RAD-68, RAD-69 served."""
 
@@ -436,11 +471,13 @@ class ImagingSourceSection(Section):
     transcoded_gib: Positive = 10
     """Gigabytes of transcoded images that are kept in the data folder for the next time; 1 GiB
     holds a study of 2,000 CT images."""
-    archives: tuple[AeTitle, ...] = ()
-    """Titles of peers whose studies are fetched (C-FIND, then C-MOVE to this node's title)."""
-    web_archives: dict[AeTitle, HttpUrl] = {}
-    """Archives whose studies are fetched by DICOMweb (QIDO-RS, then WADO-RS): title, by which
-    their notices (IAN) name them, = address, such as https://pacs.example/dicom-web."""
+    archives: tuple[ArchiveSection, ...] = ()
+    """Archives whose studies are fetched. Tables [[imaging_source.archives]] with a title, by which
+    their notices (IAN) name them, and where they differ find = "c-find" or "qido-rs" and pull =
+    "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
+    title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
+    from there. With commit = true it is asked for storage commitment to what both have. Titles
+    alone in a list are peers."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
@@ -936,8 +973,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _archives_are_peers(self) -> Settings:
         source = self.imaging_source
-        for key, titles in (("archives", source.archives), ("notified", source.notified)):
-            for title in titles:
+        titles = [one.title for one in source.archives]
+        spoken = [one.title for one in source.archives if one.is_peer]
+        for key, named in (("archives", spoken), ("notified", source.notified)):
+            for title in named:
                 if title not in source.peers:
                     raise ValueError(
                         tr(
@@ -946,10 +985,18 @@ class Settings(BaseSettings):
                             title=title,
                         )
                     )
-        for title in source.web_archives:
-            if title in source.archives:
+        for one in source.archives:
+            if titles.count(one.title) > 1:
                 raise ValueError(
-                    tr("imaging_source.web_archives: {title} is in archives too", title=title)
+                    tr("imaging_source.archives: {title} is named twice", title=one.title)
+                )
+            if one.is_web != (one.url is not None):
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: {title} needs a url for QIDO-RS or WADO-RS, "
+                        "and for nothing else",
+                        title=one.title,
+                    )
                 )
         return self
 
@@ -957,7 +1004,7 @@ class Settings(BaseSettings):
     def _what_goes_can_come_back(self) -> Settings:
         source = self.imaging_source
         bounded = source.cache_days is not None or source.cache_gib is not None
-        if source.mode != "archive" and not (source.archives or source.web_archives):
+        if source.mode != "archive" and not source.archives:
             raise ValueError(
                 tr("imaging_source.mode: {mode} needs an archive that stays", mode=source.mode)
             )
@@ -965,7 +1012,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
             )
-        if source.mode != "archive" and source.ae_title in (*source.archives, *source.web_archives):
+        titles = {one.title for one in source.archives}
+        if source.mode != "archive" and source.ae_title in titles:
             raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
 

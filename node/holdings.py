@@ -13,7 +13,8 @@ from pathlib import Path
 from sqlalchemy import URL, CompoundSelect, Connection, Select, func, select, union
 
 from imaging_source.evicted import IS_EVICTED
-from imaging_source.schema import INSTANCE, QUARANTINE
+from imaging_source.rejection import IS_KEPT
+from imaging_source.schema import INSTANCE, QUARANTINE, REPORT
 from node.config import Settings
 from node.migrate import actors, database_url
 from node.texts import tr
@@ -96,12 +97,21 @@ def stores(settings: Settings) -> list[Files]:
         found.append(Files("documents", "repository", blobs, partial(open_blobs, settings), kept))
     source = settings.imaging_source
     if source.enabled and source.files is not None:
-        # What was evicted is with its archive, which this node fetches it from again.
-        here = select(INSTANCE.c.sha256, INSTANCE.c.size).where(~IS_EVICTED)
-        both = union(here, select(QUARANTINE.c.sha256, QUARANTINE.c.size))
-        files = source.files
-        found.append(Files("images", "imaging_source", files, partial(open_images, settings), both))
+        opening = partial(open_images, settings)
+        found.append(Files("images", "imaging_source", source.files, opening, _images()))
     return found
+
+
+def _images() -> Selectable:
+    """What is kept of instances and what was put aside, and the documents of reports.
+
+    What was evicted is with its archive, which the node fetches it from again.
+    """
+    return union(
+        select(INSTANCE.c.sha256, INSTANCE.c.size).where(IS_KEPT, ~IS_EVICTED),
+        select(QUARANTINE.c.sha256, QUARANTINE.c.size),
+        select(REPORT.c.sha256, REPORT.c.size),
+    )
 
 
 def holds(blobs: Blobs, address: str, size: int) -> bool:

@@ -188,8 +188,16 @@ class BlobStore:
         self._sync(self._shard(sha256))
 
     def delete_if_older(self, sha256: str, seconds: float) -> bool:
-        """See ``Blobs``."""
-        return self._delete(sha256, lambda aside: time.time() - aside.stat().st_mtime < seconds)
+        """See ``Blobs``. A young one is not moved aside either: it is there at every moment."""
+
+        def is_young(path: Path) -> bool:
+            return time.time() - path.stat().st_mtime < seconds
+
+        for path in self._paths(sha256):
+            with suppress(FileNotFoundError):
+                if is_young(path):
+                    return False
+        return self._delete(sha256, is_young)
 
     def delete_unless(self, sha256: str, needed: Callable[[], bool]) -> bool:
         """See ``Blobs``."""

@@ -104,6 +104,7 @@ ATTRIBUTES = (
 BY_TAG = {attribute.tag: attribute for attribute in ATTRIBUTES}
 
 MODALITIES_IN_STUDY = "00080061"
+INSTANCE_AVAILABILITY = "00080056"
 
 # Attributes of Request Attributes Sequence, by their path.
 REQUESTS: dict[str, ColumnElement[Any]] = {

@@ -7,7 +7,7 @@ that dictionaries and their encoder do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
@@ -16,21 +16,31 @@ from typing import Any
 from sqlalchemy import Row, RowMapping
 
 from imaging_source.description.describe import unpack_attributes
-from imaging_source.dicomweb.attributes import MODALITIES_IN_STUDY, SERIES_MODULES, STUDY_MODULES
+from imaging_source.dicomweb.attributes import (
+    INSTANCE_AVAILABILITY,
+    MODALITIES_IN_STUDY,
+    SERIES_MODULES,
+    STUDY_MODULES,
+)
 from imaging_source.dicomweb.paths import Level, Scope, Search
 from imaging_source.dicomweb.query import Query
 from imaging_source.dicomweb.search import DEPTH, Figures, columns_of
+from imaging_source.evicted import NEARLINE, ONLINE
 
 _UTF_8 = '"00080005":{"vr":"CS","Value":["ISO_IR 192"]}'
-_ONLINE = '"00080056":{"vr":"CS","Value":["ONLINE"]}'
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _MODULES = {Level.STUDY: STUDY_MODULES, Level.SERIES: STUDY_MODULES | SERIES_MODULES}
 _ALWAYS = frozenset({"0020000D", "0020000E"})
+UID = {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.INSTANCE: "00080018"}
+"""The attribute that tells a hit from all others."""
 
 
 @dataclass(slots=True)
 class Hits:
-    """The rows of an answer and what else is told of them."""
+    """The rows of an answer and what else is told of them.
+
+    ``nearline`` are the UIDs of those of which something is with its archive alone.
+    """
 
     search: Search
     query: Query
@@ -38,10 +48,17 @@ class Hits:
     rows: Sequence[Row[Any]]
     figures: Mapping[str, Figures] = field(default_factory=dict)
     requests: Mapping[str, Sequence[RowMapping]] = field(default_factory=dict)
+    nearline: Collection[str] = frozenset()
 
     def text(self) -> str:
         """The JSON array."""
         return f"[{','.join(map(self._object, self.rows))}]"
+
+    def tells_availability(self) -> bool:
+        """Whether Instance Availability is told: that of series where it is asked for."""
+        query = self.query
+        asked = query.includes_all or INSTANCE_AVAILABILITY in query.included
+        return asked or self.search.level is not Level.SERIES
 
     def column(self, tag: str) -> set[str]:
         """All values of a column."""
@@ -62,6 +79,9 @@ class Hits:
         found["00080005"] = _UTF_8
         found["00081190"] = f'"00081190":{{"vr":"UR","Value":[{quoted(scope.url(self.root))}]}}'
         self._count(scope, found)
+        if self.tells_availability():
+            is_nearline = row[_places(search.level)[UID[search.level]]] in self.nearline
+            found[INSTANCE_AVAILABILITY] = _AVAILABILITY(NEARLINE if is_nearline else ONLINE)
         if self._is_described():
             found = self._more(row) | found
         return f"{{{','.join([found[tag] for tag in sorted(found)])}}}"
@@ -77,8 +97,6 @@ class Hits:
     def _count(self, scope: Scope, found: dict[str, str]) -> None:
         """Add what is counted, and what a series was requested by."""
         search, known = self.search, self.figures[scope.study or ""]
-        if search.level is not Level.SERIES:
-            found["00080056"] = _ONLINE
         if search.scope.study is None:
             modalities = ",".join(map(quoted, sorted(known.modalities)))
             value = f',"Value":[{modalities}]' if modalities else ""
@@ -172,5 +190,6 @@ def _request(row: RowMapping) -> str:
     return f"{{{step},{_PROCEDURE(row['requested_procedure_id'])}}}"
 
 
+_AVAILABILITY = _writer(INSTANCE_AVAILABILITY, "CS")
 _SCHEDULED_STEP = _writer("00400009", "SH")
 _PROCEDURE = _writer("00401001", "SH")

@@ -13,12 +13,12 @@ from sqlalchemy import Connection, Row
 
 from imaging_source.dicomweb.accept import first
 from imaging_source.dicomweb.answer import Answer, Request, json_answer
-from imaging_source.dicomweb.hits import Hits, place_of_study, studies_of
+from imaging_source.dicomweb.hits import UID, Hits, place_of_study, studies_of
 from imaging_source.dicomweb.metadata import JSON_TYPES
 from imaging_source.dicomweb.native import XML, xml_answer
 from imaging_source.dicomweb.paths import Level, Search
 from imaging_source.dicomweb.query import Query
-from imaging_source.dicomweb.search import figures, find, requests
+from imaging_source.dicomweb.search import figures, find, nearline, requests
 from imaging_source.shown import Unseen
 from soap.asgi import Headers
 from storage.database import Database
@@ -51,6 +51,10 @@ class Searcher:
             hits = Hits(search, query, request.root, rows[:limit])
             if hits.rows:
                 hits.figures = figures(connection, hits.column("0020000D"))
+                if hits.tells_availability() and any(one.evicted for one in hits.figures.values()):
+                    hits.nearline = nearline(
+                        connection, search.level, hits.column(UID[search.level])
+                    )
                 if search.level is not Level.STUDY and search.scope.series is None:
                     hits.requests = requests(connection, hits.column("0020000E"))
         headers = _warnings(query, request.root, is_more=len(rows) > limit)

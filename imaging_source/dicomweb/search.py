@@ -7,18 +7,20 @@ without one. The order is total, so pages neither overlap nor leave anything out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Row,
     RowMapping,
     Select,
     bindparam,
+    exists,
     func,
     select,
 )
@@ -26,6 +28,7 @@ from sqlalchemy import (
 from imaging_source.dicomweb.attributes import (
     ATTRIBUTES,
     BY_TAG,
+    INSTANCE_AVAILABILITY,
     MODALITIES_IN_STUDY,
     REQUESTS,
     Attribute,
@@ -34,8 +37,10 @@ from imaging_source.dicomweb.attributes import (
 from imaging_source.dicomweb.matching import Operator, comparison, condition
 from imaging_source.dicomweb.paths import Level, Search
 from imaging_source.dicomweb.query import Query
+from imaging_source.evicted import SERIES_IS_EVICTED, STUDY_IS_EVICTED
 from imaging_source.schema import (
     DESCRIPTION,
+    EVICTED,
     INSTANCE,
     SERIES,
     SERIES_REQUEST,
@@ -100,6 +105,7 @@ _FIGURES = (
         INSTANCE.c.series_instance_uid,
         SERIES.c.modality,
         func.count().label("count"),
+        exists().where(EVICTED.c.study_instance_uid == INSTANCE.c.study_instance_uid),
     )
     .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
     .where(INSTANCE.c.study_instance_uid.in_(bindparam("studies", expanding=True)), SHOWN)
@@ -109,21 +115,42 @@ _FIGURES = (
 
 @dataclass(slots=True)
 class Figures:
-    """Of one study: its modalities, and how many instances each of its series shows."""
+    """Of one study: its modalities, how many instances each of its series shows, and whether bytes
+    of it are with its archive alone.
+    """
 
     modalities: set[str] = field(default_factory=set)
     series: dict[str, int] = field(default_factory=dict)
+    evicted: bool = False
 
 
 def figures(connection: Connection, studies: Iterable[str]) -> dict[str, Figures]:
     """What is counted of each study."""
     found: dict[str, Figures] = {}
-    for study, series, modality, count in connection.execute(_FIGURES, {"studies": list(studies)}):
-        known = found.setdefault(study, Figures())
+    rows = connection.execute(_FIGURES, {"studies": list(studies)})
+    for study, series, modality, count, evicted in rows:
+        known = found.setdefault(study, Figures(evicted=evicted))
         known.series[series] = count
         if modality:
             known.modalities.add(modality)
     return found
+
+
+_UIDS: BindParameter[str] = bindparam("uids", expanding=True)
+_NEARLINE: Mapping[Level, Select[str]] = {
+    Level.STUDY: select(STUDY.c.study_instance_uid).where(
+        STUDY.c.study_instance_uid.in_(_UIDS), STUDY_IS_EVICTED
+    ),
+    Level.SERIES: select(SERIES.c.series_instance_uid).where(
+        SERIES.c.series_instance_uid.in_(_UIDS), SERIES_IS_EVICTED
+    ),
+    Level.INSTANCE: select(EVICTED.c.sop_instance_uid).where(EVICTED.c.sop_instance_uid.in_(_UIDS)),
+}
+
+
+def nearline(connection: Connection, level: Level, uids: Iterable[str]) -> set[str]:
+    """Those of some studies, series or instances of which something is with its archive alone."""
+    return set(connection.execute(_NEARLINE[level], {"uids": list(uids)}).scalars())
 
 
 _REQUESTS = (
@@ -173,7 +200,7 @@ def needs_description(query: Query) -> bool:
     return query.includes_all or not query.included <= _KNOWN
 
 
-_KNOWN = BY_TAG.keys() | {MODALITIES_IN_STUDY, "00400275"}
+_KNOWN = BY_TAG.keys() | {MODALITIES_IN_STUDY, INSTANCE_AVAILABILITY, "00400275"}
 
 
 def _described(shape: Shape) -> list[ColumnElement[Any]]:

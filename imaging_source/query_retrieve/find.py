@@ -18,6 +18,8 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, select
 from imaging_source.encoded import Value, encode
 from imaging_source.query_retrieve.identifier import Identifier, read_identifier
 from imaging_source.query_retrieve.keys import (
+    AVAILABILITY,
+    INSTANCE_AVAILABILITY,
     KEYS,
     MODALITIES_IN_STUDY,
     SERIES_OF_STUDY,
@@ -52,7 +54,7 @@ from imaging_source.shown import (
 from storage.database import Database
 
 _RETRIEVE_AE_TITLE = 0x00080054
-_INSTANCE_AVAILABILITY = 0x00080056
+_KNOWN = frozenset({*KEYS, _RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY})
 
 # How often a cancel is looked for, in responses: looking costs a system call.
 _LISTEN_EVERY = 32
@@ -86,17 +88,14 @@ class Finder:
     def __init__(self, database: Database, ae_title: str, most: int, veil: Veil = no_veil) -> None:
         self._database = database
         self._veil = veil
-        self._about = {
-            _RETRIEVE_AE_TITLE: ("AE", ae_title),
-            _INSTANCE_AVAILABILITY: ("CS", "ONLINE"),
-        }
+        self._ae_title = ae_title
         self._most = most
 
     def answer(self, exchange: Exchange) -> None:
         """A response for each match, then the last one; handles one C-FIND request."""
         context = exchange.context
         top, syntax = TOP_LEVEL[context.abstract_syntax], context.transfer_syntax
-        identifier = read_identifier(exchange.data_set, syntax, {*KEYS, *self._about}, top)
+        identifier = read_identifier(exchange.data_set, syntax, _KNOWN, top)
         unseen = self._veil(exchange.line.name)
         for number, values in enumerate(self.find(identifier, top, unseen)):
             if number % _LISTEN_EVERY == 0 and exchange.is_cancelled():
@@ -115,8 +114,9 @@ class Finder:
         query = _Query(identifier, top, unseen)
         with self._database.read() as connection:
             rows = query.rows(connection, self._most)
-        about = {tag: value for tag, value in self._about.items() if tag in identifier.keys}
-        about[QUERY_RETRIEVE_LEVEL] = ("CS", identifier.level.name)
+        about: dict[int, tuple[str, Value]] = {QUERY_RETRIEVE_LEVEL: ("CS", identifier.level.name)}
+        if _RETRIEVE_AE_TITLE in identifier.keys:
+            about[_RETRIEVE_AE_TITLE] = ("AE", self._ae_title)
         return (about | query.elements(row) for row in rows)
 
 
@@ -131,6 +131,8 @@ class _Query:
         if unseen is not None:
             asked -= {STUDIES_OF_PATIENT}
         self._keys = [KEYS[tag] for tag in sorted(asked) if KEYS[tag].level <= level]
+        if INSTANCE_AVAILABILITY in identifier.keys and level in AVAILABILITY:
+            self._keys.append(AVAILABILITY[level])
         matches = [_match(key, identifier) for key in self._keys]
         self._tests = [(place, one.test) for place, one in enumerate(matches) if one and one.test]
         conditions = [one.condition for one in matches if one]

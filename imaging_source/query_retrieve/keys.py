@@ -11,8 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Table, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    ScalarSelect,
+    Table,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 
+from imaging_source.evicted import (
+    IS_EVICTED,
+    NEARLINE,
+    ONLINE,
+    SERIES_IS_EVICTED,
+    STUDY_IS_EVICTED,
+)
 from imaging_source.query_retrieve.matching import Kind
 from imaging_source.query_retrieve.models import Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
@@ -21,6 +38,7 @@ from imaging_source.shown import SERIES_IS_SHOWN, SHOWN
 MODALITIES_IN_STUDY = 0x00080061
 SOP_CLASSES_IN_STUDY = 0x00080062
 STUDIES_OF_PATIENT = 0x00201200
+INSTANCE_AVAILABILITY = 0x00080056
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +135,16 @@ _ALL = (
 
 KEYS: Mapping[int, Key] = {key.tag: key for key in _ALL}
 """Every key by its tag."""
+
+
+def _availability(level: Level, is_evicted: ColumnElement[bool]) -> Key:
+    told = case((is_evicted, literal(NEARLINE)), else_=literal(ONLINE))
+    return Key(INSTANCE_AVAILABILITY, "CS", level, Kind.RETURNED, told)
+
+
+AVAILABILITY: Mapping[Level, Key] = {
+    _ST: _availability(_ST, STUDY_IS_EVICTED),
+    _SE: _availability(_SE, SERIES_IS_EVICTED),
+    _I: _availability(_I, IS_EVICTED),
+}
+"""The key that every level has of its own; a patient has none."""

@@ -33,7 +33,7 @@ from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
 from imaging_source.ledger import End, Service, Transfers
 from imaging_source.line import Line
-from imaging_source.parts import Part
+from imaging_source.parts import Part, ask_for
 from imaging_source.query_retrieve.identifier import read_identifier
 from imaging_source.query_retrieve.models import TOP_LEVEL, UNIQUE_KEY
 from imaging_source.query_retrieve.selection import (
@@ -190,7 +190,9 @@ class Retriever:
         keys = UNIQUE_KEY.values()
         identifier = read_identifier(exchange.data_set, context.transfer_syntax, [*keys], top)
         unseen = self._veil(exchange.line.name) or all_is_seen
-        return select_instances(self._database, identifier, top, unseen)
+        selected = select_instances(self._database, identifier, top, unseen)
+        ask_for(self._blobs, (one.about.study_instance_uid for one in selected))
+        return selected
 
     def _send_all(
         self,

@@ -1,37 +1,72 @@
-"""The verb ``archives``: how the archives are from which this node fetches studies."""
+"""The verb ``archives``: how the archives are from which this node fetches studies, and how many
+images are with them alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
 from node.texts import tr
 
+if TYPE_CHECKING:
+    from imaging_source.archive_commitment import Tally
+    from imaging_source.archives import Condition
+    from imaging_source.evicted import Figures
+
 
 def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
-    """Ask each archive for its studies of the last days, and tell which are missing here."""
+    """Ask each archive for its studies of the last days: which are missing here, and what of ours
+    it has committed to."""
+    from imaging_source.archive_commitment import Tally, tallies
+    from imaging_source.evicted import figures
     from node.config_file import load
     from node.migrate import open_database
     from node.wiring.dicom import archives as configured
 
     settings = load(config)
     section = settings.imaging_source
-    if not section.enabled or not (section.archives or section.web_archives):
+    if not section.enabled or not section.archives:
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
     with open_database(section, "imaging_source", read_only=True) as database:
         found = list(configured(settings, database).conditions())
+        with database.read() as connection:
+            said, evicted = tallies(connection), figures(connection)
+    vouched = [said.get(one.title, Tally()) for one in found]
     if json:
-        output.show_json([asdict(one) for one in found])
+        together = zip(found, vouched, strict=True)
+        told = [asdict(one) | {"commitment": asdict(tally)} for one, tally in together]
+        output.show_json({"archives": told, "evicted": asdict(evicted)})
     else:
-        rows = [
-            (one.title, one.address, tr("answers"), one.studies, one.missing)
-            if one.answers
-            else (one.title, one.address, tr("does not answer"), "", "")
-            for one in found
-        ]
-        headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
-        output.console().print(output.table(headings, rows))
+        _print(found, vouched, evicted)
     if silent := [one.title for one in found if not one.answers]:
         raise CommandError(tr("{title} does not answer", title=", ".join(silent)))
+
+
+def _print(found: Sequence[Condition], vouched: Sequence[Tally], evicted: Figures) -> None:
+    rows = [
+        (
+            one.title,
+            one.address,
+            tr("answers") if one.answers else tr("does not answer"),
+            one.studies if one.answers else "",
+            one.missing if one.answers else "",
+            tally.committed,
+            tally.asked,
+            tally.refused,
+        )
+        for one, tally in zip(found, vouched, strict=True)
+    ]
+    headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
+    headings += [tr("images committed"), tr("images asked for"), tr("images refused")]
+    output.console().print(output.table(headings, rows))
+    output.console().print(
+        tr(
+            "images with archives alone: {count}, in vain asked for: {hindered}",
+            count=evicted.instances,
+            hindered=evicted.hindered,
+        )
+    )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
 
-from imaging_source.archive_dimse import DimseArchive
+from imaging_source.archive_commitment import CommitmentReports, CommitmentUser
+from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archive, Archives
+from imaging_source.archives import Archive, Archives, Questions, Supply
 from imaging_source.commitment import Commitments
 from imaging_source.eviction import Bounds, Evictor
 from imaging_source.notices import Notices
@@ -26,7 +28,7 @@ from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Veil, no_veil
 from imaging_source.variants import Variants
 from node import metrics
-from node.config import GIB, Settings
+from node.config import GIB, ArchiveSection, Settings
 from node.migrate import open_database
 from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (
@@ -77,7 +79,7 @@ def dicom_services(
     """The services of a node. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
-    stay = staying_archives(settings)
+    stay = staying_archives(settings, database)
     recaller = Recaller(
         database,
         stay,
@@ -88,7 +90,8 @@ def dicom_services(
     finder = Finder(database, title, settings.limits.query_results, veil)
     commitments = Commitments(database, blobs, title, peers)
     offered = query_retrieve(finder, Retriever(database, shown, title, peers, variants, veil))
-    offered |= commitments.services | Notices(database).services
+    offered |= commitments.services | CommitmentReports(database).services
+    offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
     fetching = archives(settings, database)
     evictor = _evictor(settings, database, blobs, stay)
@@ -143,24 +146,45 @@ def archives(settings: Settings, database: Database) -> Archives:
     section = settings.imaging_source
     return Archives(
         database,
-        staying_archives(settings),
+        staying_archives(settings, database),
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
 
 
-def staying_archives(settings: Settings) -> list[Archive]:
+def staying_archives(settings: Settings, database: Database) -> list[Archive]:
     """The ways to the archives of a node. Raises TlsError and ConfigError."""
-    section, peers = settings.imaging_source, dicom_peers(settings)
+    peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
     return [
-        *(DimseArchive(peers[title], section.ae_title) for title in section.archives),
-        *(_web_archive(settings, *one) for one in section.web_archives.items()),
+        Archive(
+            one.title,
+            _questions(settings, one, peers),
+            _supply(settings, one, peers),
+            CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
+        )
+        for one in settings.imaging_source.archives
     ]
 
 
-def _web_archive(settings: Settings, title: str, url: str) -> WebArchive:
+def _questions(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Questions:
+    if archive.find == "c-find":
+        return FindUser(peers[archive.title], settings.imaging_source.ae_title)
+    return _web(settings, archive)
+
+
+def _supply(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Supply:
+    if archive.pull == "wado-rs":
+        return _web(settings, archive)
+    peer, own_title = peers[archive.title], settings.imaging_source.ae_title
+    if archive.pull == "c-get":
+        return GetUser(peer, own_title, intake(settings))
+    return MoveUser(peer, own_title)
+
+
+def _web(settings: Settings, archive: ArchiveSection) -> WebArchive:
+    assert archive.url is not None  # the configuration was refused otherwise
     tls, token = client_tls(settings), own_assertions(settings, None)
-    return WebArchive(title, url, intake(settings), ssl_context=tls, token=token)
+    return WebArchive(archive.title, archive.url, intake(settings), ssl_context=tls, token=token)
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

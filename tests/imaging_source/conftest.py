@@ -29,6 +29,7 @@ from metadata.datatypes import XON
 from metadata.model import Code
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.pacs import Pacs, running_pacs
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -93,6 +94,21 @@ def start_receiver(intake: Intake) -> Iterator[StartReceiver]:
 @pytest.fixture
 def port(start_receiver: StartReceiver) -> int:
     return start_receiver(Listening(port=0))
+
+
+@pytest.fixture(scope="session")
+def pacs_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
+    """Orthanc, for all tests of a session."""
+    with running_pacs(tmp_path_factory.mktemp("pacs")) as started:
+        yield started
+
+
+@pytest.fixture
+def pacs(pacs_process: Pacs, start_receiver: StartReceiver) -> Iterator[Pacs]:
+    """Orthanc with nothing in it, and ourselves where it sends to."""
+    start_receiver(Listening(port=pacs_process.sends_to))
+    yield pacs_process
+    pacs_process.clear()
 
 
 class MakeInstance(Protocol):

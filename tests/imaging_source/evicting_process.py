@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from imaging_source.archive_web import WebArchive
+from imaging_source.archives import Archive
 from imaging_source.eviction import Bounds, Evictor
 from imaging_source.intake import Intake
 from storage.blobs import BlobStore
@@ -22,7 +23,8 @@ from storage.database import Database
 def main(folder: Path, url: str, now: float) -> None:
     blobs = BlobStore(folder / "house")
     with Database.open(f"sqlite:///{folder / 'test.db'}") as database:
-        archive = WebArchive("PACS", url, Intake(database, blobs))
+        web = WebArchive("PACS", url, Intake(database, blobs))
+        archive = Archive(web.title, web, web)
         evictor = Evictor(database, blobs, [archive], Bounds(days=1), lambda: now)
         evictor.finish(threading.Event())
         evictor.run_once()  # tries the archive; the files are new then

@@ -1,4 +1,4 @@
-"""An archive that is asked by QIDO-RS and fetched from by WADO-RS: ourselves, Orthanc, liars."""
+"""An archive that is asked by QIDO-RS and fetched from by WADO-RS: ourselves, and liars."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from benchmarks.orthanc import is_installed, orthanc
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archives, Condition
+from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -32,7 +30,6 @@ from tests.imaging_source.test_stow import BOUNDARY, body, part10
 
 Make = Callable[..., Dataset]
 Store = Callable[..., int]
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MEDIA = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'.encode()
 
 
@@ -49,7 +46,8 @@ class House:
         return WebArchive("PACS", url, self.door, **settings)
 
     def archives(self, url: str) -> Archives:
-        reached = [self.archive(url)]
+        web = self.archive(url)
+        reached = [Archive(web.title, web, web)]
         return Archives(self.database, reached, days=2, poll_seconds=60, clock=self.clock)
 
     def stored(self) -> dict[str, bytes]:
@@ -116,27 +114,6 @@ def test_a_study_of_more_instances_than_a_page_is_compared_whole(
     assert [store(one) for one in made] == [0] * 5
     found = house.archive(ourselves).instances(str(made[0].StudyInstanceUID))
     assert found == {one.SOPInstanceUID for one in made}
-
-
-def test_orthanc_is_fetched_from(
-    house: House, tmp_path: Path, make_instance: Make, today: str
-) -> None:
-    if not (is_installed() and PLUGIN.exists()):
-        pytest.skip("Orthanc with its DICOMweb is not installed")
-    made = [make_instance(StudyDate=today) for _ in range(3)]
-    web = {"Enable": True, "Root": "/dicom-web/"}
-    with orthanc(tmp_path / "orthanc", Plugins=[str(PLUGIN)], DicomWeb=web) as running:
-        base = f"http://127.0.0.1:{running.http}"
-        for one in made:
-            kept = urllib3.request("POST", f"{base}/instances", body=part10(one), retries=False)
-            assert kept.status == 200
-        archives = house.archives(f"{base}/dicom-web")
-        assert archives.run_once() == 1
-        assert archives.run_once() == 0
-        assert [one.missing for one in archives.conditions()] == [0]
-    stored = house.stored()
-    assert stored.keys() == {one.SOPInstanceUID for one in made}
-    assert all(one.PixelData in stored[one.SOPInstanceUID] for one in made)
 
 
 @contextmanager

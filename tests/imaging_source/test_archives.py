@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import Table, Text, insert, select
 
-from benchmarks.orthanc import TITLE, is_installed, orthanc
-from imaging_source.archive_dimse import DimseArchive
-from imaging_source.archives import Archives, Condition
+from benchmarks.orthanc import TITLE
+from imaging_source.archive_dimse import FindUser, MoveUser
+from imaging_source.archive_get import GetUser
+from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.encoded import Value
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -35,6 +34,7 @@ from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.pacs import Pacs
 
 Make = Callable[..., Dataset]
 Start = Callable[[Listening], int]
@@ -46,7 +46,9 @@ def stored(database: Database) -> set[str]:
 
 
 def fetching(database: Database, clock: Any, *archives: Peer) -> Archives:
-    reached = [DimseArchive(one, "KOSMOS") for one in archives]
+    reached = [
+        Archive(one.title, FindUser(one, "KOSMOS"), MoveUser(one, "KOSMOS")) for one in archives
+    ]
     return Archives(database, reached, days=2, poll_seconds=60, clock=clock)
 
 
@@ -55,34 +57,8 @@ def today(clock: Any) -> str:
     return f"{datetime.fromtimestamp(clock.now, UTC):%Y%m%d}"
 
 
-@pytest.fixture
-def pacs(tmp_path: Path, port: int) -> Any:
-    if not is_installed():
-        pytest.skip("Orthanc is not installed")
-    with ExitStack() as running:
-        modalities = {"kosmos": ["KOSMOS", "127.0.0.1", port]}
-        started = running.enter_context(orthanc(tmp_path / "orthanc", DicomModalities=modalities))
-        yield Peer(TITLE, "127.0.0.1", started.dicom)
-
-
-@pytest.fixture
-def archive(pacs: Peer, tmp_path: Path, tool: Callable[[str], str]) -> Callable[..., None]:
-    """Puts instances into Orthanc with DCMTK's sender."""
-
-    def put(*instances: Dataset) -> None:
-        folder = tmp_path / generate_uid()
-        folder.mkdir()
-        for one in instances:
-            one.save_as(folder / f"{one.SOPInstanceUID}.dcm", enforce_file_format=True)
-        command = [tool("storescu"), "-aec", TITLE, "+sd", pacs.host, str(pacs.port), str(folder)]
-        subprocess.run(command, check=True, capture_output=True, env={"TCP_NODELAY": "1"})
-
-    return put
-
-
 def test_what_an_archive_has_of_the_last_days_is_fetched_once(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
@@ -91,9 +67,9 @@ def test_what_an_archive_has_of_the_last_days_is_fetched_once(
     new = [make_instance(StudyDate=today) for _ in range(3)]
     old = make_instance(StudyDate="19990101", StudyInstanceUID=generate_uid())
     old.SeriesInstanceUID = generate_uid()
-    archive(*new, old)
-    archives = fetching(database, clock, pacs)
-    address = f"{pacs.host}:{pacs.port}"
+    pacs.put(*new, old)
+    archives = fetching(database, clock, pacs.peer)
+    address = f"{pacs.peer.host}:{pacs.peer.port}"
     assert list(archives.conditions()) == [Condition(TITLE, address, True, 1, 1)]
 
     assert archives.run_once() == 1
@@ -102,21 +78,20 @@ def test_what_an_archive_has_of_the_last_days_is_fetched_once(
     assert list(archives.conditions()) == [Condition(TITLE, address, True, 1, 0)]
 
     late = make_instance(StudyDate=today)
-    archive(late)
+    pacs.put(late)
     clock.now += 1000  # a study that was fetched is left alone for a while
     assert archives.run_once() == 1
     assert stored(database) == {one.SOPInstanceUID for one in (*new, late)}
 
 
 def test_a_study_that_an_archive_tells_of_is_fetched_whatever_its_date(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     make_instance: Make,
 ) -> None:
     old = make_instance(StudyDate="19990101")
-    archive(old)
+    pacs.put(old)
     row = {
         "study_instance_uid": old.StudyInstanceUID,
         "sender": TITLE,
@@ -126,13 +101,12 @@ def test_a_study_that_an_archive_tells_of_is_fetched_whatever_its_date(
     }
     database.write(lambda connection: connection.execute(insert(AVAILABILITY), row).close())
 
-    assert fetching(database, clock, pacs).run_once() == 1
+    assert fetching(database, clock, pacs.peer).run_once() == 1
     assert stored(database) == {old.SOPInstanceUID}
 
 
 def test_what_is_here_alone_hides_nothing_that_is_missing(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
@@ -141,11 +115,11 @@ def test_what_is_here_alone_hides_nothing_that_is_missing(
 ) -> None:
     ours, first, second = (make_instance(StudyDate=today) for _ in range(3))
     assert store(ours) == 0
-    archive(first)
-    archives = fetching(database, clock, pacs)
+    pacs.put(first)
+    archives = fetching(database, clock, pacs.peer)
     assert archives.run_once() == 1
     assert archives.run_once() == 0
-    archive(second)  # now the archive has two, and the index has two
+    pacs.put(second)  # now the archive has two, and the index has two
     clock.now += 1000
     assert archives.run_once() == 1
     assert stored(database) == {one.SOPInstanceUID for one in (ours, first, second)}
@@ -231,6 +205,7 @@ def test_instances_are_compared_by_their_uids(
     assert missing == [1, 1, 0]
 
 
+@pytest.mark.parametrize("counts", [True, False])
 def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     strict: tuple[Asked, Peer],
     elsewhere: Database,
@@ -238,8 +213,10 @@ def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     today: str,
     make_instance: Make,
     store: Callable[..., int],
+    counts: bool,
 ) -> None:
     finder, peer = strict
+    finder.counts = counts
     instance = make_instance(StudyDate=today)
     assert store(instance) == 0
     put(elsewhere, INSTANCE, instance)
@@ -252,6 +229,92 @@ def test_a_study_that_has_not_changed_is_not_compared_at_every_look(
     clock.now += 4000
     assert archives.run_once() == 0
     assert Level.IMAGE in finder.levels
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_new_image_is_noticed_at_once_where_images_are_counted_else_within_an_hour(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+    counts: bool,
+) -> None:
+    finder, peer = strict
+    finder.counts = counts
+    first, late = (make_instance(StudyDate=today) for _ in range(2))
+    assert store(first) == 0
+    put(elsewhere, INSTANCE, first)
+    archives = fetching(elsewhere, clock, peer)
+    assert archives.run_once() == 0
+    assert store(late) == 0
+    assert archives.run_once() == (1 if counts else 0)
+    clock.now += 4000
+    assert archives.run_once() == 1
+
+
+def test_what_one_archive_cannot_give_is_fetched_from_another_at_once(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    tmp_path: Path,
+    make_instance: Make,
+    store: Callable[..., int],
+) -> None:
+    _, peer = strict  # it does not know where to move to
+    instance = make_instance(StudyDate=today)
+    assert store(instance) == 0
+    questions = FindUser(peer, "KOSMOS")
+    door = Intake(elsewhere, BlobStore(tmp_path / "elsewhere"), clock)
+    first = Archive("FIRST", questions, MoveUser(peer, "KOSMOS"))
+    second = Archive("SECOND", questions, GetUser(peer, "KOSMOS", door))
+    archives = Archives(elsewhere, [first, second], days=2, poll_seconds=60, clock=clock)
+    assert archives.run_once() == 2
+    assert stored(elsewhere) == {instance.SOPInstanceUID}
+    assert archives.run_once() == 0
+
+
+def test_what_both_have_whole_is_to_be_committed_to_some_studies_at_a_look(
+    strict: tuple[Asked, Peer],
+    elsewhere: Database,
+    clock: Any,
+    today: str,
+    make_instance: Make,
+    store: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Recorder:
+        """Is asked for each study once."""
+
+        asked: list[str]
+
+        def ask(self, study: str) -> bool:
+            is_new = study not in self.asked
+            self.asked += [study] * is_new
+            return is_new
+
+    monkeypatch.setattr("imaging_source.archives._ASKED_AT_ONCE", 2)
+    made = [
+        make_instance(
+            StudyDate=today, **dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID"), uid)
+        )
+        for uid in ("1.2.1", "1.2.2", "1.2.3", "1.2.4")
+    ]
+    assert [store(one) for one in made] == [0] * 4
+    for one in made[:3]:
+        put(elsewhere, INSTANCE, one)
+    _, peer = strict
+    recorder = Recorder()
+    recorder.asked = []
+    sides = FindUser(peer, "KOSMOS"), MoveUser(peer, "KOSMOS")
+    archive = Archive("PACS", *sides, recorder)
+    archives = Archives(elsewhere, [archive], days=2, poll_seconds=60, clock=clock)
+    assert archives.run_once() == 1
+    assert len(recorder.asked) == 2
+    assert archives.run_once() == 0
+    assert set(recorder.asked) == {"1.2.1", "1.2.2", "1.2.3"}
 
 
 def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
@@ -276,18 +339,17 @@ def test_a_notice_of_fewer_instances_than_are_here_is_looked_at(
 
 
 def test_an_archive_that_is_away_keeps_no_other_from_being_read(
-    pacs: Peer,
-    archive: Callable[..., None],
+    pacs: Pacs,
     database: Database,
     clock: Any,
     today: str,
     make_instance: Make,
 ) -> None:
     one = make_instance(StudyDate=today)
-    archive(one)
+    pacs.put(one)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         away = Peer("AWAY", "127.0.0.1", closed.getsockname()[1])
-    archives = fetching(database, clock, away, pacs)
+    archives = fetching(database, clock, away, pacs.peer)
 
     assert [condition.answers for condition in archives.conditions()] == [False, True]
     assert archives.run_once() == 1

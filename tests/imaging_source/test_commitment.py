@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, evt
 from sqlalchemy import select, update
 
-from imaging_source.commitment import STORAGE_COMMITMENT, Commitments, State
+from imaging_source.commitment import STORAGE_COMMITMENT, Commitments, State, awaited
 from imaging_source.dimse import (
     ACTION_TYPE,
     MESSAGE_ID,
@@ -23,7 +23,9 @@ from imaging_source.dimse import (
     write_response,
 )
 from imaging_source.encoded import encode
+from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
+from imaging_source.parts import look_up
 from imaging_source.receiver import Listening
 from imaging_source.references import Reference
 from imaging_source.requestor import Peer, Requested
@@ -114,6 +116,34 @@ def provider(start_receiver: Start, commitments: Commitments) -> int:
 def states(database: Database) -> list[str]:
     with database.read() as connection:
         return list(connection.execute(select(COMMITMENT.c.state)).scalars())
+
+
+def test_what_is_with_an_archive_alone_is_not_available_and_no_alarm(
+    provider: int,
+    commitments: Commitments,
+    modality: Modality,
+    database: Database,
+    blobs: BlobStore,
+    store: Store,
+    make_instance: Make,
+) -> None:
+    here, away = make_instance(), make_instance()
+    assert store(here) == store(away) == 0
+    assert modality.ask(provider, here, away) == 0x0000
+    with database.read() as connection:
+        assert awaited(connection, 0.0) == {here.SOPInstanceUID, away.SOPInstanceUID}
+        file = look_up(connection, [away.SOPInstanceUID])[away.SOPInstanceUID]["sha256"]
+    study, uid = away.StudyInstanceUID, away.SOPInstanceUID
+    database.write(lambda connection: mark(connection, study, [uid], 0.0))
+    blobs.delete(file)
+
+    assert commitments.run_once() == 1
+    ((event, report),) = modality.reports
+    assert event == 2
+    (failed,) = report.FailedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (uid, 0x0112)
+    with database.read() as connection:
+        assert awaited(connection, 0.0) == set()
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

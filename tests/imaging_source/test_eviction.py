@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,13 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from sqlalchemy import delete, insert, select, update
 
-from benchmarks.orthanc import TITLE, is_installed, orthanc
 from imaging_source import media
-from imaging_source.archive_dimse import DimseArchive
+from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser
+from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archive, Asking
 from imaging_source.checking import Findings, check
+from imaging_source.commitment import Commitments
 from imaging_source.description.worker import Describer
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.dicomweb.wado_uri import WadoUri
@@ -39,9 +42,10 @@ from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.overview import study as overview_of
-from imaging_source.parts import locate, under
+from imaging_source.parts import Part, locate, under
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET as GET
+from imaging_source.query_retrieve.models import STUDY_ROOT_MOVE as MOVE
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.recall import Recaller
@@ -51,6 +55,7 @@ from imaging_source.reports import ENCAPSULATED_PDF
 from imaging_source.requestor import Peer, Unreachable
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import (
+    COMMITMENT,
     DESCRIPTION,
     ENCAPSULATED,
     INSTANCE,
@@ -67,6 +72,7 @@ from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import BlobMissing
 from tests.imaging_source.conftest import CT_IMAGE, Clock
+from tests.imaging_source.pacs import Pacs as Orthanc
 from tests.imaging_source.test_retrieve import HERE, asking
 from tests.imaging_source.test_stow import part10
 
@@ -102,6 +108,7 @@ class Pacs:
         self.fetched: list[str] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
+        self.reached = Archive(self.title, self, self)
 
     @contextmanager
     def asking(self) -> Iterator[Asking]:
@@ -127,13 +134,15 @@ class Site:
         self.blobs = BlobStore(folder / "house")
         self.door = Intake(database, self.blobs, clock)
         self.pacs = self.archive(url)
-        self.recaller = Recaller(database, [self.pacs], seconds=10, clock=clock)
+        reached = [self.pacs.reached]
+        self.recaller = Recaller(database, reached, seconds=10, clock=clock)
         self.shown = Recalling(folder / "house", database, self.recaller, noting=True, clock=clock)
-        self.evictor = Evictor(database, self.blobs, [self.pacs], PROXY, clock)
+        self.evictor = Evictor(database, self.blobs, reached, PROXY, clock)
         self.evictor._tried.add(Pacs.title)
 
     def archive(self, url: str) -> Pacs:
-        return Pacs(WebArchive("PACS", url, self.door))
+        web = WebArchive("PACS", url, self.door)
+        return Pacs(Archive(web.title, web, web))
 
     def fetch(self, *studies: str) -> None:
         """Have studies, published, described and untouched for three hours."""
@@ -191,9 +200,9 @@ class Site:
 
 def put(site: Site, instance: Dataset) -> None:
     """Store an instance at a site as a modality does."""
-    syntax, file = instance.file_meta.TransferSyntaxUID, part10(instance)
+    syntax = instance.file_meta.TransferSyntaxUID
     arrival = site.door.begin(CT_IMAGE, instance.SOPInstanceUID, syntax, "MODALITY")
-    arrival.write(memoryview(file)[144 + int.from_bytes(file[140:144], "little") :])
+    arrival.write(memoryview(data_set(part10(instance))))
     assert arrival.finish().status == 0
 
 
@@ -292,6 +301,18 @@ def in_quarantine(site: Site, uid: str) -> None:
     site.write(insert(QUARANTINE).values(row))
 
 
+def to_be_committed_to(site: Site, uid: str) -> None:
+    row = site.rows(uid)[1]
+    named = json.dumps([[row["sop_class_uid"], row["sop_instance_uid"]]]).encode()
+    times = {"requested_at": site.clock.now, "next_attempt_at": 0.0, "attempts": 0}
+    commitment = {"peer": "P", "transaction_uid": "1", "named": named, "state": "pending", **times}
+    site.write(insert(COMMITMENT).values(commitment))
+
+
+def to_be_committed_to_meanwhile(site: Site, uid: str) -> None:
+    site.pacs.when_asked = lambda: to_be_committed_to(site, uid)
+
+
 def not_described(site: Site, _uid: str) -> None:
     site.write(delete(DESCRIPTION))
 
@@ -321,6 +342,8 @@ def file_of_a_moment_ago(site: Site, _uid: str) -> None:
         unpublished,
         on_its_way,
         in_quarantine,
+        to_be_committed_to,
+        to_be_committed_to_meanwhile,
         not_described,
         used_an_hour_ago,
         asked_for_meanwhile,
@@ -383,15 +406,49 @@ def test_the_longest_unused_goes_first_until_the_rest_fits(
     assert site.evict(Bounds(days=1)) == 2
 
 
+class Interrupted(BlobStore):
+    """A store where something happens before the first file goes."""
+
+    def __init__(self, root: Path, before: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._before: list[Callable[[], None]] = [before]
+
+    def delete_if_older(self, sha256: str, seconds: float) -> bool:
+        while self._before:
+            self._before.pop()()
+        return super().delete_if_older(sha256, seconds)
+
+
+def test_a_read_begun_between_the_mark_and_the_files_does_not_break_off(
+    site: Site, study: list[Dataset]
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    begun: list[Part | None] = []
+
+    def read() -> None:
+        assert site.figures().instances == 2
+        begun.extend(locate(site.shown, row) for row in site.rows(uid))
+
+    site.evictor._blobs = Interrupted(site.blobs.root, read)
+    assert site.evict() == 0
+    assert [b"".join(one.content.chunks()) for one in begun if one] == [*before.values()]
+    assert site.figures().instances == 0
+    assert site.pacs.fetched == [uid]
+
+
 def _nobody(site: Site) -> Recaller:
     return Recaller(site.database, [], seconds=1)
 
 
 @contextmanager
-def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int]]:
+def doors(
+    site: Site, folder: Path, workers: Workers, *destinations: Peer
+) -> Iterator[tuple[str, int]]:
     """The doors of a web process, and of the process ``dicom``: a base URL and a port."""
     variants = Variants(folder / "transcoded", workers, 10**9)
-    retriever = Retriever(site.database, site.shown, "KOSMOS", {}, variants)
+    peers = {peer.title: peer for peer in destinations}
+    retriever = Retriever(site.database, site.shown, "KOSMOS", peers, variants)
     services = query_retrieve(Finder(site.database, "KOSMOS", 20), retriever)
     titles = Titles(querying=frozenset({"*"}))
     with ExitStack() as stack:
@@ -403,6 +460,48 @@ def doors(site: Site, folder: Path, workers: Workers) -> Iterator[tuple[str, int
             "/wado": WadoUri(site.database, site.shown, pool, variants),
         }
         yield stack.enter_context(running_server(Router({}, mounts))), port
+
+
+def data_set(file: bytes) -> bytes:
+    """What follows the File Meta Information, which names who wrote the file."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+def moved(port: int, uid: str) -> tuple[int, int]:
+    """Completed and failed sub-operations of a C-MOVE of a study to the peer DEST."""
+    ae = AE("ASKER")
+    ae.add_requested_context(MOVE)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.StudyInstanceUID = uid
+    *_, (last, _) = association.send_c_move(identifier, "DEST", MOVE)
+    association.release()
+    return last.NumberOfCompletedSuboperations, last.NumberOfFailedSuboperations
+
+
+def test_what_is_away_comes_back_to_be_moved_to_a_peer(
+    site: Site, study: list[Dataset], tmp_path: Path, workers: Workers, clock: Clock
+) -> None:
+    uid = study[0].StudyInstanceUID
+    before = site.read(site.blobs, uid)
+    assert site.evict() == 2
+    with Database.open(f"sqlite:///{tmp_path / 'peer.db'}") as database:
+        database.migrate(MIGRATIONS)
+        there = Site(tmp_path / "peer", database, "", clock)
+        with Receiver(there.door, Listening(port=0, titles=Titles("DEST"))) as receiver:
+            peer = Peer("DEST", "127.0.0.1", receiver.port)
+            with doors(site, tmp_path, workers, peer) as (_, port):
+                site.pacs.away = True
+                assert moved(port, uid) == (0, 2)
+                assert there.files() == 0
+                site.pacs.away = False
+                site.clock.now += 60
+                assert moved(port, uid) == (2, 0)
+        assert {*map(data_set, there.read(there.blobs, uid).values())} == {
+            *map(data_set, before.values())
+        }
+        assert site.figures().instances == 0
 
 
 def got(port: int, uid: str) -> tuple[int, int]:
@@ -515,13 +614,42 @@ def test_many_ask_and_the_study_is_fetched_once(
     assert site.pacs.fetched == [uid]
 
 
+def test_who_asks_for_several_studies_has_them_fetched_at_the_same_time(
+    site: Site, store: Store, make_instance: Make, tmp_path: Path
+) -> None:
+    asked = [
+        make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+        for _ in range(3)
+    ]
+    assert [store(one) for one in asked] == [0, 0, 0]
+    uids = [one.StudyInstanceUID for one in asked]
+    site.fetch(*uids)
+    assert site.evict() == 3
+    site.pacs.goes_on.clear()
+    with IndexDoor(site.door, tmp_path / "run", site.recaller), ThreadPoolExecutor(1) as pool:
+        distant = DistantRecaller(tmp_path / "run", seconds=10, most=2)
+        web = Recalling(site.blobs.root, site.database, distant, noting=False)
+        answer = pool.submit(ImagingSource(site.database, web, HERE).retrieve, asking(*asked))
+        # Two at the same time, and the third waits its turn.
+        while len(site.pacs.fetched) < 2 or len(site.recaller._under_way) < 3:
+            assert not answer.done()
+            time.sleep(0.005)
+        site.pacs.goes_on.set()
+        assert answer.result(10).status == SUCCESS
+        assert sorted(site.pacs.fetched) == sorted(uids)
+
+        site.rest()
+        assert site.evict() == 3
+        assert len(media.entries(site.database, web, uids)) == 6
+
+
 def test_who_has_waited_long_enough_is_told_and_the_fetch_goes_on(
     site: Site, study: list[Dataset], tmp_path: Path
 ) -> None:
     uid = study[0].StudyInstanceUID
     assert site.evict() == 2
     site.pacs.goes_on.clear()
-    hasty = Recaller(site.database, [site.pacs], seconds=0.01, clock=site.clock)
+    hasty = Recaller(site.database, [site.pacs.reached], seconds=0.01, clock=site.clock)
     with pytest.raises(Away):
         site.read(Recalling(site.blobs.root, site.database, hasty, noting=False), uid)
     (done,) = hasty._under_way.values()
@@ -541,6 +669,30 @@ def liar(site: Site, study: list[Dataset], tmp_path: Path) -> Iterator[Archive]:
             put(there, one)
         with serving(database, there.blobs) as url:
             yield site.archive(url).archive
+
+
+def test_what_an_archive_has_not_committed_to_stays_where_it_is_asked_to(
+    site: Site,
+    study: list[Dataset],
+    database: Database,
+    blobs: BlobStore,
+    start_receiver: Callable[[Listening], int],
+) -> None:
+    def commits(reports_to: dict[str, Peer]) -> None:
+        """Have the archive asked for commitments; it reports there, or on the same association."""
+        services = Commitments(database, blobs, "PACS", reports_to).services
+        listening = Listening(port=0, titles=Titles(called="PACS"), services=services)
+        peer = Peer("PACS", "127.0.0.1", start_receiver(listening))
+        stay = 0.0 if reports_to else 10.0
+        user = CommitmentUser(site.database, peer, "KOSMOS", stay=stay, clock=site.clock)
+        site.evictor._archives = [replace(site.pacs.reached, assurance=user)]
+
+    commits({"KOSMOS": Peer("KOSMOS", "127.0.0.1", 9)})
+    assert site.evict() == 0  # asked, and not answered yet
+    commits({})
+    assert site.evict() == 0  # asked a moment ago
+    site.clock.now += AGAIN_SECONDS
+    assert site.evict() == 2
 
 
 def test_an_archive_that_does_not_give_back_what_we_have_frees_nothing(
@@ -634,7 +786,8 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
     assert process(f"{point}:kill") == -9
     with restarted() as again:
         assert (again.figures().instances, again.files()) == (2, 2)
-        assert len(again.read(again.shown, uid)) == 2
+        readonly = Recalling(again.blobs.root, again.database, again.recaller, noting=False)
+        assert len(again.read(readonly, uid)) == 2
         assert not again.check().alarm
         assert again.pacs.fetched == []
 
@@ -646,41 +799,21 @@ def test_killed_between_the_mark_and_the_files_all_is_served_and_goes_later(
 
 
 def test_what_orthanc_has_goes_and_comes_back_by_c_move(
-    tmp_path: Path,
-    clock: Clock,
-    database: Database,
-    make_instance: Make,
-    tool: Callable[[str], str],
+    tmp_path: Path, clock: Clock, database: Database, make_instance: Make, pacs_process: Orthanc
 ) -> None:
-    if not is_installed():
-        pytest.skip("Orthanc is not installed")
-    site = Site(tmp_path, database, "", clock)
+    site, peer = Site(tmp_path, database, "", clock), pacs_process.peer
     instances = [make_instance() for _ in range(2)]
-    folder = tmp_path / "sent"
-    folder.mkdir()
-    for one in instances:
-        one.save_as(folder / f"{one.SOPInstanceUID}.dcm", enforce_file_format=True)
-    with ExitStack() as stack:
-        port = stack.enter_context(Receiver(site.door, Listening(port=0))).port
-        modalities = {"kosmos": ["KOSMOS", "127.0.0.1", port]}
-        pacs = stack.enter_context(orthanc(tmp_path / "orthanc", DicomModalities=modalities))
-        command = [
-            tool("storescu"),
-            "-aec",
-            TITLE,
-            "+sd",
-            "127.0.0.1",
-            str(pacs.dicom),
-            str(folder),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        site.pacs.archive = DimseArchive(Peer(TITLE, "127.0.0.1", pacs.dicom), "KOSMOS")
+    pacs_process.put(*instances)
+    with Receiver(site.door, Listening(port=pacs_process.sends_to)):
+        sides = FindUser(peer, "KOSMOS"), MoveUser(peer, "KOSMOS")
+        site.pacs.archive = Archive(peer.title, *sides)
         uid = instances[0].StudyInstanceUID
         site.fetch(uid)
         before = site.read(site.blobs, uid)
 
         assert site.evict() == len(before) == 2
         assert site.read(site.shown, uid) == before
+    pacs_process.clear()
 
 
 def test_the_use_of_a_study_is_noted_once_an_hour(site: Site, study: list[Dataset]) -> None:
@@ -688,6 +821,9 @@ def test_the_use_of_a_study_is_noted_once_an_hour(site: Site, study: list[Datase
 
     class Counting:
         def recall(self, _study: str) -> None:
+            raise AssertionError
+
+        def begin(self, _studies: Sequence[str]) -> None:
             raise AssertionError
 
         def note_use(self, study: str) -> None:

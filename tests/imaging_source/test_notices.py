@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
-from pynetdicom import AE
-from sqlalchemy import select, update
+from pynetdicom import AE, evt
+from sqlalchemy import Connection, select, update
 
 from imaging_source import schema
+from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
 from imaging_source.notices import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
@@ -213,6 +214,41 @@ def test_a_peer_is_told_of_each_published_revision_once(
     assert notifier.run_once() == 1
     with database.read() as connection:
         assert [told.instances for told in available(connection, 0)] == [2]
+
+
+def test_a_peer_is_told_what_is_with_an_archive_alone(
+    database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    here, away = make_instance(), make_instance()
+    assert store(here) == store(away) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+
+    def go(connection: Connection) -> None:
+        connection.execute(publish)
+        mark(connection, away.StudyInstanceUID, [away.SOPInstanceUID], clock.now)
+
+    database.write(go)
+    told: list[Dataset] = []
+
+    def take(event: Any) -> tuple[int, None]:
+        told.append(event.attribute_list)
+        return 0x0000, None
+
+    ae = AE("PEER")
+    ae.add_supported_context(INSTANCE_AVAILABILITY_NOTIFICATION)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_CREATE, take)])
+    assert server is not None
+    peer = Peer("PEER", "127.0.0.1", server.server_address[1])
+    try:
+        assert Notifier(database, "HERE", {"PEER": peer}, clock).run_once() == 1
+    finally:
+        server.shutdown()
+    (notice,) = told
+    items = notice.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert {item.ReferencedSOPInstanceUID: item.InstanceAvailability for item in items} == {
+        here.SOPInstanceUID: "ONLINE",
+        away.SOPInstanceUID: "NEARLINE",
+    }
 
 
 def test_a_peer_that_is_away_is_told_later(

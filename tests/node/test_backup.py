@@ -12,12 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import select, text
+from sqlalchemy import Connection, insert, select, text, update
 
 from consumer.client import Consumer
 from hl7.client import MllpClient
 from imaging_source.evicted import is_evicted, mark
-from imaging_source.schema import INSTANCE
+from imaging_source.rejection import EXPIRED
+from imaging_source.reporting import Kept, keep
+from imaging_source.schema import INSTANCE, REPORT
 from metadata.datatypes import CX
 from node import backup, feed, restore
 from node.config_file import load
@@ -378,23 +380,44 @@ def test_a_removed_document_is_not_missed(quiet: Path, tmp_path: Path, accepted:
     assert made.stores["documents"].count == len(accepted) - 1
 
 
-def test_an_image_that_is_with_its_archive_alone_is_not_missed(quiet: Path, tmp_path: Path) -> None:
+def test_what_is_with_its_archive_alone_or_has_expired_is_not_missed_and_reports_are_here(
+    quiet: Path, tmp_path: Path
+) -> None:
     settings = load(quiet)
+    images = open_images(settings)
+    report = keep(images, b"%PDF-1.7 a report that came by HL7")
     with Database.open(settings.imaging_source.database) as database:
         with database.read() as connection:
-            row = connection.execute(select(INSTANCE)).mappings().first()
-        assert row is not None
+            row, expired, *_ = connection.execute(select(INSTANCE)).mappings().all()
         study, uid = row["study_instance_uid"], row["sop_instance_uid"]
-        database.write(lambda connection: mark(connection, study, [uid], 0.0))
-    open_images(settings).delete(row["sha256"])
+
+        def work(connection: Connection) -> None:
+            mark(connection, study, [uid], 0.0)
+            same = INSTANCE.c.sop_instance_uid == expired["sop_instance_uid"]
+            connection.execute(update(INSTANCE).where(same).values(rejection=EXPIRED))
+            connection.execute(insert(REPORT), _report_of(report))
+
+        database.write(work)
+    for gone in (row, expired):
+        images.delete(gone["sha256"])
 
     made = backup.create(settings, quiet, tmp_path / "backups")
     restored = restore.restore(tmp_path / "backups", tmp_path / "new")
     assert not made.alarm
     assert restored.missing_images == []
+    assert open_images(load(restored.config)).holds(report.sha256)
     index = load(restored.config).imaging_source.database
     with Database.open(index) as database, database.read() as connection:
         assert is_evicted(connection, uid)
+
+
+def _report_of(document: Kept) -> dict[str, Any]:
+    texts = dict.fromkeys(("sender", "issued_at", "study_instance_uid", "accession_number"), "")
+    numbers = dict.fromkeys(
+        ("received_at", "changed_at", "revision", "published_revision", "attempts"), 0
+    )
+    names = {"report_uid": "1.2.3", "status": "final", "content": b"{}"}
+    return {**texts, **numbers, **names, "sha256": document.sha256, "size": document.size}
 
 
 def test_the_cross_check_finds_a_document_without_a_row(quiet: Path, accepted: list[str]) -> None:

@@ -185,11 +185,51 @@ def test_the_page_of_the_documentation_is_the_generated_one() -> None:
     assert file.read_text() == page(), "run: python -m node.config_page > docs/configuration.md"
 
 
-def test_an_archive_is_reached_in_one_way(write_config: Write) -> None:
-    source = """
-peers = { PACS = "dicom://127.0.0.1:104" }
-archives = ["PACS"]
-web_archives = { PACS = "http://127.0.0.1/dicom-web" }
-"""
-    [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]{source}"))
-    assert "web_archives: PACS is in archives too" in problem
+PEER = 'peers = { PACS = "dicom://127.0.0.1:104" }\n'
+URL = "http://127.0.0.1/dicom-web"
+
+
+@pytest.mark.parametrize(
+    ("keys", "ways"),
+    [
+        (PEER + 'archives = ["PACS"]', ("c-find", "c-move", None)),
+        (f'archives = [{{ title = "PACS", url = "{URL}" }}]', ("qido-rs", "wado-rs", URL)),
+        (PEER + 'archives = [{ title = "PACS", pull = "c-get" }]', ("c-find", "c-get", None)),
+        (
+            f'{PEER}archives = [{{ title = "PACS", find = "c-find", url = "{URL}" }}]',
+            ("c-find", "wado-rs", URL),
+        ),
+    ],
+)
+def test_how_an_archive_is_asked_and_fetched_from_is_chosen_apart(
+    write_config: Write, keys: str, ways: tuple[str, str, str | None]
+) -> None:
+    [read] = load(
+        write_config("[imaging_source]", f"[imaging_source]\n{keys}")
+    ).imaging_source.archives
+    assert (read.title, read.find, read.pull, read.url) == ("PACS", *ways)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            f'{PEER}archives = ["PACS", {{ title = "PACS", url = "{URL}" }}]',
+            "PACS is named twice",
+        ),
+        (PEER + 'archives = [{ title = "PACS", pull = "wado-rs" }]', "PACS needs a url"),
+        (
+            PEER + f'archives = [{{title="PACS", url="{URL}", find="c-find", pull="c-get"}}]',
+            "and for nothing else",
+        ),
+        (
+            f'archives = [{{ title = "PACS", pull = "c-get", url = "{URL}" }}]',
+            "PACS is not one of the peers",
+        ),
+    ],
+)
+def test_an_archive_that_cannot_be_meant_is_refused(
+    write_config: Write, keys: str, text: str
+) -> None:
+    [problem] = problems_of(write_config("[imaging_source]", f"[imaging_source]\n{keys}"))
+    assert text in problem

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     itself = (
         f'peers = {{ ASKER = "dicom://127.0.0.1:9", KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}'
     )
-    keys = f'{itself}\narchives = ["KOSMOS"]\narchive_days = 36500'
+    archive = '[{ title = "KOSMOS", pull = "c-get", commit = true }]'
+    keys = f"{itself}\narchives = {archive}\narchive_days = 36500"
     config.write_text(config.read_text().replace("[imaging_source]", f"[imaging_source]\n{keys}"))
     serve(config)
     here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
@@ -57,11 +60,20 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     refused = tool("findscu", "-aet", "STRANGER", *query)
     assert "No Acceptable Presentation Contexts" in refused.stdout + refused.stderr
 
+    with closing(sqlite3.connect(config.parent / "data" / "imaging.db")) as index, index:
+        uids = "sop_instance_uid, study_instance_uid"
+        into = f"INSERT INTO evicted ({uids}, evicted_at)"
+        index.execute(f"{into} SELECT {uids}, 0.0 FROM instance")
     told = kosmos("archives", "--config", config, "--json")
     assert told.returncode == 0, told.stderr
-    (archive,) = json.loads(told.stdout)
+    said = json.loads(told.stdout)
+    assert said["evicted"] == {"instances": 1, "hindered": 0}
+    (archive,) = said["archives"]
     assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
-    assert "KOSMOS" in kosmos("archives", "--config", config).stdout
+    assert archive["commitment"].keys() == {"asked", "committed", "refused"}
+    shown = kosmos("archives", "--config", config).stdout
+    assert "KOSMOS" in shown
+    assert "images with archives alone: 1, in vain asked for: 0" in shown
 
     recorded = kosmos(
         "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
@@ -82,7 +94,7 @@ def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmo
     assert "PACS does not answer" in told.stderr
 
 
-ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
+ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,7 @@ ARCHIVE = 'web_archives = { PACS = "http://127.0.0.1:9" }'
         (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
         (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
         (
-            'mode = "proxy"\nweb_archives = { KOSMOS = "http://127.0.0.1:9" }',
+            'mode = "proxy"\narchives = [{ title = "KOSMOS", url = "http://127.0.0.1:9" }]',
             "no archive of its own",
         ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),

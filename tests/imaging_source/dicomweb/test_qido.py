@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from lxml import etree
 from pydicom.dataset import Dataset
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
+from imaging_source.evicted import mark
+from imaging_source.query_retrieve.find import Finder
+from imaging_source.query_retrieve.identifier import Identifier
+from imaging_source.query_retrieve.models import Level
 from imaging_source.schema import INSTANCE
 from storage.database import Database
 
@@ -293,3 +297,39 @@ def test_only_get_and_head_are_served(web: Any, three_studies: list[str]) -> Non
     assert web.get("/studies", method="DELETE").status == 405
     assert web.get("/patients").status == 404
     assert web.get("/studies/1.2/studies").status == 404
+
+
+def test_what_is_with_an_archive_alone_is_nearline(
+    web: Any, three_studies: list[str], database: Database
+) -> None:
+    away, rejected = "1.9.3.2.1", "1.9.2.1.1"
+    available = "00080056"
+
+    def go(connection: Connection) -> None:
+        mark(connection, "1.9.3", [away], 0.0)
+        mark(connection, "1.9.1", [rejected], 0.0)
+        hide = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == rejected)
+        connection.execute(hide.values(study_instance_uid="1.9.1", rejection="113001"))
+
+    assert values(web.found("/studies"), available) == ["ONLINE"] * 3
+    database.write(go)
+
+    assert values(web.found("/studies"), available) == ["NEARLINE", "ONLINE"]
+    assert values(web.found("/studies/1.9.3/instances"), available) == ["ONLINE", "NEARLINE"]
+    assert available not in web.found("/studies/1.9.3/series")[0]
+    told = web.found("/studies/1.9.3/series?includefield=InstanceAvailability")
+    assert values(told, available) == ["ONLINE", "NEARLINE"]
+
+    finder = Finder(database, "KOSMOS", 20)
+    above = {0x0020000D: "1.9.3", 0x0020000E: "1.9.3.2"}
+    expected = {Level.STUDY: "NEARLINE", Level.SERIES: "NEARLINE", Level.IMAGE: "NEARLINE"}
+    for level, state in expected.items():
+        (match,) = finder.find(Identifier(level, above | {0x00080056: ""}), Level.STUDY)
+        assert match[0x00080056] == ("CS", state)
+    above[0x0020000E] = "1.9.3.1"
+    (match,) = finder.find(Identifier(Level.SERIES, above | {0x00080056: ""}), Level.STUDY)
+    assert match[0x00080056] == ("CS", "ONLINE")
+    (match,) = finder.find(
+        Identifier(Level.PATIENT, {0x00100020: "P2", 0x00080056: ""}), Level.PATIENT
+    )
+    assert 0x00080056 not in match
