@@ -1,11 +1,13 @@
 """Configuration files of nodes, running nodes, and the command, as a person has them."""
 
 import io
+import logging
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import structlog
 import urllib3
 
-from node import cli, texts
+from node import cli, logs, texts
 from node.config import ENVIRONMENT_PREFIX
 from node.init import NewNode, create
 
@@ -165,4 +167,17 @@ def kosmos(
 
     yield run
     texts.use("en")
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What this process logs for machines, as a served one would."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    written = io.StringIO()
+    logs.configure("web-0", "json", "info", written)
+    yield written
+    root.handlers[:], root.level = before
     structlog.reset_defaults()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-
-import pytest
+import io
 
 from node.calls import PAUSE_SECONDS, Calls
 from node.metrics import CALLS
@@ -34,20 +32,19 @@ def count(number: str) -> float:
     )
 
 
-def test_calls_are_told_of_together_after_a_moment(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "soap.call")
+def test_calls_are_told_of_together_after_a_moment(stream: io.StringIO) -> None:
     before = count("ITI-18"), count("unknown")
 
-    async def serve() -> int:
+    async def serve() -> str:
         calls = Calls([ITI_18])
         for action in (ITI_18.action, ITI_18.action, ""):
             calls(ended(action))
-        told_at_once = len(caplog.records)
+        told_at_once = stream.getvalue()
         await after_the_pause()
         return told_at_once
 
-    assert asyncio.run(serve()) == 0
-    assert [record.getMessage() for record in caplog.records] == ["call"] * 3
+    assert asyncio.run(serve()) == ""
+    assert stream.getvalue().count('"event": "call"') == 3
     assert (count("ITI-18"), count("unknown")) == (before[0] + 2, before[1] + 1)
 
 

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,6 @@ from node import logs
 from soap.service import Ended
 
 PATIENT = "DUPONT^JEANNE"
-
-
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    written = io.StringIO()
-    logs.configure("web-0", "json", "info", written)
-    yield written
-    root.handlers[:], root.level = before
-    structlog.reset_defaults()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
