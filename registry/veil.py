@@ -5,8 +5,8 @@ at the end of an association; nor is a SubmissionSet or Folder that holds nothin
 association that tells of one. What is hidden is not counted either. A registry that is asked
 without a ``Sight`` shows everything.
 
-Judging takes two statements for the patients of an answer (three where consent documents count),
-and one for its documents.
+Judging takes one statement in the registry for the documents of an answer and their patients (two
+where consent documents count), and one for the choices of each patient in the stores of both kinds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, literal_column, select
+from sqlalchemy import Connection, bindparam, literal_column, select, union_all
 
 from metadata.datatypes import CXi
 from metadata.identifiers import HAS_MEMBER, REPLACEMENTS, STUDY_INSTANCE_UID_REFERENCE
@@ -42,13 +42,10 @@ from registry.schema import (
     document_entry,
     patient,
 )
-from security.access.decision import NOBODY, Choices, Facts
+from security.access.decision import NOBODY, Choices, Facts, Judge
 from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
 from storage.statement import Statement
 
-_CHAINS = Statement(
-    select(patient.c.survivor, patient.c.id).where(among(patient.c.survivor, "survivors"))
-)
 _CONSENTS = Statement(
     select(patient.c.survivor, attribute_value.c.value)
     .join_from(patient, document_entry, document_entry.c.patient == patient.c.id)
@@ -64,13 +61,20 @@ _CONSENTS = Statement(
         attribute_value.c.attribute == EVENT,
     )
 )
-_VALUES = Statement(
-    select(
-        attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
-    ).where(
-        among(attribute_value.c.patient, "patients"),
-        among(attribute_value.c.entry_uuid, "ids"),
-        among(attribute_value.c.attribute, "attributes"),
+# Of patients all their identifiers, and of documents what rules look at: in every answer both.
+_IDENTIFIER = "patient"
+_FACTS = Statement(
+    union_all(
+        select(patient.c.survivor, literal_column(f"'{_IDENTIFIER}'"), patient.c.id).where(
+            among(patient.c.survivor, "survivors")
+        ),
+        select(
+            attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
+        ).where(
+            among(attribute_value.c.patient, "patients"),
+            among(attribute_value.c.entry_uuid, "ids"),
+            among(attribute_value.c.attribute, "attributes"),
+        ),
     )
 )
 # As a constant the attribute chooses the index of references.
@@ -97,10 +101,10 @@ _ENDS = Statement(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """One patient, known by several identifiers, and what holds for him."""
+    """One patient, known by several identifiers, and who judges his documents."""
 
     patients: frozenset[str]
-    choices: Choices
+    judge: Judge
 
 
 @dataclass(slots=True)
@@ -112,7 +116,6 @@ class Veil:
     _known: dict[str, _Known] = field(default_factory=dict)
     _judged: dict[str, bool] = field(default_factory=dict)
     """By entryUUID: whether the object is hidden."""
-    _alike: dict[tuple[object, ...], bool] = field(default_factory=dict)
 
     def links(self, links: list[Link]) -> list[Link]:
         """Those of which neither end is hidden."""
@@ -158,22 +161,15 @@ class Veil:
     def _judge_documents(self, places: Collection[Located]) -> None:
         if not places:
             return
-        self._learn({place.survivor for place in places})
-        values = self._values(places)
+        new = {place.survivor for place in places} - self._known.keys()
+        facts = self._facts(places, new)
+        self._learn({one: frozenset(facts[one, _IDENTIFIER]) for one in sorted(new)})
         for place in places:
-            codes = frozenset(values[place.entry_uuid, CONFIDENTIALITY])
-            authors = frozenset(filter(None, map(person, values[place.entry_uuid, AUTHOR])))
-            self._judged[place.entry_uuid] = not self._sees(place, codes, authors)
-
-    def _sees(self, place: Located, codes: frozenset[str], authors: frozenset[str]) -> bool:
-        """Judged once for documents that are alike: most of a patient's are."""
-        known = self._known[place.survivor]
-        masks = known.choices.masks.get(place.entry_uuid, NOBODY)
-        alike = (place.survivor, codes, authors, masks)
-        if alike not in self._alike:
-            facts = Facts(place.entry_uuid, known.patients, codes, authors)
-            self._alike[alike] = self.sight.sees(known.choices, facts)
-        return self._alike[alike]
+            known = self._known[place.survivor]
+            codes = frozenset(facts[place.entry_uuid, CONFIDENTIALITY])
+            authors = frozenset(filter(None, map(person, facts[place.entry_uuid, AUTHOR])))
+            document = Facts(place.entry_uuid, known.patients, codes, authors)
+            self._judged[place.entry_uuid] = not known.judge.permits(document)
 
     def _judge_associations(self, places: Collection[Located]) -> None:
         """One that a member of a set is, as the replacement of a document: by its ends."""
@@ -195,29 +191,33 @@ class Veil:
             held = members[place.entry_uuid]
             self._judged[place.entry_uuid] = bool(held) and held <= hidden
 
-    def _values(self, places: Collection[Located]) -> Mapping[tuple[str, str], list[str]]:
-        wanted = {**keys_of(places), "attributes": [CONFIDENTIALITY, AUTHOR]}
-        values: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for entry_uuid, attribute, value in _VALUES.rows(self.connection, wanted):
-            values[entry_uuid, attribute].append(value)
-        return values
+    def _facts(
+        self, places: Collection[Located], survivors: Collection[str]
+    ) -> Mapping[tuple[str, str], list[str]]:
+        """By entryUUID and attribute the values of documents, and the identifiers of patients."""
+        wanted = {
+            **keys_of(places),
+            "attributes": [CONFIDENTIALITY, AUTHOR],
+            "survivors": list(survivors),
+        }
+        facts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, attribute, value in _FACTS.rows(self.connection, wanted):
+            facts[name, attribute].append(value)
+        return facts
 
-    def _learn(self, survivors: Collection[str]) -> None:
-        """What holds for patients of whom nothing is known yet."""
-        new = sorted(one for one in survivors if one not in self._known)
+    def _learn(self, new: Mapping[str, frozenset[str]]) -> None:
+        """What holds for patients of whom nothing is known yet; each has these identifiers."""
         if not new:
             return
-        chains, consents = _sets(new), _sets(new)
-        parameters = {"survivors": new, "formats": CONSENT_FORMATS}
-        for survivor, one in _CHAINS.rows(self.connection, parameters):
-            chains[survivor].add(one)
+        consents: defaultdict[str, set[str]] = defaultdict(set)
         if self.sight.reads_consents:
+            parameters = {"survivors": list(new), "formats": CONSENT_FORMATS}
             for survivor, code in _CONSENTS.rows(self.connection, parameters):
                 consents[survivor].add(policies_acknowledged(code))
-        for survivor in new:
-            patients = frozenset(chains[survivor])
-            choices = self.sight.choices(patients, consents[survivor])
-            self._known[survivor] = _Known(patients, self._by_entry(choices, patients))
+        for survivor, patients in new.items():
+            said = self.sight.choices(patients, consents[survivor])
+            judge = self.sight.judge(self._by_entry(said, patients), patients)
+            self._known[survivor] = _Known(patients, judge)
 
     def _by_entry(self, choices: Choices, patients: Collection[str]) -> Choices:
         """The same with masked documents called by entryUUID: in all their versions, or all that
@@ -243,7 +243,3 @@ class Veil:
         reference = CXi.of(study, STUDY_INSTANCE_UID_REFERENCE)
         at = {"patients": sorted(patients), "reference": reference}
         return {entry_uuid for (entry_uuid,) in _REFERRING.rows(self.connection, at)}
-
-
-def _sets(keys: Iterable[str]) -> dict[str, set[str]]:
-    return {key: set() for key in keys}

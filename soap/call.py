@@ -36,7 +36,7 @@ from soap.limits import BATCH, SMALL
 from soap.media import MULTIPART, SOAP, SOAP11, parse_media_type
 from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
-from soap.operation import ACCEPTED, CallContext, Operation
+from soap.operation import ACCEPTED, CallContext, Operation, Written
 from soap.sending import PeerGone, Sending
 from soap.service import Ended, Outcome, Service
 from soap.xml import parse
@@ -91,7 +91,7 @@ class Call:
         self._intake = Intake(scope, receive, service.limits, service.budget)
         self._ledger = Ledger(service.spool)
         self._job: Future[Any] | None = None
-        self._recorded: Future[None] | None = None
+        self._recorded: Written | None = None
         self._broke_off: Callable[[], None] = _nothing
         self._media = parse_media_type(header(scope, b"content-type"))
         self._multipart = self._media.name == MULTIPART

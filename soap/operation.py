@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from soap.message import Incoming, Outgoing
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+Written = Future[None] | asyncio.Future[None]
+"""Done when a record is durable: the latter for who is in the event loop."""
 
 
 class Exchange(Protocol[Request, Response]):
@@ -81,6 +85,12 @@ class CallContext:
     certificate: str | None = None
     user: Any = None
 
+    def by(self, user: Any) -> CallContext:
+        """The same call, of ``user``."""
+        return CallContext(
+            self.message_id, self.correlation_id, self.peer, self.action, self.certificate, user
+        )
+
 
 class Gate(Protocol):
     """Judges who calls before an operation is performed."""
@@ -114,7 +124,7 @@ class Witness(Protocol):
         response: Any,
         context: CallContext,
         begun: Any,
-    ) -> Future[None]:
+    ) -> Written:
         """Record a call; the answer leaves when the future is done. ``response`` is None when
         the handler gave none, ``begun`` what ``begins`` returned."""
 

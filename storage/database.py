@@ -8,11 +8,11 @@ SQLAlchemy Core on both. This module knows no table: each actor brings its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
@@ -22,6 +22,7 @@ from storage.errors import DatabaseUnavailable
 from storage.postgresql import PostgreSQLEngine
 from storage.space import LowWaterMark
 from storage.sqlite import SQLiteEngine
+from storage.statement import Parameters, Statement
 
 T = TypeVar("T")
 
@@ -31,6 +32,9 @@ class Engine(Protocol):
 
     def read(self) -> AbstractContextManager[Connection]:
         """A connection that sees one snapshot."""
+
+    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
+        """The rows of one statement for each parameters, of one snapshot."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """The result of ``work``, once it is durable."""
@@ -86,6 +90,14 @@ class Database:
         before the block ends. Raises DatabaseBusy or DatabaseUnavailable.
         """
         return self._engine.read()
+
+    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
+        """The rows of one statement for each of some parameters, all of one snapshot.
+
+        Cheaper than ``read`` where nothing else is read: one statement is a snapshot by itself.
+        Raises what ``read`` does.
+        """
+        return self._engine.rows(statement, each)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a transaction; when this returns, its effect is durable.

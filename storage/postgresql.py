@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
+from storage.statement import Parameters, Statement
 
 T = TypeVar("T")
 
@@ -92,6 +93,11 @@ class PostgreSQLEngine:
         """See ``Database.read``."""
         with _translating(), _connected(self._readers) as connection:
             yield connection
+
+    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
+        """See ``Database.rows``."""
+        with self.read() as connection:
+            return [row for one in each for row in statement.rows(connection, one)]
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See ``Database.write``."""

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -35,6 +35,7 @@ from storage.errors import (
     StorageError,
 )
 from storage.space import LowWaterMark
+from storage.statement import Parameters, Statement
 
 T = TypeVar("T")
 
@@ -106,6 +107,21 @@ class SQLiteEngine:
     def read(self) -> _Reading:
         """See ``Database.read``."""
         return _Reading(self._readers)
+
+    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
+        """See ``Database.rows``."""
+        if len(each) != 1:
+            with self.read() as connection:
+                return [row for one in each for row in statement.rows(connection, one)]
+        connection, driver = self._readers.take()
+        try:
+            return statement.rows(connection, each[0])
+        except DBAPIError as error:
+            if translated := translate(error):
+                raise translated from error
+            raise
+        finally:
+            self._readers.give_back(connection, driver)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See ``Database.write``."""

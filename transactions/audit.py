@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
+from functools import lru_cache
 
 from transactions.body import escape_attribute, escape_text
 
@@ -58,6 +59,8 @@ DESTINATION = Coded("110152", "DCM", "Destination Role ID")
 
 # AuditSourceTypeCode "application server process": the code may stand alone (PS3.15 A.5.1).
 _APPLICATION_SERVER = "4"
+# Written forms kept, some 300 bytes each: the nodes and people at work, the codes of transactions.
+_KEPT = 1024
 _MACHINE_NAME, _IP_ADDRESS = "1", "2"  # NetworkAccessPointTypeCode
 
 
@@ -148,7 +151,7 @@ def to_xml(event: AuditEvent) -> bytes:
             '<?xml version="1.0" encoding="UTF-8"?>\n<AuditMessage>',
             _event(event),
             *map(_participant, event.participants),
-            _source(event),
+            _source(event.site_id, event.source_id),
             *map(_object, event.objects),
             "</AuditMessage>",
         )
@@ -160,6 +163,7 @@ def _attributes(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f' {name}="{escape_attribute(value)}"' for name, value in pairs if value)
 
 
+@lru_cache(_KEPT)
 def _coded(element: str, value: Coded) -> str:
     attributes = _attributes(
         (
@@ -177,25 +181,16 @@ def _base64(data: bytes) -> str:
 
 def _event(event: AuditEvent) -> str:
     moment = event.when.astimezone(UTC).isoformat(timespec="milliseconds")
-    attributes = _attributes(
-        (
-            ("EventActionCode", event.action.value),
-            ("EventDateTime", moment.replace("+00:00", "Z")),
-            ("EventOutcomeIndicator", str(int(event.outcome))),
-        )
-    )
     description = escape_text(event.outcome_description)
-    return "".join(
-        (
-            f"<EventIdentification{attributes}>",
-            _coded("EventID", event.id),
-            _coded("EventTypeCode", event.type),
-            f"<EventOutcomeDescription>{description}</EventOutcomeDescription>"
-            if description
-            else "",
-            *(_coded("PurposeOfUse", purpose) for purpose in event.purpose_of_use),
-            "</EventIdentification>",
-        )
+    if description:
+        description = f"<EventOutcomeDescription>{description}</EventOutcomeDescription>"
+    purposes = "".join([_coded("PurposeOfUse", purpose) for purpose in event.purpose_of_use])
+    return (
+        f'<EventIdentification EventActionCode="{event.action.value}"'
+        f' EventDateTime="{moment.replace("+00:00", "Z")}"'
+        f' EventOutcomeIndicator="{event.outcome.value}">'
+        f"{_coded('EventID', event.id)}{_coded('EventTypeCode', event.type)}"
+        f"{description}{purposes}</EventIdentification>"
     )
 
 
@@ -208,6 +203,7 @@ def _access_point_type(address: str) -> str:
     return _IP_ADDRESS
 
 
+@lru_cache(_KEPT)
 def _participant(participant: Participant) -> str:
     attributes = _attributes(
         (
@@ -223,10 +219,9 @@ def _participant(participant: Participant) -> str:
     return f"<ActiveParticipant{attributes}>{roles}</ActiveParticipant>"
 
 
-def _source(event: AuditEvent) -> str:
-    attributes = _attributes(
-        (("AuditEnterpriseSiteID", event.site_id), ("AuditSourceID", event.source_id))
-    )
+@lru_cache(_KEPT)
+def _source(site_id: str, source_id: str) -> str:
+    attributes = _attributes((("AuditEnterpriseSiteID", site_id), ("AuditSourceID", source_id)))
     return (
         f"<AuditSourceIdentification{attributes}>"
         f'<AuditSourceTypeCode csd-code="{_APPLICATION_SERVER}"/></AuditSourceIdentification>'
@@ -234,22 +229,15 @@ def _source(event: AuditEvent) -> str:
 
 
 def _object(item: ParticipantObject) -> str:
-    attributes = _attributes(
-        (
-            ("ParticipantObjectID", item.id or "unknown"),
-            ("ParticipantObjectTypeCode", str(item.type_code)),
-            ("ParticipantObjectTypeCodeRole", str(item.role)),
-        )
-    )
-    return "".join(
-        (
-            f"<ParticipantObjectIdentification{attributes}>",
-            _coded("ParticipantObjectIDTypeCode", item.id_type),
-            "" if item.query is None else _query(item.query),
-            *(_detail(kind, value) for kind, value in item.details),
-            _instances(item),
-            "</ParticipantObjectIdentification>",
-        )
+    query = "" if item.query is None else _query(item.query)
+    details = "".join([_detail(kind, value) for kind, value in item.details])
+    return (
+        "<ParticipantObjectIdentification"
+        f' ParticipantObjectID="{escape_attribute(item.id or "unknown")}"'
+        f' ParticipantObjectTypeCode="{item.type_code}"'
+        f' ParticipantObjectTypeCodeRole="{item.role}">'
+        f"{_coded('ParticipantObjectIDTypeCode', item.id_type)}"
+        f"{query}{details}{_instances(item)}</ParticipantObjectIdentification>"
     )
 
 

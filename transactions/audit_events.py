@@ -107,9 +107,10 @@ def query_event(
     query: ParticipantObject,
     status: str | None,
     scene: Scene,
+    patient_id: str | None,
 ) -> AuditEvent:
     """A query: same event on both sides, the client being the source (ITI TF-2 3.18.5)."""
-    patients = _patients([scene.patient_id])
+    patients = _patients([patient_id])
     objects = (*patients, query)
     return _event(
         event_type(transaction), (QUERY, Action.EXECUTE), _outcome(status), scene, objects

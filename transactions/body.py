@@ -29,15 +29,22 @@ _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ATTRIBUTE = str.maketrans(
     {"&": "&amp;", "<": "&lt;", '"': "&quot;", "\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 )
+# Most values have nothing to escape: to look for it takes a fifth of the time.
+_SPECIAL_IN_TEXT = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_SPECIAL_IN_ATTRIBUTE = re.compile('[&<"\x00-\x1f\ud800-\udfff\ufffe\uffff]')
 
 
 def escape_text(value: str) -> str:
     """``value`` as element content; characters that XML cannot carry become U+FFFD."""
+    if _SPECIAL_IN_TEXT.search(value) is None:
+        return value
     return _NOT_XML.sub(_REPLACEMENT, value).translate(_TEXT)
 
 
 def escape_attribute(value: str) -> str:
     """``value`` as the inside of a double-quoted attribute, line breaks kept."""
+    if _SPECIAL_IN_ATTRIBUTE.search(value) is None:
+        return value
     return _NOT_XML.sub(_REPLACEMENT, value).translate(_ATTRIBUTE)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 from lxml import etree
@@ -193,9 +193,9 @@ def recorded(
     """The audit event of a query by this message, whichever transaction it came by."""
     message = b"".join(write_request(request).body)
     query = query_object(transaction, request.query_id, message, request.home)
-    if (patient_id := _patient_id(request)) is not None:
-        scene = replace(scene, patient_id=patient_id)
-    return query_event(transaction, query, response.status if response else None, scene)
+    patient_id = _patient_id(request) or scene.patient_id
+    status = response.status if response else None
+    return query_event(transaction, query, status, scene, patient_id)
 
 
 def _patient_id(request: AdhocQueryRequest) -> str | None:

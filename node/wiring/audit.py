@@ -6,6 +6,7 @@ is performed. A process also records that it starts and that it stops.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -14,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,7 +37,7 @@ from security.audit.syslog import Sender
 from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
 from soap.faults import SoapFault
-from soap.operation import CallContext, Exchange
+from soap.operation import CallContext, Exchange, Written
 from storage.errors import OutOfSpace, StorageError
 from storage.faultpoints import reach
 from storage.space import RECORDS_MINIMUM_FREE_BYTES, LowWaterMark
@@ -171,11 +173,11 @@ class Auditor:
         response: Any,
         context: CallContext,
         begun: Begun | None,
-    ) -> Future[None]:
+    ) -> Written:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
         events = DESCRIBED[exchange.number](request, response, self._called(context))
         reach("audit.before_record")
-        return self._record(events, begun)
+        return self._recorded(events, begun)
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
         """Record that an answer did not leave whole (see ``soap`` Witness)."""
@@ -185,10 +187,10 @@ class Auditor:
 
     def web(
         self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
-    ) -> Future[None]:
+    ) -> Written:
         """Record a request for images over the web; its answer leaves when the future is done."""
         event = web_imaging_event(number, study, asked, outcome, self._called(context))
-        return self._record([event])
+        return self._recorded([event])
 
     def web_broke_off(self, number: str, study: str, asked: bytes, context: CallContext) -> None:
         """Record that an answer over the web did not leave whole."""
@@ -310,9 +312,7 @@ class Auditor:
         self._record([access_changed_event(user, patient, change, self._own())]).result()
 
     def _here(self) -> Node:
-        process = str(os.getpid())
-        host = urlsplit(self.url).hostname or socket.gethostname()
-        return Node(self.url or self.trail.source, host, process)
+        return _process(self.url, self.trail.source, os.getpid())
 
     def _called(self, context: CallContext) -> Scene:
         """Somebody calls a door of this process."""
@@ -341,11 +341,21 @@ class Auditor:
         begun.durable.result()
         return begun
 
+    def _recorded(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Written:
+        """Record a call: where it is performed in the event loop, with the others of its turn."""
+        if begun is None and _in_event_loop():
+            return self.trail.appended(self._records(events))
+        return self._record(events, begun)
+
     def _record(self, events: Iterable[AuditEvent], begun: Begun | None = None) -> Future[None]:
+        return self.trail.append(self._records(events), begun)
+
+    def _records(self, events: Iterable[AuditEvent]) -> list[Record]:
+        """What a trail keeps of these events, and that the clock was put back before them."""
         if (before := self.clock.put_back()) is not None:
             log.warning("clock put back", code="AUDIT-CLOCK", before=before.isoformat())
             events = [clock_event(before.isoformat(), self._own()), *events]
-        return self.trail.append([record_of(event) for event in events], begun)
+        return [record_of(event) for event in events]
 
 
 def by_user(scene: Scene, user: Claims | None) -> Scene:
@@ -360,6 +370,14 @@ def _as(description: str, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
     """The same, as failures of this description."""
     for event in events:
         yield replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=description)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def record_of(event: AuditEvent) -> Record:
@@ -432,6 +450,12 @@ def _refused_events(said: Unapplied, verdict: Verdict, scene: Scene) -> Iterator
     description = f"{verdict.code} to {iti_8.CONTROL_ID} {said.control_id!r}: {faults}"
     for event in events:
         yield replace(event, outcome_description=description)
+
+
+@lru_cache  # of the doors of this process
+def _process(url: str, source: str, pid: int) -> Node:
+    host = urlsplit(url).hostname or socket.gethostname()
+    return Node(url or source, host, str(pid))
 
 
 def _client(context: CallContext) -> Node:

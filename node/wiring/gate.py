@@ -91,7 +91,7 @@ class UserGate:
         except StorageError as error:  # it cannot be known whether the assertion was used before
             log.error("nobody admitted", code="AUTH-STORE", error=type(error).__name__)
             raise SoapFault.busy() from error
-        return replace(context, user=caller)
+        return context.by(caller)
 
     def at(self, auditor: Auditor | None) -> UserGate:
         """The gate of one door, which records as ``auditor``."""

@@ -38,9 +38,5 @@ class CarriedChoices:
 
     def opposed(self, patients: Collection[str]) -> bool:
         """Whether a patient, known by all of these identifiers, is opposed. Raises StorageError."""
-        with self._database.read() as connection:
-            return any(
-                said == YES
-                for patient in patients
-                for (said,) in _OPPOSED.rows(connection, {"of": patient})
-            )
+        said = self._database.rows(_OPPOSED, [{"of": patient} for patient in patients])
+        return (YES,) in said

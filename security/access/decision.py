@@ -67,8 +67,14 @@ class Facts:
     studies: frozenset[str] = NOBODY
 
 
-_FLAGS = ("author", "emergency", "masked", "opposed", "other_patient", "own", "treating")
+_FLAGS = ("author", "masked", "emergency", "opposed", "other_patient", "own", "treating")
 _LISTS = ("groups", "purposes")
+
+# Cases kept decided with a policy, some 200 bytes each; a region has some dozens.
+_MOST_DECIDED = 4096
+
+Case = tuple[frozenset[str], frozenset[str], tuple[bool, ...], frozenset[str]]
+"""All that rules look at: groups and purposes of the asker, flags, confidentiality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Policy:
     consents: Mapping[str, bool]
     emergency: Emergency
     rules: Sequence[Rule]
+    decided: dict[Case, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The cases that came so far: most documents of a region are alike to its rules."""
 
     @classmethod
     def read(cls, path: Path | None = None) -> Policy:
@@ -139,27 +147,52 @@ class Policy:
         return frozenset(found or (USER,))
 
 
+class Judge:
+    """Judges the documents of one patient for one asker: what follows from the two is found out
+    once for all of them. ``patients`` are the patient's identifiers."""
+
+    __slots__ = ("_asker", "_choices", "_policy", "_so")
+
+    def __init__(
+        self, policy: Policy, asker: Asker, choices: Choices, patients: frozenset[str]
+    ) -> None:
+        self._policy = policy
+        self._asker = asker
+        self._choices = choices
+        mine = not asker.patients.isdisjoint(patients)
+        self._so = (
+            asker.emergency,
+            choices.opposed,
+            bool(asker.patients) and not mine,
+            mine,
+            not asker.names.isdisjoint(choices.treating),
+        )
+
+    def permits(self, facts: Facts) -> bool:
+        """Whether the asker may see a document of the patient."""
+        asker, decided = self._asker, self._policy.decided
+        author = not asker.names.isdisjoint(facts.authors)
+        so = (author, self._is_masked(facts), *self._so)
+        case = (asker.groups, asker.purposes, so, facts.confidentiality)
+        if case not in decided:
+            if len(decided) >= _MOST_DECIDED:
+                decided.clear()
+            decided[case] = _decide(self._policy, *case)
+        return decided[case]
+
+    def _is_masked(self, facts: Facts) -> bool:
+        """Whether a code of the document, or the patient, hides it from a group of the asker."""
+        by_code, by_name = self._policy.masks, self._choices.masks
+        hidden = [by_code[code] for code in facts.confidentiality if code in by_code]
+        if by_name:
+            names = (facts.document, *facts.studies)
+            hidden += [by_name[name] for name in names if name in by_name]
+        return not all(map(self._asker.groups.isdisjoint, hidden))
+
+
 def permitted(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
     """Whether ``asker`` may see the document."""
-    given: dict[str, Collection[str]] = {
-        "groups": asker.groups,
-        "purposes": asker.purposes,
-    }
-    levels = facts.confidentiality - policy.masks.keys()
-    mine = not asker.patients.isdisjoint(facts.patients)
-    so = {
-        "author": not asker.names.isdisjoint(facts.authors),
-        "emergency": asker.emergency,
-        "masked": _masked(policy, asker, choices, facts),
-        "opposed": choices.opposed,
-        "other_patient": bool(asker.patients) and not mine,
-        "own": mine,
-        "treating": not asker.names.isdisjoint(choices.treating),
-    }
-    for rule in policy.rules:
-        if _holds(rule, given, so) and _covers(rule.levels, levels):
-            return rule.permits
-    return False
+    return Judge(policy, asker, choices, facts.patients).permits(facts)
 
 
 def spelled(code: Code) -> str:
@@ -167,20 +200,26 @@ def spelled(code: Code) -> str:
     return f"{code.code}^^{code.scheme}"
 
 
-def _masked(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:
-    """Whether a code of the document, or the patient, hides it from a group of the asker."""
-    hidden: set[str] = set()
-    for name in (facts.document, *facts.studies):
-        hidden |= choices.masks.get(name, NOBODY)
-    for code in facts.confidentiality:
-        hidden |= policy.masks.get(code, NOBODY)
-    return not asker.groups.isdisjoint(hidden)
+def _decide(
+    policy: Policy,
+    groups: frozenset[str],
+    purposes: frozenset[str],
+    so: Sequence[bool],
+    confidentiality: frozenset[str],
+) -> bool:
+    """What the rules say of a case: there is nothing else that they look at."""
+    levels = confidentiality - policy.masks.keys()
+    given = {"groups": groups, "purposes": purposes}
+    flags = dict(zip(_FLAGS, so, strict=True))
+    for rule in policy.rules:
+        if _holds(rule, given, flags) and _covers(rule.levels, levels):
+            return rule.permits
+    return False
 
 
-def _holds(rule: Rule, given: Mapping[str, Collection[str]], so: Mapping[str, bool]) -> bool:
-    for key, wanted in rule.flags.items():  # first, and as a loop: most rules end here
-        if so[key] is not wanted:
-            return False
+def _holds(rule: Rule, given: Mapping[str, frozenset[str]], so: Mapping[str, bool]) -> bool:
+    if any(so[key] is not wanted for key, wanted in rule.flags.items()):
+        return False
     return all(not named.isdisjoint(given[key]) for key, named in rule.lists.items())
 
 

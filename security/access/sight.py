@@ -8,7 +8,7 @@ up to whoever was asked.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from metadata.datatypes import CX, XCN
 from metadata.identifiers import STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import DocumentEntry
 from security.access.carried import CarriedChoices
-from security.access.decision import Asker, Choices, Facts, Policy, permitted, spelled
+from security.access.decision import Asker, Choices, Facts, Judge, Policy, permitted, spelled
 from security.choices.store import ChoiceStore
 
 # Format codes of consent documents: BPPC 1.x and its scanned variant (ITI TF-3 5.1.2.1.1).
@@ -47,7 +47,11 @@ class Sight:
         kept = self.store.holding(patients, self.now)
         opposed = any(self.policy.consents.get(one, False) for one in acknowledged)
         opposed = opposed or kept.opposed or self.carried.opposed(patients)
-        return replace(kept, opposed=opposed)
+        return Choices(opposed, kept.treating, kept.masks)
+
+    def judge(self, choices: Choices, patients: frozenset[str]) -> Judge:
+        """Who judges the documents of a patient, known by ``patients``."""
+        return Judge(self.policy, self.asker, choices, patients)
 
     def sees(self, choices: Choices, facts: Facts) -> bool:
         """Whether the document may be shown."""

@@ -12,13 +12,16 @@ trail next records that. So whatever was done is in the trail, acknowledged or n
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count, groupby
+from functools import cache
+from itertools import chain, count, groupby
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +34,7 @@ from sqlalchemy.dialects import sqlite
 from security.audit.chain import Signer, genesis, link
 from security.audit.pruning import prune
 from security.audit.schema import BEGUN, HEAD, MENTION, PRUNED, RECORD
+from security.audit.turns import Turns
 from storage.database import Database
 from storage.errors import StorageError
 from storage.faultpoints import reach
@@ -44,6 +48,9 @@ SEAL_SECONDS = 60.0
 
 # ... and in records, under load.
 SEAL_RECORDS = 1000
+
+# Rows of one statement: the driver keeps 512 statements, of three tables here.
+_AT_ONCE = 64
 
 SUFFIX = ".db"
 
@@ -80,10 +87,17 @@ class _Entry:
     records: Sequence[Record]
     begins: int | None = None
     ends: int | None = None
-    done: Future[None] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What is written in one commit, and then done together."""
+
+    entries: list[_Entry] = field(default_factory=list)
+    written: Future[None] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        self.done.set_running_or_notify_cancel()  # nobody who goes away takes a record back
+        self.written.set_running_or_notify_cancel()  # who goes away takes no record back
 
 
 def moment(when: datetime) -> str:
@@ -110,9 +124,11 @@ class Trail:
         self.database.migrate(migrations)
         self._number, self._chain = self._last()
         self._sealed = self._number
-        self._waiting = self._interrupted()
+        self._waiting = _Group(self._interrupted())
         # What is left from before is ended by the first commit of this trail.
-        self._acts = count(1 + max((entry.ends or 0 for entry in self._waiting), default=0))
+        left = (entry.ends or 0 for entry in self._waiting.entries)
+        self._acts = count(1 + max(left, default=0))
+        self._turns = Turns(self._wake)
         self._changed = threading.Condition()
         self._news: list[threading.Event] = []
         self._closing = False
@@ -128,6 +144,13 @@ class Trail:
         or has the StorageError."""
         return self._put(_Entry(records, ends=begun.act if begun else None))
 
+    def appended(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        """``append`` in the thread of an event loop: with whatever else it has meanwhile."""
+        with self._changed:
+            group = self._waiting
+            group.entries.append(_Entry(records))
+        return self._turns.until(group.written)
+
     def begin(self, records: Sequence[Record]) -> Begun:
         """Keep what is to be recorded of an act that is never ended."""
         entry = _Entry(records, begins=next(self._acts))
@@ -135,9 +158,13 @@ class Trail:
 
     def _put(self, entry: _Entry) -> Future[None]:
         with self._changed:
-            self._waiting.append(entry)
+            self._waiting.entries.append(entry)
             self._changed.notify()
-        return entry.done
+            return self._waiting.written
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def news(self) -> threading.Event:
         """What is set from now on whenever records have been written; who waits clears it."""
@@ -192,45 +219,47 @@ class Trail:
         closing = False
         while not closing:
             with self._changed:
-                woken = self._changed.wait_for(lambda: self._waiting or self._closing, SEAL_SECONDS)
-                waiting, self._waiting = self._waiting, []
+                woken = self._changed.wait_for(self._is_due, SEAL_SECONDS)
+                group, self._waiting = self._waiting, _Group()
                 closing = self._closing
-            if waiting:
-                self._write(waiting)
+            if group.entries:
+                self._write(group)
             if closing or not woken or self._number - self._sealed >= SEAL_RECORDS:
                 self._seal()
 
-    def _write(self, waiting: Sequence[_Entry]) -> None:
+    def _is_due(self) -> bool:
+        return bool(self._waiting.entries) or self._closing
+
+    def _write(self, group: _Group) -> None:
         rows: list[tuple[object, ...]] = []
         mentions: list[tuple[str, str, int]] = []
-        number, chain = self._number, self._chain
-        ended = [entry for entry in waiting if entry.begins is None]
+        number, newest = self._number, self._chain
+        ended = [entry for entry in group.entries if entry.begins is None]
         for record in (one for entry in ended for one in entry.records):
             number += 1
-            chain = link(chain, number, record.message)
-            rows.append((number, *_columns(record), chain))
+            newest = link(newest, number, record.message)
+            rows.append((number, *_columns(record), newest))
             mentions.extend(_mentions(record, number))
-        begun = [row for entry in waiting if entry.begins for row in _begun(entry)]
+        begun = [row for entry in group.entries if entry.begins for row in _begun(entry)]
         acts = [(entry.ends,) for entry in ended if entry.ends]
 
         def work(connection: Connection) -> None:
             driver = driver_of(connection)  # a third of the time, at every call of a node
-            driver.executemany(_INSERT_RECORD, rows)
-            driver.executemany(_INSERT_MENTION, mentions)
-            driver.executemany(_INSERT_BEGUN, begun)
-            driver.executemany(_DELETE_BEGUN, acts)
+            _insert(driver, RECORD, rows)
+            _insert(driver, MENTION, mentions)
+            _insert(driver, BEGUN, begun)
+            if acts:
+                driver.executemany(_DELETE_BEGUN, acts)
             reach("audit.before_commit")
 
         try:
             self.database.write(work)
         except (StorageError, OSError) as error:
             _log.critical("not recorded", code="AUDIT-LOST", error=type(error).__name__)
-            for entry in waiting:
-                entry.done.set_exception(error)
+            group.written.set_exception(error)
             return
-        self._number, self._chain = number, chain
-        for entry in waiting:
-            entry.done.set_result(None)
+        self._number, self._chain = number, newest
+        group.written.set_result(None)
         for event in self._news:
             event.set()
 
@@ -265,12 +294,21 @@ def _insert_head(connection: Connection, head: dict[str, Any]) -> None:
     connection.execute(insert(HEAD), head)
 
 
-def _insert_into(table: Table) -> str:
-    """The statement that the driver takes."""
-    return str(insert(table).compile(dialect=sqlite.dialect()))
+def _insert(driver: sqlite3.Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows, many by each statement: at every single one this thread would give the
+    interpreter away, and wait until the thread that answers lets it have it again."""
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        driver.execute(_inserting(table, len(some)), [*chain.from_iterable(some)])
 
 
-_INSERT_RECORD, _INSERT_MENTION, _INSERT_BEGUN = map(_insert_into, (RECORD, MENTION, BEGUN))
+@cache
+def _inserting(table: Table, rows: int) -> str:
+    """The statement that inserts so many rows, as the driver takes it."""
+    row = f"({', '.join('?' * len(table.columns))})"
+    return f"INSERT INTO {table.name} VALUES {', '.join([row] * rows)}"
+
+
 _DELETE_BEGUN = str(
     delete(BEGUN).where(BEGUN.c.act == bindparam("act")).compile(dialect=sqlite.dialect())
 )

@@ -91,12 +91,7 @@ class ChoiceStore:
     def holding(self, patients: Collection[str], now: datetime) -> Choices:
         """What holds now for one patient, known by all of these identifiers."""
         moment = now.isoformat()
-        with self._database.read() as connection:
-            rows = [
-                row
-                for patient in patients
-                for row in _HOLDING.rows(connection, {"of": patient, "now": moment})
-            ]
+        rows = self._database.rows(_HOLDING, [{"of": one, "now": moment} for one in patients])
         return _choices(rows)
 
     def review(self, review: Review) -> bool:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     func,
     insert,
     select,
@@ -32,6 +33,7 @@ from storage import postgresql, sqlite
 from storage.database import Database
 from storage.errors import DatabaseBusy, DatabaseLocked, DatabaseUnavailable, OutOfSpace
 from storage.space import LowWaterMark
+from storage.statement import Statement
 
 METADATA = MetaData()
 NOTES = Table(
@@ -121,6 +123,32 @@ def test_a_read_sees_one_snapshot(database: Database) -> None:
         database.write(add(1))
         assert connection.execute(query).scalar_one() == before
     assert count(database) == before + 1
+
+
+_WORDS = Statement(select(NOTES.c.words).where(NOTES.c.id == bindparam("of")))
+
+
+def test_one_statement_is_asked_by_itself(database: Database) -> None:
+    for number in (1, 2):
+        database.write(add(number, f"words of {number}"))
+    assert database.rows(_WORDS, [{"of": 1}]) == [("words of 1",)]
+    assert database.rows(_WORDS, [{"of": 2}, {"of": 3}, {"of": 1}]) == [
+        ("words of 2",),
+        ("words of 1",),
+    ]
+    assert database.rows(_WORDS, []) == []
+    database.write(add(3, "new"))  # nothing is held that would hide what is written since
+    assert database.rows(_WORDS, [{"of": 3}]) == [("new",)]
+
+
+def test_one_statement_meets_trouble_as_a_read_does(sqlite_file: Path) -> None:
+    with Database.open(f"sqlite:///{sqlite_file}") as database:
+        database.write(METADATA.create_all)
+    sqlite_file.write_bytes(b"no database, " * 1000)
+    with Database.open(f"sqlite:///{sqlite_file}", read_only=True) as database:
+        for each in ([{"of": 1}], [{"of": 1}, {"of": 2}]):
+            with pytest.raises(DatabaseUnavailable):
+                database.rows(_WORDS, each)
 
 
 def test_a_reader_cannot_write(database: Database) -> None:

@@ -511,3 +511,30 @@ def test_a_partial_removal_leaves_what_is_gone_and_what_is_not(scene: SeenFrom) 
     ]
     [lost] = iti_86.audit(request, None, scene(Side.CLIENT))
     assert lost.outcome is Outcome.MAJOR_FAILURE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user_id": "other"},
+        {"is_requestor": False},
+        {"roles": (Coded("1", "s", "m"),)},
+        {"roles": (Coded("2", "s", "other"),)},
+        {"alternative_user_id": "other"},
+        {"user_name": "other"},
+        {"address": "10.0.0.2"},
+        {"address": "other.host"},
+    ],
+)
+def test_who_differs_in_anything_is_written_as_he_is(
+    change: dict[str, object], scene: SeenFrom
+) -> None:
+    one = Participant("id", True, (Coded("2", "s", "m"),), "alternative", "name", "10.0.0.1")
+    seen = replace(scene(Side.SERVER), users=(one,))
+    [event] = iti_18.audit(find_documents(PATIENT), AdhocQueryResponse.of(), seen)
+    first = to_xml(event)
+    other = replace(one, **change)  # type: ignore[arg-type]
+    people = tuple(other if who == one else who for who in event.participants)
+    second = to_xml(replace(event, participants=people))
+    assert first != second
+    assert to_xml(event) == first

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from metadata.datatypes import CXi, LocalizedString
 from metadata.identifiers import ACCESSION_REFERENCE, STUDY_INSTANCE_UID_REFERENCE
 from metadata.model import Code, DocumentEntry
-from security.access.decision import Asker, Choices, Facts, Policy, PolicyError, permitted
+from security.access import decision
+from security.access.decision import Asker, Choices, Facts, Judge, Policy, PolicyError, permitted
 from security.access.sight import facts_of
 
 SHIPPED = (resources.files("security.access") / "policy.toml").read_text()
@@ -96,6 +97,74 @@ def test_a_mask_more_never_shows_more(
     plain = Choices(opposed=opposed)
     if permitted(POLICY, asker, masked, document(*codes)):
         assert permitted(POLICY, asker, plain, document(*codes))
+
+
+def plainly(asker: Asker, choices: Choices, facts: Facts) -> bool:
+    """The rules that ship read one by one, every condition of each."""
+    groups = [*POLICY.masks.items(), (facts.document, choices.masks.get(facts.document, ()))]
+    hides = [of for code, of in groups if code in (facts.document, *facts.confidentiality)]
+    mine = bool(asker.patients & facts.patients)
+    so = {
+        "author": bool(asker.names & facts.authors),
+        "emergency": asker.emergency,
+        "masked": any(asker.groups & set(of) for of in hides),
+        "opposed": choices.opposed,
+        "other_patient": bool(asker.patients) and not mine,
+        "own": mine,
+        "treating": bool(asker.names & choices.treating),
+    }
+    levels = facts.confidentiality - POLICY.masks.keys()
+    for rule in POLICY.rules:
+        holds = [so[flag] is wanted for flag, wanted in rule.flags.items()]
+        holds += [bool(named & getattr(asker, key)) for key, named in rule.lists.items()]
+        if rule.levels is not None:
+            holds.append(bool(levels) and levels <= rule.levels)
+        if all(holds):
+            return rule.permits
+    return False
+
+
+_ASKERS = st.builds(
+    Asker,
+    groups=_GROUPS,
+    names=_NAMES,
+    patients=st.frozensets(st.sampled_from([PATIENT, OTHER])),
+    emergency=st.booleans(),
+)
+_CHOICES = st.builds(
+    Choices,
+    st.booleans(),
+    _NAMES,
+    st.dictionaries(st.sampled_from(["1.2.3", "1.2.4"]), _GROUPS, max_size=2),
+)
+_DOCUMENTS = st.builds(
+    Facts, st.sampled_from(["1.2.3", "1.2.4"]), st.just(frozenset({PATIENT})), _CODES, _NAMES
+)
+
+
+@given(_ASKERS, _CHOICES, st.lists(_DOCUMENTS, min_size=1, max_size=5))
+def test_one_judge_of_all_documents_of_a_patient_judges_each_by_every_rule(
+    asker: Asker, choices: Choices, documents: list[Facts]
+) -> None:
+    judge = Judge(POLICY, asker, choices, frozenset({PATIENT}))
+    for facts in documents:
+        assert judge.permits(facts) is plainly(asker, choices, facts)
+
+
+def test_what_was_decided_ends_with_its_policy() -> None:
+    assert permitted(POLICY, DOCTOR, NOTHING, document(N))
+    assert not permitted(replace(POLICY, rules=()), DOCTOR, NOTHING, document(N))
+    assert permitted(POLICY, DOCTOR, NOTHING, document(N))
+
+
+def test_however_many_cases_come_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision, "_MOST_DECIDED", 3)
+    policy = Policy.read()
+    for number in range(10):
+        facts = document(N, f"{number}^^1.2")
+        assert not permitted(policy, DOCTOR, NOTHING, facts)
+        assert permitted(policy, DOCTOR, NOTHING, document(N))
+        assert len(policy.decided) <= 3
 
 
 def test_a_mask_of_a_study_hides_every_document_that_refers_to_it() -> None:
