@@ -303,6 +303,21 @@ def test_strangers_are_not_served(
     assert contexts == served
 
 
+def test_a_server_stops_though_an_idle_client_says_no_farewell(
+    authority: Authority, say: Any
+) -> None:
+    tls = authority.context("server2", server=True, trust=authority)
+    client = SoapClient(ssl_context=authority.context("client3", server=False, trust=authority))
+    with ThreadPoolExecutor(1) as pool:
+        echo = Operation(say, lambda text, _context: text)
+        endpoint = Endpoint([echo], pool=pool, title="t", service_name="T")
+        with running_server(endpoint, tls=tls, deadlines=Deadlines(handshake=20)) as url:
+            assert client.call(url, say, "hello") == "hello"
+            started = time.monotonic()
+    assert time.monotonic() - started < 5
+    client.close()
+
+
 def test_a_handshake_that_does_not_come_is_cut(secure_url: str) -> None:
     port = int(secure_url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
