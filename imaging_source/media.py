@@ -18,12 +18,12 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Connection, RowMapping, select
 
 from imaging_source import dicomdir
-from imaging_source.archive import Entry, archive
 from imaging_source.coercion import Coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.worker import description_of
 from imaging_source.parts import ask_for, locate, under
 from imaging_source.schema import SERIES, STUDY
+from imaging_source.stored_zip import Entry, archive
 from soap.message import InMemory
 from storage.blobs import Blob, BlobStore
 from storage.database import Database

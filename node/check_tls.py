@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from node.config import LISTENERS, Settings
+from node.config import Settings
+from node.config_values import LISTENERS
 from node.texts import tr
 from node.wiring.common import client_tls, server_tls, trusted_by
 from security.trust import TlsError, is_authority, read_certificates, read_revocations

@@ -17,7 +17,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from node.config import ENVIRONMENT_PREFIX, Section, Settings
+from node.config import ENVIRONMENT_PREFIX, Settings
+from node.config_values import Section
 from node.texts import tr
 
 # How alike two keys must be for one to be offered instead of the other (difflib's ratio).

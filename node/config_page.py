@@ -1,4 +1,4 @@
-"""``docs/configuration.md``: generated from the declarations of ``node.config``.
+"""``docs/configuration.md``: generated from the declarations of ``node.config`` and its sections.
 
 ``python -m node.config_page`` prints the page; a test keeps the file equal to it.
 """
@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from node.config import ENVIRONMENT_PREFIX, CodeValue, Section, Settings
+from node.config import ENVIRONMENT_PREFIX, Settings
+from node.config_values import CodeValue, Section
 
 INTRODUCTION = f"""\
 # Configuration
@@ -32,7 +33,7 @@ A node reads one file, `kosmos.toml` (`kosmos serve --config FILE`; `kosmos init
   `[imaging_source]`).
 - **An unknown key is an error** that names the nearest known key; the exit code is 3.
 
-This page is generated from `node/config.py` by `python -m node.config_page`.
+This page is generated from `node/config*.py` by `python -m node.config_page`.
 """
 
 # What a person calls the types of TOML values.

@@ -13,8 +13,9 @@ from imaging_source.importing import Imported, Importer, Journal, sources
 from imaging_source.intake import Door, Intake
 from imaging_source.reconciliation import Identities, Identity, read_table
 from metadata.datatypes import CX
-from node.config import ImagingSourceSection, Settings
+from node.config import Settings
 from node.config_file import ConfigError, Problem
+from node.config_imaging import ImagingSourceSection
 from node.migrate import open_database, script_location
 from node.progress import Progress
 from node.supervisor import running

@@ -12,15 +12,10 @@ from sqlalchemy import URL, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from node.config import (
-    AccessSection,
-    ChoicesSection,
-    ImagingSourceSection,
-    RegistrySection,
-    RepositorySection,
-    Settings,
-)
+from node.config import RegistrySection, RepositorySection, Settings
 from node.config_file import ConfigError, Problem, read_secret
+from node.config_imaging import ImagingSourceSection
+from node.config_trust import AccessSection, ChoicesSection
 from node.progress import Progress, silent
 from node.texts import tr
 from security.audit.chain import make_key

@@ -17,7 +17,6 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from imaging_source.archive import Entry, archive, length
 from imaging_source.coercion import Coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.dataset import Range
@@ -39,6 +38,7 @@ from imaging_source.dicomweb.multipart import Piece, multipart, single
 from imaging_source.dicomweb.paths import Retrieval, Scope
 from imaging_source.parts import Part, Preflight, locate, preflight, under
 from imaging_source.schema import DESCRIPTION
+from imaging_source.stored_zip import Entry, archive, length
 from imaging_source.syntaxes import DEFLATED, MADE
 from imaging_source.variants import NoVariant, Variants
 from soap.asgi import Headers

@@ -16,7 +16,8 @@ import structlog
 
 from imaging_source.ledger import End
 from imaging_source.users import UserRefused
-from node.config import AccessSection, Settings
+from node.config import Settings
+from node.config_trust import AccessSection
 from node.migrate import database_url, open_database, script_location
 from node.wiring.audit import Auditor
 from node.wiring.gate import terms_of

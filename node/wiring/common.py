@@ -14,8 +14,10 @@ from metadata.datatypes import CX, LocalizedString
 from metadata.identifiers import SUCCESS
 from metadata.model import Code, DocumentEntry, Submission
 from node import codes
-from node.config import LISTENERS, Listener, ListenerTrustSection, Settings
+from node.config import Settings
 from node.config_file import read_secret
+from node.config_trust import ListenerTrustSection
+from node.config_values import LISTENERS, Listener
 from repository.reconciliation import Inventory
 from security.access.decision import Choices
 from security.access.sight import CONSENT_FORMATS, Sight, facts_of

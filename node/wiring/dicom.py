@@ -30,7 +30,9 @@ from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Unseen, Veil, no_veil
 from imaging_source.variants import Variants
 from node import metrics
-from node.config import GIB, ArchiveSection, Settings
+from node.config import Settings
+from node.config_imaging import ArchiveSection
+from node.config_values import GIB
 from node.migrate import open_database
 from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (

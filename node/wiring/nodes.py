@@ -21,7 +21,8 @@ from hl7.adt import LINK_CHANGE
 from hl7.errors import INTERNAL, InvalidMessage, Problem
 from hl7.message import Message
 from hl7.mllp import Handler
-from node.config import KnownNodeSection, ProxySection, Settings
+from node.config import Settings
+from node.config_trust import KnownNodeSection, ProxySection
 from node.watch import Watch
 from node.wiring.audit import Auditor
 from node.wiring.common import renew_tls, tls_files, trusted_by

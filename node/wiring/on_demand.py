@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metadata.model import DocumentEntry
-from node.config import Settings, zone_of
+from node.config import Settings
+from node.config_values import zone_of
 from node.wiring.common import Asked
 from node.wiring.sights import Sights
 from repository.imaging_summary import ImagingSummary

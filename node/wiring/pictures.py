@@ -9,7 +9,8 @@ from imaging_source.handover import DistantIntake
 from imaging_source.stow import Stow
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
-from node.config import GIB, PID_FOLDER, Settings
+from node.config import PID_FOLDER, Settings
+from node.config_values import GIB
 from node.wiring.blobs import open_images
 from node.wiring.keys import open_keys
 from soap.limits import Limits

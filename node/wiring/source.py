@@ -27,8 +27,10 @@ from metadata.affinity_domain import CodeSet
 from metadata.datatypes import XON, LocalizedString, escape
 from metadata.identifiers import ACQUISITION_MODALITY_SCHEME
 from metadata.model import Code
-from node.config import DocumentSection, Settings, zone_of
+from node.config import Settings
 from node.config_file import ConfigError, Problem
+from node.config_imaging import DocumentSection
+from node.config_values import zone_of
 from node.report_listener import ReportListener
 from node.texts import tr
 from node.wiring.audit import Auditor

@@ -12,8 +12,9 @@ from conformance.case import NEEDS
 from conformance.run import all_cases
 from metadata.affinity_domain import CodeSet, default_codes
 from node.cli.app import app
-from node.config import DocumentSection, Settings
+from node.config import Settings
 from node.config_file import load
+from node.config_imaging import DocumentSection
 from node.version import kosmos_version
 from node.wiring.common import affinity_domain
 from node.wiring.source import publication_policy

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging_source.archive import Entry, archive, length
+from imaging_source.stored_zip import Entry, archive, length
 from soap.message import InMemory
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0"), min_size=1, max_size=20)
