@@ -206,9 +206,10 @@ def _literals(values: Iterable[str]) -> list[str]:
 
 
 def _code(literal: str) -> Code:
-    match literal.split("^"):
-        case [code, "", scheme] if code and scheme:
-            return Code(code, scheme)
+    # The last two of them separate: a code may hold such characters, the OID of a scheme does not.
+    code, separator, scheme = literal.rpartition("^^")
+    if separator and code and scheme and "^" not in scheme:
+        return Code(code, scheme)
     raise BadCoding(literal, "expected code^^codingScheme, both parts filled in")
 
 

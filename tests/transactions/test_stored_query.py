@@ -366,6 +366,13 @@ def test_badly_coded_values_are_named(slot: str, value: str) -> None:
     assert faults(request) == [(rules.PARAMETER_CODING, slot)]
 
 
+@pytest.mark.parametrize("code", ["a^b", "a^^b", "^a", "a^"])
+def test_a_code_may_hold_what_separates_it_from_its_scheme(code: str) -> None:
+    slot = ("$XDSDocumentEntryClassCode", [f"('{code}^^1.2')"])
+    [found] = decoded(with_slots(FIND_DOCUMENTS, slot)).codes("class_code")
+    assert (found.code, found.scheme) == (code, "1.2")
+
+
 def test_all_faults_are_reported_at_once() -> None:
     request = AdhocQueryRequest(
         FIND_DOCUMENTS.id,
