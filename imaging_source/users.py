@@ -55,11 +55,3 @@ def positive_response() -> UserIdentityNegotiation:
         f'<samlp:StatusCode Value="{_SUCCESS}"/></samlp:Status></samlp:Response>'
     ).encode()
     return item
-
-
-def identity(assertion: bytes) -> UserIdentityNegotiation:
-    """The item with which we say for whom we ask for an association."""
-    item = UserIdentityNegotiation()
-    item.user_identity_type = SAML
-    item.primary_field = assertion
-    return item

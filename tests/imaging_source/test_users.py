@@ -19,7 +19,7 @@ from imaging_source.intake import Intake
 from imaging_source.ledger import End
 from imaging_source.negotiation import user_information
 from imaging_source.receiver import Listening, Receiver
-from imaging_source.users import UserRefused, identity, identity_of
+from imaging_source.users import UserRefused, identity_of
 from storage.errors import DatabaseBusy
 
 Start = Callable[..., int]
@@ -79,9 +79,9 @@ def test_an_assertion_is_judged_with_who_brings_it_and_answered_where_that_is_as
     port = start(identify=identify)
     answered = associate(port, item(4, b"<Assertion/>"))
     assert b"status:Success" in answered.acceptor.user_identity.server_response
-    for silent in (item(4, b"<Assertion/>", False), identity(b"<Assertion/>")):
-        assert associate(port, silent).acceptor.user_identity is None
-    assert [one for _, one in judged] == [b"<Assertion/>"] * 3
+    silent = item(4, b"<Assertion/>", False)
+    assert associate(port, silent).acceptor.user_identity is None
+    assert [one for _, one in judged] == [b"<Assertion/>"] * 2
     assert {(peer.title, peer.address) for peer, _ in judged} == {("ASKER", "127.0.0.1")}
 
 
@@ -120,7 +120,7 @@ def test_who_is_not_proved_gets_no_association(
 
 def test_an_association_is_for_one_user() -> None:
     class Request:
-        user_information = (identity(b"a"), identity(b"b"))
+        user_information = (item(4, b"a"), item(4, b"b"))
 
     with pytest.raises(ProtocolError, match="more than one"):
         identity_of(Request())  # type: ignore[arg-type]
