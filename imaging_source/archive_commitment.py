@@ -32,7 +32,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from imaging_source.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
+from imaging_source.commitment import (
+    ALL_STORED,
+    FAILED_SOP_SEQUENCE,
+    FAILURE_REASON,
+    INVALID_ARGUMENT,
+    REFERENCED_SOP_SEQUENCE,
+    REQUEST,
+    SOME_FAILED,
+    STORAGE_COMMITMENT,
+    TRANSACTION_UID,
+    WELL_KNOWN_INSTANCE,
+)
 from imaging_source.dimse import (
     ACTION_TYPE,
     MESSAGE_ID,
@@ -65,17 +76,8 @@ from storage.database import Database
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
-_REQUEST = 1
-_ALL_STORED, _SOME_FAILED = 1, 2
-
-_TRANSACTION_UID = 0x00081195
-_FAILURE_REASON = 0x00081197
-_FAILED_SOP_SEQUENCE = 0x00081198
-_REFERENCED_SOP_SEQUENCE = 0x00081199
-
-# Statuses of an answer (PS3.7 Annex C).
+# Status of an answer (PS3.7 Annex C).
 _NO_SUCH_EVENT = 0x0113
-_INVALID_ARGUMENT = 0x0115
 
 # Instances of one request: its 600 KB are what archives are used to from large CTs.
 _PORTION = 4000
@@ -192,15 +194,15 @@ class CommitmentUser:
             self._note(study, transaction, rows)  # before: the report may be there at once
             named = [Reference(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows]
             values: Values = {
-                _TRANSACTION_UID: ("UI", transaction),
-                _REFERENCED_SOP_SEQUENCE: ("SQ", [one.values for one in named]),
+                TRANSACTION_UID: ("UI", transaction),
+                REFERENCED_SOP_SEQUENCE: ("SQ", [one.values for one in named]),
             }
             data_set = encode(values, asked.line.contexts[context_id].transfer_syntax)
             elements: tuple[tuple[int, str | int], ...] = (
                 (REQUESTED_SOP_CLASS_UID, STORAGE_COMMITMENT),
                 (MESSAGE_ID, asked.line.next_message_id()),
                 (REQUESTED_SOP_INSTANCE_UID, WELL_KNOWN_INSTANCE),
-                (ACTION_TYPE, _REQUEST),
+                (ACTION_TYPE, REQUEST),
             )
             response = asked.request(context_id, N_ACTION_RQ, elements, data_set).command
             if response.status != SUCCESS:
@@ -267,13 +269,13 @@ class CommitmentReports:
 
     def hear(self, exchange: Exchange) -> None:
         """Handle one N-EVENT-REPORT: only whoever was asked knows the transaction."""
-        if exchange.request.kind not in (_ALL_STORED, _SOME_FAILED):
+        if exchange.request.kind not in (ALL_STORED, SOME_FAILED):
             raise Refused(_NO_SUCH_EVENT, "only events 1 and 2 are known")
         elements = Elements(exchange.data_set, encoding_of(exchange.context.transfer_syntax))
-        (transaction,) = texts_of(elements, _TRANSACTION_UID)
+        (transaction,) = texts_of(elements, TRANSACTION_UID)
         said: list[_Said] = [
             {"uid": one.sop_instance_uid, "said": Outcome.COMMITTED, "why": None}
-            for one in references_of(elements, _REFERENCED_SOP_SEQUENCE)
+            for one in references_of(elements, REFERENCED_SOP_SEQUENCE)
         ]
         said += [
             {"uid": uid, "said": Outcome.REFUSED, "why": why} for uid, why in _failed(elements)
@@ -281,7 +283,7 @@ class CommitmentReports:
         if not self._database.write(
             lambda connection: self._settle(connection, exchange.line.name, transaction, said)
         ):
-            raise Refused(_INVALID_ARGUMENT, "this was not asked for, or was asked for again")
+            raise Refused(INVALID_ARGUMENT, "this was not asked for, or was asked for again")
         if refused := sum(one["said"] is Outcome.REFUSED for one in said):
             _log.warning("archive does not commit", code="dicom-commitment", instances=refused)
         exchange.respond(SUCCESS)
@@ -329,8 +331,8 @@ def _is(outcome: Outcome) -> ColumnElement[bool]:
 def _failed(elements: Elements) -> list[tuple[str, int]]:
     """The instances that an archive does not commit to, and why not (PS3.3 C.14.1.1)."""
     found = []
-    for item in items_of(elements, _FAILED_SOP_SEQUENCE):
+    for item in items_of(elements, FAILED_SOP_SEQUENCE):
         (uid,) = texts_of(item, REFERENCED_SOP_INSTANCE_UID)
-        start, stop = item.find({_FAILURE_REASON}).get(_FAILURE_REASON, (0, 0))
+        start, stop = item.find({FAILURE_REASON}).get(FAILURE_REASON, (0, 0))
         found.append((uid, int.from_bytes(item.data[start:stop], "little")))
     return found

@@ -17,19 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Protocol
 
 import structlog
 from sqlalchemy import select
 
-from imaging_source.elements import Unreadable
-from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.notices import available
-from imaging_source.requestor import Unreachable
+from imaging_source.requestor import TROUBLES
 from imaging_source.schema import INSTANCE, QUARANTINE
 from storage.database import Database
 from storage.errors import StorageError
+from storage.statement import in_portions
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -42,12 +40,8 @@ _SURE_SECONDS = 3600.0
 # Studies that an archive is asked to commit to in one look: each takes a second or two, and what
 # is missing is not to wait for long.
 _ASKED_AT_ONCE = 20
-# UIDs in one statement: well below SQLite's limit of 32,766 values.
-_PORTION = 10_000
 # A fetch under way must not keep the process from stopping.
 _STOP_SECONDS = 3.0
-
-_TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +178,7 @@ class Archives:
                 with archive.asking() as asking:
                     held = asking.studies(self._first())
                     missing = sum(self._lacks(title, asking, one) for one in held)
-            except _TROUBLES:
+            except TROUBLES:
                 yield Condition(title, address, answers=False)
             else:
                 yield Condition(title, address, True, len(held), missing)
@@ -213,7 +207,7 @@ class Archives:
                     if (title, study) not in self._not_before:
                         kept = missing if self._lacks(title, asking, one) else whole
                         kept[study] = None
-        except _TROUBLES as error:
+        except TROUBLES as error:
             _log.warning("archive not read", code="dicom-archives", reason=str(error))
         for number, study in enumerate(missing):
             if self._stopping.is_set():
@@ -232,13 +226,13 @@ class Archives:
                 if self._stopping.is_set() or asked == _ASKED_AT_ONCE:
                     return
                 asked += assurance.ask(study)
-        except _TROUBLES as error:
+        except TROUBLES as error:
             _log.warning("no commitment asked for", code="dicom-archives", reason=str(error))
 
     def _try_to_fetch(self, archive: Archive, study: str) -> None:
         try:
             archive.fetch(study)
-        except _TROUBLES as error:
+        except TROUBLES as error:
             _log.warning("study not fetched whole", code="dicom-archives", reason=str(error))
 
     def _told(self, archive: Archive) -> list[Held]:
@@ -278,9 +272,8 @@ class Archives:
 
     def _in_quarantine(self, uids: set[str]) -> bool:
         """Whether all of these instances are."""
-        rest = iter(uids)
         with self._database.read() as connection:
-            while portion := list(islice(rest, _PORTION)):
+            for portion in in_portions(uids):
                 query = select(QUARANTINE.c.sop_instance_uid).distinct()
                 kept = query.where(QUARANTINE.c.sop_instance_uid.in_(portion))
                 if len(connection.execute(kept).all()) < len(portion):

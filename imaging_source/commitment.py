@@ -35,18 +35,16 @@ from imaging_source.elements import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Elements,
-    Unreadable,
     encoding_of,
 )
 from imaging_source.encoded import Value, encode
 from imaging_source.evicted import evicted_of
-from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.header import is_uid
 from imaging_source.line import Line
 from imaging_source.negotiation import Offer
 from imaging_source.parts import look_up
 from imaging_source.references import Reference, references_of, texts_of
-from imaging_source.requestor import Peer, Requested, Unreachable
+from imaging_source.requestor import TROUBLES, Peer, Requested
 from imaging_source.schema import COMMITMENT
 from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
 from storage.blobs import BlobStore
@@ -57,17 +55,17 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
-_REQUEST = 1
-_ALL_STORED, _SOME_FAILED = 1, 2
+REQUEST = 1
+ALL_STORED, SOME_FAILED = 1, 2
 
-_TRANSACTION_UID = 0x00081195
-_FAILURE_REASON = 0x00081197
-_FAILED_SOP_SEQUENCE = 0x00081198
-_REFERENCED_SOP_SEQUENCE = 0x00081199
+TRANSACTION_UID = 0x00081195
+FAILURE_REASON = 0x00081197
+FAILED_SOP_SEQUENCE = 0x00081198
+REFERENCED_SOP_SEQUENCE = 0x00081199
 
 # Statuses of an answer (PS3.7 Annex C).
 _NO_SUCH_ACTION = 0x0123
-_INVALID_ARGUMENT = 0x0115
+INVALID_ARGUMENT = 0x0115
 
 # Failure reasons (PS3.3 C.14.1.1).
 _NO_SUCH_INSTANCE = 0x0112
@@ -145,7 +143,7 @@ class Commitments:
 
     def answer(self, exchange: Exchange) -> None:
         """Handle one N-ACTION request."""
-        if exchange.request.kind != _REQUEST:
+        if exchange.request.kind != REQUEST:
             raise Refused(_NO_SUCH_ACTION, "only action 1, request storage commitment, is known")
         commitment = _read(exchange)
         self._database.write(lambda connection: self._put(connection, commitment))
@@ -213,7 +211,7 @@ class Commitments:
                 self._peers[commitment.peer], self._title, contexts, provided=[STORAGE_COMMITMENT]
             ) as asked:
                 taken = _send(asked.line, event, values)
-        except (Unreachable, PeerGone, ProtocolError, Unreadable) as error:
+        except TROUBLES as error:
             _log.warning("report not taken", code="dicom-commitment", reason=str(error))
             taken = False
         self._note(row, taken)
@@ -249,14 +247,14 @@ class Commitments:
             if reason is None:
                 stored.append(one.values)
             else:
-                failed.append({**one.values, _FAILURE_REASON: ("US", reason)})
+                failed.append({**one.values, FAILURE_REASON: ("US", reason)})
         values: dict[int, tuple[str, Value]] = {
-            _TRANSACTION_UID: ("UI", commitment.transaction_uid),
-            _REFERENCED_SOP_SEQUENCE: ("SQ", stored),
+            TRANSACTION_UID: ("UI", commitment.transaction_uid),
+            REFERENCED_SOP_SEQUENCE: ("SQ", stored),
         }
         if failed:
-            values[_FAILED_SOP_SEQUENCE] = ("SQ", failed)
-        return (_SOME_FAILED if failed else _ALL_STORED), values
+            values[FAILED_SOP_SEQUENCE] = ("SQ", failed)
+        return (SOME_FAILED if failed else ALL_STORED), values
 
     def _failure(self, reference: Reference, row: RowMapping | None) -> int | None:
         if row is None:
@@ -293,10 +291,10 @@ def awaited(connection: Connection, since: float) -> set[str]:
 def _read(exchange: Exchange) -> Commitment:
     encoding = encoding_of(exchange.context.transfer_syntax)
     elements = Elements(exchange.data_set, encoding)
-    (transaction,) = texts_of(elements, _TRANSACTION_UID)
-    references = tuple(references_of(elements, _REFERENCED_SOP_SEQUENCE))
+    (transaction,) = texts_of(elements, TRANSACTION_UID)
+    references = tuple(references_of(elements, REFERENCED_SOP_SEQUENCE))
     if not is_uid(transaction) or not 0 < len(references) <= _MOST_INSTANCES:
-        raise Refused(_INVALID_ARGUMENT, "a Transaction UID and referenced instances are needed")
+        raise Refused(INVALID_ARGUMENT, "a Transaction UID and referenced instances are needed")
     return Commitment(exchange.line.name, transaction, references)
 
 

@@ -22,6 +22,7 @@ from imaging_source.names import folded
 from imaging_source.reports import reissue
 from imaging_source.schema import CORRECTION, MERGED_PATIENT, STUDY, STUDY_NAME
 from manifest.model import Patient
+from storage.statement import in_portions
 
 _NOTHING: dict[str, None] = dict.fromkeys(("patient_id", "patient_name", "birth_date", "sex"))
 
@@ -29,9 +30,6 @@ _SUBSUMED = (
     STUDY.c.patient_id == MERGED_PATIENT.c.patient_id,
     STUDY.c.issuer_oid == MERGED_PATIENT.c.issuer_oid,
 )
-
-# Studies looked up by one statement: well below SQLite's limit of 32,766 parameters.
-_LOOKUP_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,9 @@ def is_same_patient(connection: Connection, arriving: Patient, known_id: str) ->
 
 def corrections_of(connection: Connection, studies: Iterable[str]) -> Mapping[str, Correction]:
     """What is to be coerced in the images of ``studies``, by Study Instance UID."""
-    uids = sorted(set(studies))
     found: dict[str, Correction] = {}
-    for start in range(0, len(uids), _LOOKUP_SIZE):
-        part = CORRECTION.c.study_instance_uid.in_(uids[start : start + _LOOKUP_SIZE])
+    for portion in in_portions(sorted(set(studies))):
+        part = CORRECTION.c.study_instance_uid.in_(portion)
         for row in connection.execute(select(CORRECTION).where(part)):
             uid, *values = row
             found[uid] = Correction(*values)

@@ -15,9 +15,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from imaging_source.schema import EVICTED, INSTANCE, SERIES, STUDY, STUDY_USE
 from imaging_source.shown import SHOWN
 from storage.errors import StorageError
-
-# UIDs in one statement: well below SQLite's limit of 32,766 values.
-_PORTION = 10_000
+from storage.statement import in_portions
 
 
 class Away(StorageError):
@@ -82,9 +80,8 @@ def mark(connection: Connection, study: str, uids: Iterable[str], now: float) ->
 
 def unmark(connection: Connection, study: str, uids: Collection[str]) -> None:
     """Note that some instances of a study have stayed after all."""
-    listed = list(uids)
-    for start in range(0, len(listed), _PORTION):
-        some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
+    for portion in in_portions(uids):
+        some = EVICTED.c.sop_instance_uid.in_(portion)
         connection.execute(delete(EVICTED).where(some))
     _note(connection, study, {"evicted_at": None})
 
@@ -133,18 +130,18 @@ def is_evicted(connection: Connection, uid: str) -> bool:
 
 def evicted_of(connection: Connection, uids: Iterable[str]) -> set[str]:
     """Those of some instances whose bytes are with their archive alone."""
-    listed, found = list(uids), set[str]()
-    for start in range(0, len(listed), _PORTION):
-        some = EVICTED.c.sop_instance_uid.in_(listed[start : start + _PORTION])
+    found = set[str]()
+    for portion in in_portions(uids):
+        some = EVICTED.c.sop_instance_uid.in_(portion)
         found.update(connection.execute(select(EVICTED.c.sop_instance_uid).where(some)).scalars())
     return found
 
 
 def evicted_studies(connection: Connection, studies: Iterable[str]) -> set[str]:
     """Those of some studies of which something is with its archive alone."""
-    listed, found = list(studies), set[str]()
-    for start in range(0, len(listed), _PORTION):
-        some = EVICTED.c.study_instance_uid.in_(listed[start : start + _PORTION])
+    found = set[str]()
+    for portion in in_portions(studies):
+        some = EVICTED.c.study_instance_uid.in_(portion)
         query = select(EVICTED.c.study_instance_uid).where(some).distinct()
         found.update(connection.execute(query).scalars())
     return found

@@ -35,12 +35,12 @@ from imaging_source.archive_commitment import is_committed
 from imaging_source.archives import Archive
 from imaging_source.commitment import GIVE_UP_SECONDS, awaited
 from imaging_source.evicted import IS_EVICTED, hold_use, mark, unmark
-from imaging_source.housekeeping import GRACE_SECONDS
+from imaging_source.housekeeping import GRACE_SECONDS, PAGE_SIZE, pages
 from imaging_source.outbox import State
-from imaging_source.recall import TROUBLES
 from imaging_source.recalling import NOTE_SECONDS
 from imaging_source.rejection import IS_KEPT
 from imaging_source.reports import DOCUMENTS
+from imaging_source.requestor import TROUBLES
 from imaging_source.schema import (
     DESCRIPTION,
     ENCAPSULATED,
@@ -67,8 +67,8 @@ _ROUND_SECONDS = 600.0
 # A study that its archive does not have, or that waits for something, is left alone for this long.
 _PAUSE_SECONDS = 6 * 3600.0
 _DAY_SECONDS = 86_400.0
-# Files looked up by one statement; studies, for which all of them are sorted.
-_AT_ONCE, _STUDIES_AT_ONCE = 500, 5000
+# Studies looked up by one statement, for which all of them are sorted.
+_STUDIES_AT_ONCE = 5000
 
 # When a study was last touched: by an arrival, a correction, or whoever asked for it.
 _TOUCHED = case(
@@ -139,7 +139,7 @@ _MARKED = (
     .join(INSTANCE, INSTANCE.c.sop_instance_uid == EVICTED.c.sop_instance_uid)
     .where(EVICTED.c.sop_instance_uid > bindparam("after"), ~_NEEDED)
     .order_by(EVICTED.c.sop_instance_uid)
-    .limit(_AT_ONCE)
+    .limit(PAGE_SIZE)
 )
 
 
@@ -211,14 +211,11 @@ class Evictor:
 
     def finish(self, stop: threading.Event) -> int:
         """Remove the files that were left when a process died; how many. Raises StorageError."""
-        count, after = 0, ""
-        while not stop.is_set():
-            with self._database.read() as connection:
-                rows = connection.execute(_MARKED, {"after": after}).all()
-            count += sum(self._blobs.delete_if_older(row.sha256, GRACE_SECONDS) for row in rows)
-            if len(rows) < _AT_ONCE:
+        count = 0
+        for row in pages(self._database, _MARKED):
+            if stop.is_set():
                 break
-            after = rows[-1].sop_instance_uid
+            count += self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
         return count
 
     def _kept(self) -> int:

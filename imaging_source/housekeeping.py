@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select, union_all
+from sqlalchemy import Connection, Select, select, union_all
 
 from imaging_source.schema import INSTANCE, QUARANTINE, REPORT
 from storage.blobs import BlobStore
@@ -22,6 +23,9 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 # Far longer than any transfer takes: its file is an hour old before anything is removed.
 GRACE_SECONDS = 3600.0
+
+PAGE_SIZE = 500
+"""Rows of one page of ``pages``."""
 
 # Addresses looked up by one statement (SQLite allows 32,766 parameters).
 _LOOKUP_SIZE = 1000
@@ -44,6 +48,21 @@ def tidy(database: Database, blobs: BlobStore, stop: threading.Event) -> int:
     if removed:
         _log.warning("orphaned files removed", code="imaging-orphans", count=removed)
     return removed
+
+
+def pages(database: Database, query: Select[Any], **values: Any) -> Iterator[Any]:
+    """Every row of ``query``, a page at a time: no snapshot is held while they are worked on.
+
+    It gives the rows beyond ``:after``, in the order of their first column, and PAGE_SIZE at most.
+    """
+    after = ""
+    while True:
+        with database.read() as connection:
+            rows = connection.execute(query, {"after": after, **values}).all()
+        yield from rows
+        if len(rows) < PAGE_SIZE:
+            return
+        after = rows[-1][0]
 
 
 def orphans(database: Database, blobs: BlobStore) -> Iterator[str]:

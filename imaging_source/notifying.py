@@ -19,13 +19,12 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select
 
 from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INSTANCE_UID
-from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, Unreadable
+from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.encoded import Value, encode
 from imaging_source.evicted import IS_EVICTED, NEARLINE, ONLINE
-from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
-from imaging_source.requestor import Peer, Requested, Unreachable
+from imaging_source.requestor import TROUBLES, Peer, Requested, Unreachable
 from imaging_source.schema import INSTANCE, PEER_TOLD, STUDY
 from imaging_source.service import SUCCESS
 from imaging_source.shown import SHOWN
@@ -148,7 +147,7 @@ class Notifier:
                 data_set = encode(values, EXPLICIT_VR_LITTLE_ENDIAN)
                 answer = asked.request(context_id, N_CREATE_RQ, elements, data_set)
                 return answer.command.status == SUCCESS
-        except (Unreachable, PeerGone, ProtocolError, Unreadable) as error:
+        except TROUBLES as error:
             _log.warning("notice not taken", code="dicom-notices", reason=str(error))
             return False
 

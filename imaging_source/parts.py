@@ -26,9 +26,7 @@ from imaging_source.shown import IN_ORDER, SHOWN
 from storage.blobs import Blob, BlobStore
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
 from storage.files import FileContent
-
-# Instances looked up by one statement: well below SQLite's limit of 32,766 parameters.
-_LOOKUP_SIZE = 1000
+from storage.statement import in_portions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,8 @@ class Preflight:
 
 def look_up(connection: Connection, uids: Iterable[str]) -> dict[str, RowMapping]:
     """The rows of the instances of these UIDs that are shown, by SOP Instance UID."""
-    wanted = list(set(uids))
     found: dict[str, RowMapping] = {}
-    for start in range(0, len(wanted), _LOOKUP_SIZE):
-        part = wanted[start : start + _LOOKUP_SIZE]
+    for part in in_portions(set(uids)):
         query = select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(part), SHOWN)
         for row in connection.execute(query).mappings():
             found[row["sop_instance_uid"]] = row

@@ -15,10 +15,8 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from imaging_source.archives import Archive
-from imaging_source.elements import Unreadable
 from imaging_source.evicted import Hindrance, hinder_rest, hindrances, note_use
-from imaging_source.guard import PeerGone, ProtocolError
-from imaging_source.requestor import Unreachable
+from imaging_source.requestor import TROUBLES
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -36,9 +34,6 @@ _PAUSE_SECONDS = 30.0
 _LONG_PAUSE_SECONDS = 3600.0
 # Studies whose pause is remembered.
 _MOST_REMEMBERED = 10_000
-
-# What goes wrong between an archive and us.
-TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 
 
 class Recaller:

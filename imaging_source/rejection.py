@@ -21,6 +21,7 @@ from imaging_source.elements import Elements, Unreadable, encoding_of
 from imaging_source.reports import note_rejected
 from imaging_source.schema import INSTANCE, REJECTION
 from imaging_source.shown import SHOWN
+from storage.statement import in_portions
 
 QUALITY = "113001"
 """Rejected for Quality Reasons."""
@@ -39,9 +40,6 @@ IS_KEPT = or_(SHOWN, INSTANCE.c.rejection != EXPIRED)
 (``imaging_source.retention``)."""
 
 _SCHEME = "DCM"
-
-# References looked up by one statement: well below SQLite's limit of 32,766 parameters.
-_LOOKUP_SIZE = 1000
 
 _SOP_INSTANCE = 0x00080018
 _CODE_VALUE, _CODE_SCHEME = 0x00080100, 0x00080102
@@ -90,8 +88,8 @@ def reject(connection: Connection, note: Note, now: float) -> int:
     """
     own = [one for one in note.references if one.study_instance_uid == note.study_instance_uid]
     misplaced = len(note.references) - len(own)
-    for start in range(0, len(own), _LOOKUP_SIZE):
-        misplaced += _reject(connection, note, own[start : start + _LOOKUP_SIZE], now)
+    for portion in in_portions(own):
+        misplaced += _reject(connection, note, portion, now)
     return misplaced
 
 

@@ -60,6 +60,10 @@ class Unreachable(Exception):
     """There is no association with the peer: nobody answers, or the answer is no."""
 
 
+TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
+"""What goes wrong between a peer and us: it is away, leaves, or says what makes no sense."""
+
+
 class Requested:
     """An association that we have asked for; a context manager that releases it at the end."""
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Select, bindparam, exists, func, select, update
+from sqlalchemy import Connection, bindparam, exists, func, select, update
 
-from imaging_source.housekeeping import GRACE_SECONDS
+from imaging_source.housekeeping import GRACE_SECONDS, PAGE_SIZE, pages
 from imaging_source.rejection import EXPIRED, Note, Reference, reject
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, STUDY
 from imaging_source.shown import SHOWN
@@ -28,16 +27,13 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 DAY_SECONDS = 86_400.0
 
-# Studies and files looked up by one statement.
-_AT_ONCE = 500
-
 _OLD = (
     select(INSTANCE.c.study_instance_uid)
     .where(SHOWN, INSTANCE.c.study_instance_uid > bindparam("after"))
     .group_by(INSTANCE.c.study_instance_uid)
     .having(func.max(INSTANCE.c.received_at) < bindparam("before"))
     .order_by(INSTANCE.c.study_instance_uid)
-    .limit(_AT_ONCE)
+    .limit(PAGE_SIZE)
 )
 _SHOWN_OF_STUDY = select(
     INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid, INSTANCE.c.sop_instance_uid
@@ -59,7 +55,7 @@ _EVICTED = (
         ~exists().where(QUARANTINE.c.sha256 == INSTANCE.c.sha256),
     )
     .order_by(INSTANCE.c.sop_instance_uid)
-    .limit(_AT_ONCE)
+    .limit(PAGE_SIZE)
 )
 
 
@@ -79,7 +75,7 @@ def expire(database: Database, days: int, clock: Callable[[], float] = time.time
     """Reject the studies of which no image came in the last ``days``; how many there were."""
     now = clock()
     count = 0
-    for study in _pages(database, _OLD, now - days * DAY_SECONDS):
+    for study in pages(database, _OLD, before=now - days * DAY_SECONDS):
         count += database.write(partial(_expire, study=study[0], days=days, now=now))
     return count
 
@@ -90,7 +86,7 @@ def evict(database: Database, blobs: BlobStore, clock: Callable[[], float] = tim
     One that arrives again at this moment is younger than an hour, and stays.
     """
     before = clock() - DAY_SECONDS
-    files = _pages(database, _EVICTED, before)
+    files = pages(database, _EVICTED, before=before)
     return sum(blobs.delete_if_older(sha256, GRACE_SECONDS) for _, sha256 in files)
 
 
@@ -108,15 +104,3 @@ def _expire(connection: Connection, study: str, days: int, now: float) -> bool:
     references = [Reference(*one) for one in connection.execute(_SHOWN_OF_STUDY, {"study": study})]
     reject(connection, Note(EXPIRED, "", study, tuple(references)), now)
     return True
-
-
-def _pages(database: Database, query: Select[Any], before: float) -> Iterator[Any]:
-    """Every row of ``query``, a page at a time: no snapshot is held while they are worked on."""
-    after = ""
-    while True:
-        with database.read() as connection:
-            rows = connection.execute(query, {"after": after, "before": before}).all()
-        yield from rows
-        if len(rows) < _AT_ONCE:
-            return
-        after = rows[-1][0]

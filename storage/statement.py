@@ -11,8 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -23,6 +24,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
 Parameters = Mapping[str, Any]
+T = TypeVar("T")
+
+# Values of one statement: well below SQLite's limit of 32,766.
+VALUES_AT_ONCE = 1000
 
 # Rows taken at once from PostgreSQL: some 3 MB of whole objects, spelled in hexadecimal 6.
 PORTION = 500
@@ -72,6 +77,13 @@ class Statement:
             prepare = _OnSQLite if name == "sqlite" else _OnPostgreSQL
             self._prepared[name] = prepare(_compiled(self.clause, connection))
         return self._prepared[name]
+
+
+def in_portions(values: Iterable[T]) -> Iterator[list[T]]:
+    """Values as one statement after the other takes them, in an IN or an executemany."""
+    rest = iter(values)
+    while portion := list(islice(rest, VALUES_AT_ONCE)):
+        yield portion
 
 
 @contextmanager
