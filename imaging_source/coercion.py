@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from imaging_source.charset import decode, encodings_of
 from imaging_source.corrections import Correction
 from imaging_source.elements import Elements, Encoding, Truncated, Unreadable, encoding_of
 from imaging_source.header import HEADER_LIMIT_BYTES
+from soap.message import Piece, read
 from storage.files import FileContent, Reference
 
 _CHARACTER_SET = 0x00080005
@@ -52,13 +53,26 @@ class Coerced:
     pieces: tuple[bytes | tuple[int, int], ...]
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces of at most 256 KiB. Raises as ``FileContent.ranges`` does."""
+        """The bytes, in pieces of at most 256 KiB. Raises as ``FileContent.chunks`` does."""
+        return read(self.stretches())
+
+    def stretches(self, ranges: Iterable[tuple[int, int]] | None = None) -> Iterator[Piece]:
+        """The bytes of these ranges (start, length), else all: see ``FileContent.stretches``."""
+        for start, length in [(0, self.size)] if ranges is None else ranges:
+            yield from self._between(start, start + length)
+
+    def _between(self, start: int, stop: int) -> Iterator[Piece]:
+        position = 0  # where a piece begins
         for piece in self.pieces:
+            size = _size(piece)
+            low, high = max(start - position, 0), min(stop - position, size)
+            position += size
+            if low >= high:
+                continue
             if isinstance(piece, bytes):
-                yield piece
+                yield piece[low:high]
             else:
-                start, stop = piece
-                yield from self.content.ranges([(start, stop - start)])
+                yield from self.content.stretches([(piece[0] + low, high - low)])
 
     def reference(self) -> Reference:
         """What leads another process to the file as it is stored."""
@@ -82,8 +96,11 @@ def coerced(
     pieces: list[bytes | tuple[int, int]] = [kept[0]]
     for (_, _, new), rest in zip(changes, kept[1:], strict=True):
         pieces += (new, rest)
-    size = sum(len(one) if isinstance(one, bytes) else one[1] - one[0] for one in pieces)
-    return Coerced(content, size, tuple(pieces))
+    return Coerced(content, sum(map(_size, pieces)), tuple(pieces))
+
+
+def _size(piece: bytes | tuple[int, int]) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
 
 
 def _changes(

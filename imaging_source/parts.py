@@ -11,7 +11,7 @@ disk is for a scrub to find.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,9 @@ class Part:
     """An instance whose file is there: ``row`` is that of the index, or what became of it.
 
     ``content`` is what leaves: the file, or the file with what was corrected of its patient by
-    ``correction``.
+    ``correction``. Reading it raises BlobMissing or BlobStoreUnavailable where the file is gone
+    meanwhile, and BlobCorrupt where it ends too soon or is not as it was sealed. The answer must
+    then break off: what has been sent is no instance.
     """
 
     row: RowMapping | dict[str, Any]
@@ -148,39 +150,3 @@ def preflight(
         tuple(part for _, part in located if part is not None),
         tuple(row for row, part in located if part is None),
     )
-
-
-def whole(part: Part) -> Iterator[bytes]:
-    """All bytes of a part: see ``pieces``."""
-    return pieces(part, [(0, part.content.size)])
-
-
-def pieces(part: Part, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
-    """The bytes of a part in these ranges (start, length), one file open at a time.
-
-    Raises BlobMissing or BlobStoreUnavailable where the file is gone meanwhile, and BlobCorrupt
-    where it ends too soon or is not as it was sealed. The answer must then break off: what has been
-    sent is no instance.
-    """
-    if isinstance(part.content, Coerced):
-        yield from _sliced(part.content.chunks(), ranges, part)
-    else:
-        yield from part.content.ranges(ranges)
-
-
-def _sliced(
-    chunks: Iterator[bytes], ranges: Iterable[tuple[int, int]], part: Part
-) -> Iterator[bytes]:
-    """The ranges of what can only be read from its start; they are in order."""
-    position, chunk = 0, b""
-    for start, length in ranges:
-        end = start + length
-        while start < end:
-            while position + len(chunk) <= start:
-                position += len(chunk)
-                chunk = next(chunks, b"")
-                if not chunk:
-                    raise BlobCorrupt(part.row["sha256"])
-            piece = chunk[start - position : end - position]
-            start += len(piece)
-            yield piece

@@ -57,12 +57,12 @@ logger = logging.getLogger("soap.call")
 class Streamed:
     """An envelope that is sent while it is made."""
 
-    pieces: Iterable[bytes]
+    envelope: Iterable[bytes]
     length: int | None = None
 
-    def chunks(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         """Its bytes, once; raises what making them raises."""
-        return iter(self.pieces)
+        return iter(self.envelope)
 
 
 @dataclass(slots=True)
@@ -307,7 +307,7 @@ class Call:
         )
         sending = Sending(self._scope, self._receive, self._send, self._start)
         try:
-            await sending.run(stream.chunks(), stream.length)
+            await sending.run(stream.pieces(), stream.length)
         except PeerGone:
             self._outcome = Outcome.ABORTED
             self._broke_off()

@@ -13,7 +13,7 @@ import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote
 
 from lxml import etree
@@ -30,6 +30,49 @@ class Content(Protocol):
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes from the start, in pieces of at most 1 MiB."""
+
+
+class Stretch(Protocol):
+    """``length`` bytes from ``start`` of an open file, which the kernel can send by itself.
+
+    The file is open until the next piece is asked for.
+    """
+
+    @property
+    def descriptor(self) -> int:
+        """That of the open file."""
+
+    @property
+    def start(self) -> int:
+        """Where the bytes begin."""
+
+    @property
+    def length(self) -> int:
+        """How many there are."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, read, in pieces of at most 1 MiB."""
+
+
+Piece = bytes | Stretch
+"""Of what goes out: bytes at hand, or where they lie."""
+
+
+def read(pieces: Iterable[Piece]) -> Iterator[bytes]:
+    """The pieces as bytes at hand, for whoever cannot let the kernel send them."""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            yield from piece.chunks()
+
+
+@runtime_checkable
+class Lying(Content, Protocol):
+    """Content that lies in files, so that the kernel can send it."""
+
+    def stretches(self) -> Iterator[Piece]:
+        """What ``chunks`` has, not read where that can be left to the kernel."""
 
 
 class Received(Content, Protocol):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from soap.faults import MessageError
 from soap.limits import KIB, SERVER, Limits
 from soap.media import SOAP, XOP, MediaType
-from soap.message import Part, Received, Spool
+from soap.message import Lying, Part, Piece, Received, Spool, read
 from soap.multipart import Event, MultipartParser, PartBegin, PartData
 from soap.transfer import Decoder, decoder
 
@@ -179,8 +179,12 @@ class Package:
     length: int | None
 
     def chunks(self) -> Iterator[bytes]:
-        """The body's bytes; raises what reading a part raises, and ValueError when a part
-        turns out longer or shorter than it said.
+        """The body's bytes: see ``pieces``."""
+        return read(self.pieces())
+
+    def pieces(self) -> Iterator[Piece]:
+        """The body; raises what reading a part raises, and ValueError when a part turns out
+        longer or shorter than it said.
         """
         yield self._root_head()
         yield from self.envelope
@@ -229,12 +233,13 @@ def _one_line(value: str) -> str:
     return "".join(character for character in value if character.isprintable())
 
 
-def _exactly(part: Part) -> Iterator[bytes]:
-    left = part.content.size
-    for chunk in part.content.chunks():
-        left -= len(chunk)
+def _exactly(part: Part) -> Iterator[Piece]:
+    content = part.content
+    left = content.size
+    for piece in content.stretches() if isinstance(content, Lying) else content.chunks():
+        left -= len(piece) if isinstance(piece, bytes) else piece.length
         if left < 0:
             break
-        yield chunk
+        yield piece
     if left != 0:
         raise ValueError(f"the content of part <{part.content_id}> is not as long as it said")

@@ -4,7 +4,9 @@ An event loop that sends what a thread has read hands every megabyte over twice,
 interpreter's lock while the kernel copies. Here one job of the pool reads, proves and writes
 until the socket is full; then the loop waits for room, holding no thread. Beside plain HTTP of the
 same files a study of 150 MiB went from 0.45 of the rate to between 0.58 and 0.74, on a machine that
-did other work too. Connections under TLS are encrypted by the loop and have no outlet.
+did other work too. What lies in a file as it is to leave, the kernel sends by itself
+(``sendfile``): a third less processor time for such a study, and 0.7 of one file by nginx instead
+of 0.3. Connections under TLS are encrypted by the loop and have no outlet.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
+
+from soap.message import Piece
 
 EXTENSION = "kosmos.outlet"
 """Under this name the server offers a way to open an outlet, in the scope's extensions."""
@@ -30,10 +34,11 @@ class Outlet:
     The descriptor is the outlet's own copy, not blocking, closed by ``close``.
     """
 
-    def __init__(self, descriptor: int, pieces: Iterator[bytes]) -> None:
+    def __init__(self, descriptor: int, pieces: Iterator[Piece]) -> None:
         self._descriptor = descriptor
         self._pieces = pieces
-        self._rest = memoryview(b"")
+        self._piece: Piece = b""
+        self._given = 0  # bytes of the piece
         self._blocked = False
         self.sent = 0
 
@@ -55,20 +60,31 @@ class Outlet:
         end = self.sent + QUANTUM
         self._blocked = False
         while self.sent < end:
-            if not self._rest:
+            if self._given == _length(self._piece):
                 piece = next(self._pieces, None)
                 if piece is None:
                     return True
-                self._rest = memoryview(piece)
+                self._piece, self._given = piece, 0
                 continue  # a piece may be empty
             try:
-                count = os.write(self._descriptor, self._rest)
+                count = self._give(end - self.sent)
             except BlockingIOError:
                 self._blocked = True
                 return False
-            self._rest = self._rest[count:]
+            self._given += count
             self.sent += count
         return False
+
+    def _give(self, most: int) -> int:
+        """How much of the rest of the piece, and of a stretch ``most`` bytes, the socket took."""
+        piece, given = self._piece, self._given
+        if isinstance(piece, bytes):
+            return os.write(self._descriptor, memoryview(piece)[given:])
+        rest = min(piece.length - given, most)
+        count = os.sendfile(self._descriptor, piece.descriptor, piece.start + given, rest)
+        if not count:
+            raise EOFError("a file ends too soon")
+        return count
 
     async def _room(self, seconds: float) -> None:
         """Wait until the socket takes more."""
@@ -80,3 +96,7 @@ class Outlet:
                 await writable.wait()
         finally:
             loop.remove_writer(self._descriptor)
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.length

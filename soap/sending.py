@@ -14,9 +14,10 @@ from typing import Any
 
 from soap.asgi import Receive, Scope, Send
 from soap.limits import BATCH
+from soap.message import Piece, read
 from soap.outlet import EXTENSION, Outlet
 
-OpenOutlet = Callable[[Iterator[bytes]], Awaitable[Outlet]]
+OpenOutlet = Callable[[Iterator[Piece]], Awaitable[Outlet]]
 Start = Callable[..., Future[Any]]
 
 STALL_SECONDS = 60.0
@@ -37,7 +38,7 @@ class Sending:
         self._start = start
         self.sent = 0
 
-    async def run(self, chunks: Iterator[bytes], length: int | None) -> None:
+    async def run(self, pieces: Iterator[Piece], length: int | None) -> None:
         """Send all of it; ``length`` is None where it is not known.
 
         Raises PeerGone, TimeoutError when the peer takes nothing, and what reading raises.
@@ -46,9 +47,9 @@ class Sending:
         gone = asyncio.ensure_future(self._disconnected())
         try:
             if open_outlet is not None and length is not None:
-                await self._directly(open_outlet, chunks)
+                await self._directly(open_outlet, pieces)
             else:
-                await self._in_batches(chunks, gone)
+                await self._in_batches(read(pieces), gone)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise PeerGone from error
         finally:
@@ -59,9 +60,9 @@ class Sending:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def _directly(self, open_outlet: OpenOutlet, chunks: Iterator[bytes]) -> None:
+    async def _directly(self, open_outlet: OpenOutlet, pieces: Iterator[Piece]) -> None:
         """Let jobs in the pool write to the socket: see ``soap.outlet``."""
-        outlet = await open_outlet(chunks)
+        outlet = await open_outlet(pieces)
         try:
             await outlet.run(lambda job: asyncio.wrap_future(self._start(job)), STALL_SECONDS)
         finally:

@@ -30,6 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from soap.asgi import Application, Receive, Scope, Send, respond
 from soap.intake import AT_HAND
+from soap.message import Piece
 from soap.outlet import EXTENSION, Outlet
 from soap.tls_listener import Places, Refused, TlsListener
 
@@ -118,7 +119,7 @@ class _Protocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    async def open_outlet(self, cycle: Any, pieces: Iterator[bytes]) -> Outlet:
+    async def open_outlet(self, cycle: Any, pieces: Iterator[Piece]) -> Outlet:
         """A way to write ``pieces`` past the event loop, once it has written what it holds.
 
         ``cycle`` is uvicorn's for the request. Raises OSError when the connection is gone.

@@ -34,6 +34,34 @@ CHUNK_BYTES = SEALED_CHUNK_BYTES
 Reference = str | list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """``length`` bytes from ``start`` of an open file, which the kernel can send by itself.
+
+    The file is open until the next piece is asked for.
+    """
+
+    descriptor: int
+    start: int
+    length: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, in pieces of at most 256 KiB.
+
+        Raises BlobCorrupt where the file ends too soon, and BlobStoreUnavailable.
+        """
+        position, end = self.start, self.start + self.length
+        try:
+            while position < end:
+                chunk = os.pread(self.descriptor, min(CHUNK_BYTES, end - position), position)
+                if not chunk:
+                    raise BlobCorrupt("a file ends too soon")
+                position += len(chunk)
+                yield chunk
+        except OSError as error:
+            raise from_os_error(error, "reading a file") from error
+
+
 class PlainFile:
     """Random access to a file that lies as it is; closes ``descriptor`` when it is closed."""
 
@@ -44,6 +72,10 @@ class PlainFile:
     def at(self, start: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``start``: fewer where the file ends. Raises OSError."""
         return os.pread(self._descriptor, length, start)
+
+    def pieces(self, start: int, length: int) -> Iterator[Stretch]:
+        """These bytes, not read yet."""
+        yield Stretch(self._descriptor, start, length)
 
     def close(self) -> None:
         """Close the file."""
@@ -100,15 +132,17 @@ class FileContent:
             except OSError as error:
                 raise from_os_error(error, f"reading {self.path.name}") from error
 
-    def ranges(self, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
-        """The bytes of these ranges (start, length) in pieces of at most 256 KiB.
+    def stretches(
+        self, ranges: Iterable[tuple[int, int]] | None = None
+    ) -> Iterator[bytes | Stretch]:
+        """The bytes of these ranges (start, length), else all: as they lie, or unsealed and read.
 
-        Raises BlobCorrupt where the file ends too soon.
+        Raises BlobCorrupt where a sealed file ends too soon.
         """
         with self.open() as file:
             try:
-                for start, length in ranges:
-                    yield from _range(file, start, start + length)
+                for start, length in [(0, self.size)] if ranges is None else ranges:
+                    yield from file.pieces(start, length)
             except OSError as error:
                 raise from_os_error(error, f"reading {self.path.name}") from error
 
@@ -163,16 +197,6 @@ def writing(target: Path | Reference) -> BinaryIO:
     path, key, header = target
     sealing = _Sealing(path, bytes.fromhex(key), bytes.fromhex(header))
     return io.BufferedWriter(sealing, SEALED_CHUNK_BYTES)  # type: ignore[type-var]  # as above
-
-
-def _range(file: OpenFile, start: int, end: int) -> Iterator[bytes]:
-    """Pieces that end where whole chunks do, so that no chunk is opened twice."""
-    while start < end:
-        piece = file.at(start, min(CHUNK_BYTES - start % CHUNK_BYTES, end - start))
-        if not piece:
-            raise BlobCorrupt("a file ends too soon")
-        start += len(piece)
-        yield piece
 
 
 class _Stream(io.RawIOBase):

@@ -172,6 +172,7 @@ class SealedFile:
     def __init__(self, descriptor: int, seal: Seal) -> None:
         """Raises BlobCorrupt, BlobMissing and KeyUnavailable; then the descriptor is closed."""
         self._descriptor = descriptor
+        self._address = seal.address
         try:
             self.size = plain_size(os.fstat(descriptor).st_size)
             self._last = max(self.size - 1, 0) // SEALED_CHUNK_BYTES
@@ -196,6 +197,20 @@ class SealedFile:
         opened = [self._open(number) for number in range(first, last + 1)]
         data = opened[0] if first == last else b"".join(opened)
         return data[start - first * SEALED_CHUNK_BYTES : end - first * SEALED_CHUNK_BYTES]
+
+    def pieces(self, start: int, length: int) -> Iterator[bytes]:
+        """These bytes, in pieces that end where whole chunks do: no chunk is opened twice.
+
+        Raises OSError, and BlobCorrupt where a chunk is not as it was sealed, or none is left.
+        """
+        end = start + length
+        while start < end:
+            most = SEALED_CHUNK_BYTES - start % SEALED_CHUNK_BYTES
+            piece = self.at(start, min(most, end - start))
+            if not piece:
+                raise BlobCorrupt(self._address)
+            start += len(piece)
+            yield piece
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from imaging_source.shown import Unseen
 from soap.asgi import Headers
+from soap.message import Piece
 
 JSON = "application/dicom+json"
 
@@ -72,7 +73,7 @@ class Answer:
     status: HTTPStatus
     content_type: str
     body: bytes = b""
-    stream: Iterator[bytes] | None = None
+    stream: Iterator[Piece] | None = None
     length: int | None = None
     headers: Headers = field(default_factory=list)
 

@@ -11,7 +11,8 @@ from http import HTTPStatus
 
 from imaging_source.coercion import Coerced
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
-from imaging_source.parts import Part, pieces
+from imaging_source.parts import Part
+from soap import message
 from soap.asgi import Headers
 
 # Positions of any file; also of two of them written one after the other.
@@ -73,7 +74,7 @@ def single(request: Request, part: Piece) -> Answer:
         start, end = wanted
         status, ranges, length = HTTPStatus.PARTIAL_CONTENT, _cut(part.ranges, wanted), end - start
         headers.append((b"content-range", f"bytes {start}-{end - 1}/{part.size}".encode()))
-    stream = pieces(part.part, ranges)
+    stream = part.part.content.stretches(ranges)
     return Answer(status, part.content_type, stream=stream, length=length, headers=headers)
 
 
@@ -84,10 +85,10 @@ def _head(boundary: str, part: Piece) -> bytes:
     ).encode()
 
 
-def _stream(parts: Sequence[tuple[bytes, Piece]], tail: bytes) -> Iterator[bytes]:
+def _stream(parts: Sequence[tuple[bytes, Piece]], tail: bytes) -> Iterator[message.Piece]:
     for head, part in parts:
         yield head
-        yield from pieces(part.part, part.ranges)
+        yield from part.part.content.stretches(part.ranges)
     yield tail
 
 

@@ -25,6 +25,7 @@ from imaging_source.coercion import Coerced, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from manifest.encoding import part10_head
+from soap.message import read
 from storage.files import FileContent
 
 Make = Callable[..., Dataset]
@@ -127,6 +128,19 @@ def test_an_image_that_says_so_already_leaves_as_it_is(
 ) -> None:
     content = written(tmp_path, make_instance())
     assert coerced(correction, content, ExplicitVRLittleEndian) is content
+
+
+def test_a_range_of_a_corrected_image_is_that_of_the_whole(
+    tmp_path: Path, make_instance: Make
+) -> None:
+    content = written(tmp_path, make_instance())
+    leaving = coerced(MARRIED, content, ExplicitVRLittleEndian)
+    assert isinstance(leaving, Coerced)
+    whole = b"".join(leaving.chunks())
+    for start in range(0, leaving.size, 7):
+        ranges = [(start, 5), (start + 5, leaving.size - start - 5)]
+        if start + 5 <= leaving.size:
+            assert b"".join(read(leaving.stretches(ranges))) == whole[start:]
 
 
 def test_a_name_beyond_ascii_makes_an_image_without_character_set_utf_8(

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lxml import etree
 from soap.faults import SoapFault
 from soap.limits import Limits
 from soap.message import InMemory
+from storage.files import FileContent
 
 Make = Callable[..., str]
 MTOM = 'multipart/related; type="application/xop+xml"; boundary="b"'
@@ -454,6 +456,38 @@ def test_a_large_answer_that_cannot_be_read_breaks_off(
     assert len(answer.body) < int(answer.headers["content-length"])
     assert service.seen[0][1] == "broken"
     assert "Secret" not in caplog.text
+
+
+class Unread(FileContent):
+    """A file that nobody reads into memory."""
+
+    def chunks(self) -> Any:
+        raise AssertionError("the kernel can send it")
+
+
+def test_what_lies_in_files_is_left_to_the_kernel(
+    service: Any, envelope: Make, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in "ab"]
+    contents = [bytes([number]) * 3_000_000 for number in (1, 2)]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    service.handlers["store"] = lambda *_: [Unread(file, 3_000_000) for file in files]
+    answer = service.post(multipart(ROOT + envelope(store_body(), action="urn:test:Store")), MTOM)
+    assert len(answer.body) == int(answer.headers["content-length"])
+    assert answer.body.index(contents[0]) < answer.body.index(contents[1])
+    assert service.seen[0][1] == "ok"
+
+
+def test_a_file_that_ends_too_soon_breaks_the_answer_off(
+    service: Any, envelope: Make, tmp_path: Path
+) -> None:
+    file = tmp_path / "cut"
+    file.write_bytes(b"x" * 2_000_000)
+    service.handlers["store"] = lambda *_: [Unread(file, 3_000_000)]
+    answer = service.post(multipart(ROOT + envelope(store_body(), action="urn:test:Store")), MTOM)
+    assert 2_000_000 < len(answer.body) < int(answer.headers["content-length"])
+    assert service.seen[0][1] == "broken"
 
 
 def pieces(count: int, fail: bool = False) -> Iterator[bytes]:

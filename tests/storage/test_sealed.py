@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soap.message import InMemory
+from soap.message import InMemory, read
 from storage.blobs import BlobStore
 from storage.contract import Keys
 from storage.errors import BlobCorrupt, BlobMissing, KeyUnavailable
@@ -95,7 +95,7 @@ def test_any_bytes_in_any_pieces_are_read_in_any_ranges(
     assert b"".join(proved_sealed(pieces, seal)) == stored
     start = at.draw(st.integers(0, size))
     length = at.draw(st.integers(0, size - start))
-    assert b"".join(content.ranges([(start, length)])) == data[start : start + length]
+    assert b"".join(read(content.stretches([(start, length)]))) == data[start : start + length]
     with stream(content.reference()) as file:
         file.seek(start)
         assert file.read(length) == data[start : start + length]
