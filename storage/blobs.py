@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.contract import Keys, StoredBlob, check_address, proved
+from storage.contract import Keys, StoredBlob, check_address
 from storage.errors import (
     BlobMissing,
     BlobStoreBusy,
@@ -36,9 +36,10 @@ from storage.errors import (
     from_os_error,
 )
 from storage.faultpoints import reach
-from storage.files import FileContent
+from storage.files import FileContent, Stretch
 from storage.folders import sync_folder
 from storage.keys import Keeper
+from storage.proof import Proof, proved
 from storage.sealed import (
     SUFFIX,
     Seal,
@@ -95,13 +96,19 @@ class Blob:
         return proved_sealed(stored, Seal(self.keeper, self.sha256))
 
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
-        """The bytes in pieces of 256 KiB, hashed on the way: see ``proved``.
+        """The bytes in pieces of 256 KiB, hashed on the way: see ``storage.proof``.
 
         What is sealed is proved by its tags, each piece before it is handed on: they were made of
         these bytes, for this address.
         """
         pieces = self.content.chunks()
         return pieces if self.sealed else proved(pieces, self.sha256, blake3)
+
+    def stretches(self, blake3: str = "") -> Iterator[bytes | Stretch]:
+        """The bytes as they lie, proved while they leave: see ``FileContent.proved``."""
+        if self.sealed:
+            return self.chunks()
+        return self.content.proved(Proof(self.sha256, blake3))
 
     def verified(self) -> FileContent:
         """The bytes, proved now, for reading without hashing again."""

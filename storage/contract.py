@@ -6,15 +6,13 @@ Whoever uses a store knows this contract alone.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from blake3 import blake3 as Blake3
-
-from storage.errors import BlobCorrupt, BlobMissing
+from storage.errors import BlobMissing
+from storage.files import Stretch
 from storage.keys import Keeper
 from storage.spool import Content, FileSpool, SpooledFile
 
@@ -44,7 +42,10 @@ class KeptBlob(Protocol):
         """How many bytes the store says there are."""
 
     def chunks(self, blake3: str = "") -> Iterator[bytes]:
-        """The bytes, hashed on the way: see ``proved``."""
+        """The bytes, hashed on the way: see ``storage.proof``."""
+
+    def stretches(self, blake3: str = "") -> Iterator[bytes | Stretch]:
+        """What ``chunks`` has, left to the kernel to send where it lies in a file as it is."""
 
     @property
     def sealed(self) -> bool:
@@ -54,7 +55,7 @@ class KeptBlob(Protocol):
         """The header of one that is sealed: which keys open it, and how."""
 
     def as_stored(self) -> Iterator[bytes]:
-        """What lies in the store, sealed or as it is, proved on the way: see ``proved``."""
+        """What lies in the store, sealed or as it is, proved on the way: see ``storage.proof``."""
 
     def verified(self) -> ProvedContent:
         """The bytes, proved now, for reading afterwards.
@@ -140,8 +141,12 @@ class QuickProof:
         return self.blob.size
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes: see ``proved``."""
+        """The bytes: see ``storage.proof``."""
         return self.blob.chunks(self.blake3)
+
+    def stretches(self) -> Iterator[bytes | Stretch]:
+        """See ``KeptBlob.stretches``."""
+        return self.blob.stretches(self.blake3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +157,6 @@ class StoredBlob:
     size: int
     kept_at: float
     sealed: bool = False
-
-
-def proved(pieces: Iterable[bytes], sha256: str, blake3: str = "") -> Iterator[bytes]:
-    """The pieces, hashed on the way: by their ``blake3`` where it is known, else by the address.
-
-    Raises BlobCorrupt in place of the last piece if the hash is another, so that a reader
-    who counts bytes never takes a corrupt blob for a complete one.
-    """
-    digest = Blake3() if blake3 else hashlib.sha256()
-    held: bytes | None = None
-    for piece in pieces:
-        digest.update(piece)
-        if held is not None:
-            yield held
-        held = piece
-    if digest.hexdigest() != (blake3 or sha256):
-        raise BlobCorrupt(sha256)
-    if held is not None:
-        yield held
 
 
 def check_address(sha256: str) -> str:

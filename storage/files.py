@@ -10,12 +10,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from storage.errors import BlobCorrupt, BlobMissing, from_os_error
 from storage.keys import KnownKey
+from storage.proof import Proof
 from storage.sealed import (
     HEADER_BYTES,
     SEALED_CHUNK_BYTES,
@@ -30,6 +32,9 @@ from storage.sealed import (
 # Pieces read from disk: large enough that hashing runs without the interpreter's lock
 # and a system call is noise, small enough to stay in a core's cache. Whole chunks of a sealed file.
 CHUNK_BYTES = SEALED_CHUNK_BYTES
+
+# Hashed while as many are sent: a millisecond of work, beside which a hand-over is noise.
+STRETCH_BYTES = 4 * 1024 * 1024
 
 Reference = str | list[str]
 
@@ -146,6 +151,21 @@ class FileContent:
             except OSError as error:
                 raise from_os_error(error, f"reading {self.path.name}") from error
 
+    def proved(self, proof: Proof) -> Iterator[bytes | Stretch]:
+        """All bytes as they lie, hashed by a thread while those before them are sent.
+
+        The last stretch is handed out when ``proof`` holds; BlobCorrupt in its place otherwise.
+        """
+        with self.open() as file, ThreadPoolExecutor(1, "proof") as hashing:
+            held: bytes | Stretch = b""
+            for piece in _in_turn(file):
+                hashed = hashing.submit(_hash, proof, piece)
+                yield held
+                hashed.result()
+                held = piece
+            proof.close()
+            yield held
+
     def reference(self) -> Reference:
         """What leads another process to the bytes. Raises as opening does."""
         try:
@@ -172,6 +192,17 @@ class FileContent:
                 raise
             sealed = self.path.with_name(self.path.name + SUFFIX)
             return sealed, os.open(sealed, flags)
+
+
+def _in_turn(file: OpenFile) -> Iterator[bytes | Stretch]:
+    """All of a file, in stretches of which one is hashed while another is sent."""
+    for start in range(0, file.size, STRETCH_BYTES):
+        yield from file.pieces(start, min(STRETCH_BYTES, file.size - start))
+
+
+def _hash(proof: Proof, piece: bytes | Stretch) -> None:
+    for chunk in piece.chunks() if isinstance(piece, Stretch) else (piece,):
+        proof.update(chunk)
 
 
 def stream(source: Path | Reference) -> BinaryIO:

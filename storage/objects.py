@@ -34,7 +34,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from storage.bucket import Bucket, failed
-from storage.contract import Keys, ProvedContent, StoredBlob, check_address, proved
+from storage.contract import Keys, ProvedContent, StoredBlob, check_address
 from storage.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -47,6 +47,7 @@ from storage.errors import (
 from storage.faultpoints import reach
 from storage.files import CHUNK_BYTES, FileContent
 from storage.multipart import PART_BYTES, MultipartUploads
+from storage.proof import proved
 from storage.sealed import HEADER_BYTES, Seal, key_ids, plain_size, proved_sealed, unsealed
 from storage.space import LowWaterMark
 from storage.spool import Content, FileSpool, SpooledFile, SpoolFolder
@@ -130,6 +131,10 @@ class ObjectBlob:
         if self.seal is None:
             return proved(self._fetch(_BLOBS), self.sha256, blake3)
         return unsealed(self._fetch(_SEALED), self.seal)
+
+    def stretches(self, blake3: str = "") -> Iterator[bytes]:
+        """The bytes: none of them lie in a file."""
+        return self.chunks(blake3)
 
     @property
     def sealed(self) -> bool:

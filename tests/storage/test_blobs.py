@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soap.message import InMemory, Received, Spool
-from storage.contract import Blobs
+from soap.message import InMemory, Received, Spool, read
+from storage.contract import Blobs, KeptBlob
 from storage.errors import BlobCorrupt, BlobMissing, DatabaseBusy, OutOfSpace
-from storage.files import CHUNK_BYTES
+from storage.files import CHUNK_BYTES, STRETCH_BYTES
 from storage.space import LowWaterMark
 from storage.spool import SpooledFile
 from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
@@ -148,15 +149,32 @@ def test_a_blob_deleted_under_a_reader_that_has_not_begun_is_missing(store: Blob
         list(blob.chunks())
 
 
-@pytest.mark.parametrize("size", [1, CHUNK_BYTES, 2 * CHUNK_BYTES + 5])
+WAYS: dict[str, Callable[[KeptBlob], Iterator[bytes]]] = {
+    "read": lambda blob: blob.chunks(),
+    "left to the kernel": lambda blob: read(blob.stretches()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * STRETCH_BYTES, 2 * STRETCH_BYTES + 5])
+def test_a_blob_is_served_as_it_was_kept(store: Blobs, size: int, way: str) -> None:
+    data = os.urandom(size)
+    blob = store.open(store.keep(InMemory(data)).sha256)
+    assert b"".join(WAYS[way](blob)) == data
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [1, CHUNK_BYTES, 2 * CHUNK_BYTES + 5, STRETCH_BYTES + 1])
 @pytest.mark.parametrize("change", ["flip", "cut", "grow"])
-def test_a_changed_blob_is_never_served_to_its_end(shelf: Shelf, size: int, change: str) -> None:
+def test_a_changed_blob_is_never_served_to_its_end(
+    shelf: Shelf, size: int, change: str, way: str
+) -> None:
     blob = shelf.store.keep(InMemory(os.urandom(size)))
     changed = damaged(shelf.read(blob.sha256), change)
     shelf.write(blob.sha256, changed)
     served: list[bytes] = []
     with pytest.raises(BlobCorrupt):
-        served.extend(shelf.store.open(blob.sha256).chunks())
+        served.extend(WAYS[way](shelf.store.open(blob.sha256)))
     # extend() keeps what came before the error: the last piece never did.
     assert sum(map(len, served)) < max(len(changed), 1)
     with pytest.raises(BlobCorrupt):
