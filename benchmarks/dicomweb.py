@@ -1,13 +1,13 @@
 """DICOMweb: a study, its metadata and queries, beside Orthanc and nginx with the same images.
 
 Orthanc runs with its DICOMweb plug-in and its defaults, over SQLite as the node does; nginx sends
-one file of the study's size. Where a program is not installed, its rows are left out.
+one file of the study's size, plain and by TLS. Where a program is not installed, its rows are left
+out, which standard error tells.
 """
 
 from __future__ import annotations
 
 import http.client
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,17 +22,23 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from benchmarks.figures import MIB, Row, WrongAnswer, growth, interleaved, per_second, throughput
 from benchmarks.images import Study, data_set, request_of, take_in
 from benchmarks.load import address_of, drive
+from benchmarks.nginx import nginx
 from benchmarks.orthanc import orthanc as orthanc_in
-from benchmarks.peers import free_port, running
-from benchmarks.place import Place, Server, fresh
+from benchmarks.peers import are_there
+from benchmarks.place import Place, fresh
 from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
 from imaging_source.description.worker import Describer
 from imaging_source.intake import Intake
+from node.config import Settings
 from node.migrate import open_database
 from node.wiring.blobs import open_images
+from node.wiring.common import client_tls
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-_STUDY_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+# Who asks is measured by itself.
+_UNASKED = "\n[assertions]\nenabled = false\n"
 
 # Studies of a day: what a list of a worklist's width has.
 _PER_DAY = 80
@@ -57,72 +63,97 @@ QUICK = Scale(instances=8, studies=100, queries=20, rounds=1)
 
 def measure(scale: Scale) -> Iterator[Row]:
     """Each work beside each program that is there, and the node's memory."""
+    yield from _by_tls(scale)
     with fresh("dicomweb") as place, ExitStack() as stack:
-        study = Study(place.folder / "study", 1, scale.instances)
-        files = list(study.files())
-        take_in(place, study, files)
-        small = _small_studies(place, files[0], scale.studies)
-        server = stack.enter_context(place.serve("web"))
-        yield from _beside_others(place, server, study, files, scale, stack)
-        if shutil.which("Orthanc") and PLUGIN.exists():
-            url = stack.enter_context(orthanc(place.folder / "orthanc", [*files, *small]))
-            yield from _beside_orthanc(f"{server.url('')}/dicomweb", url, study, scale)
+        served = _Served(stack, place, scale)
+        yield from _beside_others(served, scale, stack)
+        small = _small_studies(place, served.files[0], scale.studies)
+        if are_there("DICOMweb beside Orthanc", "Orthanc", PLUGIN):
+            url = stack.enter_context(orthanc(place.folder / "orthanc", [*served.files, *small]))
+            yield from _beside_orthanc(f"{served.server.url('')}/dicomweb", url, served, scale)
 
 
-def _beside_others(
-    place: Place,
-    server: Server,
-    study: Study,
-    files: Sequence[Path],
-    scale: Scale,
-    stack: ExitStack,
-) -> Iterator[Row]:
-    """The study by WADO-RS beside one file by nginx, and RAD-69 beside WADO-RS."""
-    size = sum(file.stat().st_size for file in files)
-    receiver = Receiver(address_of(server.url("")), size + ROOM_BYTES)
-    asked = _get(f"{server.url('')}/dicomweb/studies/{study.uid}", _STUDY_ACCEPT)
+class _Served:
+    """A study that a node holds and serves until ``stack`` is closed."""
 
-    def wado() -> Moved:
-        memory = server.watch_memory()
-        moved = Moved(receiver.exchange(asked), memory.growth())
-        receiver.expect([data_set(file) for file in files])
+    def __init__(self, stack: ExitStack, place: Place, scale: Scale) -> None:
+        self.place = place
+        self.study = Study(place.folder / "study", 1, scale.instances)
+        self.files = list(self.study.files())
+        take_in(place, self.study, self.files)
+        self.size = sum(file.stat().st_size for file in self.files)
+        self.server = stack.enter_context(place.serve("web"))
+        self._tls = client_tls(place.settings)
+        self.receiver = self.receiver_of(self.server.url(""))
+        url = f"{self.server.url('')}/dicomweb/studies/{self.study.uid}"
+        self._asked = get(url, ACCEPT)
+
+    def receiver_of(self, url: str) -> Receiver:
+        """What takes the study from a server."""
+        return Receiver(address_of(url), self.size + ROOM_BYTES, self._tls)
+
+    def fetch(self) -> Moved:
+        """All of it by WADO-RS."""
+        memory = self.server.watch_memory()
+        moved = Moved(self.receiver.exchange(self._asked), memory.growth())
+        self.receiver.expect([data_set(file) for file in self.files])
         return moved
 
-    soap = request_of(place, server, study)
-    work = f"WADO-RS of {scale.instances} x 512 KiB"
+    def beside_nginx(self, rounds: int, secure: Settings | None = None) -> list[list[float]]:
+        """Seconds of WADO-RS, and of nginx for one file of these bytes."""
+        whole = self.place.folder / "www" / "whole"
+        whole.parent.mkdir()
+        whole.write_bytes(b"".join(file.read_bytes() for file in self.files))
+        with nginx(whole.parent, self.place.folder / "nginx", secure) as url:
+            receiver, request = self.receiver_of(url), get(f"{url}/whole", "*/*")
+            return interleaved(
+                rounds, lambda: self.fetch().seconds, lambda: receiver.exchange(request)
+            )
+
+
+def _by_tls(scale: Scale) -> Iterator[Row]:
+    """The study by WADO-RS beside one file by nginx, both by TLS."""
+    work = f"WADO-RS of {scale.instances} x 512 KiB by TLS, beside one file by nginx"
+    if not are_there(work, "nginx"):
+        return
+    with fresh("secure", extra=_UNASKED, secure=True) as place, ExitStack() as stack:
+        served = _Served(stack, place, scale)
+        ours, theirs = served.beside_nginx(scale.rounds, place.settings)
+        yield throughput(work, served.size, ours, theirs, 0.8)
+
+
+def _beside_others(served: _Served, scale: Scale, stack: ExitStack) -> Iterator[Row]:
+    """RAD-69 beside WADO-RS, and the study by WADO-RS beside one file by nginx."""
+    study = served.study
+    soap = request_of(served.place, served.server, study.uid, study.uids)
 
     def rad_69() -> Moved:
-        return Moved(receiver.exchange(soap), 0.0)
+        return Moved(served.receiver.exchange(soap), 0.0)
 
-    times, by_soap = interleaved(scale.rounds, wado, rad_69)
+    times, by_soap = interleaved(scale.rounds, served.fetch, rad_69)
     seconds, soap_seconds = ([one.seconds for one in runs] for runs in (times, by_soap))
-    yield throughput("RAD-69 beside own WADO-RS", size, soap_seconds, seconds, 0.9)
+    yield throughput("RAD-69 beside own WADO-RS", served.size, soap_seconds, seconds, 0.9)
+    work = f"WADO-RS of {scale.instances} x 512 KiB"
     yield growth(f"{work}: memory", [one.growth for one in times], 32)
-    if shutil.which("nginx"):
-        whole = place.folder / "www" / "whole"
-        whole.parent.mkdir()
-        whole.write_bytes(b"".join(file.read_bytes() for file in files))
-        url = stack.enter_context(_nginx(whole.parent, place.folder / "nginx"))
-        plain = Receiver(address_of(url), size + ROOM_BYTES)
-        request = _get(f"{url}/whole", "*/*")
-        ours, theirs = interleaved(scale.rounds, wado, lambda: Moved(plain.exchange(request), 0.0))
-        seconds, plain_seconds = ([one.seconds for one in runs] for runs in (ours, theirs))
-        yield throughput(f"{work}, beside one file by nginx", size, seconds, plain_seconds, 0.5)
+    if are_there(f"{work}, beside one file by nginx", "nginx"):
+        ours, theirs = served.beside_nginx(scale.rounds)
+        yield throughput(f"{work}, beside one file by nginx", served.size, ours, theirs, 0.5)
 
 
-def _beside_orthanc(ours: str, theirs: str, study: Study, scale: Scale) -> Iterator[Row]:
-    whole = f"/studies/{study.uid}"
-    works = (
-        (f"WADO-RS of {scale.instances} x 512 KiB", whole, _STUDY_ACCEPT, 1.0),
-        (f"metadata of {scale.instances} instances", f"{whole}/metadata", "application/json", 10.0),
-    )
-    for work, path, accept, reach in works:
-        mine, other = interleaved(
-            scale.rounds,
-            partial(_fetched, ours, path, accept),
-            partial(_fetched, theirs, path, accept),
-        )
-        yield per_second(f"{work}, beside Orthanc", mine, other, reach)
+def _beside_orthanc(ours: str, theirs: str, served: _Served, scale: Scale) -> Iterator[Row]:
+    whole = f"/studies/{served.study.uid}"
+
+    def fetched(path: str, accept: str) -> list[list[float]]:
+        roots = (partial(_fetched, root, path, accept) for root in (ours, theirs))
+        return interleaved(scale.rounds, *roots)
+
+    work = f"WADO-RS of {scale.instances} x 512 KiB, beside Orthanc"
+    mine, other = fetched(whole, ACCEPT)
+    yield throughput(work, served.size, mine, other, 1.0)
+    work = f"metadata of {scale.instances} instances, beside Orthanc"
+    seconds = fetched(f"{whole}/metadata", "application/json")
+    mine, other = ([1 / one for one in each] for each in seconds)
+    yield per_second(work, mine, other, 10.0)
     queries = (
         ("by patient", [f"PatientID=Q{number}" for number in range(scale.studies)], 10.0),
         (f"by date, {_PER_DAY} studies", [f"StudyDate={_day(0)}"], 25.0),
@@ -137,7 +168,7 @@ def _beside_orthanc(ours: str, theirs: str, study: Study, scale: Scale) -> Itera
 
 
 def _fetched(root: str, path: str, accept: str) -> float:
-    """How often a second an answer could be _fetched, from one."""
+    """Seconds that an answer takes."""
     parts = urlsplit(root)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     started = time.perf_counter()
@@ -151,19 +182,20 @@ def _fetched(root: str, path: str, accept: str) -> float:
     connection.close()
     if answer.status != 200 or size < _LEAST_BYTES:
         raise WrongAnswer(f"{answer.status} and {size} bytes from {root}{path}")
-    return 1 / seconds
+    return seconds
 
 
 def _rate(root: str, keys: Sequence[str], count: int) -> float:
     """Queries a second of one client."""
     requests = (
-        _get(f"{root}/studies?{keys[number * 7 % len(keys)]}", "application/dicom+json")
+        get(f"{root}/studies?{keys[number * 7 % len(keys)]}", "application/dicom+json")
         for number in range(count)
     )
     return drive(address_of(root), requests, 1, lambda answer: b"0020000D" in answer).rate
 
 
-def _get(url: str, accept: str) -> bytes:
+def get(url: str, accept: str) -> bytes:
+    """The HTTP request for what is at ``url``."""
     parts = urlsplit(url)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     return f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n\r\n".encode()
@@ -227,20 +259,3 @@ def orthanc(folder: Path, files: Sequence[Path]) -> Iterator[str]:
             if answer.status != 200:
                 raise WrongAnswer(f"Orthanc did not take an instance: {answer.status}")
         yield f"http://127.0.0.1:{server.http}/dicom-web"
-
-
-@contextmanager
-def _nginx(www: Path, folder: Path) -> Iterator[str]:
-    """nginx serving a folder with its usual settings; its URL."""
-    folder.mkdir()
-    port = free_port()
-    (folder / "nginx.conf").write_text(
-        f"daemon off; worker_processes 2; pid {folder}/pid; error_log {folder}/error.log;\n"
-        f"user root; events {{}}\nhttp {{ access_log off; sendfile on; tcp_nopush on;\n"
-        f"client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
-        f"fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n"
-        f"scgi_temp_path {folder}/scgi;\n"
-        f"server {{ listen 127.0.0.1:{port}; root {www}; }} }}\n"
-    )
-    with running(["nginx", "-c", str(folder / "nginx.conf")], folder / "log", port):
-        yield f"http://127.0.0.1:{port}"

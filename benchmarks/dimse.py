@@ -7,7 +7,6 @@ at both ends. Orthanc syncs each file by default, as the node does.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from itertools import count
 
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second
 from benchmarks.images import ASSOCIATIONS, Study, send
-from benchmarks.orthanc import TITLE, is_installed, orthanc
+from benchmarks.orthanc import TITLE, orthanc
+from benchmarks.peers import are_there
 from benchmarks.place import Place, Server, fresh
 from imaging_source.dimse import C_FIND_RQ, MESSAGE_ID, PRIORITY, SOP_CLASS_UID, write_request
 from imaging_source.dimse import write_data_set as data_set_pdus
@@ -43,7 +43,7 @@ QUICK = Scale(instances=8, delayed=4, queries=4, rounds=1)
 
 def measure(scale: Scale) -> Iterator[Row]:
     """The rows, where Orthanc and DCMTK are installed."""
-    if not (is_installed() and shutil.which("storescu")):
+    if not are_there("C-STORE and C-FIND beside Orthanc", "Orthanc", "storescu"):
         return
     with (
         fresh("dimse") as place,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -27,6 +27,7 @@ from sqlalchemy import func, select
 from benchmarks.figures import Row, WrongAnswer, growth, interleaved, per_second, throughput
 from benchmarks.load import address_of, http_head
 from benchmarks.material import retrieval
+from benchmarks.peers import are_there
 from benchmarks.place import Place, Server, fresh
 from benchmarks.transfers import ROOM_BYTES, Moved, Receiver
 from imaging_source.intake import Intake
@@ -66,11 +67,12 @@ QUICK = Scale(instances=8, rounds=1)
 class Study:
     """One study of CT slices as files, ``part-N`` for each association."""
 
-    def __init__(self, folder: Path, number: int, instances: int) -> None:
+    def __init__(self, folder: Path, number: int, instances: int, edge: int = _EDGE) -> None:
+        """``edge`` is that of a slice, in pixels."""
         self.uid = _numbered(_STUDY, number)
         self.folders = [folder / f"part-{part}" for part in range(ASSOCIATIONS)]
         self.uids = [_numbered(_INSTANCE, number * 10_000 + one) for one in range(instances)]
-        template = _template()
+        template = _template(edge)
         for place in self.folders:
             place.mkdir(parents=True)
         for one, uid in enumerate(self.uids):
@@ -86,7 +88,7 @@ class Study:
 
 def measure_storage(scale: Scale) -> Iterator[Row]:
     """C-STORE beside DCMTK's own receiver."""
-    if not (shutil.which("storescu") and shutil.which("storescp")):
+    if not are_there("C-STORE beside storescp", "storescu", "storescp"):
         return
     numbers = count(1)
     with fresh("store") as place, place.serve("dicom") as server:
@@ -134,7 +136,7 @@ class Retrieved:
         self._receiver = Receiver(
             address_of(self._server.url("")), self.size + ROOM_BYTES, client_tls(place.settings)
         )
-        self._request = request_of(place, self._server, study)
+        self._request = request_of(place, self._server, study.uid, study.uids)
 
     def fetch(self) -> Moved:
         """All of it by RAD-69."""
@@ -146,24 +148,32 @@ class Retrieved:
         return _fetch(self._server, self._receiver, request, self._files)
 
 
-def _template() -> bytes:
+def _template(edge: int) -> bytes:
     """The bytes of a CT slice as a DICOM file."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, _INSTANCE
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _STUDY, f"{_STUDY}.1"
     dataset.PatientID, dataset.PatientName = "123456", "MARTIN^MARIE"
     dataset.StudyDate, dataset.StudyTime, dataset.Modality = "20260102", "093000", "CT"
-    dataset.Rows = dataset.Columns = _EDGE
+    dataset.Rows = dataset.Columns = edge
     dataset.BitsAllocated = dataset.BitsStored = 16
     dataset.HighBit, dataset.SamplesPerPixel, dataset.PixelRepresentation = 15, 1, 0
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = os.urandom(_EDGE * _EDGE * 2)
+    dataset.PixelData = _pixels(edge)
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file = io.BytesIO()
     dcmwrite(file, dataset, enforce_file_format=True)
     return file.getvalue()
+
+
+def _pixels(edge: int) -> bytes:
+    """A body in air with the noise of a scanner: deflate brings it to a half, as it does CT."""
+    across = np.linspace(-1.0, 1.0, edge)
+    is_body = across[:, None] ** 2 + across[None, :] ** 2 / 0.6 < 0.7
+    noise = np.random.default_rng(1).normal(0.0, 12.0, (edge, edge))
+    return bytes((np.where(is_body, 1064, 24) + noise).clip(0, 4095).astype("<u2"))
 
 
 def _numbered(uid: str, number: int) -> str:
@@ -262,13 +272,13 @@ def data_set(file: Path) -> bytes:
     return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
-def request_of(place: Place, server: Server, study: Study) -> bytes:
-    """RAD-69 of every instance of the study."""
+def request_of(place: Place, server: Server, study: str, uids: Sequence[str]) -> bytes:
+    """RAD-69 of these instances of a study."""
     unique_id = place.settings.imaging_source.unique_id
-    documents = tuple(DocumentRequest(unique_id, uid) for uid in study.uids)
-    series = SeriesRequest(f"{study.uid}.1", documents)
+    documents = tuple(DocumentRequest(unique_id, uid) for uid in uids)
+    series = SeriesRequest(f"{study}.1", documents)
     request = RetrieveImagingDocumentSetRequest(
-        (StudyRequest(study.uid, (series,)),), (ExplicitVRLittleEndian,)
+        (StudyRequest(study, (series,)),), (ExplicitVRLittleEndian,)
     )
     return retrieval(server.url("/imaging"), RAD_69, request)
 

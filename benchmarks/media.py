@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.dicomweb import PLUGIN, orthanc
 from benchmarks.figures import MIB, Row, WrongAnswer, growth, interleaved, per_second, throughput
 from benchmarks.images import Study
+from benchmarks.peers import are_there
 from benchmarks.place import Place, Server, fresh
 
 _BOUNDARY = "a-part-of-the-study"
@@ -43,7 +43,7 @@ QUICK = Scale(instances=8, archived=4, rounds=1)
 
 def measure(scale: Scale) -> Iterator[Row]:
     """Each work beside Orthanc, and the memory of the process that takes files in."""
-    if not (shutil.which("Orthanc") and PLUGIN.exists()):
+    if not are_there("STOW-RS and ZIP beside Orthanc", "Orthanc", PLUGIN):
         return
     with fresh("media") as place, ExitStack() as stack:
         archived = Study(place.folder / "archived", 1, scale.archived)
@@ -70,7 +70,7 @@ def _stored(place: Place, server: Server, ours: str, theirs: str, scale: Scale) 
     work = f"STOW-RS of {scale.instances} x 512 KiB"
     rates, their_rates = ([one for one, _ in runs] for runs in (mine, other))
     yield per_second(f"{work}, beside Orthanc", rates, their_rates, 2.2)
-    yield growth(f"{work}: memory", [grown for _, grown in mine], 64)
+    yield growth(f"{work}: memory", [grown for _, grown in mine], 32)
 
 
 def _store(root: str, files: list[Path]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,18 @@ from benchmarks.figures import WrongAnswer
 
 # Orthanc reads its plugins and makes its database before it listens.
 _START_SECONDS = 20.0
+
+
+def are_there(work: str, *needed: str | Path) -> bool:
+    """Whether these programs and files are on this machine; else tells what is left out."""
+    missing = [
+        str(one)
+        for one in needed
+        if not (one.exists() if isinstance(one, Path) else shutil.which(one))
+    ]
+    if missing:
+        print(f"left out: {work}: no {', '.join(missing)} here", file=sys.stderr, flush=True)
+    return not missing
 
 
 @contextmanager

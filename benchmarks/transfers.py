@@ -165,7 +165,7 @@ class Receiver:
         """The start of the last answer, all of it where it is short."""
         return bytes(self._buffer[: min(self._filled, ROOM_BYTES)])
 
-    def expect(self, contents: Iterable[bytes | mmap.mmap]) -> None:
+    def expect(self, contents: Iterable[bytes | mmap.mmap | memoryview]) -> None:
         """WrongAnswer unless the last answer holds these contents, in order, byte for byte."""
         position = 0
         for content in contents:

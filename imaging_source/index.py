@@ -183,7 +183,7 @@ def describe(
     """
     found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
     row = connection.execute(found).mappings().one()
-    listed = connection.execute(_LIST, {"study": study_instance_uid})
+    listed = connection.execute(_LIST, {"study": study_instance_uid}).all()
     described = _series_of(connection, study_instance_uid)
     series = (
         replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))

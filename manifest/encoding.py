@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from manifest.model import Concept
 
@@ -37,9 +38,16 @@ def element(tag: int, vr: str, value: bytes) -> bytes:
     """One data element; ``value`` is padded to an even length."""
     if len(value) % 2:
         value += b"\0" if vr in _NUL_PADDED else b" "
+    return _head(tag, vr, len(value)) + value
+
+
+# A manifest has thousands of elements of a few tags and lengths.
+@lru_cache(maxsize=1024)
+def _head(tag: int, vr: str, length: int) -> bytes:
+    """What stands before a value of ``length`` bytes."""
     if vr in _LONG_FORM:
-        return _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), 0, len(value)) + value
-    return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+        return _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
+    return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
 def text(tag: int, vr: str, value: str, limit: int | None = None) -> bytes:
@@ -68,10 +76,11 @@ def if_known(tag: int, vr: str, value: str) -> bytes:
 
 def sequence(tag: int, items: Iterable[bytes]) -> bytes:
     """A sequence of items, each given as its encoded elements in ascending order of tags."""
-    return element(tag, "SQ", b"".join(map(_item, items)))
+    return element(tag, "SQ", b"".join(map(item, items)))
 
 
-def _item(content: bytes) -> bytes:
+def item(content: bytes) -> bytes:
+    """An item of a sequence, of its encoded elements."""
     return _ITEM_HEAD.pack(*_ITEM, len(content)) + content
 
 
@@ -85,8 +94,8 @@ def authority(tag: int, oid: str) -> bytes:
 def coded(tag: int, concept: Concept) -> bytes:
     """A sequence of one code (PS3.3 8.1)."""
     code, scheme, meaning = concept
-    item = text(0x00080100, "SH", code) + text(0x00080102, "SH", scheme)
-    return sequence(tag, (item + text(0x00080104, "LO", meaning),))
+    named = text(0x00080100, "SH", code) + text(0x00080102, "SH", scheme)
+    return sequence(tag, (named + text(0x00080104, "LO", meaning),))
 
 
 def part10_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -16,11 +16,11 @@ from functools import lru_cache
 from itertools import chain
 
 from manifest.concepts import NO_UNITS, Known
-from manifest.encoding import authority, coded, element, sequence, text, uid
+from manifest.encoding import authority, coded, element, item, sequence, text, uid
 from manifest.key_object import (
     ACCESSION_NUMBER,
     key_objects,
-    reference,
+    pointer,
     value_type,
     write_key_object,
 )
@@ -41,7 +41,7 @@ _CONTAINS, _CONTEXT = "CONTAINS", "HAS ACQ CONTEXT"
 
 def write_mado(manifest: Manifest) -> bytes:
     """``manifest`` as a Part 10 file. Raises ManifestError as ``write_kos`` does."""
-    items = chain(key_objects(manifest), (_library(manifest),))
+    items = chain(key_objects(manifest), (item(_library(manifest)),))
     return write_key_object(manifest, Known.TITLE.written, items, _changes(manifest))
 
 
@@ -121,9 +121,10 @@ def _group(series: ManifestSeries) -> bytes:
 
 def _entry(instance: ManifestInstance) -> bytes:
     """One instance (TID 1601)."""
-    pointer = sequence(0x00081199, (reference(instance),))
-    head = pointer + _relation(_CONTAINS, value_type(instance.sop_class_uid))
-    return head + _descriptors(instance.instance_number, instance.number_of_frames)
+    sop_class_uid = instance.sop_class_uid
+    pointed = pointer(sop_class_uid, instance.sop_instance_uid)
+    pointed += _relation(_CONTAINS, value_type(sop_class_uid))
+    return pointed + _descriptors(instance.instance_number, instance.number_of_frames)
 
 
 @lru_cache(maxsize=8192)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from manifest.encoding import coded, if_known, text
+from manifest.encoding import coded, if_known, item, text
 from manifest.key_object import ACCESSION_NUMBER, key_objects, write_key_object
 from manifest.model import MANIFEST, Concept, Manifest, ManifestError, ManifestSeries
 
@@ -106,7 +106,7 @@ def write_national(manifest: Manifest, profile: Profile) -> bytes:
         replace(one, retrieve_url=_retrieve_url(profile, said, one)) for one in manifest.series
     )
     manifest = replace(manifest, series=tuple(addressed))
-    items = chain(_words(manifest, profile), key_objects(manifest))
+    items = chain(map(item, _words(manifest, profile)), key_objects(manifest))
     return write_key_object(manifest, profile.title, items, _changes(profile, said))
 
 

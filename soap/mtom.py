@@ -230,7 +230,7 @@ def _length(of: Package, parts: Sequence[Part]) -> int:
 
 def _one_line(value: str) -> str:
     """A header's value; a media type comes from whoever submitted it and must not add headers."""
-    return "".join(character for character in value if character.isprintable())
+    return value if value.isprintable() else "".join(filter(str.isprintable, value))
 
 
 def _exactly(part: Part) -> Iterator[Piece]:

@@ -15,6 +15,7 @@ from benchmarks import (
     at_rest,
     audit,
     images,
+    large,
     manifests,
     queries,
     region,
@@ -25,6 +26,7 @@ from benchmarks import (
 )
 from benchmarks.figures import Row, WrongAnswer, interleaved, per_second, table, throughput
 from benchmarks.load import http_answer, mllp_answer
+from benchmarks.peers import are_there
 from benchmarks.place import fresh
 from benchmarks.postgresql import NoPostgreSQL
 from benchmarks.scale import ENGINES, Scale
@@ -83,6 +85,19 @@ def test_a_large_document_comes_back_byte_for_byte() -> None:
 def test_a_study_comes_back_byte_for_byte() -> None:
     rows = list(images.measure_retrieval(images.Scale(instances=3, rounds=1)))
     assert all(map(is_sensible, rows))
+
+
+def test_a_large_instance_comes_in_and_leaves_as_it_was() -> None:
+    rows = list(large.measure(large.Scale(size=2 * MIB, instances=3, rounds=1)))
+    assert {row.reach for row in rows} == {32, 150}
+    assert all(map(is_sensible, rows))
+
+
+def test_what_is_left_out_is_told_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert are_there("nothing", sys.executable)
+    assert not are_there("ZIP beside Orthanc", sys.executable, "no-such-program", Path("/no/file"))
+    told = capsys.readouterr().err
+    assert told == "left out: ZIP beside Orthanc: no no-such-program, /no/file here\n"
 
 
 def test_manifests_are_what_pydicom_writes() -> None:
