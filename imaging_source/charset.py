@@ -28,6 +28,8 @@ def encodings_of(specific_character_set: bytes) -> list[str]:
 
 def decode(value: bytes, encodings: list[str]) -> str:
     """The text of ``value``, without padding; a control character becomes a blank, NUL goes."""
+    if not value:  # so are most of those that an index keeps
+        return ""
     return _UNPRINTABLE.sub(" ", unicode_of(value, encodings).replace("\0", "")).strip(" ")
 
 

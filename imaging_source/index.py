@@ -12,13 +12,14 @@ from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import (
     Connection,
     RowMapping,
     Text,
+    and_,
     bindparam,
     delete,
     func,
@@ -35,6 +36,7 @@ from imaging_source.rejection import Note
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, SERIES, STUDY, STUDY_NAME
 from imaging_source.shown import IN_ORDER, SHOWN
 from manifest.model import ManifestInstance, ManifestSeries, Patient, Study
+from storage.statement import Statement
 
 _log = structlog.get_logger("kosmos.imaging_source")
 
@@ -74,58 +76,69 @@ class Arrived:
     note: Note | None = None
 
 
-# What the index knows about the UIDs of an instance, in one statement.
-_KNOWN = select(
-    select(INSTANCE.c.sha256)
-    .where(INSTANCE.c.sop_instance_uid == bindparam("instance"))
-    .scalar_subquery()
-    .label("sha256"),
-    select(STUDY.c.patient_id)
-    .where(STUDY.c.study_instance_uid == bindparam("study"))
-    .scalar_subquery()
-    .label("patient_id"),
-    select(STUDY.c.issuer_oid)
-    .where(STUDY.c.study_instance_uid == bindparam("study"))
-    .scalar_subquery()
-    .label("issuer_oid"),
-    select(STUDY.c.accession_number)
-    .where(STUDY.c.study_instance_uid == bindparam("study"))
-    .scalar_subquery()
-    .label("accession_number"),
-    select(STUDY.c.placer_order_number)
-    .where(STUDY.c.study_instance_uid == bindparam("study"))
-    .scalar_subquery()
-    .label("placer_order_number"),
-    select(SERIES.c.study_instance_uid)
-    .where(SERIES.c.series_instance_uid == bindparam("series"))
-    .scalar_subquery()
-    .label("study_of_series"),
-    select(REJECTION.c.code)
-    .where(
-        REJECTION.c.sop_instance_uid == bindparam("instance"),
-        REJECTION.c.study_instance_uid == bindparam("study"),
-        REJECTION.c.series_instance_uid == bindparam("series"),
+class _Known(NamedTuple):
+    """What the index knows about the UIDs of an instance; None throughout for what is not there."""
+
+    sha256: str | None
+    patient_id: str | None
+    issuer_oid: str | None
+    accession_number: str | None
+    placer_order_number: str | None
+    study_of_series: str | None
+    rejection: str | None
+
+
+_UIDS = select(
+    bindparam("instance", type_=Text).label("instance"),
+    bindparam("study", type_=Text).label("study"),
+    bindparam("series", type_=Text).label("series"),
+).subquery()
+
+_KNOWN = Statement(
+    select(
+        INSTANCE.c.sha256,
+        STUDY.c.patient_id,
+        STUDY.c.issuer_oid,
+        STUDY.c.accession_number,
+        STUDY.c.placer_order_number,
+        SERIES.c.study_instance_uid,
+        REJECTION.c.code,
+    ).select_from(
+        _UIDS.outerjoin(STUDY, STUDY.c.study_instance_uid == _UIDS.c.study)
+        .outerjoin(SERIES, SERIES.c.series_instance_uid == _UIDS.c.series)
+        .outerjoin(INSTANCE, INSTANCE.c.sop_instance_uid == _UIDS.c.instance)
+        .outerjoin(
+            REJECTION,
+            and_(
+                REJECTION.c.sop_instance_uid == _UIDS.c.instance,
+                REJECTION.c.study_instance_uid == _UIDS.c.study,
+                REJECTION.c.series_instance_uid == _UIDS.c.series,
+            ),
+        )
     )
-    .scalar_subquery()
-    .label("rejection"),
 )
 
 # The note may have come while we waited for the study: it is looked for when the row is written,
 # after the study has been touched, which a note does too before it looks for instances.
-_ADD_INSTANCE = insert(INSTANCE).values(
-    rejection=func.coalesce(
-        bindparam("hidden", type_=Text),
-        select(REJECTION.c.code)
-        .where(
-            REJECTION.c.sop_instance_uid == bindparam("instance"),
-            REJECTION.c.study_instance_uid == bindparam("study"),
-            REJECTION.c.series_instance_uid == bindparam("series"),
-        )
-        .scalar_subquery(),
+_ADD_INSTANCE = Statement(
+    insert(INSTANCE).values(
+        {column.name: bindparam(column.name, type_=column.type) for column in INSTANCE.columns}
+        | {
+            "rejection": func.coalesce(
+                bindparam("rejection", type_=Text),
+                select(REJECTION.c.code)
+                .where(
+                    REJECTION.c.sop_instance_uid == bindparam("sop_instance_uid"),
+                    REJECTION.c.study_instance_uid == bindparam("study_instance_uid"),
+                    REJECTION.c.series_instance_uid == bindparam("series_instance_uid"),
+                )
+                .scalar_subquery(),
+            )
+        }
     )
 )
 
-_TOUCH_STUDY = (
+_TOUCH_STUDY = Statement(
     update(STUDY)
     .where(STUDY.c.study_instance_uid == bindparam("study"))
     .values(revision=STUDY.c.revision + 1, changed_at=bindparam("now"))
@@ -159,10 +172,10 @@ def add(connection: Connection, arrived: Arrived) -> Verdict:
         "study": header.study.study_instance_uid,
         "series": header.series_instance_uid,
     }
-    known = connection.execute(_KNOWN, uids).mappings().one()
+    known = _Known(*_KNOWN.rows(connection, uids)[0])
     verdict = _judge(connection, known, arrived)
     if verdict is Verdict.STORED:
-        _insert(connection, arrived, known, uids)
+        _insert(connection, arrived, known)
     elif verdict is Verdict.RESTORED:
         _restore(connection, arrived)
     elif verdict.is_quarantine:
@@ -211,50 +224,55 @@ def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, Man
     }
 
 
-def _judge(connection: Connection, known: RowMapping, arrived: Arrived) -> Verdict:
+def _judge(connection: Connection, known: _Known, arrived: Arrived) -> Verdict:
     study = arrived.header.study
-    is_back = known["sha256"] is not None and known["rejection"] == rejection.EXPIRED
-    if known["sha256"] is not None and not is_back:
-        return Verdict.DUPLICATE if known["sha256"] == arrived.sha256 else Verdict.OTHER_BYTES
-    if known["patient_id"] is not None and _is_stranger(connection, known, study.patient):
+    is_back = known.sha256 is not None and known.rejection == rejection.EXPIRED
+    if known.sha256 is not None and not is_back:
+        return Verdict.DUPLICATE if known.sha256 == arrived.sha256 else Verdict.OTHER_BYTES
+    if _is_stranger(connection, known, study.patient):
         return Verdict.OTHER_PATIENT
-    if known["study_of_series"] not in (None, study.study_instance_uid):
+    if known.study_of_series not in (None, study.study_instance_uid):
         return Verdict.OTHER_STUDY
     return Verdict.RESTORED if is_back else Verdict.STORED
 
 
-def _is_stranger(connection: Connection, known: RowMapping, patient: Patient) -> bool:
-    """Whether the study is another patient's.
+def _is_stranger(connection: Connection, known: _Known, patient: Patient) -> bool:
+    """Whether the study is known, and another patient's.
 
     An issuer that one device names and another leaves out is no contradiction, and neither is an
     identifier that was merged into the one that is known.
     """
-    issuers = {known["issuer_oid"], patient.issuer_oid} - {""}
-    if known["patient_id"] == patient.patient_id:
-        return len(issuers) > 1
-    return not is_same_patient(connection, patient, known["patient_id"])
+    if known.patient_id is None:
+        return False
+    if known.patient_id == patient.patient_id:
+        return len({known.issuer_oid, patient.issuer_oid} - {""}) > 1
+    return not is_same_patient(connection, patient, known.patient_id)
 
 
-def _insert(
-    connection: Connection, arrived: Arrived, known: RowMapping, uids: dict[str, str]
-) -> None:
+def _insert(connection: Connection, arrived: Arrived, known: _Known) -> None:
     header, note = arrived.header, arrived.note
-    if known["patient_id"] is None:
+    if known.patient_id is None:
         connection.execute(insert(STUDY), _study_row(header.study, arrived.received_at))
         connection.execute(insert(STUDY_NAME), _name_row(header.study))
-    if known["study_of_series"] is None:
+    if known.study_of_series is None:
         connection.execute(insert(SERIES), _series_row(header))
-    connection.execute(_TOUCH_STUDY, {"study": uids["study"], "now": arrived.received_at})
+    _touch(connection, arrived)
     hidden = None if note is None else note.code
-    connection.execute(_ADD_INSTANCE, {**_instance_row(arrived), **uids, "hidden": hidden})
+    _ADD_INSTANCE.run(connection, [{**_instance_row(arrived), "rejection": hidden}])
     reports.note_instance(connection, header.sop_class_uid, header.sop_instance_uid)
     if note is not None:
         misplaced = rejection.reject(connection, note, arrived.received_at)
         if misplaced:
             _log.warning("rejected elsewhere", code="imaging-rejection", count=misplaced)
-    if known["patient_id"] is not None:
-        named = (known["accession_number"], known["placer_order_number"])
+    if known.patient_id is not None:
+        named = (known.accession_number, known.placer_order_number)
         requests.keep(connection, header.study, named)
+
+
+def _touch(connection: Connection, arrived: Arrived) -> None:
+    """Let the study know that it has changed; its row stays locked from then on."""
+    study = arrived.header.study.study_instance_uid
+    _TOUCH_STUDY.run(connection, [{"study": study, "now": arrived.received_at}])
 
 
 def _restore(connection: Connection, arrived: Arrived) -> None:
@@ -263,8 +281,7 @@ def _restore(connection: Connection, arrived: Arrived) -> None:
     connection.execute(delete(REJECTION).where(REJECTION.c.sop_instance_uid == uid))
     row = update(INSTANCE).where(INSTANCE.c.sop_instance_uid == uid)
     connection.execute(row.values(**_instance_row(arrived), rejection=None))
-    study = arrived.header.study.study_instance_uid
-    connection.execute(_TOUCH_STUDY, {"study": study, "now": arrived.received_at})
+    _touch(connection, arrived)
     reports.note_instance(connection, arrived.header.sop_class_uid, uid)
 
 

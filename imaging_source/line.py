@@ -127,6 +127,8 @@ class Line:
 
     def has_news(self, within: float = 0.0) -> bool:
         """Whether the peer has said something that waits to be read, or does ``within`` seconds."""
+        if self._reader.has_begun:
+            return True
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         try:

@@ -16,7 +16,7 @@ from manifest.model import Request, Study
 _COLUMNS = REQUEST.c
 
 
-def keep(connection: Connection, study: Study, named: tuple[str, str]) -> None:
+def keep(connection: Connection, study: Study, named: tuple[str | None, str | None]) -> None:
     """Keep what an instance says of its request, if it is not the one the study's row has.
 
     ``named`` are accession and order of that row, which must be locked by now: instances of

@@ -128,6 +128,7 @@ class BlobStore:
         Raises OutOfSpace or BlobStoreUnavailable if the folders cannot be made.
         """
         self.root = root
+        self._shards = {name: root / name for name in _SHARDS}
         self._temporary = root / "tmp"
         self._keeper = None if keys is None else keys.keeper
         sealing = self._keeper if keys is not None and keys.sealing else None
@@ -175,7 +176,7 @@ class BlobStore:
         spooled.path = target
         self._sync(target.parent)
         for path in self._paths(spooled.sha256):
-            if path != target:  # of the other kind, from before
+            if path != target and os.access(path, os.F_OK):  # of the other kind, from before
                 _remove(path)
         return Blob(target, spooled.sha256, spooled.size, self._keeper)
 
@@ -218,8 +219,8 @@ class BlobStore:
 
     def inventory(self) -> Iterator[StoredBlob]:
         """Every blob, in the order of addresses within each of the 256 folders."""
-        for shard in _SHARDS:
-            for entry in sorted(os.scandir(self.root / shard), key=lambda entry: entry.name):
+        for shard in self._shards.values():
+            for entry in sorted(os.scandir(shard), key=lambda entry: entry.name):
                 with suppress(FileNotFoundError):  # deleted since the folder was listed
                     state = entry.stat()
                     address = entry.name.removesuffix(SUFFIX)
@@ -281,7 +282,7 @@ class BlobStore:
             raise from_os_error(error, f"rewrapping {sha256}") from error
 
     def _shard(self, sha256: str) -> Path:
-        return self.root / check_address(sha256)[:2]
+        return self._shards[check_address(sha256)[:2]]
 
     def _paths(self, sha256: str) -> tuple[Path, Path]:
         """Where a blob lies: sealed, or as it is; where it lies first if there are keys."""
@@ -363,8 +364,8 @@ class BlobStore:
         if self._temporary.is_dir():  # made last: all others exist
             return
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for shard in _SHARDS:
-            (self.root / shard).mkdir(exist_ok=True, mode=0o700)
+        for shard in self._shards.values():
+            shard.mkdir(exist_ok=True, mode=0o700)
         self._temporary.mkdir(exist_ok=True, mode=0o700)
         sync_folder(self.root)
         sync_folder(self.root.parent)

@@ -1,7 +1,7 @@
 """Databases as the actors see them: ``read()`` a snapshot, ``write(work)`` durably.
 
 Two engines stand behind the same two methods: SQLite (``storage.sqlite``), where one
-thread does all the writing and many works share one commit, and PostgreSQL
+thread at a time writes and many works share one commit, and PostgreSQL
 (``storage.postgresql``), where every work is a transaction of its own. Statements are
 SQLAlchemy Core on both. This module knows no table: each actor brings its own.
 """

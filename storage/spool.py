@@ -171,12 +171,12 @@ class FileSpool:
             if self._flush is not None:
                 self._flush.result()
             if self._addressed:
-                descriptor = os.dup(self._descriptor)
+                descriptor, self._descriptor = self._descriptor, -1
             else:
                 os.fsync(self._descriptor)
+                self._close()
         except OSError as error:
             raise self._sync_failed(error) from error
-        self._close()
         return SpooledFile(
             self._folder.path,
             self._path,

@@ -1,8 +1,8 @@
-"""SQLite: one writer thread with group commit, pooled read-only readers.
+"""SQLite: one writer with group commit, pooled read-only readers.
 
 Every commit is synced (WAL with ``synchronous=FULL``: the only setting under which an
 acknowledged commit survives a power cut). A sync costs about 0.2 ms however much it
-covers, so the writer takes all works that wait, gives each a SAVEPOINT of its own and
+covers, so who writes takes all works that wait, gives each a SAVEPOINT of its own and
 commits them together. Contending writers would starve each other for up to 1.3 s.
 
 One process writes and checkpoints a file (SQLite before 3.51.3 can corrupt a WAL that two
@@ -229,16 +229,17 @@ class _Reading:
 
 
 class _Work:
-    """One caller's work, its outcome, and the lock on which the caller waits."""
+    """One caller's work, its outcome, and the lock on which the caller waits for its turn."""
 
-    __slots__ = ("done", "error", "result", "run")
+    __slots__ = ("done", "error", "result", "run", "turn")
 
     def __init__(self, run: Callable[[Connection], Any]) -> None:
         self.run = run
         self.result: Any = None
         self.error: BaseException | None = None
-        self.done = threading.Lock()  # the cheapest one-shot signal: held until done
-        self.done.acquire()
+        self.done = False
+        self.turn = threading.Lock()  # the cheapest one-shot signal: held until the turn comes
+        self.turn.acquire()
 
 
 class _GroupLost(Exception):
@@ -246,7 +247,11 @@ class _GroupLost(Exception):
 
 
 class _Writer:
-    """The thread that does all the writing to one file."""
+    """All the writing to one file: one caller at a time commits for all who wait by then.
+
+    Who finds nobody writing begins at once, in his own thread; when he has done, he leaves to the
+    first of those who came meanwhile. A thread of its own would cost every caller two switches.
+    """
 
     def __init__(self, path: Path, low_water: LowWaterMark) -> None:
         self._path = path
@@ -262,58 +267,75 @@ class _Writer:
         # are begun and committed on the driver, below their sight.
         self._connection.begin()
         self._waiting: deque[_Work] = deque()
-        self._wake = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(
-            target=self._run, name=f"writer of {path.name}", daemon=True
-        )
-        self._thread.start()
+        self._idle = threading.Condition(threading.Lock())
+        self._is_busy = False
+        self._writing: int | None = None  # the thread
+        self._is_closed = False
 
     def write(self, run: Callable[[Connection], T]) -> T:
-        """Queue the work, wait until it is durable, and return what it returned."""
-        if threading.current_thread() is self._thread:
+        """Queue the work, see that it becomes durable, and return what it returned."""
+        if self._writing == threading.get_ident():
             raise RuntimeError("write() inside a work: use the connection the work was given")
         work = _Work(run)
-        with self._wake:
-            if self._closing:
-                raise DatabaseUnavailable(f"{self._path.name} is closed")
-            if len(self._waiting) >= QUEUE_LIMIT:
-                raise DatabaseBusy(f"{QUEUE_LIMIT} works wait for {self._path.name} already")
-            self._waiting.append(work)
-            self._wake.notify()
-        work.done.acquire()
+        if not self._is_next(work):
+            work.turn.acquire()
+        if not work.done:
+            self._write_group()
         if work.error is not None:
             raise work.error
         return cast(T, work.result)
 
     def close(self) -> None:
         """Finish what is queued, check point, and let another process write."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while group := self._next_group():
-            try:
-                self._commit(group)
-            except Exception as error:  # noqa: BLE001 - handed to the callers, who must not hang
-                for work in group:
-                    work.error = DatabaseUnavailable(f"{self._path.name}: {error}")
-            for work in group:
-                work.done.release()
+        with self._idle:
+            was_closed, self._is_closed = self._is_closed, True
+            self._idle.wait_for(lambda: not self._is_busy)
+        if was_closed:
+            return
         with suppress(sqlite3.Error):  # a reader in the way, or no room: the WAL stays valid
             self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
         os.close(self._lock)
 
-    def _next_group(self) -> list[_Work]:
-        """The works that wait, in order; empty when the writer is to stop."""
-        with self._wake:
-            while not self._waiting and not self._closing:
-                self._wake.wait()
+    def _is_next(self, work: _Work) -> bool:
+        """Let the work wait; whether it is its turn at once, for nobody is writing."""
+        with self._idle:
+            if self._is_closed:
+                raise DatabaseUnavailable(f"{self._path.name} is closed")
+            if len(self._waiting) >= QUEUE_LIMIT:
+                raise DatabaseBusy(f"{QUEUE_LIMIT} works wait for {self._path.name} already")
+            self._waiting.append(work)
+            was_busy, self._is_busy = self._is_busy, True
+            return not was_busy
+
+    def _write_group(self) -> None:
+        """Commit the works that wait, the first of which is the caller's; call who is next."""
+        with self._idle:
             count = min(len(self._waiting), GROUP_LIMIT)
-            return [self._waiting.popleft() for _ in range(count)]
+            group = [self._waiting.popleft() for _ in range(count)]
+        self._writing = threading.get_ident()
+        try:
+            self._commit(group)
+        except BaseException as error:  # handed to the callers, who must not hang
+            for work in group:
+                work.error = DatabaseUnavailable(f"{self._path.name}: {error}")
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._writing = None
+            self._end_turn(group)
+
+    def _end_turn(self, group: list[_Work]) -> None:
+        for work in group:
+            work.done = True
+        with self._idle:
+            if self._waiting:
+                self._waiting[0].turn.release()
+            else:
+                self._is_busy = False
+                self._idle.notify_all()
+        for work in group:
+            work.turn.release()
 
     def _commit(self, group: list[_Work]) -> None:
         """Run and commit a group; every work then has its result or its error."""

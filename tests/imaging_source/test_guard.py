@@ -86,6 +86,22 @@ def associated(connect: Connect, port: int, association_request: bytes) -> Any:
     return peer
 
 
+def test_a_sender_that_waits_for_acknowledgements_of_tcp_gets_them_at_once(
+    associated: Any,
+) -> None:
+    unknown = pdv(1, 3, store_request(b"1.2.3", field=0x0FF0))
+    whole = pdu(P_DATA, unknown + pdv(1, 2, bytes(8)))
+    seconds = []
+    for _ in range(12):
+        started = time.monotonic()
+        for piece in (whole[:6], whole[6:12], whole[12:]):  # Nagle holds back all but the first
+            associated.send(piece)
+        assert status_of(associated.read_pdu()[1]) == 0x0211
+        seconds.append(time.monotonic() - started)
+
+    assert sorted(seconds)[3] < 0.03  # Linux lets an acknowledgement wait for 40 ms
+
+
 def aborted_for(peer: Any) -> int:
     """The reason of the A-ABORT that the peer gets, before the connection is closed."""
     kind, content = peer.read_pdu()

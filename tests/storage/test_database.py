@@ -242,6 +242,52 @@ def test_a_writer_that_fails_itself_tells_its_callers(
     assert count(notes) == 1
 
 
+def test_a_caller_who_is_interrupted_while_he_writes_leaves_the_turn_to_others(
+    notes: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sqlite._Writer, "_commit", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            notes.write(add(1))
+    notes.write(add(2))
+    assert count(notes) == 1
+
+
+def test_works_that_come_while_one_is_written_are_committed_together(
+    notes: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    commit = sqlite._Writer._commit
+
+    def note(writer: sqlite._Writer, group: list[sqlite._Work]) -> None:
+        groups.append(len(group))
+        commit(writer, group)
+
+    monkeypatch.setattr(sqlite._Writer, "_commit", note)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(notes.write, slow)
+        assert begun.wait(10)
+        others = [pool.submit(notes.write, add(number)) for number in range(3)]
+        writer = notes._engine._writer  # type: ignore[attr-defined]  # to see that they wait
+        while len(writer._waiting) < 3:
+            begun.wait(0)
+        go_on.set()
+        first.result()
+        for other in others:
+            other.result()
+    assert groups == [1, 3]
+    assert count(notes) == 3
+
+
 def test_a_second_writer_is_told_which_file_and_what_to_do(
     notes: Database, sqlite_file: Path
 ) -> None:
