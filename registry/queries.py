@@ -53,6 +53,18 @@ _ANSWERS: Mapping[str, Callable[[Asked], Sequence[Hit]]] = {
     queries.FIND_FOLDERS_FOR_MULTIPLE_PATIENTS.id: finding.find_folders_across,
 }
 
+# Answered by one statement, a snapshot by itself, unless a veil has to look at more. Whether a
+# patient is known is asked afterwards, of one who has nothing: a later snapshot is as true then.
+_BY_ONE_STATEMENT = frozenset(
+    query.id
+    for query in (
+        queries.FIND_DOCUMENTS,
+        queries.FIND_DOCUMENTS_BY_REFERENCE_ID,
+        queries.FIND_SUBMISSION_SETS,
+        queries.FIND_FOLDERS,
+    )
+)
+
 _SURVIVORS = Statement(select(patient.c.id, patient.c.survivor).where(among(patient.c.id, "ids")))
 
 
@@ -109,8 +121,9 @@ class Querier:
     ) -> AdhocQueryResponse | list[Fault]:
         """The answer, or what is at fault with the query or with the registry."""
         name = decoded.query.name
+        one = sight is None and decoded.query.id in _BY_ONE_STATEMENT
         try:
-            with self._database.read() as connection:
+            with self._database.read(snapshot=not one) as connection:
                 veil = Veil(connection, sight) if sight else None
                 asked = Asked(connection, decoded, self._limit, veil)
                 hits = asked.bounded(_ANSWERS[decoded.query.id](asked))

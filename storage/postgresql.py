@@ -1,7 +1,9 @@
 """PostgreSQL through psycopg 3: pooled transactions, tried again when they collide.
 
 Works run at READ COMMITTED, so an actor takes the row locks it needs; reads run at
-REPEATABLE READ, READ ONLY, so that the statements of one read see one snapshot. Durability
+REPEATABLE READ, READ ONLY, so that the statements of one read see one snapshot, or without
+a transaction where one statement is enough: its BEGIN and its end would each be a way to the server
+and back, which takes as long as the statement. Durability
 is the server's: this module never touches ``synchronous_commit``.
 """
 
@@ -10,17 +12,17 @@ from __future__ import annotations
 import random
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
-from storage.statement import Parameters, Statement
+from storage.statement import Statement
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 # seconds; it doubles, with jitter so that two rivals do not meet again.
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.005
+_BEGIN = Statement(text("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
 # Our own: whoever seeds the common one counts on nobody else drawing from it.
 _dice = random.Random()
 
@@ -80,24 +84,21 @@ class PostgreSQLEngine:
     def __init__(self, url: URL, read_only: bool) -> None:
         self._read_only = read_only
         self._writers = _pool(url, WRITERS, "READ COMMITTED", read_only)
-        self._readers = _pool(url, READERS, "REPEATABLE READ", True)
+        self._readers = _pool(url, READERS, "AUTOCOMMIT", True)
         try:
-            with self.read():
+            with self.read(snapshot=False):
                 pass  # a wrong URL or a server that is away shows when opening, not later
         except DatabaseBusy as error:
             self.close()
             raise DatabaseUnavailable(str(error)) from error
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, snapshot: bool) -> Iterator[Connection]:
         """See ``Database.read``."""
         with _translating(), _connected(self._readers) as connection:
+            if snapshot:  # the pool undoes it when it takes the connection back
+                _BEGIN.run(connection, [{}])
             yield connection
-
-    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
-        """See ``Database.rows``."""
-        with self.read() as connection:
-            return [row for one in each for row in statement.rows(connection, one)]
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See ``Database.write``."""

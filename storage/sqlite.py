@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -35,7 +35,6 @@ from storage.errors import (
     StorageError,
 )
 from storage.space import LowWaterMark
-from storage.statement import Parameters, Statement
 
 T = TypeVar("T")
 
@@ -104,24 +103,9 @@ class SQLiteEngine:
         self._writer = None if read_only else _Writer(path, low_water)
         self._readers = _Readers(path)
 
-    def read(self) -> _Reading:
+    def read(self, snapshot: bool) -> _Reading:
         """See ``Database.read``."""
-        return _Reading(self._readers)
-
-    def rows(self, statement: Statement, each: Sequence[Parameters]) -> list[Any]:
-        """See ``Database.rows``."""
-        if len(each) != 1:
-            with self.read() as connection:
-                return [row for one in each for row in statement.rows(connection, one)]
-        connection, driver = self._readers.take()
-        try:
-            return statement.rows(connection, each[0])
-        except DBAPIError as error:
-            if translated := translate(error):
-                raise translated from error
-            raise
-        finally:
-            self._readers.give_back(connection, driver)
+        return _Reading(self._readers, snapshot)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """See ``Database.write``."""
@@ -210,14 +194,16 @@ class _Readers:
 class _Reading:
     """One use of a reader; a class, for it is entered thousands of times a second."""
 
-    __slots__ = ("_connection", "_driver", "_readers")
+    __slots__ = ("_connection", "_driver", "_readers", "_snapshot")
 
-    def __init__(self, readers: _Readers) -> None:
+    def __init__(self, readers: _Readers, snapshot: bool) -> None:
         self._readers = readers
+        self._snapshot = snapshot
 
     def __enter__(self) -> Connection:
         self._connection, self._driver = self._readers.take()
-        self._driver.execute("BEGIN")
+        if self._snapshot:
+            self._driver.execute("BEGIN")
         return self._connection
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 # Values of one statement: well below SQLite's limit of 32,766.
 VALUES_AT_ONCE = 1000
 
-# Rows taken at once from PostgreSQL: some 3 MB of whole objects, spelled in hexadecimal 6.
+# Rows taken at once from PostgreSQL: some 3 MB of whole objects.
 PORTION = 500
 
 
@@ -57,15 +57,7 @@ class Statement:
         one is taken at once, in one exchange with the server; a large one is asked for again
         and taken in portions.
         """
-        few = min(parameters["limit"], PORTION + 1)
-        if connection.dialect.name == "sqlite" or few == parameters["limit"]:
-            return self.rows(connection, parameters)
-        found = self.rows(connection, {**parameters, "limit": few})
-        if len(found) < few:
-            return found
-        options = {"yield_per": PORTION}
-        result = connection.execute(self.clause, dict(parameters), execution_options=options)
-        return [tuple(row) for row in result]
+        return self._on(connection).many(connection, parameters)
 
     def run(self, connection: Connection, rows: Iterable[Parameters]) -> int:
         """Execute once for each of ``rows``; how many rows of the table were changed in all."""
@@ -144,6 +136,10 @@ class _OnSQLite:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def many(self, connection: Connection, parameters: Parameters) -> list[Any]:
+        """See ``Statement.many``: SQLite has nothing beside the rows."""
+        return self.rows(connection, parameters)
+
     def run(self, connection: Connection, rows: Iterable[Parameters]) -> int:
         """See ``Statement.run``."""
         driver = cast(sqlite3.Connection, connection.connection.driver_connection)
@@ -171,6 +167,18 @@ class _OnPostgreSQL:
         try:
             with _psycopg(connection).cursor(binary=True) as cursor:
                 return cursor.execute(self._sql, self._values(parameters)).fetchall()
+        except psycopg.Error as error:
+            raise _failed(self._sql.decode(), connection, error) from error
+
+    def many(self, connection: Connection, parameters: Parameters) -> list[Any]:
+        """See ``Statement.many``."""
+        few = min(parameters["limit"], PORTION + 1)
+        found = self.rows(connection, {**parameters, "limit": few})
+        if len(found) < few or few == parameters["limit"]:
+            return found
+        try:
+            with _psycopg(connection).cursor(binary=True) as cursor:
+                return list(cursor.stream(self._sql, self._values(parameters), size=PORTION))
         except psycopg.Error as error:
             raise _failed(self._sql.decode(), connection, error) from error
 

@@ -415,6 +415,25 @@ def access_changed_event(user: str, patient_id: str, change: str, scene: Scene) 
     )
 
 
+def merge_undone_events(
+    user: str, patients: Iterable[str], reason: str, outcome: Outcome, scene: Scene
+) -> list[AuditEvent]:
+    """Somebody undid a merge, or tried to (PS3.15 A.5.3.7): a record for each patient."""
+    return [
+        event_of(
+            PATIENT_RECORD,
+            PATIENT_RECORD,
+            scene,
+            _operator(user, scene),
+            _patients([one]),
+            action=Action.UPDATE,
+            outcome=outcome,
+            description=f"a merge is undone: {reason}",
+        )
+        for one in patients
+    ]
+
+
 def trail_used_event(user: str, scene: Scene) -> AuditEvent:
     """Somebody read the audit trail (PS3.15 A.5.3.2)."""
     return event_of(

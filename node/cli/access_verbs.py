@@ -7,7 +7,7 @@ What an operator changes or looks at is in the audit trail.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,12 +207,9 @@ def _opened(config: Path, *, writing: bool = False) -> Iterator[tuple[Settings, 
 
 def _record(settings: Settings, patient: str, change: str) -> None:
     """What is about to be changed, in the trail of the operators, where there is one."""
-    from node.migrate import migrate_audit
-    from node.wiring.audit import OPERATOR, open_auditor
+    from node.wiring.audit import acting
 
-    migrate_audit(settings)
-    with ExitStack() as stack:
-        auditor = open_auditor(settings, stack, OPERATOR, send=False)
+    with acting(settings) as auditor:
         if auditor is not None:
             auditor.access_changed(operator_name(), patient, change)
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from socket import gethostname
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,13 +94,15 @@ def merge(
     """Merge two patients, under the refusals of the identity feed."""
     from hl7.ack import ACCEPT
     from hl7.adt import MERGE, IdentityFeed
+    from node.wiring.audit import acting
 
     number = uuid.uuid4().hex
-    with _opened(config) as (settings, registry):
+    with _opened(config) as (settings, registry), acting(settings) as auditor:
         stays, goes = patient_id(surviving, settings), patient_id(subsumed, settings)
         operator = f"{operator_name()}|kosmos admin"
         message = IdentityFeed(MERGE, (stays,), goes, operator, number, number)
-        outcome = registry.patients.apply(message)
+        apply = registry.patients.apply
+        outcome = auditor.feeding(apply)(message, gethostname()) if auditor else apply(message)
     if outcome.ack_code != ACCEPT:
         raise CommandError(outcome.text)
     if json:
@@ -119,14 +122,17 @@ def undo_merge(
     json: Json = False,
 ) -> None:
     """Undo a merge: what was registered under the identifier is its own again."""
+    from node.wiring.audit import acting
     from registry.merges import NotMerged
 
     if not reason.strip():
         raise UsageError(tr("--reason must say why"))
-    with _opened(config) as (settings, registry):
+    with _opened(config) as (settings, registry), acting(settings) as auditor:
         identifier = patient_id(subsumed, settings)
+        unmerge = registry.administration.unmerge
+        undo = auditor.unmerging(unmerge) if auditor else unmerge
         try:
-            undone = registry.administration.unmerge(identifier, operator_name(), reason)
+            undone = undo(identifier, operator_name(), reason)
         except NotMerged:
             raise CommandError(tr("{id} was not merged into another", id=subsumed)) from None
     if json:

@@ -6,7 +6,7 @@ The first two only look, beside a node that serves. Whatever is done here is its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -139,15 +139,12 @@ def _looking(config: Path) -> Iterator[Settings]:
 def _acting(config: Path) -> Iterator[tuple[Settings, Auditor]]:
     """The settings of a node, and what records what an operator does to its trails."""
     from node.config_file import load
-    from node.migrate import migrate_audit
-    from node.wiring.audit import OPERATOR, open_auditor
+    from node.wiring.audit import acting
 
     settings = load(config)
     if not settings.audit.enabled:
         raise CommandError(tr("audit.enabled is false: there is no trail"))
-    migrate_audit(settings)
-    with ExitStack() as stack:
-        auditor = open_auditor(settings, stack, OPERATOR, send=False)
+    with acting(settings) as auditor:
         assert auditor is not None  # enabled
         yield settings, auditor
 

@@ -25,11 +25,13 @@ import structlog
 from hl7.ack import ACCEPT
 from hl7.adt import LINK_CHANGE, MERGE, FeedOutcome, IdentityFeed, Unapplied
 from hl7.feed import Verdict
+from metadata.datatypes import CX
 from metadata.model import Code
 from node.config import Settings
-from node.migrate import script_location
+from node.migrate import migrate_audit, script_location
 from node.wiring.clock import Clock
 from node.wiring.common import client_tls
+from registry.merges import NotMerged, Undone
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
 from security.audit.sender import Sending, Target
@@ -80,6 +82,7 @@ from transactions.audit_events import (
     clock_event,
     configuration_event,
     emergency_event,
+    merge_undone_events,
     trail_pruned_event,
     trail_used_event,
     web_imaging_event,
@@ -311,6 +314,26 @@ class Auditor:
         """Record that an operator changed who may see documents of a patient."""
         self._record([access_changed_event(user, patient, change, self._own())]).result()
 
+    def unmerging(self, undo: Callable[[CX, str, str], Undone]) -> Callable[[CX, str, str], Undone]:
+        """``undo``, which undoes the merge of a patient for an operator and a reason, with its
+        records."""
+
+        def recorded(subsumed: CX, operator: str, reason: str) -> Undone:
+            def events(outcome: Outcome, *patients: str) -> list[AuditEvent]:
+                return merge_undone_events(operator, patients, reason, outcome, self._own())
+
+            begun = self._begin(events(_FAILED, str(subsumed)))
+            try:
+                undone = undo(subsumed, operator, reason)
+            except NotMerged:
+                self._record(events(_FAILED, str(subsumed)), begun).result()
+                raise
+            done = undone.merge
+            self._record(events(Outcome.SUCCESS, done.subsumed, done.surviving), begun).result()
+            return undone
+
+        return recorded
+
     def _here(self) -> Node:
         return _process(self.url, self.trail.source, os.getpid())
 
@@ -412,6 +435,17 @@ def open_auditor(
         sending.start()
         stack.callback(sending.stop)
     return auditor
+
+
+@contextmanager
+def acting(settings: Settings) -> Iterator[Auditor | None]:
+    """The auditor of what an operator's command does; None where nothing is audited.
+
+    Raises StorageError and OSError.
+    """
+    migrate_audit(settings)
+    with ExitStack() as stack:
+        yield open_auditor(settings, stack, OPERATOR, send=False)
 
 
 def open_trail(settings: Settings, stack: ExitStack, name: str) -> Trail:

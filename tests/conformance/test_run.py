@@ -135,6 +135,7 @@ WANTED = [
     *(f"P{n:02}" for n in range(1, 9)),
     "P12",
     *(f"M{n:02}" for n in range(1, 10)),
+    *(f"D{n:02}" for n in range(1, 5)),
     *(f"W{n:02}" for n in range(1, 6)),
     "I01",
 ]

@@ -82,6 +82,30 @@ def test_a_merge_is_made_shown_and_undone(admin: Admin, announced: list[str], co
         assert (told.returncode, a in told.stdout) == (0, True)
 
 
+def test_what_an_operator_does_to_patients_is_in_the_audit_trail(
+    kosmos: Kosmos, admin: Admin, announced: list[str], config: Path
+) -> None:
+    a, b, _ = announced
+    assert admin("unmerge", "A", "--reason", "typed in error").returncode == 1
+    assert admin("merge", "A", "B").returncode == 0
+    assert admin("unmerge", "A", "--reason", "two brothers").returncode == 0
+    found = json.loads(kosmos("audit", "find", "--json", "--config", config).stdout)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    told = [
+        (one["transaction"], one["action"], one["outcome"], one["patients"], one["users"][0])
+        for one in found
+        if one["trail"] == "operator" and one["patients"]
+    ]
+    assert told == [  # the last one first
+        ("110110", "U", 0, [b], user),
+        ("110110", "U", 0, [a], user),
+        ("ITI-8", "U", 0, [b], f"{user}|kosmos admin"),
+        ("ITI-8", "D", 0, [a], f"{user}|kosmos admin"),
+        ("110110", "U", 8, [a], user),
+    ]
+    assert "two brothers" in found[1]["message"]
+
+
 def test_patients_are_listed_a_page_at_a_time(admin: Admin, announced: list[str]) -> None:
     a, b, c = announced
     admin("merge", "B", "A")

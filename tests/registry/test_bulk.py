@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -170,6 +171,19 @@ def test_processes_prepare_what_is_loaded(house: House, database: Database) -> N
     assert (report.registered, report.entries, report.refused) == (6, 6, 0)
     for document in documents:
         assert house.document(document.unique_id).title == document.title
+
+
+def test_processes_keep_what_trees_are_made_of_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
+    with helpers(1) as pool:
+        told = pool.submit(os.getenv, "GLIBC_TUNABLES", "").result()
+        assert told == "glibc.malloc.tcache_count=5"
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    with helpers(1) as pool:
+        told = pool.submit(os.getenv, "GLIBC_TUNABLES", "").result()
+        assert told == "glibc.malloc.tcache_count=4000"
 
 
 def with_uuid(one: Source) -> Source:

@@ -26,7 +26,7 @@ class Failing:
         self.error = error
         self.tries = 0
 
-    def read(self) -> Any:
+    def read(self, *, snapshot: bool = True) -> Any:
         self.tries += 1
         raise self.error
 

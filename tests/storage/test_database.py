@@ -125,6 +125,17 @@ def test_a_read_sees_one_snapshot(database: Database) -> None:
     assert count(database) == before + 1
 
 
+def test_a_read_without_a_snapshot_holds_nothing(database: Database) -> None:
+    query = select(func.count()).select_from(NOTES)
+    with database.read(snapshot=False) as connection:
+        before = connection.execute(query).scalar_one()
+        database.write(add(1))
+        assert connection.execute(query).scalar_one() == before + 1
+        with pytest.raises((OperationalError, InternalError)):
+            add(2)(connection)
+    assert count(database) == before + 1
+
+
 _WORDS = Statement(select(NOTES.c.words).where(NOTES.c.id == bindparam("of")))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any, TypeVar
 
 import psycopg
@@ -42,6 +42,7 @@ from transactions.iti_18 import ITI_18, AdhocQueryRequest
 from transactions.iti_41 import ITI_41, ProvideAndRegisterRequest
 from transactions.iti_42 import ITI_42
 from transactions.iti_43 import ITI_43, DocumentRequest, RetrieveDocumentSetRequest
+from transactions.iti_86 import ITI_86, RemoveDocumentsRequest
 from transactions.registry_response import RegistryResponse
 from transactions.stored_query import find_documents, find_submission_sets
 
@@ -81,6 +82,11 @@ class Region:
         response = self.client.call(node.endpoints["repository"], ITI_43, request)
         return [b"".join(document.content.chunks()) for document in response.documents]
 
+    def remove(self, node: RunningNode, unique_id: str) -> RegistryResponse:
+        repository = node.settings["repository"]["unique_id"]
+        request = RemoveDocumentsRequest((DocumentRequest(repository, unique_id),))
+        return self.client.call(node.endpoints["repository"], ITI_86, request)
+
     def everywhere(self, task: Callable[[RunningNode], T], times: int = RIVALS) -> list[T]:
         """The task at one moment on each node in turn; the results in order."""
         start = Barrier(times)
@@ -115,6 +121,7 @@ def region(
     shared = {
         "KOSMOS__REGISTRY__DATABASE": database,
         "KOSMOS__REPOSITORY__DATABASE": database,
+        "KOSMOS__REPOSITORY__ADMINISTRATION": "true",
         "KOSMOS__IMAGING_SOURCE__ENABLED": "false",
         "KOSMOS__AFFINITY_DOMAIN__CODES": str(folder / "no_codes.toml"),
         "KOSMOS__LIMITS__WORKERS": str(WORKERS),
@@ -244,6 +251,43 @@ def test_a_merge_on_one_node_and_registrations_on_the_other_leave_nobody_behind(
         documents = region.query(node, find_documents(cx(survivor))).documents
         assert sorted(str(one.unique_id) for one in documents) == sorted(accepted)
         assert {one.patient_id for one in documents} <= {cx(survivor)}
+
+
+def test_what_is_removed_through_one_node_is_served_by_neither(region: Region) -> None:
+    """Readers go on at both nodes; each notes what it began after the removal was answered."""
+    unique_id, data = new_oid(), os.urandom(1000)
+    first, second = region.nodes
+    draft = Draft(cx("P1"))
+    draft.document(unique_id=unique_id, hash=None, size=None)
+    assert region.provide(first, draft, data).status == xds.SUCCESS
+    removed, done = Event(), Event()
+    reading = Barrier(len(region.nodes) + 1)
+
+    def read(node: RunningNode) -> list[bool]:
+        assert region.retrieve(node, unique_id) == [data]
+        reading.wait()
+        served_after = []
+        while not done.is_set():
+            after = removed.is_set()
+            served = region.retrieve(node, unique_id)
+            assert served in ([data], [])
+            if after:
+                served_after.append(bool(served))
+        return served_after
+
+    with ThreadPoolExecutor(len(region.nodes)) as pool:
+        readers = [pool.submit(read, node) for node in region.nodes]
+        try:
+            reading.wait()
+            assert region.remove(second, unique_id).status == xds.SUCCESS
+            removed.set()
+            assert [region.retrieve(node, unique_id) for node in region.nodes] == [[], []]
+        finally:
+            done.set()
+        assert not any(late for reader in readers for late in reader.result())
+    assert hashlib.sha256(data).hexdigest() not in {
+        blob.sha256 for blob in region.blobs.inventory()
+    }
 
 
 def test_one_document_is_one_blob_whoever_was_given_it(region: Region) -> None:

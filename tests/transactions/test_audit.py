@@ -52,6 +52,7 @@ from transactions.audit_events import (
     clock_event,
     configuration_event,
     emergency_event,
+    merge_undone_events,
     trail_pruned_event,
     trail_used_event,
     web_imaging_event,
@@ -167,6 +168,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
         authentication_failed_event("https://here/registry", "the assertion has expired", here),
         emergency_event("<ada@idp>", "unconscious", [PATIENT], here),
         access_changed_event("operator", PATIENT, "opposed", here),
+        *merge_undone_events("operator", [PATIENT], "two brothers", Outcome.SUCCESS, here),
         trail_used_event("operator", here),
         trail_pruned_event("operator", "2026-01-01T00:00:00+00:00", here),
         *(
@@ -177,7 +179,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     types = [written(one).find("EventIdentification/EventTypeCode") for one in events]
     codes = [one.get("csd-code") for one in types if one is not None]
     assert codes == [
-        *("110120", "110131", "110129", "110126", "110127", "110135", "110101", "110132"),
+        *("110120", "110131", "110129", "110126", "110127", "110135", "110110", "110101", "110132"),
         *WEB_IMAGING,
     ]
 
