@@ -276,7 +276,7 @@ class Evictor:
         return False
 
     def _is_promised(self, archive: Archive, study: str) -> bool:
-        """Whether there is a commitment to the study, where the archive is to give one.
+        """Whether this archive has committed to the study, where it is to.
 
         Without one it is asked for: the study goes another time. Raises Unreachable and its kind.
         """
@@ -284,7 +284,7 @@ class Evictor:
             return True
         archive.assurance.ask(study)
         with self._database.read() as connection:
-            return is_committed(connection, study)
+            return is_committed(connection, archive.title, study)
 
     def _gives_back(self, archive: Archive, study: str) -> bool:
         """Whether an archive gives the bytes that we have: tried once, with a study that is here.

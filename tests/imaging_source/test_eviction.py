@@ -26,7 +26,7 @@ from pynetdicom import AE, build_role, evt
 from sqlalchemy import delete, insert, select, update
 
 from imaging_source import media
-from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser
+from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser, Outcome
 from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archive, Asking
@@ -55,6 +55,7 @@ from imaging_source.reports import ENCAPSULATED_PDF
 from imaging_source.requestor import Peer, Unreachable
 from imaging_source.retrieve import ImagingSource
 from imaging_source.schema import (
+    ARCHIVE_COMMITMENT,
     COMMITMENT,
     DESCRIPTION,
     ENCAPSULATED,
@@ -692,6 +693,37 @@ def test_what_an_archive_has_not_committed_to_stays_where_it_is_asked_to(
     commits({})
     assert site.evict() == 0  # asked a moment ago
     site.clock.now += AGAIN_SECONDS
+    assert site.evict() == 2
+
+
+def test_the_word_of_one_archive_does_not_stand_for_what_another_has(
+    site: Site, study: list[Dataset]
+) -> None:
+    class Silent:
+        """Is asked, and says nothing."""
+
+        def ask(self, _study: str) -> bool:
+            return True
+
+    def said(archive: str, outcome: Outcome) -> None:
+        rows = [
+            {
+                "sop_instance_uid": row["sop_instance_uid"],
+                "archive": archive,
+                "study_instance_uid": row["study_instance_uid"],
+                "sha256": row["sha256"],
+                "transaction_uid": "1",
+                "state": outcome,
+                "changed_at": site.clock.now,
+            }
+            for row in site.rows(study[0].StudyInstanceUID)
+        ]
+        site.write(insert(ARCHIVE_COMMITMENT).values(rows))
+
+    site.evictor._archives = [replace(site.pacs.reached, assurance=Silent())]
+    said("OTHER", Outcome.COMMITTED)
+    assert site.evict() == 0
+    said(Pacs.title, Outcome.COMMITTED)
     assert site.evict() == 2
 
 
