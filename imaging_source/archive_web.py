@@ -17,6 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from imaging_source.archives import Held
+from imaging_source.evicted import INSTANCE_AVAILABILITY, ONLINE
 from imaging_source.header import is_uid
 from imaging_source.intake import Door
 from imaging_source.requestor import Unreachable
@@ -31,6 +32,7 @@ _JSON = "application/dicom+json"
 _IMAGES = f'{MULTIPART}; type="application/dicom"; transfer-syntax=*'
 
 _STUDY, _INSTANCES_OF_STUDY, _INSTANCE = "0020000D", "00201208", "00080018"
+_AVAILABILITY = f"{INSTANCE_AVAILABILITY:08X}"
 
 # Seconds for a connection; without a byte: who reads from tape says nothing for minutes.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 600.0
@@ -88,9 +90,17 @@ class WebArchive:
 
     def instances(self, study: str) -> set[str]:
         """See ``Asking``; none where it refuses, so that it can be asked of the next study."""
+        return set(self._images(study, {}))
+
+    def online(self, study: str) -> set[str]:
+        """See ``Asking``; none where it refuses."""
+        images = self._images(study, {"includefield": _AVAILABILITY})
+        return {uid for uid, hit in images.items() if _value(hit, _AVAILABILITY) in (None, ONLINE)}
+
+    def _images(self, study: str, query: dict[str, str]) -> dict[str, dict[str, Any]]:
         with suppress(_Failed):
-            return set(self._hits(f"/studies/{study}/instances", {}, _INSTANCE))
-        return set()
+            return self._hits(f"/studies/{study}/instances", query, _INSTANCE)
+        return {}
 
     def fetch(self, study: str) -> None:
         """See ``Supply``; StorageError when there is no room, Unreachable for what did not come

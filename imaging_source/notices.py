@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from imaging_source.completeness import Signal, tell
 from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
 from imaging_source.elements import Elements, encoding_of
+from imaging_source.evicted import INSTANCE_AVAILABILITY
 from imaging_source.header import is_uid
 from imaging_source.negotiation import Offer
 from imaging_source.references import items_of, texts_of
@@ -36,7 +37,6 @@ _REFERENCED_SERIES = 0x00081115
 _REFERENCED_SOP = 0x00081199
 _SOP_INSTANCE_UID = 0x00081155
 _RETRIEVE_AE_TITLE = 0x00080054
-_INSTANCE_AVAILABILITY = 0x00080056
 
 # Statuses of an answer (PS3.7 Annex C).
 _INVALID_VALUE = 0x0106
@@ -162,7 +162,7 @@ class Notices:
         if not is_uid(study):
             raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
         instances = [
-            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY)
+            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY)
             for series in items_of(elements, _REFERENCED_SERIES)
             for item in items_of(series, _REFERENCED_SOP)
         ]

@@ -33,6 +33,7 @@ from imaging_source.dimse import (
 )
 from imaging_source.elements import Unreadable
 from imaging_source.encoded import Value
+from imaging_source.evicted import mark
 from imaging_source.guard import Limits, PduReader, PduType, PeerGone, ProtocolError
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
@@ -128,6 +129,22 @@ def test_a_study_comes_over_the_association_that_asks(
         assert asking.instances(made[0].StudyInstanceUID) == {one.SOPInstanceUID for one in made}
     archive.fetch(made[0].StudyInstanceUID)
     assert house.stored().keys() == {one.SOPInstanceUID for one in made}
+
+
+def test_what_an_archive_has_not_with_itself_is_not_online(
+    house: House,
+    serving: Callable[..., Peer],
+    store: Store,
+    make_instance: Make,
+    database: Database,
+) -> None:
+    here, away = make_instance(), make_instance()
+    assert [store(one) for one in (here, away)] == [0, 0]
+    uid = here.StudyInstanceUID
+    database.write(lambda connection: mark(connection, uid, [away.SOPInstanceUID], 0.0))
+    with house.archive(serving()).asking() as asking:
+        assert asking.instances(uid) == {here.SOPInstanceUID, away.SOPInstanceUID}
+        assert asking.online(uid) == {here.SOPInstanceUID}
 
 
 def test_an_archive_can_send_what_it_has_as_it_is(

@@ -106,6 +106,7 @@ class Pacs:
         self.archive = archive
         self.away = False
         self.when_asked: Callable[[], object] = lambda: None
+        self.when_answered: Callable[[], object] = lambda: None
         self.fetched: list[str] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -118,6 +119,7 @@ class Pacs:
         self.when_asked()
         with self.archive.asking() as asked:
             yield asked
+        self.when_answered()
 
     def fetch(self, study: str) -> None:
         self.fetched.append(study)
@@ -370,6 +372,50 @@ def test_what_the_archive_has_not_whole_stays(
 
     assert site.evict() == 0
     assert site.files() == 3
+
+
+@pytest.fixture
+def pair(tmp_path: Path, clock: Clock, make_instance: Make) -> Iterator[tuple[Site, Site]]:
+    """Two nodes that have the same two instances, each the archive of the other."""
+    sites: list[Site] = []
+    with ExitStack() as stack:
+        for name in ("first", "second"):
+            database = stack.enter_context(Database.open(f"sqlite:///{tmp_path / name}.db"))
+            database.migrate(MIGRATIONS)
+            sites.append(Site(tmp_path / name, database, "", clock))
+        instances = [make_instance() for _ in range(2)]
+        first, second = sites
+        for site, other in ((first, second), (second, first)):
+            url = stack.enter_context(serving(other.database, other.blobs))
+            site.pacs.archive = site.archive(url).archive
+            for one in instances:
+                put(site, one)
+            site.settle()
+        yield first, second
+
+
+def test_of_two_nodes_that_are_archives_of_each_other_one_keeps_the_images(
+    pair: tuple[Site, Site],
+) -> None:
+    first, second = pair
+    assert [first.evict(), second.evict()] == [2, 0]
+    assert [first.files(), second.files()] == [0, 2]
+
+
+def test_of_two_that_let_go_at_the_same_moment_one_keeps_the_images(
+    pair: tuple[Site, Site],
+) -> None:
+    first, second = pair
+    gone: list[int] = []
+
+    def meanwhile() -> None:
+        first.pacs.when_answered = lambda: None
+        gone.append(second.evict())
+
+    first.pacs.when_answered = meanwhile
+    assert (first.evict(), gone) == (0, [2])
+    assert [one.files() for one in pair] == [2, 0]
+    assert [one.figures().instances for one in pair] == [0, 2]
 
 
 def test_a_document_among_the_images_stays(site: Site, store: Store, make_instance: Make) -> None:
