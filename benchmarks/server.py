@@ -22,6 +22,7 @@ from sqlalchemy import make_url
 
 from benchmarks import bare
 from hl7.mllp import MllpServer
+from imaging_source.ledger import NoLedger
 from imaging_source.receiver import run
 from node import logs
 from node.config import PID_FOLDER, Settings
@@ -94,11 +95,12 @@ def dicom(settings: Settings) -> None:
     stop = threading.Event()
     _when_input_ends(stop.set)
     with open_database(settings.imaging_source, "imaging_source") as database, ExitStack() as stack:
-        services = dicom_services(settings, database, open_variants(settings, stack))
+        ledger, variants = NoLedger(), open_variants(settings, stack)
+        services = dicom_services(settings, database, variants, ledger)
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered, open_guard(settings, None)),
+            listening(settings, services.offered, open_guard(settings, None), ledger),
             handed_over=settings.node.data_dir / PID_FOLDER,
             ready=lambda port: announce({"dicom": port}),
             stop=stop,

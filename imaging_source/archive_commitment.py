@@ -113,14 +113,16 @@ class Tally:
     refused: int = 0
 
 
-def is_committed(connection: Connection, study: str) -> bool:
-    """Whether archives have committed to every instance of a study that is shown here.
+def is_committed(connection: Connection, archive: str, study: str) -> bool:
+    """Whether the archive of that title has committed to every instance of a study shown here.
 
-    Not to one that came, or was replaced by other bytes, since they were asked; nothing is said
-    of those that were rejected (IOCM), which an archive hides too.
+    Not to one that came, or was replaced by other bytes, since it was asked; nothing is said of
+    those that were rejected (IOCM), which an archive hides too.
     """
     held = select(INSTANCE.c.sop_instance_uid).where(INSTANCE.c.study_instance_uid == study, SHOWN)
-    covered = exists().where(_of_this_instance(), _is(Outcome.COMMITTED))
+    covered = exists().where(
+        _of_this_instance(), ARCHIVE_COMMITMENT.c.archive == archive, _is(Outcome.COMMITTED)
+    )
     if connection.execute(held.limit(1)).first() is None:
         return False
     return connection.execute(held.where(~covered).limit(1)).first() is None

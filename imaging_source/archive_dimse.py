@@ -23,6 +23,7 @@ from imaging_source.dimse import (
 )
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, Elements, Encoding
 from imaging_source.encoded import Values, encode
+from imaging_source.evicted import INSTANCE_AVAILABILITY, ONLINE
 from imaging_source.guard import Limits
 from imaging_source.header import is_uid
 from imaging_source.query_retrieve.models import (
@@ -139,6 +140,11 @@ class _Asking:
         """See ``Asking``; none where it refuses."""
         return {uid for (uid,) in self._images(study, SOP_INSTANCE_UID)}
 
+    def online(self, study: str) -> set[str]:
+        """See ``Asking``; none where it refuses."""
+        told = self._images(study, SOP_INSTANCE_UID, INSTANCE_AVAILABILITY)
+        return {uid for uid, where in told if where in ("", ONLINE)}
+
     def classes(self, study: str) -> dict[str, str]:
         """The SOP classes of the instances of a study; empty where it does not tell."""
         return dict(self._images(study, SOP_INSTANCE_UID, _SOP_CLASS_UID))
@@ -208,7 +214,7 @@ def _rows(asked: Requested, level: str, above: Mapping[int, str], *wanted: int) 
     """What is ``wanted`` of each entity of a level below those ``above``; first its unique key."""
     identifier: Values = {
         QUERY_RETRIEVE_LEVEL: ("CS", level),
-        **dict.fromkeys(wanted, ("UI", "")),
+        **{tag: ("CS" if tag == INSTANCE_AVAILABILITY else "UI", "") for tag in wanted},
         **{tag: ("UI", uid) for tag, uid in above.items()},
     }
     rows = (

@@ -5,7 +5,8 @@ classes beforehand: the archive is asked which they are (C-FIND), and for each i
 context in every transfer syntax that is taken in, so that it can send what it has as it is. A
 study of more classes than one association can carry is asked for on several, each for some of
 them. An archive that does not tell is offered all that there are, uncompressed. Each instance is
-durable and indexed before it is acknowledged, as by C-STORE, whether or not the rest comes.
+durable, indexed and recorded before it is acknowledged, as by C-STORE, whether or not the rest
+comes.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from imaging_source.dimse import (
     write_response,
 )
 from imaging_source.guard import AbortReason, ProtocolError
-from imaging_source.intake import Door, Status
+from imaging_source.intake import Door, Outcome, Status, out_of_resources
+from imaging_source.ledger import End, Ledger, NoLedger, Service, Transfers
 from imaging_source.line import Line
 from imaging_source.negotiation import PLAIN_SYNTAXES, STORAGE, SYNTAXES
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET
 from imaging_source.requestor import MOST_CONTEXTS, Peer, Unreachable
 from imaging_source.service import SUCCESS
+from storage.errors import StorageError
 
 # One context is for the request itself.
 _STORAGE_CONTEXTS = MOST_CONTEXTS - 1
@@ -51,15 +54,29 @@ _ACTED_ON = (SUCCESS, 0xB000, 0xA702)
 
 
 class GetUser:
-    """Fetches from the archive ``peer``, which knows us as ``own_title``, through ``door``."""
+    """Fetches from the archive ``peer``, which knows us as ``own_title``, through ``door``.
 
-    def __init__(self, peer: Peer, own_title: str, door: Door) -> None:
+    What is fetched is recorded in ``ledger``.
+    """
+
+    def __init__(
+        self, peer: Peer, own_title: str, door: Door, ledger: Ledger | None = None
+    ) -> None:
         self._peer = peer
         self._own_title = own_title
         self._door = door
+        self._ledger = ledger or NoLedger()
 
     def fetch(self, study: str) -> None:
         """See ``Supply``."""
+        archive = End(self._peer.title, self._peer.host)
+        transfers = Transfers(self._ledger, Service.FETCH, archive)
+        try:
+            self._fetch(study, transfers)
+        finally:
+            transfers.close()
+
+    def _fetch(self, study: str, transfers: Transfers) -> None:
         classes = self._classes(study)
         expected, taken, final = len(classes), 0, None
         for contexts in _portions({one for one in classes.values() if one}):
@@ -67,7 +84,7 @@ class GetUser:
                 self._peer, self._own_title, STUDY_ROOT_GET, "C-GET", contexts
             ) as asked:
                 send(asked, C_GET_RQ, STUDY_ROOT_GET, the_study(study))
-                coming = _Coming(asked.line, self._door, study)
+                coming = _Coming(asked.line, self._door, study, transfers)
                 final = coming.until_the_end()
             if final.status not in _ACTED_ON:
                 raise Unreachable(f"{self._peer.title} answers with {told(final)}")
@@ -112,10 +129,11 @@ class _Arriving:
 class _Coming:
     """What comes on an association after a C-GET request; ``taken`` counts the instances."""
 
-    def __init__(self, line: Line, door: Door, study: str) -> None:
+    def __init__(self, line: Line, door: Door, study: str, transfers: Transfers) -> None:
         self._line = line
         self._door = door
         self._study = study
+        self._transfers = transfers
         self._command = bytearray()
         self._arriving: _Arriving | None = None
         self._final: Command | None = None
@@ -173,9 +191,19 @@ class _Coming:
     def _end(self, arrived: _Arriving) -> None:
         if arrived.command.field != C_STORE_RQ:
             return
-        outcome = arrived.sink.finish()
+        outcome = self._recorded(arrived.sink.finish(), arrived.command.sop_class_uid)
         if outcome.status == Status.SUCCESS and outcome.about.study_instance_uid == self._study:
             self.taken += 1
         self._line.send(
             write_response(arrived.context_id, arrived.command, outcome.status, outcome.comment)
         )
+
+    def _recorded(self, outcome: Outcome, sop_class_uid: str) -> Outcome:
+        """``outcome``, of which there is a record if it acknowledges an instance."""
+        try:
+            if done := outcome.status in (Status.SUCCESS, Status.COERCED):
+                self._transfers.begin(outcome.about)
+        except StorageError as error:  # it is stored all the same: the archive may send it again
+            return out_of_resources(error)
+        self._transfers.count(outcome.about, sop_class_uid, done)
+        return outcome

@@ -1,7 +1,8 @@
 """An archive that is asked by QIDO-RS, or fetched from by WADO-RS (PS3.18 10.6, 10.4, as user).
 
 A study is asked for in one answer and taken in while it arrives, part by part, as by STOW-RS: each
-instance is durable and indexed whether or not the rest comes. Redirections are not followed.
+instance is durable and indexed whether or not the rest comes. That a study begins to come is
+recorded before its first byte is read, and then what came. Redirections are not followed.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from imaging_source.archives import Held
+from imaging_source.evicted import INSTANCE_AVAILABILITY, ONLINE
 from imaging_source.header import is_uid
 from imaging_source.intake import Door
+from imaging_source.ledger import About, End, Ledger, NoLedger, Service, Transfers
 from imaging_source.requestor import Unreachable
 from imaging_source.stow import Storing, Unsupported
 from security.assertions.http import authorization_at
@@ -31,6 +34,7 @@ _JSON = "application/dicom+json"
 _IMAGES = f'{MULTIPART}; type="application/dicom"; transfer-syntax=*'
 
 _STUDY, _INSTANCES_OF_STUDY, _INSTANCE = "0020000D", "00201208", "00080018"
+_AVAILABILITY = f"{INSTANCE_AVAILABILITY:08X}"
 
 # Seconds for a connection; without a byte: who reads from tape says nothing for minutes.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 600.0
@@ -49,8 +53,8 @@ class _Failed(Unreachable):
 class WebArchive:
     """Both sides of the archive ``title`` at the DICOMweb address ``url``.
 
-    What is fetched goes through ``door``. ``token`` gives an assertion of who asks (ITI-40), or
-    nothing.
+    What is fetched goes through ``door`` and is recorded in ``ledger``. ``token`` gives an
+    assertion of who asks (ITI-40), or nothing.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class WebArchive:
         url: str,
         door: Door,
         *,
+        ledger: Ledger | None = None,
         ssl_context: ssl.SSLContext | None = None,
         token: Callable[[], str] = str,
         silence: float = READ_SECONDS,
@@ -66,6 +71,7 @@ class WebArchive:
         self.title = title
         self.address = url.rstrip("/")
         self._door = door
+        self._ledger = ledger or NoLedger()
         self._token = token
         self._pool = connections(
             ssl_context,
@@ -88,9 +94,17 @@ class WebArchive:
 
     def instances(self, study: str) -> set[str]:
         """See ``Asking``; none where it refuses, so that it can be asked of the next study."""
+        return set(self._images(study, {}))
+
+    def online(self, study: str) -> set[str]:
+        """See ``Asking``; none where it refuses."""
+        images = self._images(study, {"includefield": _AVAILABILITY})
+        return {uid for uid, hit in images.items() if _value(hit, _AVAILABILITY) in (None, ONLINE)}
+
+    def _images(self, study: str, query: dict[str, str]) -> dict[str, dict[str, Any]]:
         with suppress(_Failed):
-            return set(self._hits(f"/studies/{study}/instances", {}, _INSTANCE))
-        return set()
+            return self._hits(f"/studies/{study}/instances", query, _INSTANCE)
+        return {}
 
     def fetch(self, study: str) -> None:
         """See ``Supply``; StorageError when there is no room, Unreachable for what did not come
@@ -100,13 +114,23 @@ class WebArchive:
             media = parse_media_type(answer.headers.get("content-type", ""))
             if answer.status != 200 or media.name != MULTIPART:
                 raise Unreachable(f"{self.title} answers {answer.status}, {media.name[:80]!r}")
+            transfers = self._transfers()
+            transfers.begin(About(study))
             try:
                 self._take_in(answer, media.parameters.get("boundary", ""), storing)
             finally:
                 storing.abort()
                 storing.finish()
+                for one in storing.results:
+                    sop_class = one.meta.sop_class_uid if one.meta else ""
+                    transfers.count(one.about, sop_class, one.reason == 0)
+                transfers.close()
         if missed := sum(one.reason != 0 for one in storing.results):
             raise Unreachable(f"{missed} of {len(storing.results)} instances are not taken in")
+
+    def _transfers(self) -> Transfers:
+        archive = End(self.title, urlsplit(self.address).hostname or "")
+        return Transfers(self._ledger, Service.FETCH_BY_WEB, archive)
 
     def _take_in(self, answer: urllib3.BaseHTTPResponse, boundary: str, storing: Storing) -> None:
         parser = MultipartParser(boundary)

@@ -66,6 +66,9 @@ class Asking(Protocol):
     def instances(self, study: str) -> set[str]:
         """The SOP Instance UIDs that it has of a study; none where it does not tell."""
 
+    def online(self, study: str) -> set[str]:
+        """Those that it does not say are anywhere but with itself (Instance Availability)."""
+
 
 class Questions(Protocol):
     """The side of an archive that is asked."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, exists, func, or_, select, text
 
 from imaging_source.schema import COMPLETION, INSTANCE, STUDY
 
@@ -29,6 +29,12 @@ class Signal(StrEnum):
 # Images of one association follow one another within a second; the last may come after the word.
 SETTLED_SECONDS = 5.0
 
+_TELL = text(
+    "INSERT INTO completion (study_instance_uid, signal, told_at, instances)"
+    " VALUES (:study, :signal, :now, :instances) ON CONFLICT (study_instance_uid, signal)"
+    " DO UPDATE SET told_at = excluded.told_at, instances = excluded.instances"
+)
+
 
 def tell(
     connection: Connection,
@@ -42,10 +48,8 @@ def tell(
     With ``instances`` it is complete once it has that many; without, if none has come since.
     What the same signal told before is forgotten.
     """
-    key = {"study_instance_uid": study_instance_uid, "signal": signal}
-    same = [COMPLETION.c[name] == value for name, value in key.items()]
-    connection.execute(delete(COMPLETION).where(*same))
-    connection.execute(insert(COMPLETION), key | {"told_at": now, "instances": instances})
+    said = {"study": study_instance_uid, "signal": signal, "now": now, "instances": instances}
+    connection.execute(_TELL, said)
 
 
 def is_told(signals: Sequence[Signal], now: float) -> ColumnElement[bool]:

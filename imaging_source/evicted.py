@@ -64,6 +64,7 @@ SERIES_IS_EVICTED = (
 )
 """The same of the series of the row."""
 
+INSTANCE_AVAILABILITY = 0x00080056
 ONLINE, NEARLINE = "ONLINE", "NEARLINE"
 """Instance Availability (0008,0056), PS3.3 C.4.23.1.1; NEARLINE as soon as a part is."""
 

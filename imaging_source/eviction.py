@@ -2,11 +2,12 @@
 
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
 it waits that needs its bytes, and one archive says at this moment that it has every instance of
-it; one that is asked for storage commitment must have committed to it besides. Before any goes,
-that archive has to give one back byte by byte. The mark is committed, then the files go; what a
-crash leaves undone is done at the start. Who notes the use of a study before the mark prevents it;
-who does so after it finds it (``imaging_source.recalling``).
-``imaging_source.recall`` brings studies back.
+it, online; one that is asked for storage commitment must have committed to it besides. Before any
+goes, that archive has to give one back byte by byte. The mark is committed, the archive is asked
+once more, then the files go: of two nodes that are archives of each other, and let go at the same
+time, one at least finds the mark of the other. What a crash leaves marked is no longer so after the
+start. Who notes the use of a study before the mark prevents it; who does so after it finds it
+(``imaging_source.recalling``). ``imaging_source.recall`` brings studies back.
 """
 
 from __future__ import annotations
@@ -133,11 +134,11 @@ _SENDING = select(PUBLICATION.c.submission_set_unique_id).where(
     PUBLICATION.c.study_instance_uid == bindparam("study"), PUBLICATION.c.state == State.PENDING
 )
 _KEPT = select(func.coalesce(func.sum(INSTANCE.c.size), 0)).where(~IS_EVICTED, IS_KEPT)
-# Files of marked instances, page by page, that nothing else needs.
+# Marked instances and their files, page by page.
 _MARKED = (
-    select(EVICTED.c.sop_instance_uid, INSTANCE.c.sha256)
+    select(EVICTED.c.sop_instance_uid, EVICTED.c.study_instance_uid, INSTANCE.c.sha256)
     .join(INSTANCE, INSTANCE.c.sop_instance_uid == EVICTED.c.sop_instance_uid)
-    .where(EVICTED.c.sop_instance_uid > bindparam("after"), ~_NEEDED)
+    .where(EVICTED.c.sop_instance_uid > bindparam("after"))
     .order_by(EVICTED.c.sop_instance_uid)
     .limit(PAGE_SIZE)
 )
@@ -182,16 +183,16 @@ class Evictor:
 
     def run(self, stop: threading.Event) -> None:
         """A round every ten minutes until ``stop``; never raises."""
-        finished = False
+        resumed = False
         while not stop.is_set():
             try:
-                if not finished:
-                    self.finish(stop)
-                    finished = True
+                if not resumed:
+                    self.take_back(stop)
+                    resumed = True
                 count = self.run_once(stop)
                 _log.info("evicted", code="imaging-eviction", instances=count)
             except (StorageError, IntegrityError, OSError) as error:
-                finished = False  # it may have come between a mark and its file
+                resumed = False  # it may have come between a mark and its file
                 _log.error("eviction waits", code="imaging-eviction", error=type(error).__name__)
             stop.wait(_ROUND_SECONDS)
 
@@ -209,13 +210,16 @@ class Evictor:
                 count += len(gone)
         return count
 
-    def finish(self, stop: threading.Event) -> int:
-        """Remove the files that were left when a process died; how many. Raises StorageError."""
+    def take_back(self, stop: threading.Event) -> int:
+        """Take the marks away whose files were still here when a process died: a round judges
+        them anew. How many. Raises StorageError."""
         count = 0
         for row in pages(self._database, _MARKED):
             if stop.is_set():
                 break
-            count += self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
+            if self._blobs.holds(row.sha256):
+                self._unmark(row.study_instance_uid, {row.sop_instance_uid})
+                count += 1
         return count
 
     def _kept(self) -> int:
@@ -246,7 +250,8 @@ class Evictor:
         with self._database.read() as connection:
             rows = _leaving(connection, study, now - GIVE_UP_SECONDS)
         uids = {row.sop_instance_uid for row in rows}
-        if not rows or not self._is_archived(study, uids):
+        archive = self._archive_of(study, uids) if rows else None
+        if archive is None:
             self._not_before[study] = now + _PAUSE_SECONDS
             return []
         begun, now = now, self._clock()  # a round may last for hours
@@ -254,29 +259,42 @@ class Evictor:
             lambda connection: _mark(connection, study, uids, begun - GRACE_SECONDS, now)
         )
         reach("imaging.evicted")
-        for row in marked:
-            self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
+        if marked and self._has_all(archive, study, uids):
+            for row in marked:
+                self._blobs.delete_if_older(row.sha256, GRACE_SECONDS)
         stayed = {row.sop_instance_uid for row in marked if self._blobs.holds(row.sha256)}
-        if stayed:  # they have just come again
-            self._database.write(lambda connection: unmark(connection, study, stayed))
+        if stayed:  # they have just come again, or the archive lets go as well
+            self._unmark(study, stayed)
             self._not_before[study] = now + GRACE_SECONDS
         return [row for row in marked if row.sop_instance_uid not in stayed]
 
-    def _is_archived(self, study: str, uids: set[str]) -> bool:
-        """Whether one archive says now that it has all of these instances."""
+    def _unmark(self, study: str, uids: set[str]) -> None:
+        self._database.write(lambda connection: unmark(connection, study, uids))
+
+    def _archive_of(self, study: str, uids: set[str]) -> Archive | None:
+        """An archive that has all of these instances, promises and gives what it is to."""
         for archive in self._archives:
             try:
-                with archive.asking() as asking:
-                    has_all = uids <= asking.instances(study)
+                has_all = self._has_all(archive, study, uids)
                 promised = has_all and self._is_promised(archive, study)
                 if promised and self._gives_back(archive, study):
-                    return True
+                    return archive
             except TROUBLES as error:
                 _log.warning("archive not asked", code="imaging-eviction", reason=str(error))
-        return False
+        return None
+
+    def _has_all(self, archive: Archive, study: str, uids: set[str]) -> bool:
+        """Whether an archive says now that it has all of these instances, and has them itself;
+        no where it does not answer."""
+        try:
+            with archive.asking() as asking:
+                return uids <= asking.online(study)
+        except TROUBLES as error:
+            _log.warning("archive not asked", code="imaging-eviction", reason=str(error))
+            return False
 
     def _is_promised(self, archive: Archive, study: str) -> bool:
-        """Whether there is a commitment to the study, where the archive is to give one.
+        """Whether this archive has committed to the study, where it is to.
 
         Without one it is asked for: the study goes another time. Raises Unreachable and its kind.
         """
@@ -284,7 +302,7 @@ class Evictor:
             return True
         archive.assurance.ask(study)
         with self._database.read() as connection:
-            return is_committed(connection, study)
+            return is_committed(connection, archive.title, study)
 
     def _gives_back(self, archive: Archive, study: str) -> bool:
         """Whether an archive gives the bytes that we have: tried once, with a study that is here.

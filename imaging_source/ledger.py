@@ -1,8 +1,10 @@
-"""What peers do over DICOM associations, told to whoever keeps records of it.
+"""What peers do over DICOM associations, and what is fetched from archives, told to whoever keeps
+records of it.
 
 A transfer is told twice for each study of an association: when it begins, before its first instance
 is acknowledged or sent, and when it has ended, with the number of instances, so that a CT of 300
-images is not 300 records. A query is told before its first response. Where the ledger cannot record
+images is not 300 records. What comes by C-MOVE is told as what is stored. A query of a peer is told
+before its first response. Where the ledger cannot record
 (StorageError), the peer is refused. Not here: what a record looks like.
 """
 
@@ -11,7 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+from manifest.model import Study
 
 # Studies of one association that are under way; of more the one begun first is told as ended. One
 # that lasts for days may bring thousands.
@@ -24,6 +28,8 @@ class Service(Enum):
     STORE = "C-STORE"
     MOVE = "C-MOVE"
     GET = "C-GET"
+    FETCH = "C-GET of ours"
+    FETCH_BY_WEB = "WADO-RS of ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class About:
     patient_id: str = ""
     issuer_oid: str = ""
 
+    @classmethod
+    def of(cls, study: Study) -> Self:
+        """The study that a header tells of."""
+        return cls(study.study_instance_uid, study.patient.patient_id, study.patient.issuer_oid)
+
 
 UNKNOWN = About()
 """Of an instance that was not taken."""
@@ -56,11 +67,12 @@ UNKNOWN = About()
 class Transfer:
     """The instances of one study, by SOP class: those that arrived, those that did not.
 
-    ``asker`` is who has asked for the association, ``destination`` who gets what C-MOVE sends.
+    ``peer`` is who has asked for the association, or the archive that we fetch from;
+    ``destination`` who gets what C-MOVE sends.
     """
 
     service: Service
-    asker: End
+    peer: End
     destination: End | None
     about: About
     done: Counter[str] = field(default_factory=Counter)
@@ -104,10 +116,10 @@ class Transfers:
     """The transfers of one association, or of one retrieval; for one thread."""
 
     def __init__(
-        self, ledger: Ledger, service: Service, asker: End, destination: End | None = None
+        self, ledger: Ledger, service: Service, peer: End, destination: End | None = None
     ) -> None:
         self._ledger = ledger
-        self._made = (service, asker, destination)
+        self._made = (service, peer, destination)
         self._open: dict[str, Transfer] = {}
 
     def begin(self, about: About) -> None:
@@ -133,6 +145,8 @@ class Transfers:
             if len(self._open) >= MOST_STUDIES:
                 self._end_first()
             known = self._open[about.study_instance_uid] = Transfer(*self._made, about)
+        if not known.about.patient_id:  # of a study that was asked for, until its first image
+            known.about = about
         return known
 
     def _end_first(self) -> None:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydicom.uid import generate_uid
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from imaging_source.completeness import Signal, tell
 from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
 from imaging_source.elements import Elements, encoding_of
+from imaging_source.evicted import INSTANCE_AVAILABILITY
 from imaging_source.header import is_uid
 from imaging_source.negotiation import Offer
 from imaging_source.references import items_of, texts_of
@@ -35,7 +37,6 @@ _REFERENCED_SERIES = 0x00081115
 _REFERENCED_SOP = 0x00081199
 _SOP_INSTANCE_UID = 0x00081155
 _RETRIEVE_AE_TITLE = 0x00080054
-_INSTANCE_AVAILABILITY = 0x00080056
 
 # Statuses of an answer (PS3.7 Annex C).
 _INVALID_VALUE = 0x0106
@@ -43,6 +44,12 @@ _DUPLICATE_INSTANCE = 0x0111
 _NO_SUCH_INSTANCE = 0x0112
 _INVALID_INSTANCE = 0x0117
 _MISSING_ATTRIBUTE = 0x0120
+
+_NOTE_AVAILABILITY = text(
+    "INSERT INTO availability (study_instance_uid, sender, retrieve_ae_title, instances, told_at)"
+    " VALUES (:study, :sender, :place, 0, :now) ON CONFLICT (study_instance_uid, sender)"
+    " DO UPDATE SET retrieve_ae_title = excluded.retrieve_ae_title, told_at = excluded.told_at"
+)
 
 
 class Step(StrEnum):
@@ -119,7 +126,10 @@ class Notices:
             rows = [{**row, **times, "study_instance_uid": study} for study in sorted(studies)]
             connection.execute(insert(PERFORMED_STEP), rows)
 
-        self._database.write(work)
+        try:
+            self._database.write(work)
+        except IntegrityError as error:
+            raise Refused(_DUPLICATE_INSTANCE, "this step is begun at this moment") from error
         exchange.respond(SUCCESS)
 
     def change_step(self, exchange: Exchange) -> None:
@@ -131,6 +141,7 @@ class Notices:
             studies = _studies_of(connection, uid)
             if not studies:
                 raise Refused(_NO_SUCH_INSTANCE, "this step is not known")
+            _hold_steps(connection, studies)
             this = PERFORMED_STEP.c.sop_instance_uid == uid
             ended = update(PERFORMED_STEP).where(this, PERFORMED_STEP.c.status == Step.IN_PROGRESS)
             values = {"changed_at": now} | ({"status": status} if status else {})
@@ -151,7 +162,7 @@ class Notices:
         if not is_uid(study):
             raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
         instances = [
-            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY)
+            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY)
             for series in items_of(elements, _REFERENCED_SERIES)
             for item in items_of(series, _REFERENCED_SOP)
         ]
@@ -160,18 +171,12 @@ class Notices:
         online = {uid: title for uid, title, state in instances if state != "UNAVAILABLE"}
         named = {uid for uid, _, _ in instances}
         sender, now = exchange.line.name, self._clock()
-        row = {
-            "study_instance_uid": study,
-            "sender": sender,
-            "retrieve_ae_title": next(filter(None, online.values()), sender),
-            "told_at": now,
-        }
+        place = next(filter(None, online.values()), sender)
+        row = {"study": study, "sender": sender, "place": place, "now": now}
 
         def work(connection: Connection) -> None:
-            known = AVAILABILITY.c.study_instance_uid == study, AVAILABILITY.c.sender == sender
-            connection.execute(delete(AVAILABILITY).where(*known))
+            connection.execute(_NOTE_AVAILABILITY, row)  # first: the next notice waits for this one
             count = _add_up(connection, study, sender, named, online)
-            connection.execute(insert(AVAILABILITY), row | {"instances": count})
             if online:
                 tell(connection, study, Signal.IAN, now, count)
 
@@ -182,7 +187,8 @@ class Notices:
 def _add_up(
     connection: Connection, study: str, sender: str, named: Iterable[str], online: Iterable[str]
 ) -> int:
-    """Add a notice to what its sender told of the study; how many instances it has in all.
+    """Add a notice to what its sender told of the study; how many instances it has in all, which
+    is noted too.
 
     A notice need not tell of the whole study: an archive may send one for each procedure step.
     """
@@ -194,8 +200,11 @@ def _add_up(
     key = {"study_instance_uid": study, "sender": sender}
     if added := [key | {"sop_instance_uid": uid} for uid in sorted(online)]:
         connection.execute(insert(AVAILABLE_INSTANCE), added)
-    count = select(func.count()).select_from(AVAILABLE_INSTANCE).where(*known)
-    return int(connection.execute(count).scalar_one())
+    query = select(func.count()).select_from(AVAILABLE_INSTANCE).where(*known)
+    count = int(connection.execute(query).scalar_one())
+    whole = AVAILABILITY.c.study_instance_uid == study, AVAILABILITY.c.sender == sender
+    connection.execute(update(AVAILABILITY).where(*whole).values(instances=count))
+    return count
 
 
 def _elements(exchange: Exchange) -> Elements:
@@ -218,6 +227,14 @@ def _status(elements: Elements) -> Step | None:
         return Step(text) if text else None
     except ValueError:
         raise Refused(_INVALID_VALUE, "no such status of a step (0040,0252)") from None
+
+
+def _hold_steps(connection: Connection, studies: Iterable[str]) -> None:
+    """Have whoever ends another step of these studies wait: one of two that end at once is the
+    last, and sees that it is. In one order for all."""
+    columns = PERFORMED_STEP.c.sop_instance_uid, PERFORMED_STEP.c.study_instance_uid
+    query = select(*columns).where(PERFORMED_STEP.c.study_instance_uid.in_(studies))
+    connection.execute(query.order_by(*columns).with_for_update()).close()
 
 
 def _studies_of(connection: Connection, uid: str) -> list[str]:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, select
 from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INSTANCE_UID
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.encoded import Value, encode
-from imaging_source.evicted import IS_EVICTED, NEARLINE, ONLINE
+from imaging_source.evicted import INSTANCE_AVAILABILITY, IS_EVICTED, NEARLINE, ONLINE
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
 from imaging_source.requestor import TROUBLES, Peer, Requested, Unreachable
@@ -34,7 +34,6 @@ from storage.errors import StorageError
 _log = structlog.get_logger("kosmos.imaging_source")
 
 _RETRIEVE_AE_TITLE = 0x00080054
-_INSTANCE_AVAILABILITY = 0x00080056
 _REFERENCED_STEPS = 0x00081111
 _REFERENCED_SERIES = 0x00081115
 _REFERENCED_SOP = 0x00081199
@@ -173,7 +172,7 @@ class Notifier:
     def _item(self, sop_class: str, uid: str, evicted: bool) -> dict[int, tuple[str, Value]]:
         return {
             _RETRIEVE_AE_TITLE: ("AE", self._title),
-            _INSTANCE_AVAILABILITY: ("CS", NEARLINE if evicted else ONLINE),
+            INSTANCE_AVAILABILITY: ("CS", NEARLINE if evicted else ONLINE),
             **Reference(sop_class, uid).values,
         }
 

@@ -23,6 +23,7 @@ from lxml import etree
 from imaging_source.header import is_uid
 from imaging_source.index import Arrived, Verdict
 from imaging_source.intake import Door, Outcome, Refused, Status, out_of_resources, outcome_of
+from imaging_source.ledger import UNKNOWN, About
 from imaging_source.part10 import FileArrival, Meta
 from soap.asgi import Headers, Receive, Scope, Send, header, peer_of, respond
 from soap.faults import MessageError, SoapFault
@@ -62,8 +63,13 @@ class _Result:
     """What became of one part: ``reason`` is 0 for what is stored."""
 
     meta: Meta | None
-    study: str = ""
+    about: About = UNKNOWN
     reason: int = 0
+
+    @property
+    def study(self) -> str:
+        """The study that it is of."""
+        return self.about.study_instance_uid
 
 
 @dataclass(slots=True)
@@ -137,7 +143,7 @@ class Storing:
         except Refused as refused:
             result.reason = refused.outcome.status
             return
-        result.study = arrived.header.study.study_instance_uid
+        result.about = About.of(arrived.header.study)
         if self.study and result.study != self.study:
             result.reason = _OTHER_STUDY
             return

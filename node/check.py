@@ -29,6 +29,7 @@ from repository import schema as repository_schema
 from security.access import schema as access_schema
 from security.choices import schema as choices_schema
 from security.trust import TlsError
+from soap.address import port_of
 from storage.database import Database
 from storage.errors import StorageError
 from storage.migrations import SchemaVersion, metadata_differs, schema_version
@@ -214,7 +215,7 @@ def _connection(url: str, settings: Settings) -> Callable[[], str]:
     def attempt() -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = port_of(parts)
         with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
             if parts.scheme == "https" and (tls := client_tls(settings)) is not None:
                 tls.wrap_socket(connection, server_hostname=host).close()

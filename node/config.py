@@ -19,7 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from node.config_imaging import ImagingSourceSection
+from node.config_imaging import ArchiveSection, ImagingSourceSection
 from node.config_trust import (
     AccessSection,
     AssertionsSection,
@@ -48,7 +48,7 @@ from node.config_values import (
     TimeZone,
 )
 from node.texts import tr
-from soap.address import is_loopback
+from soap.address import is_loopback, port_of, reaches
 
 ENVIRONMENT_PREFIX = "KOSMOS__"
 # Offsets from node.port_base: the contract of the command line.
@@ -469,10 +469,22 @@ class Settings(BaseSettings):
             raise ValueError(
                 tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
             )
-        titles = {one.title for one in source.archives}
-        if source.mode != "archive" and source.ae_title in titles:
+        if source.mode != "archive" and any(map(self._is_this_node, source.archives)):
             raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
+
+    def _is_this_node(self, archive: ArchiveSection) -> bool:
+        """Whether an archive is this node by its title, or by an address at which it is asked."""
+        source, node = self.imaging_source, self.node
+        public = urlsplit(node.public_url or "")
+        dicom = source.host or node.host, self.port(DICOM)
+        web = {(node.host, self.port(HTTP)), (public.hostname or "", port_of(public))}
+        places = {archive.url: web} if archive.url else {}
+        if archive.is_peer:
+            places[source.peers[archive.title]] = {dicom}
+        return archive.title == source.ae_title or any(
+            reaches(urlsplit(url), host, port) for url, own in places.items() for host, port in own
+        )
 
     @model_validator(mode="after")
     def _peers_over_tls_need_a_certificate(self) -> Settings:

@@ -20,7 +20,7 @@ import structlog
 from imaging_source.evicted import figures
 from imaging_source.eviction import Evictor
 from imaging_source.following import follow
-from imaging_source.ledger import NoLedger
+from imaging_source.ledger import Ledger, NoLedger
 from imaging_source.negotiation import Titles
 from imaging_source.overview import waiting
 from imaging_source.publisher import Publisher
@@ -36,7 +36,7 @@ from node.migrate import open_database
 from node.process import run_process
 from node.watch import Watch, watching
 from node.wiring.associations import Users, open_users
-from node.wiring.audit import Auditor, open_auditor
+from node.wiring.audit import open_auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import server_tls, soap_client
 from node.wiring.dicom import dicom_services, open_veil
@@ -59,7 +59,7 @@ def listening(
     settings: Settings,
     services: Services,
     guard: NodeGuard,
-    auditor: Auditor | None = None,
+    ledger: Ledger,
     users: Users | None = None,
 ) -> Listening:
     """Where and how the provider listens. Raises TlsError and ConfigError."""
@@ -77,7 +77,7 @@ def listening(
         permit=guard.permit,
         refused=guard.refused,
         turned_away=guard.turned_away,
-        ledger=NoLedger() if auditor is None else ledger_of(settings, auditor),
+        ledger=ledger,
         identify=users or nobody,
     )
 
@@ -98,7 +98,9 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         guard = open_guard(settings, auditor)
         users = open_users(settings, stack, auditor)
         veil = open_veil(settings, stack, database, client)
-        services = dicom_services(settings, database, open_variants(settings, stack), veil)
+        ledger = NoLedger() if auditor is None else ledger_of(settings, auditor)
+        variants = open_variants(settings, stack)
+        services = dicom_services(settings, database, variants, ledger, veil)
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting, guard)
         if listener is not None:
@@ -122,7 +124,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         run(
             database,
             open_images(settings),
-            listening(settings, services.offered, guard, auditor, users),
+            listening(settings, services.offered, guard, ledger, users),
             handed_over=settings.node.data_dir / PID_FOLDER,
             asker=services.recaller,
             publisher=publishing,

@@ -24,6 +24,7 @@ from transactions.audit import (
 from transactions.audit_events import (
     INSTANCES_TRANSFERRED,
     QUERY,
+    WEB_IMAGING,
     end_of,
     event_of,
     patient,
@@ -37,18 +38,23 @@ _SYSTEM_OBJECT, _REPORT = 2, 3  # ParticipantObjectTypeCode, ...TypeCodeRole (PS
 
 STORED = Coded("RAD-8", "IHE Transactions", "Modality Images Stored")
 RETRIEVED = Coded("RAD-16", "IHE Transactions", "Retrieve Images")
+RETRIEVED_BY_WEB = Coded("RAD-107", "IHE Transactions", WEB_IMAGING["RAD-107"][0])
 QUERIED = Coded("RAD-14", "IHE Transactions", "Query Images")
 
 
 @dataclass(frozen=True, slots=True)
 class Travel:
-    """Instances of one study of one patient on their way; ``type`` is one of those above."""
+    """Instances of one study of one patient on their way; ``type`` is one of those above.
+
+    ``action`` is CREATE at the receiver, which did not have them (PS3.15 A.5.3.7).
+    """
 
     type: Coded
     study: str
     patient_id: str
     sender: Node
     receiver: Node
+    action: Action = Action.READ
 
 
 def begin_event(travel: Travel, scene: Scene) -> AuditEvent:
@@ -60,7 +66,7 @@ def begin_event(travel: Travel, scene: Scene) -> AuditEvent:
 def interrupted_event(travel: Travel, scene: Scene) -> AuditEvent:
     """They have travelled, nobody knows how many of them."""
     study = study_object(travel.study)
-    return _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
+    return _travel_event(travel, INSTANCES_TRANSFERRED, travel.action, study, scene)
 
 
 def transferred_events(
@@ -71,7 +77,7 @@ def transferred_events(
     for outcome, counts in ((Outcome.SUCCESS, done), (Outcome.SERIOUS_FAILURE, failed)):
         if counts:
             study = study_object(travel.study, counts)
-            event = _travel_event(travel, INSTANCES_TRANSFERRED, _action(travel), study, scene)
+            event = _travel_event(travel, INSTANCES_TRANSFERRED, travel.action, study, scene)
             events.append(replace(event, outcome=outcome))
     return events
 
@@ -99,10 +105,6 @@ def query_event(
         outcome=outcome,
         purpose_of_use=scene.purpose_of_use,
     )
-
-
-def _action(travel: Travel) -> Action:
-    return Action.CREATE if travel.type is STORED else Action.READ
 
 
 def _travel_event(

@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, exists, select
 
 from imaging_source.encoded import Value, encode
+from imaging_source.evicted import INSTANCE_AVAILABILITY
 from imaging_source.query_retrieve.identifier import Identifier, read_identifier
 from imaging_source.query_retrieve.keys import (
     AVAILABILITY,
-    INSTANCE_AVAILABILITY,
     KEYS,
     MODALITIES_IN_STUDY,
     SERIES_OF_STUDY,

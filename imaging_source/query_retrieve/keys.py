@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from imaging_source.evicted import (
+    INSTANCE_AVAILABILITY,
     IS_EVICTED,
     NEARLINE,
     ONLINE,
@@ -38,7 +39,6 @@ from imaging_source.shown import SERIES_IS_SHOWN, SHOWN
 MODALITIES_IN_STUDY = 0x00080061
 SOP_CLASSES_IN_STUDY = 0x00080062
 STUDIES_OF_PATIENT = 0x00201200
-INSTANCE_AVAILABILITY = 0x00080056
 
 
 @dataclass(frozen=True, slots=True)

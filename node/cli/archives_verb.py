@@ -26,13 +26,15 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     from node.config_file import load
     from node.migrate import open_database
     from node.wiring.dicom import archives as configured
+    from node.wiring.dicom import staying_archives
 
     settings = load(config)
     section = settings.imaging_source
     if not section.enabled or not section.archives:
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
     with open_database(section, "imaging_source", read_only=True) as database:
-        found = list(configured(settings, database).conditions())
+        stay = staying_archives(settings, database)
+        found = list(configured(settings, database, stay).conditions())
         with database.read() as connection:
             said, evicted = tallies(connection), figures(connection)
     vouched = [said.get(one.title, Tally()) for one in found]

@@ -18,7 +18,7 @@ from imaging_source.archive_web import WebArchive
 from imaging_source.archives import Archive, Archives, Questions, Supply
 from imaging_source.commitment import Commitments
 from imaging_source.eviction import Bounds, Evictor
-from imaging_source.ledger import End
+from imaging_source.ledger import End, Ledger
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
 from imaging_source.query_retrieve.find import Finder
@@ -79,12 +79,16 @@ class DicomServices:
 
 
 def dicom_services(
-    settings: Settings, database: Database, variants: Variants, veil: Veil = no_veil
+    settings: Settings,
+    database: Database,
+    variants: Variants,
+    ledger: Ledger,
+    veil: Veil = no_veil,
 ) -> DicomServices:
-    """The services of a node. Raises TlsError and ConfigError."""
+    """The services of a node; ``ledger`` records what they fetch. Raises TlsError, ConfigError."""
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
-    stay = staying_archives(settings, database)
+    stay = staying_archives(settings, database, ledger)
     recaller = Recaller(
         database,
         stay,
@@ -98,7 +102,7 @@ def dicom_services(
     offered |= commitments.services | CommitmentReports(database).services
     offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
-    fetching = archives(settings, database)
+    fetching = archives(settings, database, stay)
     evictor = _evictor(settings, database, blobs, stay)
     return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
 
@@ -154,25 +158,28 @@ def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) 
     return Registry(database, affinity_domain(settings)).unseen
 
 
-def archives(settings: Settings, database: Database) -> Archives:
-    """The archives of a node. Raises TlsError and ConfigError."""
+def archives(settings: Settings, database: Database, stay: Sequence[Archive]) -> Archives:
+    """What fetches from archives. Raises TlsError and ConfigError."""
     section = settings.imaging_source
     return Archives(
         database,
-        staying_archives(settings, database),
+        stay,
         days=section.archive_days,
         poll_seconds=section.archive_seconds,
     )
 
 
-def staying_archives(settings: Settings, database: Database) -> list[Archive]:
-    """The ways to the archives of a node. Raises TlsError and ConfigError."""
+def staying_archives(
+    settings: Settings, database: Database, ledger: Ledger | None = None
+) -> list[Archive]:
+    """The ways to the archives of a node; ``ledger`` records what is fetched from them. Raises
+    TlsError and ConfigError."""
     peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
     return [
         Archive(
             one.title,
             _questions(settings, one, peers),
-            _supply(settings, one, peers),
+            _supply(settings, one, peers, ledger),
             CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
         )
         for one in settings.imaging_source.archives
@@ -185,19 +192,26 @@ def _questions(settings: Settings, archive: ArchiveSection, peers: Mapping[str, 
     return _web(settings, archive)
 
 
-def _supply(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Supply:
+def _supply(
+    settings: Settings,
+    archive: ArchiveSection,
+    peers: Mapping[str, Peer],
+    ledger: Ledger | None,
+) -> Supply:
     if archive.pull == "wado-rs":
-        return _web(settings, archive)
+        return _web(settings, archive, ledger)
     peer, own_title = peers[archive.title], settings.imaging_source.ae_title
     if archive.pull == "c-get":
-        return GetUser(peer, own_title, intake(settings))
+        return GetUser(peer, own_title, intake(settings), ledger)
     return MoveUser(peer, own_title)
 
 
-def _web(settings: Settings, archive: ArchiveSection) -> WebArchive:
+def _web(settings: Settings, archive: ArchiveSection, ledger: Ledger | None = None) -> WebArchive:
     assert archive.url is not None  # the configuration was refused otherwise
     tls, token = client_tls(settings), own_assertions(settings, None)
-    return WebArchive(archive.title, archive.url, intake(settings), ssl_context=tls, token=token)
+    return WebArchive(
+        archive.title, archive.url, intake(settings), ledger=ledger, ssl_context=tls, token=token
+    )
 
 
 def dicom_peers(settings: Settings) -> dict[str, Peer]:

@@ -1,4 +1,7 @@
-"""The records of DICOM associations, in the audit trail of the process ``dicom``."""
+"""The records of DICOM associations, and of what is fetched from archives.
+
+They are in the audit trail of the process ``dicom``.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from metadata.datatypes import CX
 from node.config import Settings
 from node.wiring.audit import Auditor, by_user
 from security.nodes import names_of
-from transactions.audit import AuditEvent, Node, Scene
+from transactions.audit import Action, AuditEvent, Node, Scene
 from transactions.audit_dimse import (
     RETRIEVED,
+    RETRIEVED_BY_WEB,
     STORED,
     Travel,
     begin_event,
@@ -20,6 +24,9 @@ from transactions.audit_dimse import (
     query_event,
     transferred_events,
 )
+
+# What this node asks for itself.
+_FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +76,15 @@ class TrailLedger:
 
     def _travel(self, transfer: Transfer, scene: Scene) -> tuple[Travel, Scene]:
         """What travels from whom to whom, and the scene of who asked."""
-        own, asker = self._own(scene), node_of(transfer.asker)
-        seen = self._seen(scene, transfer.asker)
+        own, peer = self._own(scene), node_of(transfer.peer)
         about = (transfer.about.study_instance_uid, self._patient(transfer.about))
+        if (fetched := _FETCHED.get(transfer.service)) is not None:
+            here = replace(scene, client=own, server=peer)
+            return Travel(fetched, *about, peer, own, Action.CREATE), here
+        seen = self._seen(scene, transfer.peer)
         if transfer.service is Service.STORE:
-            return Travel(STORED, *about, asker, own), seen
-        receiver = node_of(transfer.destination) if transfer.destination else asker
+            return Travel(STORED, *about, peer, own, Action.CREATE), seen
+        receiver = node_of(transfer.destination) if transfer.destination else peer
         return Travel(RETRIEVED, *about, own, receiver), seen
 
     def _seen(self, scene: Scene, asker: End) -> Scene:

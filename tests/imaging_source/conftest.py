@@ -29,6 +29,7 @@ from metadata.datatypes import XON
 from metadata.model import Code
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.book import Book
 from tests.imaging_source.pacs import Pacs, running_pacs
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -47,6 +48,11 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def book() -> Book:
+    return Book()
 
 
 @pytest.fixture(scope="session")

@@ -66,9 +66,9 @@ class House:
         arrival.write(memoryview(data))
         assert arrival.finish().status == 0
 
-    def is_committed(self, instance: Dataset) -> bool:
+    def is_committed(self, instance: Dataset, archive: str = "PACS") -> bool:
         with self.database.read() as connection:
-            return is_committed(connection, str(instance.StudyInstanceUID))
+            return is_committed(connection, archive, str(instance.StudyInstanceUID))
 
     def tallies(self) -> dict[str, Tally]:
         with self.database.read() as connection:
@@ -141,6 +141,7 @@ def test_an_archive_reports_on_an_association_of_its_own(
 
     assert house.tallies() == {"PACS": Tally(committed=3)}
     assert house.is_committed(made[0])
+    assert not house.is_committed(made[0], "OTHER")
     assert not house.user(archive.peer).ask(made[0].StudyInstanceUID)  # nothing is left to ask
     assert archive.commitments.run_once() == 0
 
@@ -292,7 +293,7 @@ def test_orthanc_commits_to_what_was_fetched_from_it(
         assert archives.run_once() == 0  # it is here whole: now it is asked for
         assert heard.wait(20)
         with database.read() as connection:
-            assert is_committed(connection, made[0].StudyInstanceUID)
+            assert is_committed(connection, peer.title, made[0].StudyInstanceUID)
             assert tallies(connection) == {peer.title: Tally(committed=3)}
 
         heard.clear()
@@ -304,5 +305,5 @@ def test_orthanc_commits_to_what_was_fetched_from_it(
         assert heard.wait(20)
     pacs_process.clear()
     with database.read() as connection:
-        assert not is_committed(connection, lost.StudyInstanceUID)
+        assert not is_committed(connection, peer.title, lost.StudyInstanceUID)
         assert tallies(connection) == {peer.title: Tally(committed=2, refused=1)}

@@ -33,9 +33,11 @@ from imaging_source.dimse import (
 )
 from imaging_source.elements import Unreadable
 from imaging_source.encoded import Value
+from imaging_source.evicted import mark
 from imaging_source.guard import Limits, PduReader, PduType, PeerGone, ProtocolError
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import Ledger, Service
 from imaging_source.negotiation import Accepted, Offer, Titles, negotiate
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.identifier import Identifier
@@ -51,6 +53,7 @@ from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.book import Book, about
 
 Make = Callable[..., Dataset]
 Store = Callable[..., int]
@@ -71,9 +74,9 @@ class House:
         self.blobs = blobs
         self.door = Intake(database, blobs, clock)
 
-    def archive(self, peer: Peer) -> Archive:
+    def archive(self, peer: Peer, ledger: Ledger | None = None) -> Archive:
         finder = FindUser(peer, "KOSMOS")
-        return Archive(peer.title, finder, GetUser(peer, "KOSMOS", self.door))
+        return Archive(peer.title, finder, GetUser(peer, "KOSMOS", self.door, ledger))
 
     def stored(self) -> dict[str, RowMapping]:
         """The rows by SOP Instance UID."""
@@ -128,6 +131,44 @@ def test_a_study_comes_over_the_association_that_asks(
         assert asking.instances(made[0].StudyInstanceUID) == {one.SOPInstanceUID for one in made}
     archive.fetch(made[0].StudyInstanceUID)
     assert house.stored().keys() == {one.SOPInstanceUID for one in made}
+
+
+def test_what_an_archive_has_not_with_itself_is_not_online(
+    house: House,
+    serving: Callable[..., Peer],
+    store: Store,
+    make_instance: Make,
+    database: Database,
+) -> None:
+    here, away = make_instance(), make_instance()
+    assert [store(one) for one in (here, away)] == [0, 0]
+    uid = here.StudyInstanceUID
+    database.write(lambda connection: mark(connection, uid, [away.SOPInstanceUID], 0.0))
+    with house.archive(serving()).asking() as asking:
+        assert asking.instances(uid) == {here.SOPInstanceUID, away.SOPInstanceUID}
+        assert asking.online(uid) == {here.SOPInstanceUID}
+
+
+def test_what_is_fetched_is_recorded_as_begun_and_as_ended(
+    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make, book: Book
+) -> None:
+    made = [make_instance(SOPClassUID=one) for one in (CT_IMAGE, CT_IMAGE, MR_IMAGE, CR_IMAGE)]
+    assert [store(one) for one in made] == [0] * 4
+    house.archive(serving(), book).fetch(made[0].StudyInstanceUID)
+    assert book.told == [
+        ("begins", Service.FETCH, about(made[0])),
+        ("ended", Service.FETCH, about(made[0]), 4, 0, None),
+    ]
+
+
+def test_what_cannot_be_recorded_is_not_acknowledged_to_the_archive(
+    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make, book: Book
+) -> None:
+    instance = make_instance()
+    assert store(instance) == 0
+    book.full = True
+    with pytest.raises(Unreachable, match="0 of 1 instances are taken in"):
+        house.archive(serving(), book).fetch(instance.StudyInstanceUID)
 
 
 def test_an_archive_can_send_what_it_has_as_it_is(

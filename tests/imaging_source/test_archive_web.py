@@ -20,12 +20,15 @@ from imaging_source.archives import Archive, Archives, Condition
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import About, Service
 from imaging_source.requestor import Unreachable
 from imaging_source.schema import INSTANCE
 from soap.asgi import Receive, Scope, Send, respond
 from soap.server import Router, running_server
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import OutOfSpace
+from tests.imaging_source.book import Book, about
 from tests.imaging_source.test_stow import BOUNDARY, body, part10
 
 Make = Callable[..., Dataset]
@@ -99,6 +102,42 @@ def test_what_an_archive_has_of_the_last_days_is_fetched_once(
     assert archives.run_once() == 1
     assert late.SOPInstanceUID in house.stored()
     assert list(archives.conditions()) == [Condition("PACS", ourselves, True, 1, 0)]
+
+
+def test_what_is_fetched_is_recorded_as_begun_and_as_ended(
+    house: House, ourselves: str, store: Store, make_instance: Make, book: Book
+) -> None:
+    made = [make_instance() for _ in range(3)]
+    assert [store(one) for one in made] == [0] * 3
+    house.archive(ourselves, ledger=book).fetch(made[0].StudyInstanceUID)
+    assert book.told == [
+        ("begins", Service.FETCH_BY_WEB, About(made[0].StudyInstanceUID)),
+        ("ended", Service.FETCH_BY_WEB, about(made[0]), 3, 0, None),
+    ]
+
+
+def test_what_cannot_be_recorded_is_not_taken_in(
+    house: House, ourselves: str, store: Store, make_instance: Make, book: Book
+) -> None:
+    instance = make_instance()
+    assert store(instance) == 0
+    book.full = True
+    with pytest.raises(OutOfSpace):
+        house.archive(ourselves, ledger=book).fetch(instance.StudyInstanceUID)
+    assert house.stored() == {}
+
+
+def test_of_an_answer_that_broke_off_what_came_is_recorded(
+    house: House, make_instance: Make, book: Book
+) -> None:
+    first, second = make_instance(), make_instance()
+    whole = body(part10(first), part10(second))
+    with (
+        answering(lambda _path: (200, b"broken " + MEDIA, whole[:-200])) as url,
+        pytest.raises(Unreachable),
+    ):
+        house.archive(url, ledger=book).fetch(str(first.StudyInstanceUID))
+    assert book.told[1:] == [("ended", Service.FETCH_BY_WEB, about(first), 1, 0, None)]
 
 
 def test_a_study_of_more_instances_than_a_page_is_compared_whole(

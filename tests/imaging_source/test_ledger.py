@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_role, evt
 
 from imaging_source.intake import Intake
-from imaging_source.ledger import MOST_STUDIES, About, End, Service, Transfer, Transfers
+from imaging_source.ledger import MOST_STUDIES, About, End, Service, Transfers
 from imaging_source.negotiation import Titles
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.models import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
@@ -23,48 +22,10 @@ from imaging_source.receiver import Listening
 from imaging_source.requestor import Peer
 from imaging_source.variants import Variants
 from imaging_source.workers import Workers
-from storage.errors import OutOfSpace
+from tests.imaging_source.book import Book, about
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 Make = Callable[..., Dataset]
-
-
-class Book:
-    """A ledger that keeps what it is told, in order, or has no room."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-        self.full = False
-        self.news = threading.Condition()
-
-    def begins(self, transfer: Transfer) -> None:
-        self._check()
-        self._tell("begins", transfer.service, transfer.about)
-
-    def ended(self, transfer: Transfer) -> None:
-        destination = transfer.destination and transfer.destination.title
-        counts = (sum(transfer.done.values()), sum(transfer.failed.values()))
-        self._tell("ended", transfer.service, transfer.about, *counts, destination)
-
-    def queried(
-        self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
-    ) -> None:
-        self._check()
-        self._tell("queried", asker.title, sop_class_uid, done)
-
-    def _tell(self, *what: Any) -> None:
-        with self.news:
-            self.told.append(what)
-            self.news.notify_all()
-
-    def _check(self) -> None:
-        if self.full:
-            raise OutOfSpace("no room")
-
-
-@pytest.fixture
-def book() -> Book:
-    return Book()
 
 
 @pytest.fixture
@@ -119,10 +80,6 @@ def wait(book: Book, count: int) -> list[tuple[Any, ...]]:
     with book.news:
         book.news.wait_for(lambda: len(book.told) >= count, 10)
     return book.told
-
-
-def about(image: Dataset) -> About:
-    return About(image.StudyInstanceUID, "P1", "")
 
 
 def test_images_of_two_studies_are_two_records_each(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -56,13 +58,20 @@ def associated(port: int, sop_class: str, sender: str = "MODALITY") -> Iterator[
     association.release()
 
 
-def create(port: int, uid: str | None, status: str = "IN PROGRESS", study: str = STUDY) -> Any:
+def create(
+    port: int,
+    uid: str | None,
+    status: str = "IN PROGRESS",
+    study: str = STUDY,
+    ready: Callable[[], object] = lambda: None,
+) -> Any:
     scheduled = Dataset()
     scheduled.StudyInstanceUID = study
     step = Dataset()
     step.PerformedProcedureStepStatus = status
     step.ScheduledStepAttributesSequence = [scheduled] if study else []
     with associated(port, MODALITY_PERFORMED_PROCEDURE_STEP) as association:
+        ready()
         answer, _ = association.send_n_create(step, MODALITY_PERFORMED_PROCEDURE_STEP, uid)
     return answer
 
@@ -85,6 +94,16 @@ def told(database: Database) -> list[Any]:
 def performed(database: Database) -> bool | None:
     with database.read() as connection:
         return is_performed(connection, STUDY)
+
+
+AT_ONCE = 8
+
+
+def at_once(ask: Callable[[int, threading.Barrier], int]) -> list[int]:
+    """What each of several askers gets, who meet at a barrier before they ask."""
+    barrier = threading.Barrier(AT_ONCE)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda number: ask(number, barrier), range(AT_ONCE)))
 
 
 def test_a_study_is_performed_when_its_last_step_has_ended(
@@ -132,8 +151,42 @@ def test_a_step_begins_once_and_ends_once(provider: int) -> None:
     assert change(provider, uid, "IN PROGRESS") == 0x0110
 
 
-def notify(port: int, *instances: tuple[str, str], sender: str = "MODALITY") -> int:
-    """Tell of instances of the study, each with its availability."""
+def test_a_step_that_is_begun_by_many_at_once_begins_once(provider: int) -> None:
+    uid = generate_uid()
+
+    def begin(_number: int, barrier: threading.Barrier) -> int:
+        return int(create(provider, uid, ready=barrier.wait).Status)
+
+    assert sorted(at_once(begin)) == [0x0000, *[0x0111] * (AT_ONCE - 1)]
+
+
+def test_whichever_of_two_steps_ends_last_the_study_is_complete(
+    provider: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = [generate_uid() for _ in range(2)]
+    for uid in uids:
+        assert create(provider, uid).Status == 0x0000
+    both = threading.Barrier(2)
+
+    def looked(connection: Connection, study: str) -> bool | None:
+        with suppress(threading.BrokenBarrierError):  # which is how it is where one waits
+            both.wait(0.2)
+        return is_performed(connection, study)
+
+    monkeypatch.setattr("imaging_source.notices.is_performed", looked)
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.map(lambda uid: change(provider, uid, "COMPLETED"), uids)
+        assert list(ended) == [0x0000] * 2
+    assert told(database) == [(STUDY, "mpps", None)]
+
+
+def notify(
+    port: int,
+    *instances: tuple[str, str],
+    sender: str = "MODALITY",
+    ready: Callable[[], object] = lambda: None,
+) -> int:
+    """Tell of instances of the study, each with its availability, once it is ``ready``."""
     series, notice = Dataset(), Dataset()
     series.ReferencedSOPSequence = [Dataset() for _ in instances]
     for item, (uid, availability) in zip(series.ReferencedSOPSequence, instances, strict=True):
@@ -143,6 +196,7 @@ def notify(port: int, *instances: tuple[str, str], sender: str = "MODALITY") -> 
     notice.StudyInstanceUID = STUDY
     notice.ReferencedSeriesSequence = [series]
     with associated(port, INSTANCE_AVAILABILITY_NOTIFICATION, sender) as association:
+        ready()
         answer, _ = association.send_n_create(
             notice, INSTANCE_AVAILABILITY_NOTIFICATION, generate_uid()
         )
@@ -170,6 +224,21 @@ def test_the_notices_of_a_study_add_up(provider: int, database: Database) -> Non
     assert notify(provider, ("1.1", "UNAVAILABLE")) == 0x0000
     with database.read() as connection:
         assert [one.instances for one in available(connection, 0)] == [2]
+
+
+@pytest.mark.parametrize("senders", [1, AT_ONCE])
+def test_first_notices_that_come_at_once_add_up(
+    provider: int, database: Database, senders: int
+) -> None:
+    def tell(number: int, barrier: threading.Barrier) -> int:
+        sender, instance = f"PACS{number % senders}", (f"1.{number}", "ONLINE")
+        return notify(provider, instance, sender=sender, ready=barrier.wait)
+
+    assert at_once(tell) == [0x0000] * AT_ONCE
+    with database.read() as connection:
+        found = [one.instances for one in available(connection, 0)]
+    assert found == [AT_ONCE // senders] * senders
+    assert len(told(database)) == 1
 
 
 def test_each_sender_tells_for_itself(provider: int, database: Database) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from node.config_file import ConfigError, Problem
 from node.init import DEFAULT_CODES, NewNode, create
 from node.watch import Watch
+from tests.waiting import wait_for
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,13 +38,6 @@ def client(config: Path, tmp_path: Path) -> Path:
     return folder / "kosmos.toml"
 
 
-def wait_for(change: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not change():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_a_running_node_takes_over_new_codes_and_keeps_the_old_when_they_are_broken(
     config: Path, client: Path, serve: Serve, kosmos: Kosmos
 ) -> None:
@@ -59,7 +52,7 @@ def test_a_running_node_takes_over_new_codes_and_keeps_the_old_when_they_are_bro
 
     assert not published()
     codes.write_bytes(client.with_name("codes.toml").read_bytes())
-    wait_for(published)  # noticed without being told
+    wait_for(published, 30)  # noticed without being told
     told = kosmos("admin", "codes", "reload", "--config", config)
     assert told.returncode == 0, told.stderr
     wait_for(lambda: node.log.read_text().count('"event": "reload"') == 1)

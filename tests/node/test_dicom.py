@@ -110,12 +110,28 @@ ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
             'mode = "proxy"\narchives = [{ title = "KOSMOS", url = "http://127.0.0.1:9" }]',
             "no archive of its own",
         ),
+        *(
+            (f'mode = "proxy"\nport = 4242\n{archive}', "no archive of its own")
+            for archive in (
+                'peers = { PACS = "dicom://127.0.0.1:4242" }\narchives = ["PACS"]',
+                'archives = [{ title = "PACS", url = "http://localhost:8080/dicomweb" }]',
+                'archives = [{ title = "PACS", url = "https://node.example/dicomweb" }]',
+            )
+        ),
         ('peers = { PACS = "http://10.0.0.1:104" }', "peers"),
     ],
 )
 def test_a_peer_that_cannot_be_meant_is_refused(plain_node: Path, keys: str, text: str) -> None:
     new = f"[imaging_source]\n{keys}"
-    plain_node.write_text(plain_node.read_text().replace("[imaging_source]", new))
+    said = plain_node.read_text().replace("[imaging_source]", new)
+    said = said.replace("[node]", '[node]\nhttp_port = 8080\npublic_url = "https://node.example"')
+    plain_node.write_text(said)
     with pytest.raises(ConfigError) as caught:
         load(plain_node)
     assert text in " ".join(str(problem) for problem in caught.value.problems)
+
+
+def test_an_archive_beside_this_node_is_not_this_node(plain_node: Path) -> None:
+    new = f'[imaging_source]\nmode = "proxy"\nport = 4242\n{ARCHIVE}'
+    plain_node.write_text(plain_node.read_text().replace("[imaging_source]", new))
+    assert load(plain_node).imaging_source.mode == "proxy"

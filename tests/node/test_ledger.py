@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from imaging_source.ledger import About, End, Service, Transfers
 from metadata.datatypes import CX
@@ -59,6 +60,32 @@ def test_a_study_is_two_records_with_its_patient_and_its_number(tmp_path: Path) 
     patient = str(CX.of("P^1", AUTHORITY)).replace("&", "&amp;")
     assert all(patient in one and "MODALITY" in one and "10.0.0.1" in one for one in messages)
     assert 'NumberOfInstances="300"' in messages[1]
+
+
+@pytest.mark.parametrize(
+    ("service", "type_"), [(Service.FETCH, "RAD-16"), (Service.FETCH_BY_WEB, "RAD-107")]
+)
+def test_what_is_fetched_from_an_archive_is_recorded_as_ours_to_ask_for(
+    tmp_path: Path, service: Service, type_: str
+) -> None:
+    make_key(tmp_path)
+    with ExitStack() as life:
+        transfers = Transfers(opened(tmp_path, life), service, End("PACS", "10.0.0.2"))
+        transfers.begin(About(ABOUT.study_instance_uid))
+        transfers.count(ABOUT, CT, True)
+        transfers.count(ABOUT, CT, False)
+        transfers.close()
+    kinds, messages = told(tmp_path)
+    assert kinds == [(type_, "E", 0), (type_, "C", 0), (type_, "C", 8)]
+    for one in messages:
+        participants = etree.fromstring(one.encode()).iter("ActiveParticipant")
+        ends = {end.get("UserID"): end for end in participants}
+        asks = {name: end.get("UserIsRequestor") for name, end in ends.items()}
+        roles = {name: end.xpath("string(RoleIDCode/@csd-code)") for name, end in ends.items()}
+        assert asks == {"PACS": "false", "KOSMOS": "true"}
+        assert roles == {"PACS": "110153", "KOSMOS": "110152"}
+    patient = str(CX.of("P^1", AUTHORITY)).replace("&", "&amp;")
+    assert [patient in one for one in messages] == [False, True, True]
 
 
 def test_what_a_killed_process_was_at_is_recorded_as_interrupted(

@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from security.assertions.issuing import Person
 from security.pki import create_authority
 from soap.client import SoapClient
 from soap.faults import INVALID_SECURITY, PeerFault
+from tests.waiting import wait_for
 from transactions.iti_18 import ITI_18
 from transactions.iti_43 import ITI_43, DocumentRequest, RetrieveDocumentSetRequest
 from transactions.iti_51 import ITI_51
@@ -40,14 +40,6 @@ from transactions.stored_query import find_documents, find_documents_for_multipl
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
 PATIENT = "DUPONT"
-
-
-def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
-    """Ask again until ``change`` is true; an event of another process cannot be awaited."""
-    deadline = time.monotonic() + seconds
-    while not change():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_the_ready_line_names_every_endpoint_and_all_of_them_answer(running: Any) -> None:

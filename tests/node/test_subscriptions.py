@@ -8,7 +8,6 @@ import signal
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from soap.client import SoapClient
 from soap.endpoint import Endpoint
 from soap.faults import PeerFault
 from soap.server import Router, WebServer, listen
+from tests.waiting import wait_for
 from transactions.iti_18 import AdhocQueryRequest
 from transactions.iti_52 import ITI_52, SubscribeRequest, TopicExpression, id_in
 from transactions.iti_53 import Notification, Notify
@@ -327,14 +327,6 @@ def _figure(node: Any, name: str) -> float:
     metrics = node.get(f"{node.endpoints['admin']}/metrics")[1]
     lines = [line for line in metrics.splitlines() if line.startswith(name)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-def wait_for(change: Callable[[], object], seconds: float = 20.0) -> None:
-    """Ask again until ``change`` is true; an event of another process cannot be awaited."""
-    deadline = time.monotonic() + seconds
-    while not change():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def _waiting(kosmos: Kosmos, config: Path) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from storage.multipart import MultipartUploads
 from storage.objects import HeldContent, ObjectBlob, ObjectStore
 from tests.storage.object_server import ObjectServer
 from tests.storage.shelves import NO_LIMIT, ObjectShelf
+from tests.waiting import wait_for
 
 DAY = 86_400.0
 # The least that S3 allows a part that is not the last.
@@ -52,14 +52,6 @@ def large(tmp_path: Path) -> Path:
     file = tmp_path / "large"
     file.write_bytes(os.urandom(2 * SMALLEST_PART + 17))
     return file
-
-
-def wait_for(change: Callable[[], object]) -> None:
-    """Ask again until ``change`` is true; an event of another process cannot be awaited."""
-    deadline = time.monotonic() + 20.0
-    while not change():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def there(shelf: ObjectShelf, name: str) -> bool:

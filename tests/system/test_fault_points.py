@@ -73,7 +73,7 @@ main()
 # disk ends the command as a kill does, and it is given again: proved where they are at home.
 ELSEWHERE = {
     "bulk.before_commit": "tests/registry/test_bulk.py",
-    "imaging.evicted": "tests/imaging_source/test_eviction.py",
+    "imaging.evicted": "tests/imaging_source/eviction/test_letting_go.py",
     "keys.rewrapped": "tests/storage/test_sealed.py",
     "keys.sealing": "tests/storage/test_sealed.py",
 }

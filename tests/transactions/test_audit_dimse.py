@@ -40,7 +40,7 @@ def role(code: str) -> tuple[Coded, ...]:
 
 
 def test_a_store_is_recorded_as_begun_and_as_transferred(seen: Scene) -> None:
-    travel = Travel(STORED, "1.2.9", PATIENT, ASKER, OWN)
+    travel = Travel(STORED, "1.2.9", PATIENT, ASKER, OWN, Action.CREATE)
     begun = begin_event(travel, seen)
     assert (begun.id.code, begun.type.code, begun.action) == ("110102", "RAD-8", Action.EXECUTE)
     (done,) = transferred_events(travel, {CT: 300}, {}, seen)
@@ -83,9 +83,9 @@ def test_a_query_is_recorded_with_its_identifier(seen: Scene) -> None:
 def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
     schema = etree.XMLSchema(etree.parse(standards / "dicom-audit" / "dicom2017c.xsd"))
     for travel in (
-        Travel(STORED, "1.2.9", PATIENT, ASKER, OWN),
+        Travel(STORED, "1.2.9", PATIENT, ASKER, OWN, Action.CREATE),
         Travel(RETRIEVED, "1.2.9", "", OWN, THIRD),
-        Travel(STORED, "", "", ASKER, OWN),
+        Travel(STORED, "", "", ASKER, OWN, Action.CREATE),
     ):
         for event in (
             begin_event(travel, seen),

@@ -26,7 +26,7 @@ def main(folder: Path, url: str, now: float) -> None:
         web = WebArchive("PACS", url, Intake(database, blobs))
         archive = Archive(web.title, web, web)
         evictor = Evictor(database, blobs, [archive], Bounds(days=1), lambda: now)
-        evictor.finish(threading.Event())
+        evictor.take_back(threading.Event())
         evictor.run_once()  # tries the archive; the files are new then
         then = time.time() - 7200.0
         for path in blobs.root.rglob("*"):

@@ -1,0 +1,48 @@
+"""A ledger for tests: what is told to it stands in a list."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from imaging_source.ledger import About, End, Transfer
+from storage.errors import OutOfSpace
+
+
+class Book:
+    """A ledger that keeps what it is told, in order, or has no room."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.full = False
+        self.news = threading.Condition()
+
+    def begins(self, transfer: Transfer) -> None:
+        self._check()
+        self._tell("begins", transfer.service, transfer.about)
+
+    def ended(self, transfer: Transfer) -> None:
+        destination = transfer.destination and transfer.destination.title
+        counts = (sum(transfer.done.values()), sum(transfer.failed.values()))
+        self._tell("ended", transfer.service, transfer.about, *counts, destination)
+
+    def queried(
+        self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
+    ) -> None:
+        self._check()
+        self._tell("queried", asker.title, sop_class_uid, done)
+
+    def _tell(self, *what: Any) -> None:
+        with self.news:
+            self.told.append(what)
+            self.news.notify_all()
+
+    def _check(self) -> None:
+        if self.full:
+            raise OutOfSpace("no room")
+
+
+def about(image: Dataset) -> About:
+    return About(image.StudyInstanceUID, "P1", "")
