@@ -82,6 +82,7 @@ from transactions.audit_events import (
     emergency_event,
     trail_pruned_event,
     trail_used_event,
+    unread_event,
     web_imaging_event,
 )
 
@@ -178,6 +179,12 @@ class Auditor:
         events = DESCRIBED[exchange.number](request, response, self._called(context))
         reach("audit.before_record")
         return self._recorded(events, begun)
+
+    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
+        """Record a call whose body could not be read (see ``soap`` Witness)."""
+        self.admit()
+        called = self._called(context)
+        return self._recorded([unread_event(exchange.number, exchange.name, reason, called)])
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
         """Record that an answer did not leave whole (see ``soap`` Witness)."""

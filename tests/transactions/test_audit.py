@@ -54,6 +54,7 @@ from transactions.audit_events import (
     emergency_event,
     trail_pruned_event,
     trail_used_event,
+    unread_event,
     web_imaging_event,
 )
 from transactions.iti_18 import AdhocQueryResponse
@@ -169,6 +170,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
         access_changed_event("operator", PATIENT, "opposed", here),
         trail_used_event("operator", here),
         trail_pruned_event("operator", "2026-01-01T00:00:00+00:00", here),
+        unread_event("ITI-18", "Registry Stored Query", "<AdhocQuery> is missing", here),
         *(
             web_imaging_event(number, "1.2.3", b"/studies?x=1", Outcome.SUCCESS, here)
             for number in WEB_IMAGING
@@ -177,7 +179,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     types = [written(one).find("EventIdentification/EventTypeCode") for one in events]
     codes = [one.get("csd-code") for one in types if one is not None]
     assert codes == [
-        *("110120", "110131", "110129", "110126", "110127", "110135", "110101", "110132"),
+        *("110120", "110131", "110129", "110126", "110127", "110135", "110101", "110132", "ITI-18"),
         *WEB_IMAGING,
     ]
 
