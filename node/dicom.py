@@ -100,7 +100,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         veil = open_veil(settings, stack, database, client)
         services = dicom_services(settings, database, open_variants(settings, stack), veil)
         stack.callback(services.stop)
-        listener = report_listener(settings, database, publishing.reporting, guard)
+        listener = report_listener(settings, database, publishing.reporting, guard, auditor)
         if listener is not None:
             stack.callback(listener.stop)
 

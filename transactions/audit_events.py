@@ -363,6 +363,18 @@ def identity_event(
     return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
 
 
+def report_event(
+    type_: Coded,
+    identifiers: Iterable[str],
+    message_id: tuple[str, str],
+    scene: Scene,
+    outcome: Outcome,
+) -> AuditEvent:
+    """A report that comes as a message (Import); ``message_id`` as in an identity event."""
+    objects = tuple(patient(identifier, (message_id,)) for identifier in identifiers)
+    return _event(type_, (IMPORT, Action.CREATE), outcome, scene, objects)
+
+
 def application_event(starts: bool, scene: Scene) -> AuditEvent:
     """An actor starts or stops (PS3.15 A.5.3.1); the scene's server is the application."""
     type_ = _STARTS if starts else _STOPS

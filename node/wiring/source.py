@@ -14,7 +14,7 @@ from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
-from imaging_source.report_feed import ReportFeed
+from imaging_source.report_feed import ReportFeed, unwitnessed
 from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
@@ -36,6 +36,7 @@ from node.texts import tr
 from node.wiring.audit import Auditor
 from node.wiring.blobs import open_images
 from node.wiring.common import Asked, affinity_domain, server_tls
+from node.wiring.hl7_records import Hl7Records
 from node.wiring.identity import authorities, crossing
 from node.wiring.nodes import NodeGuard
 from soap.client import SoapClient
@@ -82,9 +83,9 @@ def publisher(
         audited(RAD_68.number, repository, partial(client.call, repository, RAD_68)),
         asked.knows_submission,
         withdrawal=withdrawal,
-        crossing=crossing(settings),
+        crossing=crossing(settings, auditor),
         believed=[Signal(one) for one in section.complete_by],
-        reporting=_reporting(settings, database, withdrawal),
+        reporting=_reporting(settings, database, withdrawal, auditor),
         quiet_seconds=section.quiet_seconds,
     )
 
@@ -93,7 +94,9 @@ def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable
     return call
 
 
-def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
+def _reporting(
+    settings: Settings, database: Database, withdrawal: Withdrawal, auditor: Auditor | None
+) -> Reporting | None:
     section = settings.imaging_source
     if not section.reports.enabled and section.reports.port is None:
         return None
@@ -104,19 +107,27 @@ def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -
         authorities(settings),
         instances=section.reports.enabled,
         withdrawal=withdrawal,
-        crossing=crossing(settings),
+        crossing=crossing(settings, auditor),
     )
 
 
 def report_listener(
-    settings: Settings, database: Database, reporting: Reporting | None, guard: NodeGuard
+    settings: Settings,
+    database: Database,
+    reporting: Reporting | None,
+    guard: NodeGuard,
+    auditor: Auditor | None = None,
 ) -> ReportListener | None:
     """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
     section, limits = settings.imaging_source, settings.limits
     if reporting is None or section.reports.port is None:
         return None
     feed = ReportFeed(
-        database, open_images(settings), reporting, Limits(size=section.reports.message_bytes)
+        database,
+        open_images(settings),
+        reporting,
+        Limits(size=section.reports.message_bytes),
+        witness=Hl7Records(auditor).reporting if auditor else unwitnessed,
     )
     most = MllpLimits(
         max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections
