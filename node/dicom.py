@@ -97,7 +97,7 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
         users = open_users(settings, stack, auditor)
-        veil = open_veil(settings, stack, database, client)
+        veil = open_veil(settings, stack, database, client, auditor)
         services = dicom_services(settings, database, open_variants(settings, stack), veil)
         stack.callback(services.stop)
         listener = report_listener(settings, database, publishing.reporting, guard, auditor)

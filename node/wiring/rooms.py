@@ -37,7 +37,7 @@ from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
-from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.common import Asked, affinity_domain, soap_client, unrecorded
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
@@ -178,10 +178,11 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     rooms = Rooms(guard, auditor=auditor, gate=gate, daily=[forget] if forget else [])
     registry = _open_registry(doors, rooms, port) if settings.registry.enabled else None
     if settings.repository.enabled:
-        asked = _asked(settings, registry, client)
+        asked = _asked(settings, registry, client, auditor=doors.at("repository"))
         _open_repository(doors, rooms, blobs, asked)
     if settings.imaging_source.enabled:
-        asked = _asked(settings, registry, client, settings.imaging_source.registry)
+        place = settings.imaging_source.registry
+        asked = _asked(settings, registry, client, place, doors.at("imaging"))
         _open_imaging_source(doors, rooms, asked)
     return rooms
 
@@ -413,12 +414,16 @@ def _readable(database: Database) -> Check:
 
 
 def _asked(
-    settings: Settings, registry: Registry | None, client: SoapClient, place: str | None = None
+    settings: Settings,
+    registry: Registry | None,
+    client: SoapClient,
+    place: str | None = None,
+    auditor: Auditor | None = None,
 ) -> Asked:
     """The registry at ``place``, else that of the repository: in this process, or far away."""
     place = place or settings.repository.registry
     if registry is None or place != "local":
-        return Asked.remote(place, client)
+        return Asked.remote(place, client, auditor.calling if auditor else unrecorded)
     return Asked(
         register=registry.register,
         update=registry.update,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hl7.message import Limits
 from hl7.mllp import MllpLimits, MllpServer
@@ -35,18 +34,14 @@ from node.report_listener import ReportListener
 from node.texts import tr
 from node.wiring.audit import Auditor
 from node.wiring.blobs import open_images
-from node.wiring.common import Asked, affinity_domain, server_tls
+from node.wiring.common import Asked, affinity_domain, server_tls, unrecorded
 from node.wiring.hl7_records import Hl7Records
 from node.wiring.identity import authorities, crossing
 from node.wiring.nodes import NodeGuard
 from soap.client import SoapClient
 from storage.database import Database
-from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
-
-# See ``Auditor.calling``.
-Recording = Callable[[str, str, Callable[[Any], Any]], Callable[[Any], Any]]
 
 # Framing around the largest message.
 BLOCK_OVERHEAD = 1024
@@ -63,11 +58,11 @@ def publisher(
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
-    asked = Asked.remote(registry, client)
-    audited: Recording = _unrecorded if auditor is None else auditor.calling
+    audited = unrecorded if auditor is None else auditor.calling
+    asked = Asked.remote(registry, client, audited)
     withdrawal = Withdrawal(
         kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-        update=audited(ITI_57.number, registry, asked.update),
+        update=asked.update,
         remove=audited(ITI_62.number, registry, partial(client.call, registry, ITI_62)),
         around=asked.around,
     )
@@ -88,10 +83,6 @@ def publisher(
         reporting=_reporting(settings, database, withdrawal, auditor),
         quiet_seconds=section.quiet_seconds,
     )
-
-
-def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return call
 
 
 def _reporting(
