@@ -6,15 +6,20 @@ import base64
 import contextlib
 import copy
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
+from itertools import permutations
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 from lxml import etree
 from signxml.algorithms import SignatureMethod
 
+from node.migrate import script_location
 from security.assertions.conditions import HOLDER_OF_KEY
 from security.assertions.issuing import Issuer, Person, written
 from security.assertions.profile import AssertionProfile
@@ -405,6 +410,81 @@ def test_what_one_process_has_met_another_remembers_after_a_restart(
     again = make_desk(pki, issuer, profile, Seen(database, Reuse.SAME_NODE))
     assert again.verify(token, pki["node"].certificate.read_text()).subject == ADA.subject
     assert refused(again, token, pki["stranger"].certificate.read_text()) == FAILED_AUTHENTICATION
+
+
+@pytest.fixture
+def memories(tmp_path: Path) -> Iterator[list[Database]]:
+    """Those of two processes that each have their own."""
+    with ExitStack() as stack:
+        opened = []
+        for name in ("web", "dicom"):
+            url = f"sqlite:///{tmp_path}/{name}.db"
+            opened.append(stack.enter_context(Database.open(url)))
+            with script_location("security.access") as scripts:
+                opened[-1].migrate(scripts)
+        yield opened
+
+
+def two_desks(
+    memories: list[Database],
+    pki: dict[str, Identity],
+    issuer: Issuer,
+    profile: AssertionProfile,
+    reuse: Reuse = Reuse.SAME_NODE,
+) -> Iterator[Desk]:
+    """Those of two processes, each of which looks into the other's memory."""
+    for own, other in (memories, memories[::-1]):
+        yield make_desk(pki, issuer, profile, Seen(own, reuse, [other]))
+
+
+def test_what_one_process_has_met_nobody_else_brings_to_another(
+    memories: list[Database],
+    pki: dict[str, Identity],
+    issuer: Issuer,
+    profile: AssertionProfile,
+) -> None:
+    node, stranger = (pki[name].certificate.read_text() for name in ("node", "stranger"))
+    for here, there in permutations(two_desks(memories, pki, issuer, profile)):
+        token, name = here.token(), here.token(id="_one")
+        here.verify(token, node)
+        here.verify(name, node)
+        assert refused(there, token, stranger) == FAILED_AUTHENTICATION
+        other = there.token(id="_one", person=Person("bob"))
+        assert refused(there, other, node) == FAILED_AUTHENTICATION
+        # Whoever may bring it still may, at both, also where it is judged anew.
+        for desk in two_desks(memories, pki, issuer, profile):
+            assert desk.verify(token, node).subject == ADA.subject
+        for memory in memories:
+            Seen(memory, Reuse.SAME_NODE).forget(here.now + 2 * HOUR)
+
+
+def test_where_once_is_enough_another_process_does_not_take_it_either(
+    memories: list[Database], pki: dict[str, Identity], issuer: Issuer, profile: AssertionProfile
+) -> None:
+    here, there = two_desks(memories, pki, issuer, profile, Reuse.NEVER)
+    token = here.token()
+    here.verify(token)
+    assert refused(there, token) == FAILED_AUTHENTICATION
+
+
+def test_of_two_processes_that_meet_an_assertion_at_once_not_both_believe_two_nodes(
+    memories: list[Database], pki: dict[str, Identity], issuer: Issuer, profile: AssertionProfile
+) -> None:
+    desks = [*two_desks(memories, pki, issuer, profile)]
+    shown = [pki[name].certificate.read_text() for name in ("node", "stranger")]
+    for _ in range(20):
+        token, start = desks[0].token(), Barrier(2)
+        desks[1].now = desks[0].now
+
+        def bring(desk: Desk, certificate: str, token: str = token, start: Barrier = start) -> bool:
+            start.wait()
+            with contextlib.suppress(TokenRefused):
+                desk.verify(token, certificate)
+                return True
+            return False
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sum(pool.map(bring, desks, shown)) <= 1
 
 
 def test_where_once_is_enough_it_may_not_come_again(
