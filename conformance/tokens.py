@@ -7,15 +7,20 @@ ones that were spoilt in one way each; none is a secret.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from lxml import etree
+from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
+from signxml.signer import XMLSigner
 
 from metadata.datatypes import LocalizedString
 from metadata.model import Code
@@ -37,6 +42,10 @@ USER = Person(
 
 SIGNATURE = f"{{{DS}}}Signature"
 NAME_ID = f"{{{SAML}}}Subject/{{{SAML}}}NameID"
+
+
+_EXCLUSIVE = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
+_SHA1 = DigestAlgorithm.SHA1
 
 
 def good_tokens(issuer: Issuer | None) -> Callable[[], str]:
@@ -66,6 +75,55 @@ def of_another_key(issuer: Issuer) -> str:
     """An assertion under the issuer's name, signed by somebody else."""
     key, certificate = somebody_else()
     return replace(issuer, key=key, certificate=certificate).issue(USER)
+
+
+def by_old_means(issuer: Issuer, *, method: bool) -> str:
+    """An assertion whose digest is SHA-1; with ``method`` that of the signature, too."""
+    is_rsa = isinstance(issuer.key, rsa.RSAPrivateKey)
+    old, new = (
+        (SignatureMethod.RSA_SHA1, SignatureMethod.RSA_SHA256)
+        if is_rsa
+        else (SignatureMethod.ECDSA_SHA1, SignatureMethod.ECDSA_SHA256)
+    )
+    signer = _OldSigner(signature_algorithm=old if method else new, digest_algorithm=_SHA1)
+    return _signed_by(signer, issuer, issuer.key)
+
+
+def by_the_public_key(issuer: Issuer) -> str:
+    """An assertion signed with what everybody knows: the issuer's public key, as a secret."""
+    public = issuer.certificate.public_key()
+    secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signer = XMLSigner(signature_algorithm=SignatureMethod.HMAC_SHA256, c14n_algorithm=_EXCLUSIVE)
+    return _signed_by(signer, issuer, secret)
+
+
+def twice_signed(issuer: Issuer) -> str:
+    """A good assertion that holds its Signature twice."""
+    root = etree.fromstring(issuer.issue(USER))
+    signature = root.find(SIGNATURE)
+    assert signature is not None
+    signature.addnext(deepcopy(signature))
+    return _text(root)
+
+
+def nested(issuer: Issuer) -> str:
+    """A good assertion inside another element of the WS-Security header."""
+    return f'<k:Wrapper xmlns:k="urn:kit">{issuer.issue(USER)}</k:Wrapper>'
+
+
+class _OldSigner(XMLSigner):
+    """Signs by SHA-1 as well."""
+
+    def __init__(self, **methods: Any) -> None:
+        super().__init__(c14n_algorithm=_EXCLUSIVE, **methods)
+
+    def check_deprecated_methods(self) -> None:
+        """Whatever is asked for."""
+
+
+def _signed_by(signer: XMLSigner, issuer: Issuer, key: Any) -> str:
+    root = written(issuer.draft(USER), issuer.profile)
+    return _text(signer.sign(root, key=key, reference_uri=root.get("ID"), id_attribute="ID"))
 
 
 def changed(issuer: Issuer) -> str:

@@ -119,7 +119,8 @@ class FeedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Unapplied:
-    """What a message that gives no identity event says of itself, as far as it could be read.
+    """What a message that gives no identity event says of itself, as far as it could be read: one
+    that is refused, has no effect, or is a report.
 
     ``identifiers`` (PID-3) and ``prior`` (MRG-1) are as they came, of whatever domain.
     """

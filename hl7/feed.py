@@ -46,38 +46,39 @@ def answer(
     limits: Limits = DEFAULT_LIMITS,
     default_charset: str = "utf-8",
     ignore_foreign: bool = False,
-    refused: Callable[[Unapplied, Verdict], None] = _untold,
+    unapplied: Callable[[Unapplied, Verdict], None] = _untold,
 ) -> bytes:
     """The acknowledgement for ``raw``, once ``apply`` has done what it asks.
 
     ``apply`` returns a verdict, durable when it is AA; anything it raises counts as a passing
     failure. ``ignore_foreign`` accepts what names no patient of the domain, without effect.
-    ``refused`` is told of a message that is refused before it could be applied, and may raise
-    as ``apply`` does. Never raises: whatever a peer sends gets an answer.
+    ``unapplied`` is told of a message that is refused before it could be applied, or accepted
+    without effect, and may raise as ``apply`` does. Never raises: whatever a peer sends gets an
+    answer.
     """
     try:
         message = Message.read(raw, limits=limits, default_charset=default_charset)
     except InvalidMessage as error:
         message = _header_of(raw)
-        verdict = _told(message, Verdict(ERROR, [error.problem]), refused)
+        verdict = _told(message, Verdict(ERROR, [error.problem]), unapplied)
         return acknowledge(message, *verdict)
     verdict = perform(
         lambda: read_identity_feed(message, domain_authority, raw),
         apply,
         location="PID^1^3",
         ignore_foreign=ignore_foreign,
-        refused=lambda verdict: _told(message, verdict, refused),
+        unapplied=lambda verdict: _told(message, verdict, unapplied),
     )
     return acknowledge(message, *verdict)
 
 
 def _told(
-    message: Message, verdict: Verdict, refused: Callable[[Unapplied, Verdict], None]
+    message: Message, verdict: Verdict, unapplied: Callable[[Unapplied, Verdict], None]
 ) -> Verdict:
-    """``verdict`` on a message that is not applied, once ``refused`` knows of it."""
+    """``verdict`` on a message that is not applied, once ``unapplied`` knows of it."""
     said = Unapplied.of(message)
     try:
-        refused(said, verdict)
+        unapplied(said, verdict)
     except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
         return _to_be_repeated(error, said.control_id)
     return verdict
@@ -100,18 +101,18 @@ def perform(
     *,
     location: str,
     ignore_foreign: bool = False,
-    refused: Callable[[Verdict], Verdict] = lambda verdict: verdict,
+    unapplied: Callable[[Verdict], Verdict] = lambda verdict: verdict,
 ) -> Verdict:
     """Do what a message asks, whichever its form; ``location`` is where it names the patient.
 
-    ``refused`` is given the verdict on a message that is not applied, and has the last word.
+    ``unapplied`` is given the verdict on a message that is not applied, and has the last word.
     """
     try:
         feed = read()
     except Refused as refusal:
         if ignore_foreign and isinstance(refusal, ForeignPatient):
-            return Verdict(ACCEPT)
-        return refused(Verdict(refusal.ack_code, refusal.problems))
+            return unapplied(Verdict(ACCEPT))
+        return unapplied(Verdict(refusal.ack_code, refusal.problems))
     try:
         outcome = apply(feed)
     except Exception as error:  # noqa: BLE001 - logged with a code and answered AR

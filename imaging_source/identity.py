@@ -97,10 +97,14 @@ class PixManager:
     """A Patient Identifier Cross-reference Manager that is asked by ITI-9 over MLLP."""
 
     def __init__(
-        self, connect: Callable[[], MllpClient], receiver: tuple[str, str], domain: str
+        self,
+        ask: Callable[[PixQuery, bytes], tuple[str, ...]],
+        receiver: tuple[str, str],
+        domain: str,
     ) -> None:
-        """``receiver`` is its application and facility; ``domain`` the OID asked for."""
-        self._connect = connect
+        """``ask`` sends a query (see ``asking``); ``receiver`` is the manager's application and
+        facility, ``domain`` the OID asked for."""
+        self._ask = ask
         self._receiver = receiver
         self._domain = domain
 
@@ -108,15 +112,26 @@ class PixManager:
         """See ``CrossReference``."""
         query = PixQuery.about(patient_id, authority, self._domain)
         try:
-            with self._connect() as client:
-                answer = Message.read(client.send(write_query(query, self._receiver)))
-            found = read_answer(answer, query)
+            found = self._ask(query, write_query(query, self._receiver))
         except (MllpError, InvalidMessage, NoAnswer) as error:
             kind = type(error).__name__
             raise Unreachable(f"the PIX manager gave no answer: {kind}") from error
         if len(found) != 1:
             raise Unidentified(f"the PIX manager knows {len(found)} identifiers of this patient")
         return found[0]
+
+
+def asking(connect: Callable[[], MllpClient]) -> Callable[[PixQuery, bytes], tuple[str, ...]]:
+    """What sends a query over a connection of its own, and reads the identifiers in the answer.
+
+    Raises MllpError, InvalidMessage and NoAnswer.
+    """
+
+    def ask(query: PixQuery, message: bytes) -> tuple[str, ...]:
+        with connect() as client:
+            return read_answer(Message.read(client.send(message)), query)
+
+    return ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """From the bytes of a message with a report to those of its acknowledgement (ORU, MDM).
 
-The document is synced and the row committed before AA is written: what was acknowledged is
-published in time, or waits where an operator sees it. What cannot be read is answered AE; after
-trouble of our own AR, so that the sender comes again.
+The document is synced, the row committed and the record of it written before AA is: what was
+acknowledged is published in time, or waits where an operator sees it. What cannot be read is
+answered AE; after trouble of our own AR, so that the sender comes again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
-from hl7.adt import Refused, refuse
+from hl7.adt import Refused, Unapplied, refuse
 from hl7.errors import DATA_TYPE, INTERNAL, REQUIRED_FIELD_MISSING, InvalidMessage, Problem
+from hl7.feed import Verdict
 from hl7.message import DEFAULT_LIMITS, Limits, Message
 from hl7.reports import ReportMessage, read_report
 from imaging_source import reports
@@ -30,9 +31,20 @@ from manifest.report import Form, Person, Report, completed
 from metadata.datatypes import is_oid
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import StorageError
 from storage.faultpoints import reach
 
 _log = structlog.get_logger("kosmos.imaging_source")
+
+
+Witness = Callable[[Unapplied, str], Callable[[Verdict], None]]
+"""Is told of a message and its peer before anything is done, and by what it gives back how the
+message is to be acknowledged; both may raise StorageError and OSError."""
+
+
+def unwitnessed(_said: Unapplied, _peer: str) -> Callable[[Verdict], None]:
+    """Nobody keeps records."""
+    return lambda _verdict: None
 
 
 class ReportFeed:
@@ -48,29 +60,42 @@ class ReportFeed:
         reporting: Reporting,
         limits: Limits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.time,
+        witness: Witness = unwitnessed,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._reporting = reporting
         self._limits = limits
         self._clock = clock
+        self._witness = witness
 
-    def answer(self, raw: bytes, _peer: str = "") -> bytes:
+    def answer(self, raw: bytes, peer: str = "") -> bytes:
         """The acknowledgement for ``raw``. Never raises: whatever a peer sends gets an answer."""
         try:
             message = Message.read(raw, limits=self._limits)
         except InvalidMessage as error:
-            return acknowledge(_header_of(raw), ERROR, [error.problem])
+            unread = Verdict(ERROR, [error.problem])
+            return self._witnessed(_header_of(raw), peer, lambda: unread)
+        return self._witnessed(message, peer, lambda: self._verdict(message))
+
+    def _witnessed(self, message: Message, peer: str, judge: Callable[[], Verdict]) -> bytes:
+        try:
+            ended = self._witness(Unapplied.of(message), peer)
+            verdict = judge()
+            ended(verdict)
+        except (StorageError, OSError) as error:  # it cannot be recorded
+            verdict = _to_be_repeated(error)
+        return acknowledge(message, *verdict)
+
+    def _verdict(self, message: Message) -> Verdict:
         try:
             taken = self._take_in(read_report(message))
         except Refused as refusal:
-            return acknowledge(message, refusal.ack_code, refusal.problems)
+            return Verdict(refusal.ack_code, refusal.problems)
         except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
-            # The type only: the error's text may hold what the message says.
-            _log.error("report not taken in", code="HL7-207", error=type(error).__name__)
-            return acknowledge(message, REJECT, [Problem(INTERNAL, "not kept; send it again")])
+            return _to_be_repeated(error)
         _log.info("report taken in", code="report-taken", outcome=taken.value)
-        return acknowledge(message, ACCEPT)
+        return Verdict(ACCEPT)
 
     def _take_in(self, said: ReportMessage) -> Taken:
         zone = self._reporting.policy.time_zone
@@ -124,6 +149,12 @@ class ReportFeed:
             text = "no study is named: ZDS-1, IPC-3 or IPC-1, OBR-18, or the CDA document"
             refuse([Problem(REQUIRED_FIELD_MISSING, text, "OBR^1^18")])
         return report
+
+
+def _to_be_repeated(error: Exception) -> Verdict:
+    """Trouble of our own; the type only: the error's text may hold what the message says."""
+    _log.error("report not taken in", code="HL7-207", error=type(error).__name__)
+    return Verdict(REJECT, [Problem(INTERNAL, "not kept; send it again")])
 
 
 def _with_cda(report: Report, document: bytes, zone: tzinfo) -> Report:

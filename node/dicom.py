@@ -97,12 +97,12 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         publishing = publisher(settings, database, web, client, auditor)
         guard = open_guard(settings, auditor)
         users = open_users(settings, stack, auditor)
-        veil = open_veil(settings, stack, database, client)
+        veil = open_veil(settings, stack, database, client, auditor)
         ledger = NoLedger() if auditor is None else ledger_of(settings, auditor)
         variants = open_variants(settings, stack)
         services = dicom_services(settings, database, variants, ledger, veil)
         stack.callback(services.stop)
-        listener = report_listener(settings, database, publishing.reporting, guard)
+        listener = report_listener(settings, database, publishing.reporting, guard, auditor)
         if listener is not None:
             stack.callback(listener.stop)
 

@@ -25,6 +25,9 @@ from storage.safety import Unsafe, unsafe_settings
 
 Actor = RegistrySection | RepositorySection | ImagingSourceSection | AccessSection | ChoicesSection
 
+# Below the data folder.
+DICOM_MEMORY = "access-dicom.db"
+
 # Where the migrations are of what is no room of its own.
 _PACKAGES = {"access": "security.access", "choices": "security.choices"}
 
@@ -67,7 +70,20 @@ def migrate(settings: Settings, progress: Progress = silent) -> list[Migrated]:
                 database.migrate(scripts)
                 migrated.append(Migrated(name, before, schema_version(database, name)))
             step()
+    if (memory := dicom_memory(settings)) is not None:
+        with open_database(memory, "access") as database, script_location("access") as scripts:
+            database.migrate(scripts)
     return migrated
+
+
+def dicom_memory(settings: Settings) -> AccessSection | None:
+    """The memory of assertions of the process ``dicom``, where that of the node is a file, which
+    has one writing process; None where both have the same, or there is nobody to remember."""
+    if not (settings.judges_assertions and settings.imaging_source.enabled):
+        return None
+    if database_url(settings.access, "access").get_backend_name() != "sqlite":
+        return None
+    return AccessSection(database=f"sqlite:///{settings.node.data_dir / DICOM_MEMORY}")
 
 
 def migrate_access(settings: Settings) -> None:

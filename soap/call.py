@@ -216,6 +216,8 @@ class Call:
             request = exchange.read_request(incoming)
         except InvalidBody as error:
             self._outcome = Outcome.REFUSED
+            if self._service.witness is not None:
+                self._recorded = self._service.witness.unread(exchange, str(error), context)
             response = exchange.refuse(str(error))
         else:
             response = self._handle(operation, request, context)

@@ -128,6 +128,13 @@ class Witness(Protocol):
         """Record a call; the answer leaves when the future is done. ``response`` is None when
         the handler gave none, ``begun`` what ``begins`` returned."""
 
+    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
+        """Record a call whose body could not be read, and so was not performed; ``reason`` is what
+        the caller is told. The answer leaves when the future is done.
+
+        Raises SoapFault when nothing can be recorded.
+        """
+
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
         """Record that an answer that was recorded did not leave whole; never waits."""
 

@@ -9,6 +9,7 @@ event, which action, who is source and who destination, which objects. The trans
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metadata.identifiers import (
@@ -95,6 +96,28 @@ Kind = tuple[Coded, Action]  # EventID and EventActionCode, which always go toge
 def event_type(transaction: AnyTransaction) -> Coded:
     """The EventTypeCode of a transaction."""
     return Coded(transaction.number, "IHE Transactions", transaction.name)
+
+
+# What a server records of each request, whatever it says; of a number that stands for several
+# kinds of request, that it was asked to do something.
+_ASKED: Mapping[str, Kind] = {
+    **dict.fromkeys(("ITI-18", "ITI-51"), (QUERY, Action.EXECUTE)),
+    **dict.fromkeys(("ITI-41", "ITI-42", "ITI-54", "ITI-61"), (IMPORT, Action.CREATE)),
+    **dict.fromkeys(("ITI-43", "ITI-70"), (EXPORT, Action.READ)),
+    "ITI-44": (PATIENT_RECORD, Action.EXECUTE),
+    **dict.fromkeys(("ITI-52", "ITI-69"), (QUERY, Action.EXECUTE)),
+    **dict.fromkeys(("ITI-57", "ITI-92"), (IMPORT, Action.UPDATE)),
+    **dict.fromkeys(("ITI-62", "ITI-86"), (PATIENT_RECORD, Action.DELETE)),
+    "RAD-69": (INSTANCES_TRANSFERRED, Action.READ),
+}
+
+
+def unread_event(number: str, name: str, reason: str, scene: Scene) -> AuditEvent:
+    """A request whose body could not be read: who asked for what, and what he was told."""
+    type_, kind = Coded(number, "IHE Transactions", name), _ASKED[number]
+    sends = kind[1] is Action.READ
+    event = _event(type_, kind, Outcome.SERIOUS_FAILURE, scene, (), server_sends=sends)
+    return replace(event, outcome_description=reason)
 
 
 def patient(identifier: str, details: tuple[tuple[str, str], ...] = ()) -> ParticipantObject:
@@ -338,6 +361,18 @@ def identity_event(
     """A change to a patient's identity; ``message_id`` is what it is called and what it is."""
     objects = tuple(patient(identifier, (message_id,)) for identifier in identifiers)
     return _event(type_, (PATIENT_RECORD, action), outcome, scene, objects)
+
+
+def report_event(
+    type_: Coded,
+    identifiers: Iterable[str],
+    message_id: tuple[str, str],
+    scene: Scene,
+    outcome: Outcome,
+) -> AuditEvent:
+    """A report that comes as a message (Import); ``message_id`` as in an identity event."""
+    objects = tuple(patient(identifier, (message_id,)) for identifier in identifiers)
+    return _event(type_, (IMPORT, Action.CREATE), outcome, scene, objects)
 
 
 def application_event(starts: bool, scene: Scene) -> AuditEvent:

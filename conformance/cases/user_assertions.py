@@ -19,12 +19,16 @@ from conformance.tokens import (
     NURSE,
     USER,
     beside,
+    by_old_means,
+    by_the_public_key,
     changed,
     commented,
     held,
     in_object,
+    nested,
     of_another_key,
     signed,
+    twice_signed,
     unsigned,
 )
 from metadata.datatypes import new_uuid_urn
@@ -38,6 +42,8 @@ SPEC = "ITI TF-2 3.40.4.1.3"
 
 # Longer than any two clocks of a domain differ.
 LONG = timedelta(hours=3)
+
+SENDER_VOUCHES = "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"
 
 TWO_ROLES = replace(USER, attributes={**USER.attributes, "role": [DOCTOR, NURSE]})
 
@@ -94,6 +100,21 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "Une assertion signée avec la clé d'un autre sous le nom de l'émetteur",
         of_another_key,
     ),
+    "sha-1": (
+        "An assertion signed by SHA-1",
+        "Une assertion signée par SHA-1",
+        partial(by_old_means, method=True),
+    ),
+    "digest": (
+        "An assertion whose digest is SHA-1",
+        "Une assertion dont l'empreinte est SHA-1",
+        partial(by_old_means, method=False),
+    ),
+    "hmac": (
+        "An assertion signed with the issuer's public key as a secret (HMAC)",
+        "Une assertion signée avec la clé publique de l'émetteur pour secret (HMAC)",
+        by_the_public_key,
+    ),
     "changed": (
         "An assertion changed after it was signed",
         "Une assertion modifiée après sa signature",
@@ -108,6 +129,21 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "A signed assertion inside the signature of a forged one",
         "Une assertion signée dans la signature d'une assertion forgée",
         in_object,
+    ),
+    "twice-signed": (
+        "An assertion that holds its Signature twice",
+        "Une assertion qui contient deux fois sa signature",
+        twice_signed,
+    ),
+    "nested": (
+        "A good assertion inside another element of the WS-Security header",
+        "Une bonne assertion dans un autre élément de l'en-tête WS-Security",
+        nested,
+    ),
+    "confirmation": (
+        "An assertion that is neither bearer nor holder-of-key",
+        "Une assertion ni bearer ni holder-of-key",
+        lambda issuer: signed(issuer, confirmation=SENDER_VOUCHES),
     ),
     "authn-statement": (
         "An assertion without AuthnStatement",

@@ -95,6 +95,7 @@ def merge(
     from hl7.ack import ACCEPT
     from hl7.adt import MERGE, IdentityFeed
     from node.wiring.audit import acting
+    from node.wiring.hl7_records import Hl7Records
 
     number = uuid.uuid4().hex
     with _opened(config) as (settings, registry), acting(settings) as auditor:
@@ -102,7 +103,10 @@ def merge(
         operator = f"{operator_name()}|kosmos admin"
         message = IdentityFeed(MERGE, (stays,), goes, operator, number, number)
         apply = registry.patients.apply
-        outcome = auditor.feeding(apply)(message, gethostname()) if auditor else apply(message)
+        if auditor is None:
+            outcome = apply(message)
+        else:
+            outcome = Hl7Records(auditor).feeding(apply)(message, gethostname())
     if outcome.ack_code != ACCEPT:
         raise CommandError(outcome.text)
     if json:

@@ -17,25 +17,18 @@ import structlog
 from imaging_source.ledger import End
 from imaging_source.users import UserRefused
 from node.config import Settings
-from node.config_trust import AccessSection
-from node.migrate import database_url, open_database, script_location
+from node.migrate import dicom_memory, open_database
 from node.wiring.audit import Auditor
-from node.wiring.gate import terms_of
+from node.wiring.gate import open_seen, terms_of
 from node.wiring.ledger import node_of
 from node.wiring.tokens import issuers_of, profile_of
 from security.assertions.claims import Claims
 from security.assertions.refusal import TokenRefused
-from security.assertions.seen import Reuse, Seen
 from security.assertions.verifier import Verifier
-from storage.database import Database
 from transactions.audit import AuditEvent, Scene
 from transactions.audit_events import authentication_failed_event
 
 log = structlog.get_logger(__name__)
-
-# The memory of the process, below the data folder, where that of the node is a file and has one
-# writer already.
-OWN_MEMORY = "access-dicom.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +75,13 @@ def open_users(settings: Settings, stack: ExitStack, auditor: Auditor | None) ->
     """
     if not settings.judges_assertions:
         return None
-    seen = Seen(_memory(settings, stack), Reuse(settings.assertions.reuse))
+    memory = dicom_memory(settings)
+    database = stack.enter_context(open_database(memory or settings.access, "access"))
+    seen = open_seen(settings, stack, database, memory and settings.access)
     seen.forget(datetime.now(UTC))
     verifier = Verifier(profile_of(settings), issuers_of(settings), terms_of(settings), seen)
     section = settings.imaging_source
     return Users(verifier, frozenset(section.user_titles), auditor, section.ae_title)
-
-
-def _memory(settings: Settings, stack: ExitStack) -> Database:
-    section = settings.access
-    if database_url(section, "access").get_backend_name() == "sqlite":
-        section = AccessSection(database=f"sqlite:///{settings.node.data_dir / OWN_MEMORY}")
-    database = stack.enter_context(open_database(section, "access"))
-    if section is not settings.access:
-        with script_location("access") as scripts:
-            database.migrate(scripts)
-    return database
 
 
 def _pem(certificate: bytes | None) -> str | None:

@@ -22,9 +22,6 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from hl7.ack import ACCEPT
-from hl7.adt import LINK_CHANGE, MERGE, FeedOutcome, IdentityFeed, Unapplied
-from hl7.feed import Verdict
 from metadata.datatypes import CX
 from metadata.model import Code
 from node.config import Settings
@@ -44,7 +41,6 @@ from storage.errors import OutOfSpace, StorageError
 from storage.faultpoints import reach
 from storage.space import RECORDS_MINIMUM_FREE_BYTES, LowWaterMark
 from transactions import (
-    iti_8,
     iti_18,
     iti_41,
     iti_42,
@@ -57,7 +53,6 @@ from transactions import (
     iti_57,
     iti_61,
     iti_62,
-    iti_64,
     iti_69,
     iti_70,
     iti_86,
@@ -85,6 +80,7 @@ from transactions.audit_events import (
     merge_undone_events,
     trail_pruned_event,
     trail_used_event,
+    unread_event,
     web_imaging_event,
 )
 
@@ -131,8 +127,6 @@ OPERATOR = "operator"
 """The trail of what operators do."""
 RECEIVED = "received"
 """The trail of what other nodes send."""
-
-_FAILED = Outcome.SERIOUS_FAILURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +175,12 @@ class Auditor:
         events = DESCRIBED[exchange.number](request, response, self._called(context))
         reach("audit.before_record")
         return self._recorded(events, begun)
+
+    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
+        """Record a call whose body could not be read (see ``soap`` Witness)."""
+        self.admit()
+        called = self._called(context)
+        return self._recorded([unread_event(exchange.number, exchange.name, reason, called)])
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
         """Record that an answer did not leave whole (see ``soap`` Witness)."""
@@ -255,29 +255,6 @@ class Auditor:
 
         return recorded
 
-    def feeding(
-        self, apply: Callable[[IdentityFeed], FeedOutcome]
-    ) -> Callable[[IdentityFeed, str], FeedOutcome]:
-        """``apply`` for messages by MLLP, with their records; the second argument is the peer."""
-
-        def recorded(feed: IdentityFeed, peer: str) -> FeedOutcome:
-            self.trail.ready()
-            scene = self._scene(Side.SERVER, Node(feed.sender, peer), self._here())
-            begun = self._begin(_identity_events(feed, _FAILED, scene))
-            outcome = apply(feed)
-            well = Outcome.SUCCESS if outcome.ack_code == ACCEPT else _FAILED
-            reach("audit.before_record")
-            self._record(_identity_events(feed, well, scene), begun).result()
-            return outcome
-
-        return recorded
-
-    def refusing(self, said: Unapplied, verdict: Verdict, peer: str) -> None:
-        """Record, durably, that a message by MLLP is refused before it could be applied."""
-        self.trail.ready()
-        scene = self._scene(Side.SERVER, Node(said.sender, peer), self._here())
-        self._record(_refused_events(said, verdict, scene)).result()
-
     @contextmanager
     def living(self, settings: Settings) -> Iterator[None]:
         """Record that the process starts, with another configuration than the last time if it is
@@ -300,15 +277,11 @@ class Auditor:
 
     def looked(self, user: str) -> None:
         """Record that somebody reads the trails."""
-        here = self._here()
-        scene = self._scene(Side.SERVER, here, replace(here, user_id=str(self.trail.source)))
-        self._record([trail_used_event(user, scene)]).result()
+        self._record([trail_used_event(user, self._own(self.trail.source))]).result()
 
     def pruned(self, user: str, trail: str, before: datetime) -> None:
         """Record that an operator lets records of a trail go."""
-        here = self._here()
-        scene = self._scene(Side.SERVER, here, replace(here, user_id=trail))
-        self._record([trail_pruned_event(user, before.isoformat(), scene)]).result()
+        self._record([trail_pruned_event(user, before.isoformat(), self._own(trail))]).result()
 
     def access_changed(self, user: str, patient: str, change: str) -> None:
         """Record that an operator changed who may see documents of a patient."""
@@ -322,11 +295,11 @@ class Auditor:
             def events(outcome: Outcome, *patients: str) -> list[AuditEvent]:
                 return merge_undone_events(operator, patients, reason, outcome, self._own())
 
-            begun = self._begin(events(_FAILED, str(subsumed)))
+            begun = self._begin(events(Outcome.SERIOUS_FAILURE, str(subsumed)))
             try:
                 undone = undo(subsumed, operator, reason)
             except NotMerged:
-                self._record(events(_FAILED, str(subsumed)), begun).result()
+                self._record(events(Outcome.SERIOUS_FAILURE, str(subsumed)), begun).result()
                 raise
             done = undone.merge
             self._record(events(Outcome.SUCCESS, done.subsumed, done.surviving), begun).result()
@@ -342,10 +315,10 @@ class Auditor:
         user = context.user.claims if context.user else None
         return self._scene(Side.SERVER, _client(context), self._here(), user)
 
-    def _own(self) -> Scene:
-        """What happens is this process's own doing."""
+    def _own(self, trail: str | None = None) -> Scene:
+        """What happens is this process's own doing; with ``trail``, to that trail."""
         here = self._here()
-        return self._scene(Side.SERVER, here, here)
+        return self._scene(Side.SERVER, here, replace(here, user_id=trail) if trail else here)
 
     def _scene(self, side: Side, client: Node, server: Node, user: Claims | None = None) -> Scene:
         scene = Scene(
@@ -461,29 +434,6 @@ def trail_folder(settings: Settings) -> Path:
     """Where the trails of the node are."""
     assert settings.audit.folder is not None  # filled in when the configuration was read
     return settings.audit.folder
-
-
-def _identity_events(feed: IdentityFeed, outcome: Outcome, scene: Scene) -> list[AuditEvent]:
-    named = [str(one) for one in feed.identifiers]
-    if feed.event == LINK_CHANGE:
-        local, previous = [str(one) for one in feed.local], str(feed.previous)
-        return iti_64.audit([*named, *local], previous, feed.control_id, outcome, scene)
-    subsumed = str(feed.subsumed) if feed.subsumed else None
-    return iti_8.audit(feed.event, named, subsumed, feed.control_id, outcome, scene)
-
-
-def _refused_events(said: Unapplied, verdict: Verdict, scene: Scene) -> Iterator[AuditEvent]:
-    """Of a message that was not applied; where it names no patient, they name the message."""
-    told = (said.control_id, _FAILED, scene)
-    if said.event == LINK_CHANGE:
-        events = iti_64.audit(said.identifiers, said.prior, *told)
-    else:
-        subsumed = said.prior if said.event == MERGE and said.prior else None
-        events = iti_8.audit(said.event, said.identifiers, subsumed, *told)
-    faults = "; ".join(f"{one.code} {one.detail}" for one in verdict.problems)
-    description = f"{verdict.code} to {iti_8.CONTROL_ID} {said.control_id!r}: {faults}"
-    for event in events:
-        yield replace(event, outcome_description=description)
 
 
 @lru_cache  # of the doors of this process

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from metadata.affinity_domain import AffinityDomain
@@ -24,6 +24,7 @@ from security.access.sight import CONSENT_FORMATS, Sight, facts_of
 from security.tls import NodeContext, client_context, renew, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
+from storage.errors import StorageError
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.iti_57 import ITI_57
@@ -37,8 +38,21 @@ from transactions.stored_query import (
 )
 from transactions.transaction import Transaction
 
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
 Register = Callable[[SubmitObjectsRequest], RegistryResponse]
 Query = Callable[[AdhocQueryRequest], AdhocQueryResponse]
+
+# How a call of another node is recorded: its transaction's number, the address, what makes it (see
+# ``Auditor.calling``).
+Recording = Callable[[str, str, Callable[[Any], Any]], Callable[[Any], Any]]
+
+
+def unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Where there is no audit trail."""
+    return call
+
 
 # Those of some documents, by entryUUID and by uniqueId, that somebody may not see, or that the
 # registry does not know.
@@ -155,25 +169,26 @@ class Asked:
     """What the registry has, where its database is at hand."""
 
     @classmethod
-    def remote(cls, url: str, client: SoapClient) -> Asked:
-        """The registry at ``url``; what cannot be reached becomes RegistryUnavailable."""
+    def remote(cls, url: str, client: SoapClient, recording: Recording = unrecorded) -> Asked:
+        """The registry at ``url``, each call of which is recorded; where it cannot be reached, or
+        the call cannot be recorded, that becomes RegistryUnavailable."""
 
-        def submitting(
-            transaction: Transaction[SubmitObjectsRequest, RegistryResponse],
-        ) -> Register:
-            def submit(request: SubmitObjectsRequest) -> RegistryResponse:
+        def calling(
+            transaction: Transaction[Request, Response],
+        ) -> Callable[[Request], Response]:
+            call = recording(transaction.number, url, partial(client.call, url, transaction))
+
+            def ask(request: Request) -> Response:
                 try:
-                    return client.call(url, transaction, request)
-                except (PeerError, SoapFault) as error:
+                    response: Response = call(request)
+                    return response
+                except (PeerError, SoapFault, StorageError, OSError) as error:
                     raise RegistryUnavailable(type(error).__name__) from error
 
-            return submit
+            return ask
 
-        def query(request: AdhocQueryRequest) -> AdhocQueryResponse:
-            return client.call(url, ITI_18, request)
-
-        unseen = partial(_unseen_far, query)
-        return cls(submitting(ITI_42), submitting(ITI_57), query, unseen)
+        query = calling(ITI_18)
+        return cls(calling(ITI_42), calling(ITI_57), query, partial(_unseen_far, query))
 
     def knows(self, unique_id: str) -> bool:
         """Whether a document is registered; RegistryUnavailable when it cannot say."""

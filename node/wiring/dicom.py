@@ -34,6 +34,7 @@ from node.config import Settings
 from node.config_imaging import ArchiveSection
 from node.config_values import GIB
 from node.migrate import open_database
+from node.wiring.audit import Auditor
 from node.wiring.blobs import open_images, open_recalling
 from node.wiring.common import (
     Asked,
@@ -41,6 +42,7 @@ from node.wiring.common import (
     affinity_domain,
     client_tls,
     own_assertions,
+    unrecorded,
 )
 from node.wiring.gate import Caller
 from node.wiring.pictures import intake
@@ -119,7 +121,13 @@ def _evictor(
     return Evictor(database, blobs, archives, Bounds(days, most))
 
 
-def open_veil(settings: Settings, stack: ExitStack, index: Database, client: SoapClient) -> Veil:
+def open_veil(
+    settings: Settings,
+    stack: ExitStack,
+    index: Database,
+    client: SoapClient,
+    auditor: Auditor | None = None,
+) -> Veil:
     """What the access policy hides from application entities: from the user for whom one asks, or
     from the node where it brings no assertion.
 
@@ -129,7 +137,7 @@ def open_veil(settings: Settings, stack: ExitStack, index: Database, client: Soa
         return no_veil
     access = stack.enter_context(open_database(settings.access, "access", read_only=True))
     sights = open_sights(settings, stack, access, None)
-    documents = _unseen_documents(settings, stack, client)
+    documents = _unseen_documents(settings, stack, client, auditor)
     trusted = frozenset(settings.imaging_source.trusted_titles)
 
     def veil(asker: End) -> Unseen | None:
@@ -150,10 +158,12 @@ def _known(unseen: Unseen, studies: Collection[str]) -> Collection[str]:
         raise Refused(OUT_OF_RESOURCES, text) from error
 
 
-def _unseen_documents(settings: Settings, stack: ExitStack, client: SoapClient) -> UnseenDocuments:
+def _unseen_documents(
+    settings: Settings, stack: ExitStack, client: SoapClient, auditor: Auditor | None
+) -> UnseenDocuments:
     place = settings.imaging_source.registry
     if place != "local":
-        return Asked.remote(place, client).unseen
+        return Asked.remote(place, client, auditor.calling if auditor else unrecorded).unseen
     database = stack.enter_context(open_database(settings.registry, "registry", read_only=True))
     return Registry(database, affinity_domain(settings)).unseen
 

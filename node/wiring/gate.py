@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from node.config import Settings
-from node.migrate import open_database
+from node.config_trust import AccessSection
+from node.migrate import dicom_memory, open_database
 from node.watch import Watch
 from node.wiring.audit import Auditor
 from node.wiring.sights import Sights, open_sights
@@ -30,6 +31,7 @@ from security.nodes import names_of
 from soap.envelope import Envelope
 from soap.faults import INVALID_SECURITY, SoapFault
 from soap.operation import CallContext, Exchange
+from storage.database import Database
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -114,11 +116,22 @@ def open_gate(
         return None
     section = settings.assertions
     database = stack.enter_context(open_database(settings.access, "access"))
-    seen = Seen(database, Reuse(section.reuse))
+    seen = open_seen(settings, stack, database, dicom_memory(settings))
     verifier = Verifier(profile_of(settings), issuers_of(settings), terms_of(settings), seen)
     sights = open_sights(settings, stack, database, auditor)
     gate = UserGate(verifier, sights, section.required, section.exempt, auditor)
     return gate, lambda: _forget(seen)
+
+
+def open_seen(
+    settings: Settings, stack: ExitStack, own: Database, other: AccessSection | None
+) -> Seen:
+    """The memory of a process in ``own``; ``other`` is that of the other process, where each has
+    its own. Raises ConfigError and StorageError."""
+    others = []
+    if other is not None:
+        others.append(stack.enter_context(open_database(other, "access", read_only=True)))
+    return Seen(own, Reuse(settings.assertions.reuse), others)
 
 
 def watch_issuers(settings: Settings, verifier: Verifier) -> Watch:

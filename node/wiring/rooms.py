@@ -12,13 +12,10 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 import structlog
 from sqlalchemy import text
-from structlog.contextvars import bound_contextvars
 
-from hl7 import message as hl7_message
 from hl7.ack import ACCEPT, REJECT
 from hl7.adt import FeedOutcome, IdentityFeed
 from hl7.errors import RECORD_LOCKED
-from hl7.feed import answer
 from hl7.v3.acknowledgement import Acknowledgement
 from hl7.v3.feed import answer as answer_v3
 from hl7.v3.request import IdentityRequest
@@ -40,7 +37,7 @@ from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
-from node.wiring.common import Asked, affinity_domain, soap_client
+from node.wiring.common import Asked, affinity_domain, soap_client, unrecorded
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
@@ -82,10 +79,6 @@ from transactions.rad_69 import RAD_69
 from transactions.transaction import Transaction
 
 log = structlog.get_logger(__name__)
-
-# MSH is a few hundred bytes; MSH-10 has at most 199 characters (HL7 2.8; 20 before).
-CONTROL_ID_WITHIN, MOST_CONTROL_ID = 2048, 199
-
 
 # How long a sender may repeat an identity message and still get its first answer: a month
 # covers any outage after which somebody sends again what was not acknowledged.
@@ -185,10 +178,11 @@ def open_rooms(settings: Settings, stack: ExitStack, port: int, name: str = "web
     rooms = Rooms(guard, auditor=auditor, gate=gate, daily=[forget] if forget else [])
     registry = _open_registry(doors, rooms, port) if settings.registry.enabled else None
     if settings.repository.enabled:
-        asked = _asked(settings, registry, client)
+        asked = _asked(settings, registry, client, auditor=doors.at("repository"))
         _open_repository(doors, rooms, blobs, asked)
     if settings.imaging_source.enabled:
-        asked = _asked(settings, registry, client, settings.imaging_source.registry)
+        place = settings.imaging_source.registry
+        asked = _asked(settings, registry, client, place, doors.at("imaging"))
         _open_imaging_source(doors, rooms, asked)
     return rooms
 
@@ -231,7 +225,7 @@ def _open_registry(doors: _Doors, rooms: Rooms, port: int) -> Registry:
         rooms.notifier = broker.notifier
         rooms.daily.append(broker.tidy)
     if settings.mllp.enabled:
-        rooms.feed = _feed(_applying(patients, carried), domain, settings, doors.auditor)
+        rooms.feed = listener(settings, doors.auditor, _applying(patients, carried))
     rooms.daily.append(partial(_forget_messages, patients))
     return registry
 
@@ -308,7 +302,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
         rooms.mounts |= for_nodes(mounts, doors.guard)
     rooms.checks["imaging_source"] = _readable(database)
     if settings.mllp.enabled:
-        rooms.feed = handing_on(rooms.feed or listener(settings), settings)
+        feed = rooms.feed or listener(settings, doors.auditor)
+        rooms.feed = handing_on(feed, settings, doors.auditor)
 
 
 def _dicomweb(
@@ -410,47 +405,6 @@ def _feed_v3(
     )
 
 
-def _feed(
-    applying: Callable[[IdentityFeed], FeedOutcome],
-    domain: AffinityDomain,
-    settings: Settings,
-    auditor: Auditor | None,
-) -> Callable[[bytes, str], bytes]:
-    """The handler of an MLLP listener (ITI-8, ITI-64)."""
-    apply = auditor.feeding(applying) if auditor else lambda feed, _peer: applying(feed)
-    refused = auditor.refusing if auditor else lambda *_: None
-    reply = partial(
-        answer,
-        domain_authority=domain.assigning_authority,
-        limits=hl7_message.Limits(size=settings.limits.hl7_message_bytes),
-        ignore_foreign=settings.affinity_domain.foreign_patients == "ignore",
-    )
-
-    def handle(raw: bytes, peer: str) -> bytes:
-        with bound_contextvars(correlation_id=_control_id(raw), peer=peer):
-            acknowledgement = reply(
-                raw,
-                apply=lambda feed: apply(feed, peer),
-                refused=lambda said, verdict: refused(said, verdict, peer),
-            )
-            code = acknowledgement.partition(b"\rMSA")[2][1:3].decode("ascii", "replace")
-            log.info("hl7", ack=code)
-        metrics.HL7_MESSAGES.labels(code).inc()
-        return acknowledgement
-
-    return handle
-
-
-def _control_id(raw: bytes) -> str:
-    """MSH-10, by which the sender finds the message again; empty where there is none.
-
-    Of the header alone, whatever ends its line: elsewhere the tenth field is about a patient.
-    """
-    header = raw[:CONTROL_ID_WITHIN].replace(b"\n", b"\r").partition(b"\r")[0]
-    fields = header.split(raw[3:4] or b"|") if header.startswith(b"MSH") else []
-    return fields[9].decode("ascii", "replace")[:MOST_CONTROL_ID] if len(fields) > 9 else ""
-
-
 def _readable(database: Database) -> Check:
     def check() -> None:
         with database.read() as connection:
@@ -460,12 +414,16 @@ def _readable(database: Database) -> Check:
 
 
 def _asked(
-    settings: Settings, registry: Registry | None, client: SoapClient, place: str | None = None
+    settings: Settings,
+    registry: Registry | None,
+    client: SoapClient,
+    place: str | None = None,
+    auditor: Auditor | None = None,
 ) -> Asked:
     """The registry at ``place``, else that of the repository: in this process, or far away."""
     place = place or settings.repository.registry
     if registry is None or place != "local":
-        return Asked.remote(place, client)
+        return Asked.remote(place, client, auditor.calling if auditor else unrecorded)
     return Asked(
         register=registry.register,
         update=registry.update,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hl7.message import Limits
 from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.completeness import Signal
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
-from imaging_source.report_feed import ReportFeed
+from imaging_source.report_feed import ReportFeed, unwitnessed
 from imaging_source.reporting import Reporting
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
@@ -35,17 +34,14 @@ from node.report_listener import ReportListener
 from node.texts import tr
 from node.wiring.audit import Auditor
 from node.wiring.blobs import open_images
-from node.wiring.common import Asked, affinity_domain, server_tls
+from node.wiring.common import Asked, affinity_domain, server_tls, unrecorded
+from node.wiring.hl7_records import Hl7Records
 from node.wiring.identity import authorities, crossing
 from node.wiring.nodes import NodeGuard
 from soap.client import SoapClient
 from storage.database import Database
-from transactions.iti_57 import ITI_57
 from transactions.iti_62 import ITI_62
 from transactions.rad_68 import RAD_68
-
-# See ``Auditor.calling``.
-Recording = Callable[[str, str, Callable[[Any], Any]], Callable[[Any], Any]]
 
 # Framing around the largest message.
 BLOCK_OVERHEAD = 1024
@@ -62,11 +58,11 @@ def publisher(
     section = settings.imaging_source
     repository = f"{web}/repository" if section.repository == "local" else section.repository
     registry = f"{web}/registry" if section.registry == "local" else section.registry
-    asked = Asked.remote(registry, client)
-    audited: Recording = _unrecorded if auditor is None else auditor.calling
+    audited = unrecorded if auditor is None else auditor.calling
+    asked = Asked.remote(registry, client, audited)
     withdrawal = Withdrawal(
         kind=Kind.REMOVAL if section.withdrawal == "remove" else Kind.DEPRECATION,
-        update=audited(ITI_57.number, registry, asked.update),
+        update=asked.update,
         remove=audited(ITI_62.number, registry, partial(client.call, registry, ITI_62)),
         around=asked.around,
     )
@@ -82,18 +78,16 @@ def publisher(
         audited(RAD_68.number, repository, partial(client.call, repository, RAD_68)),
         asked.knows_submission,
         withdrawal=withdrawal,
-        crossing=crossing(settings),
+        crossing=crossing(settings, auditor),
         believed=[Signal(one) for one in section.complete_by],
-        reporting=_reporting(settings, database, withdrawal),
+        reporting=_reporting(settings, database, withdrawal, auditor),
         quiet_seconds=section.quiet_seconds,
     )
 
 
-def _unrecorded(_number: str, _url: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return call
-
-
-def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -> Reporting | None:
+def _reporting(
+    settings: Settings, database: Database, withdrawal: Withdrawal, auditor: Auditor | None
+) -> Reporting | None:
     section = settings.imaging_source
     if not section.reports.enabled and section.reports.port is None:
         return None
@@ -104,19 +98,27 @@ def _reporting(settings: Settings, database: Database, withdrawal: Withdrawal) -
         authorities(settings),
         instances=section.reports.enabled,
         withdrawal=withdrawal,
-        crossing=crossing(settings),
+        crossing=crossing(settings, auditor),
     )
 
 
 def report_listener(
-    settings: Settings, database: Database, reporting: Reporting | None, guard: NodeGuard
+    settings: Settings,
+    database: Database,
+    reporting: Reporting | None,
+    guard: NodeGuard,
+    auditor: Auditor | None = None,
 ) -> ReportListener | None:
     """The listener for reports; None where no port is configured. Raises TlsError, ConfigError."""
     section, limits = settings.imaging_source, settings.limits
     if reporting is None or section.reports.port is None:
         return None
     feed = ReportFeed(
-        database, open_images(settings), reporting, Limits(size=section.reports.message_bytes)
+        database,
+        open_images(settings),
+        reporting,
+        Limits(size=section.reports.message_bytes),
+        witness=Hl7Records(auditor).reporting if auditor else unwitnessed,
     )
     most = MllpLimits(
         max_block=section.reports.message_bytes + BLOCK_OVERHEAD, connections=limits.connections

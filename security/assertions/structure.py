@@ -7,11 +7,11 @@ for it as a whole; and no identifier twice. What is read afterwards is the signe
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import cast
 
 from lxml import etree
 
+from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
 from soap.envelope import SECURITY, Envelope
 from soap.faults import INVALID_SECURITY, INVALID_TOKEN
@@ -26,6 +26,7 @@ ENVELOPED = f"{DS}enveloped-signature"
 MOST_BYTES = 64 * 1024
 
 _SIGNATURE = f"{{{DS}}}Signature"
+_INFO = f"{{{DS}}}SignedInfo"
 _OTHER_ASSERTIONS = (
     f"{{{SAML}}}EncryptedAssertion",
     "{urn:oasis:names:tc:SAML:1.0:assertion}Assertion",
@@ -60,7 +61,7 @@ def find_assertion(envelope: Envelope) -> etree._Element | None:
     return assertion
 
 
-def check_shape(assertion: etree._Element, signature_algorithms: Container[str | None]) -> None:
+def check_shape(assertion: etree._Element, profile: AssertionProfile) -> None:
     """Insist on one Signature, of the assertion as a whole, by means that are known to be sound.
 
     Raises TokenRefused.
@@ -71,7 +72,8 @@ def check_shape(assertion: etree._Element, signature_algorithms: Container[str |
         raise TokenRefused(INVALID_TOKEN, "the assertion is not signed")
     if len(signatures) > 1 or signatures[0].getparent() is not assertion:
         raise TokenRefused(INVALID_TOKEN, "expected one Signature, a child of the assertion")
-    _check_signature(signatures[0], assertion.get("ID", ""), signature_algorithms)
+    _check_signature(signatures[0], assertion.get("ID", ""))
+    _check_algorithms(signatures[0], profile)
 
 
 def _no_identifier_twice(assertion: etree._Element) -> None:
@@ -80,22 +82,26 @@ def _no_identifier_twice(assertion: etree._Element) -> None:
         raise TokenRefused(INVALID_SECURITY, "an identifier is given to two elements")
 
 
-def _check_signature(
-    signature: etree._Element, identifier: str, algorithms: Container[str | None]
-) -> None:
-    info = f"{{{DS}}}SignedInfo"
-    references = signature.findall(f"{info}/{{{DS}}}Reference")
+def _check_signature(signature: etree._Element, identifier: str) -> None:
+    references = signature.findall(f"{_INFO}/{{{DS}}}Reference")
     if not identifier or [one.get("URI") for one in references] != [f"#{identifier}"]:
         raise TokenRefused(INVALID_TOKEN, "the Signature must have one Reference, to the assertion")
     if len(list(signature.iter(f"{{{DS}}}Reference", f"{{{DS}}}Object"))) > 1:
         raise TokenRefused(INVALID_TOKEN, "the Signature holds more than its SignedInfo and key")
-    canonical = signature.find(f"{info}/{{{DS}}}CanonicalizationMethod")
+    canonical = signature.find(f"{_INFO}/{{{DS}}}CanonicalizationMethod")
     if canonical is None or canonical.get("Algorithm") != EXCLUSIVE:
         raise TokenRefused(INVALID_TOKEN, "expected exclusive canonicalisation of SignedInfo")
     transforms = references[0].findall(f"{{{DS}}}Transforms/{{{DS}}}Transform")
     if [one.get("Algorithm") for one in transforms] != [ENVELOPED, EXCLUSIVE]:
         reason = "expected the transforms enveloped-signature and exclusive canonicalisation"
         raise TokenRefused(INVALID_TOKEN, reason)
-    method = signature.find(f"{info}/{{{DS}}}SignatureMethod")
-    if method is None or method.get("Algorithm") not in algorithms:
-        raise TokenRefused(INVALID_TOKEN, "the signature algorithm is not accepted")
+
+
+def _check_algorithms(signature: etree._Element, profile: AssertionProfile) -> None:
+    for path, accepted, kind in (
+        ("SignatureMethod", profile.signature_algorithms, "signature"),
+        (f"Reference/{{{DS}}}DigestMethod", profile.digest_algorithms, "digest"),
+    ):
+        method = signature.find(f"{_INFO}/{{{DS}}}{path}")
+        if method is None or method.get("Algorithm") not in accepted:
+            raise TokenRefused(INVALID_TOKEN, f"the {kind} algorithm is not accepted")

@@ -102,7 +102,7 @@ class Verifier:
         if claims is not None:
             check_time(claims, self._terms, self._clock())
             return claims
-        check_shape(assertion, self._profile.signature_algorithms)
+        check_shape(assertion, self._profile)
         believed = self._issuers
         claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
         if self._seen.reuse is not Reuse.NEVER:

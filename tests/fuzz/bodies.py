@@ -33,6 +33,8 @@ from transactions import (
     iti_53,
     iti_54,
     iti_62,
+    iti_69,
+    iti_70,
     iti_86,
     rad_69,
     registry_response,
@@ -91,6 +93,23 @@ def _subscribe(message: Incoming) -> Events:
 def _notify(message: Incoming) -> Events:
     request = iti_53.read_request(message)
     return iti_54.audit(request, False, _SCENE)
+
+
+def _destroy(message: Incoming) -> Events:
+    return iti_69.audit(iti_69.read_destroy(message), None, _SCENE)
+
+
+def _pull(message: Incoming) -> Events:
+    return iti_70.audit(iti_70.read_request(message), None, _SCENE)
+
+
+def _created(message: Incoming) -> Events:
+    answer = iti_69.read_create_response(message)
+    return iti_69.audit(iti_69.CreateRequest(), answer, _SCENE)
+
+
+def _pulled(message: Incoming) -> Events:
+    return iti_70.audit(iti_70.PullRequest("1"), iti_70.read_response(message), _SCENE)
 
 
 def _remove(message: Incoming) -> Events:
@@ -161,6 +180,10 @@ def _good() -> list[_Good]:
         (iti_62.write_request(iti_62.RemoveObjectsRequest(["urn:uuid:1", "a"])), _remove),
         (iti_86.write_request(iti_86.RemoveDocumentsRequest(_DOCUMENTS)), _remove_documents),
         (rad_69.write_request(images), _images),
+        (iti_69.write_destroy(iti_69.DestroyRequest("1")), _destroy),
+        (iti_70.write_request(iti_70.PullRequest("1", 5, 4)), _pull),
+        (iti_69.write_create_response(iti_69.CreateResponse("http://a/?pull-point=1")), _created),
+        (iti_70.write_response(iti_70.PullResponse(told.notifications, 7)), _pulled),
         (iti_18.write_response(AdhocQueryResponse.of(fragments, errors)), _found),
         (iti_43.write_response(RetrieveDocumentSetResponse.of(errors, [document])), _retrieved),
         (registry_response.write_response(RegistryResponse.of(errors)), _registered),
@@ -181,7 +204,8 @@ def read(data: bytes) -> None:
     """Read the body as its transaction does, and write what the audit trail keeps of it."""
     good = _GOOD[data[0] % len(_GOOD) if data else 0]
     attachments = {name: InMemory(b"x") for name in good.parts}
-    message = Incoming(changed(good.body, data[1:]), attachments=attachments)
+    place = f"http://a/?pull-point={data.decode('latin-1')}"
+    message = Incoming(changed(good.body, data[1:]), attachments=attachments, sent_to=(place,))
     for event in good.meaning(message):
         etree.fromstring(to_xml(event))
 

@@ -21,6 +21,7 @@ from imaging_source.identity import (
     PixManager,
     Unidentified,
     Unreachable,
+    asking,
 )
 from imaging_source.publisher import Place, Publisher
 from imaging_source.schema import UNIDENTIFIED
@@ -102,7 +103,7 @@ def answering(*found: str, code: str = "AA") -> Callable[[bytes, str], bytes]:
 
 
 def ask(port: int) -> str:
-    manager = PixManager(partial(MllpClient, "127.0.0.1", port), ("PIX", "PIX"), DOMAIN)
+    manager = PixManager(asking(partial(MllpClient, "127.0.0.1", port)), ("PIX", "PIX"), DOMAIN)
     return manager.find("P1", DEPARTMENT)
 
 
@@ -129,7 +130,9 @@ def test_a_manager_that_does_not_answer_is_unreachable() -> None:
 
 def test_whoever_is_first_to_know_is_believed(table: Path) -> None:
     with running(answering("D7")) as server:
-        manager = PixManager(partial(MllpClient, "127.0.0.1", server.port), ("P", "P"), DOMAIN)
+        manager = PixManager(
+            asking(partial(MllpClient, "127.0.0.1", server.port)), ("P", "P"), DOMAIN
+        )
         both = FirstToKnow([IdentityTable(table), manager])
         assert both.find("P1", DEPARTMENT) == "D1"
         table.write_text("authority,id,domain_id\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import data as pydicom_data
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
@@ -26,11 +27,14 @@ from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.schema import INSTANCE, QUARANTINE
+from node.storescu import Provider, find_files
+from node.storescu import send as send_files
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
 from storage.blobs import BlobStore
 from storage.database import Database
 
+DATA = Path(pydicom_data.__file__).parent
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
 Make = Callable[..., Dataset]
@@ -254,3 +258,17 @@ def test_tls_is_spoken_where_configured(
     plain = connect(port)
     plain.send(association_request)
     assert plain.read_pdu()[0] != 2  # no A-ASSOCIATE-AC without TLS
+
+
+def test_real_files_of_every_kind_are_answered_and_none_does_harm(
+    port: int, send: Send, make_instance: Make, database: Database
+) -> None:
+    """Those that pydicom brings: odd, broken on purpose, of every transfer syntax."""
+    files = [one for one in find_files([DATA]) if one.size < 100_000]
+    answers = send_files(files, Provider("127.0.0.1", port, "KOSMOS"))
+    unanswered = {one.file.transfer_syntax_uid for one in answers if one.status is None}
+    assert unanswered == {DeflatedExplicitVRLittleEndian}  # is not accepted
+    stored = {one.file.sop_instance_uid for one in answers if one.ok}
+    assert {one["sop_instance_uid"] for one in instances(database)} == stored
+    assert len(stored) > 50
+    assert send(port, make_instance()) == [0]

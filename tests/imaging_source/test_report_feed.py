@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hl7.adt import Unapplied
+from hl7.feed import Verdict
 from hl7.message import Message, build
 from imaging_source import report_feed, report_overview, reports
 from imaging_source.corrections import Authorities
@@ -136,6 +138,47 @@ def test_what_cannot_be_kept_is_to_be_sent_again(
         assert code(feed.answer(oru())) == "AR"
     assert known(database) == []
     assert code(feed.answer(oru())) == "AA"
+
+
+def test_a_witness_knows_of_every_message_before_and_after(
+    database: Database, blobs: BlobStore, policy: PublicationPolicy
+) -> None:
+    told: list[tuple[object, ...]] = []
+
+    def witness(said: Unapplied, peer: str) -> Callable[[Verdict], None]:
+        told.append((said.control_id, peer, len(known(database))))
+        return lambda verdict: told.append((verdict.code, len(known(database))))
+
+    reporting = Reporting(database, blobs, policy, Authorities(frozenset({"1.2.3.4"})))
+    feed = ReportFeed(database, blobs, reporting, witness=witness)
+    for message in (oru(), oru(b"<ClinicalDocument/>"), b"nonsense"):
+        feed.answer(message, "ris")
+    assert told == [
+        ("1", "ris", 0),
+        ("AA", 1),
+        ("1", "ris", 1),
+        ("AE", 1),
+        ("", "ris", 1),
+        ("AE", 1),
+    ]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "afterwards"])
+def test_what_cannot_be_recorded_is_to_be_sent_again(
+    database: Database, blobs: BlobStore, policy: PublicationPolicy, late: bool
+) -> None:
+    def full(_verdict: object) -> None:
+        raise OutOfSpace("full")
+
+    def witness(_said: Unapplied, _peer: str) -> Callable[[Verdict], None]:
+        if not late:
+            full(None)
+        return full
+
+    reporting = Reporting(database, blobs, policy, Authorities(frozenset({"1.2.3.4"})))
+    feed = ReportFeed(database, blobs, reporting, witness=witness)
+    assert code(feed.answer(oru())) == "AR"
+    assert len(known(database)) == late
 
 
 @pytest.fixture(scope="module")

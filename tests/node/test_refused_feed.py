@@ -1,4 +1,4 @@
-"""An identity message that is refused before it is applied leaves its record all the same."""
+"""An identity message that is not applied leaves its record all the same."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hl7.message import FieldValue, Message, build
 from metadata.datatypes import HD
 from node.migrate import script_location
 from node.wiring.audit import Auditor
+from node.wiring.hl7_records import Hl7Records
 from security.audit.chain import make_key
 from security.audit.trail import Trail
 from storage.space import LowWaterMark
@@ -45,9 +46,8 @@ def never(_feed: IdentityFeed) -> FeedOutcome:
 
 def refused(trail: Trail, raw: bytes, *, ignore_foreign: bool = False) -> Message:
     """The acknowledgement of a message that is not applied."""
-    auditor = Auditor(trail, "north", "")
-    tell = partial(auditor.refusing, peer="10.0.0.1")
-    told = answer(raw, never, OURS, ignore_foreign=ignore_foreign, refused=tell)
+    tell = partial(Hl7Records(Auditor(trail, "north", "")).unapplied, peer="10.0.0.1")
+    told = answer(raw, never, OURS, ignore_foreign=ignore_foreign, unapplied=tell)
     return Message.read(told)
 
 
@@ -88,9 +88,11 @@ def test_it_says_what_can_be_known(
         assert any(word in one[3] for one in told), word
 
 
-def test_what_is_accepted_without_effect_leaves_none(trail: Trail, tmp_path: Path) -> None:
+def test_what_is_accepted_without_effect_is_a_success(trail: Trail, tmp_path: Path) -> None:
     assert refused(trail, adt(), ignore_foreign=True)["MSA-1"] == "AA"
-    assert records(tmp_path) == []
+    [(*kind, message)] = records(tmp_path)
+    assert kind == ["ITI-8", "C", 0]
+    assert "F1^^^&amp;1.9&amp;ISO" in message
 
 
 def test_what_it_names_is_bounded(trail: Trail, tmp_path: Path) -> None:

@@ -367,7 +367,6 @@ def test_a_secure_node_notifies_with_its_certificate_whom_it_may(
         again = publish(kosmos, node, tmp_path, "CAMILLE")
         _, second = mailbox.wait(2)
         assert point.fetch(pulled.append) == 1
-        # In this order: a TLS connection that a client keeps delays the end of its server.
         client.close()
         assert node.stop() == 0
     assert [one.unique_id for one in told.objects().documents] == [unique_id]

@@ -104,6 +104,9 @@ class Notary:
         done.set_result(None)
         return done
 
+    def unread(self, *_: object) -> Future[None]:
+        raise AssertionError("all was read")
+
     def broke_off(self, *_: object) -> None:
         """Nothing is sent."""
 

@@ -13,7 +13,7 @@ import pytest
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Exchange, Operation
 from soap.faults import SENDER, PeerError, SoapFault
-from soap.message import Content, InMemory
+from soap.message import Content, InMemory, Outgoing
 from soap.server import Router, running_server
 from tests.soap.conftest import Say, Store
 
@@ -30,6 +30,13 @@ class Breaking:
         raise OSError("gone")
 
 
+class Unreadable(Say):
+    """Says what no text is."""
+
+    def write_request(self, text: str) -> Outgoing:
+        return Outgoing([b'<t:Say xmlns:t="urn:test"><t:Word/></t:Say>'])
+
+
 @dataclass
 class Notary:
     """Notes what it sees; its record becomes durable when somebody says so, or never."""
@@ -39,6 +46,7 @@ class Notary:
     held: Future[None] | None = None
     broken: list[str] = field(default_factory=list)
     seen: list[tuple[str, object, object, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str, str]] = field(default_factory=list)
     noticed: threading.Event = field(default_factory=threading.Event)
 
     def begins(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> str:
@@ -56,6 +64,17 @@ class Notary:
     ) -> Future[None]:
         assert begun == f"{exchange.number} begun"
         self.seen.append((exchange.number, request, response, context.peer))
+        return self._written()
+
+    def unread(
+        self, exchange: Exchange[Any, Any], reason: str, context: CallContext
+    ) -> Future[None]:
+        if self.fault is not None:
+            raise self.fault
+        self.unreadable.append((exchange.number, reason, context.peer))
+        return self._written()
+
+    def _written(self) -> Future[None]:
         self.noticed.set()
         if self.held is not None:
             return self.held
@@ -136,14 +155,23 @@ def test_an_answer_that_broke_off_is_seen_as_such(
     assert notary.broken == ["T-2"]
 
 
+def test_a_body_that_could_not_be_read_is_seen_with_what_was_told(
+    url: str, notary: Notary, client: SoapClient, performed: list[str]
+) -> None:
+    assert client.call(url, Unreadable(), "good") == "refused: Say holds text only"
+    assert notary.unreadable == [("T-1", "Say holds text only", "127.0.0.1")]
+    assert (performed, notary.seen) == ([], [])
+
+
+@pytest.mark.parametrize("exchange", [Say(), Unreadable()], ids=["read", "unread"])
 def test_no_answer_leaves_before_the_record_is_durable(
-    url: str, notary: Notary, client: SoapClient
+    url: str, notary: Notary, client: SoapClient, exchange: Say
 ) -> None:
     notary.held = Future()
     answered = threading.Event()
 
     def ask() -> None:
-        client.call(url, Say(), "good")
+        client.call(url, exchange, "good")
         answered.set()
 
     asking = threading.Thread(target=ask)
@@ -167,6 +195,7 @@ def test_nothing_is_performed_when_nothing_can_be_recorded(
     url: str, notary: Notary, client: SoapClient, performed: list[str]
 ) -> None:
     notary.fault = SoapFault.busy()
-    with pytest.raises(SoapFault):
-        client.call(url, Say(), "good")
+    for exchange in (Say(), Unreadable()):
+        with pytest.raises(SoapFault):
+            client.call(url, exchange, "good")
     assert (performed, notary.seen) == ([], [])

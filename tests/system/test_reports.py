@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -106,7 +108,9 @@ def test_a_report_is_found_beside_its_manifest_and_replaced(
     study, accession = generate_uid(), "RA-1"
     by_image = f'<id root="{authority(node)}" extension="{PATIENT}"/>'
     first = cda(patient=by_image, study=study, document=generate_uid())
+    before = recorded(node)
     assert say(node, mdm(node, "T02", ("D1", ""), first)) == "AA"
+    assert recorded(node) == [*before, 0]
     assert node.store([image(tmp_path, study, accession)]) == [0]
 
     entries = await_(both(node, study, accession, "text/xml"))
@@ -168,11 +172,21 @@ def test_a_strangers_report_is_shown_to_the_operator_and_to_nobody_else(
     assert entries.keys() == {"application/dicom"}
 
 
+def recorded(node: RunningNode) -> list[int]:
+    """The outcomes of the reports that are in the audit trail."""
+    trail = node.config.parent / "data" / "audit" / "dicom.db"
+    with closing(sqlite3.connect(f"file:{trail}?mode=ro", uri=True)) as connection:
+        query = "SELECT outcome FROM audit_record WHERE type = 'RAD-28' ORDER BY number"
+        return [outcome for (outcome,) in connection.execute(query)]
+
+
 def test_what_cannot_be_read_is_refused_for_good(node: RunningNode) -> None:
+    before = recorded(node)
     assert say(node, mdm(node, "T02", ("D4", ""), b"GIF89a")) == "AE"
     assert say(node, mdm(node, "T02", ("D4", ""), b"<ClinicalDocument/>")) == "AE"
     assert say(node, mdm(node, "T99", ("D4", ""), PDF)) == "AR"
     assert say(node, b"nonsense") == "AE"
+    assert recorded(node) == [*before, 8, 8, 8, 8]
 
 
 def test_killed_at_every_step_a_report_is_published_once(nodes: Nodes, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ from transactions.audit_events import (
     merge_undone_events,
     trail_pruned_event,
     trail_used_event,
+    unread_event,
     web_imaging_event,
 )
 from transactions.iti_18 import AdhocQueryResponse
@@ -171,6 +172,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
         *merge_undone_events("operator", [PATIENT], "two brothers", Outcome.SUCCESS, here),
         trail_used_event("operator", here),
         trail_pruned_event("operator", "2026-01-01T00:00:00+00:00", here),
+        unread_event("ITI-18", "Registry Stored Query", "<AdhocQuery> is missing", here),
         *(
             web_imaging_event(number, "1.2.3", b"/studies?x=1", Outcome.SUCCESS, here)
             for number in WEB_IMAGING
@@ -180,6 +182,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
     codes = [one.get("csd-code") for one in types if one is not None]
     assert codes == [
         *("110120", "110131", "110129", "110126", "110127", "110135", "110110", "110101", "110132"),
+        "ITI-18",
         *WEB_IMAGING,
     ]
 

@@ -6,21 +6,33 @@ import base64
 import contextlib
 import copy
 import ssl
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from lxml import etree
 from signxml.algorithms import SignatureMethod
 
+from conformance.cases.user_assertions import BAD
+from metadata.model import Code
+from node.migrate import script_location
 from security.assertions.conditions import HOLDER_OF_KEY
 from security.assertions.issuing import Issuer, Person, written
 from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Reuse, Seen
-from security.assertions.signature import Issuers
+from security.assertions.signature import IssuerError, Issuers
 from security.assertions.structure import ASSERTION, DS, SAML
 from security.pki import Identity
 from soap.faults import (
@@ -30,6 +42,7 @@ from soap.faults import (
     INVALID_TOKEN,
     MESSAGE_EXPIRED,
     WSSE,
+    MessageError,
 )
 from storage.database import Database
 from tests.security.assertions.conftest import (
@@ -245,12 +258,126 @@ def test_what_was_changed_after_signing_is_refused(desk: Desk) -> None:
     assert refused(desk, desk.forged(promote)) == FAILED_CHECK
 
 
-@pytest.mark.parametrize("hidden", ["<!--x-->", "<?x y?>", "<![CDATA[x]]>"])
-def test_nothing_in_a_name_shortens_it(desk: Desk, hidden: str) -> None:
+NAMES = {
+    "NameID": "ada.evil@example",
+    "display_name": "Ada.Evil",
+    "role": "doctor.admin",
+    "patient": "4711.8^^^&amp;1.2.3&amp;ISO",
+    "purpose_of_use": "TREATMENT.NOT",
+}
+HIDDEN = {
+    "comment": "<!--x-->",
+    "instruction": "<?x y?>",
+    "CDATA": "<![CDATA[]]>",
+    "character": "&#x2e;",
+    "entity": "&e;",
+}
+
+
+def _hidden_in(desk: Desk, place: str, hidden: str) -> str:
+    """A signed assertion with something in the midst of a name, at the dot."""
+    whole = NAMES[place].replace("&amp;", "&")
+    said: dict[str, list[str | Code]] = {place: [whole]} if place != "NameID" else {}
+    token = desk.token(person=Person(NAMES["NameID"] if place == "NameID" else "ada", said))
+    before, after = NAMES[place].split(".", 1)
+    if hidden == HIDDEN["character"]:
+        return token.replace(NAMES[place], f"{before}{hidden}{after}")
+    return token.replace(NAMES[place], f"{before}{hidden}.{after}")
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("place", NAMES)
+def test_nothing_in_a_name_shortens_it(desk: Desk, place: str, hidden: str) -> None:
     """Either the whole text is read, or the token is refused."""
-    token = desk.token(person=Person("ada.evil@example")).replace("ada.evil", f"ada{hidden}.evil")
-    with contextlib.suppress(TokenRefused):
-        assert desk.verify(token).subject == "ada.evil@example"
+    if hidden == "entity":  # it would have to be declared, and no document type is read
+        with pytest.raises(MessageError):
+            desk.verify(_hidden_in(desk, place, HIDDEN[hidden]))
+        return
+    token, whole = _hidden_in(desk, place, HIDDEN[hidden]), NAMES[place].replace("&amp;", "&")
+    claims = desk.verify(token)
+    read = {
+        "NameID": (claims.subject,),
+        "display_name": claims.display_names,
+        "patient": claims.patients,
+        # Those are codes: a text is none.
+        "role": claims.roles,
+        "purpose_of_use": claims.purposes,
+    }[place]
+    assert read == (() if place in ("role", "purpose_of_use") else (whole,))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "reason"),
+    [(etree.Comment("x"), None), (etree.ProcessingInstruction("x", "y"), "no key of the issuer")],
+    ids=["comment", "instruction"],
+)
+def test_nothing_that_an_issuer_signs_inside_a_name_shortens_it(
+    desk: Desk, hidden: etree._Element, reason: str | None
+) -> None:
+    """No signature covers a comment; an instruction that was signed is not read, so it breaks."""
+    root = written(desk.draft(person=Person("ada")), desk.issuer.profile)
+    name = root.find(NAME_ID)
+    assert name is not None
+    hidden.tail = ".evil"
+    name.append(hidden)
+    token = desk.issuer.sign(root)
+    if reason is None:
+        assert desk.verify(token).subject == "ada.evil"
+        return
+    with pytest.raises(TokenRefused, match=reason):
+        desk.verify(token)
+
+
+def test_nobody_who_is_believed_speaks_under_anothers_name(
+    desk: Desk, attacker: Issuer, pki: dict[str, Identity]
+) -> None:
+    """Two issuers are believed; each by its own key alone."""
+    other = "https://idp.example/elsewhere"
+    certificates = {NAME: [desk.issuer.certificate], other: [attacker.certificate]}
+    desk.verifier.believe(Issuers(certificates))
+    draft = desk.draft(issuer=other, person=ADA)
+    assert desk.verify(attacker.sign(written(draft, attacker.profile))).issuer == other
+    with pytest.raises(TokenRefused, match="no key of the issuer has signed"):
+        desk.verify(attacker.sign(written(desk.draft(), attacker.profile)))
+
+
+def test_a_weak_key_is_not_believed(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "weak")])
+    begin = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + HOUR)
+    file = tmp_path / "weak.pem"
+    file.write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    with pytest.raises(IssuerError, match="RSA of 2048 bits"):
+        Issuers.read({NAME: file})
+
+
+REASONS = {
+    "expired": "has expired",
+    "early": "not valid yet",
+    "unsigned": "not signed",
+    "audience": "another audience",
+    "issuer": "issuer of the assertion is not known",
+    "key": "no key of the issuer has signed",
+    "sha-1": "signature algorithm is not accepted",
+    "digest": "digest algorithm is not accepted",
+    "hmac": "signature algorithm is not accepted",
+    "changed": "no key of the issuer has signed",
+    "wrapped-beside": "more than one assertion",
+    "wrapped-object": "more than one assertion",
+    "twice-signed": "expected one Signature",
+    "nested": "not in the WS-Security header",
+    "confirmation": "no SubjectConfirmation",
+    "authn-statement": "no AuthnStatement",
+}
+
+
+@pytest.mark.parametrize("forgery", [name for name in BAD if name != "none"])
+def test_every_forgery_of_the_kit_is_refused_for_what_is_wrong_with_it(
+    desk: Desk, forgery: str
+) -> None:
+    with pytest.raises(TokenRefused, match=REASONS[forgery]):
+        desk.verify(BAD[forgery][2](desk.issuer))
 
 
 # -- wrapping: what was signed is moved away, and something else stands in its place
@@ -405,6 +532,81 @@ def test_what_one_process_has_met_another_remembers_after_a_restart(
     again = make_desk(pki, issuer, profile, Seen(database, Reuse.SAME_NODE))
     assert again.verify(token, pki["node"].certificate.read_text()).subject == ADA.subject
     assert refused(again, token, pki["stranger"].certificate.read_text()) == FAILED_AUTHENTICATION
+
+
+@pytest.fixture
+def memories(tmp_path: Path) -> Iterator[list[Database]]:
+    """Those of two processes that each have their own."""
+    with ExitStack() as stack:
+        opened = []
+        for name in ("web", "dicom"):
+            url = f"sqlite:///{tmp_path}/{name}.db"
+            opened.append(stack.enter_context(Database.open(url)))
+            with script_location("security.access") as scripts:
+                opened[-1].migrate(scripts)
+        yield opened
+
+
+def two_desks(
+    memories: list[Database],
+    pki: dict[str, Identity],
+    issuer: Issuer,
+    profile: AssertionProfile,
+    reuse: Reuse = Reuse.SAME_NODE,
+) -> Iterator[Desk]:
+    """Those of two processes, each of which looks into the other's memory."""
+    for own, other in (memories, memories[::-1]):
+        yield make_desk(pki, issuer, profile, Seen(own, reuse, [other]))
+
+
+def test_what_one_process_has_met_nobody_else_brings_to_another(
+    memories: list[Database],
+    pki: dict[str, Identity],
+    issuer: Issuer,
+    profile: AssertionProfile,
+) -> None:
+    node, stranger = (pki[name].certificate.read_text() for name in ("node", "stranger"))
+    for here, there in permutations(two_desks(memories, pki, issuer, profile)):
+        token, name = here.token(), here.token(id="_one")
+        here.verify(token, node)
+        here.verify(name, node)
+        assert refused(there, token, stranger) == FAILED_AUTHENTICATION
+        other = there.token(id="_one", person=Person("bob"))
+        assert refused(there, other, node) == FAILED_AUTHENTICATION
+        # Whoever may bring it still may, at both, also where it is judged anew.
+        for desk in two_desks(memories, pki, issuer, profile):
+            assert desk.verify(token, node).subject == ADA.subject
+        for memory in memories:
+            Seen(memory, Reuse.SAME_NODE).forget(here.now + 2 * HOUR)
+
+
+def test_where_once_is_enough_another_process_does_not_take_it_either(
+    memories: list[Database], pki: dict[str, Identity], issuer: Issuer, profile: AssertionProfile
+) -> None:
+    here, there = two_desks(memories, pki, issuer, profile, Reuse.NEVER)
+    token = here.token()
+    here.verify(token)
+    assert refused(there, token) == FAILED_AUTHENTICATION
+
+
+def test_of_two_processes_that_meet_an_assertion_at_once_not_both_believe_two_nodes(
+    memories: list[Database], pki: dict[str, Identity], issuer: Issuer, profile: AssertionProfile
+) -> None:
+    desks = [*two_desks(memories, pki, issuer, profile)]
+    shown = [pki[name].certificate.read_text() for name in ("node", "stranger")]
+    for _ in range(20):
+        token, start = desks[0].token(), Barrier(2)
+        desks[1].now = desks[0].now
+
+        def bring(desk: Desk, certificate: str, token: str = token, start: Barrier = start) -> bool:
+            start.wait()
+            with contextlib.suppress(TokenRefused):
+                desk.verify(token, certificate)
+                return True
+            return False
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sum(pool.map(bring, desks, shown)) <= 1
 
 
 def test_where_once_is_enough_it_may_not_come_again(
