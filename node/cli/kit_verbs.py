@@ -86,7 +86,9 @@ def run(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option(help=tr("Node whose endpoints, codes and certificate stand in for options.")),
+        typer.Option(
+            help=tr("Node whose endpoints, codes, certificate and issuer stand in for options.")
+        ),
     ] = None,
     assigning_authority: Annotated[
         str | None,
@@ -149,6 +151,9 @@ def run(
     mllp_tls: Annotated[
         bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
     ] = False,
+    dicom_tls: Annotated[
+        bool, typer.Option("--dicom-tls", help=tr("Speak TLS to the DICOM endpoint."))
+    ] = False,
     tls_certificate: kit_identity.Certificate = None,
     tls_key: kit_identity.Key = None,
     tls_trust: kit_identity.Trust = None,
@@ -202,6 +207,7 @@ def run(
         "simulator_port": simulator_port or None,
         "crash": crash,
         "mllp_tls": mllp_tls or None,
+        "dicom_tls": dicom_tls or None,
         "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
         "authority": kit_identity.pair(
             ("--tls-authority", tls_authority), ("--tls-authority-key", tls_authority_key)
@@ -298,6 +304,7 @@ def _of_node(config: Path | None) -> Targets:
     from node.config_file import load
     from node.endpoints import Endpoints
     from node.wiring.common import affinity_domain, client_tls
+    from node.wiring.tokens import own_issuer
 
     settings = load(config)
     places = Endpoints.of(settings)
@@ -324,6 +331,8 @@ def _of_node(config: Path | None) -> Targets:
         repository_unique_id=settings.repository.unique_id or None,
         imaging_unique_id=settings.imaging_source.unique_id or None,
         ssl_context=tls,
+        dicom_tls=settings.dicom_over_tls,
+        issuer=own_issuer(settings) if settings.assertions.own.name else None,
     )
 
 
