@@ -272,6 +272,7 @@ FRENCH: Final[dict[str, str]] = {
     "Where that repository expects its registry.": "Où cet entrepôt attend son registre.",
     "Kills and restarts that repository.": "Tue et relance cet entrepôt.",
     "Seconds for one exchange.": "Secondes pour un échange.",
+    "Size of the document of R17.": "Taille du document de R17.",
     "Speak TLS to the DICOM endpoint.": "Parler TLS au point d'accès DICOM.",
     "Speak TLS to the MLLP endpoint.": "Parler TLS au point d'accès MLLP.",
     "Write JUnit, evidence and pages here.": "Écrire ici JUnit, preuves et pages.",

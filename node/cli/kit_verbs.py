@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metadata.model import Code
     from node.config import Settings
 
+MIB = 1024 * 1024
+
 CaseIds = Annotated[
     list[str] | None,
     typer.Option(
@@ -147,6 +149,9 @@ def run(
         str | None,
         typer.Option(metavar="COMMAND", help=tr("Kills and restarts that repository.")),
     ] = None,
+    big_document: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help=tr("Size of the document of R17."))
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one exchange."))] = 60.0,
     mllp_tls: Annotated[
         bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
@@ -206,6 +211,7 @@ def run(
         "repository_facing_simulator": repository_facing_simulator,
         "simulator_port": simulator_port or None,
         "crash": crash,
+        "big_document": big_document and big_document * MIB,
         "mllp_tls": mllp_tls or None,
         "dicom_tls": dicom_tls or None,
         "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
