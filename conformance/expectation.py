@@ -123,7 +123,6 @@ class Fault:
 
     codes: tuple[str, ...]
     subcode: str = ""
-    within: float = 0.0
 
     def describe(self, language: Language = "en") -> str:
         """In the standard's terms."""
@@ -131,8 +130,6 @@ class Fault:
         text = f"{say('SOAP fault', language)} {either.join(self.codes)}"
         if self.subcode:
             text += f" ({self.subcode})"
-        if self.within:
-            text += f" {say('within', language)} {self.within:g} s"
         return text
 
     def judge(self, seen: Seen) -> None:
@@ -144,13 +141,11 @@ class Fault:
         subcode = (seen.fault.subcode or "").rpartition("}")[2]
         _check(self, seen, not self.subcode or subcode == self.subcode)
         _check(self, seen, 400 <= seen.http_status < 600)
-        if self.within and seen.seconds > self.within:
-            raise Mismatch(self.describe(), f"{seen.describe()}, after {seen.seconds:.1f} s")
 
 
-def fault(*codes: str, subcode: str = "", within: float = 0.0) -> Fault:
+def fault(*codes: str, subcode: str = "") -> Fault:
     """A SOAP fault with one of ``codes``."""
-    return Fault(codes, subcode, within)
+    return Fault(codes, subcode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +242,30 @@ class AnyOf:
 def any_of(*options: Expectation) -> AnyOf:
     """One of these."""
     return AnyOf(options)
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """One of several outcomes, ``seconds`` after the request at the latest."""
+
+    seconds: float
+    outcome: AnyOf
+
+    def describe(self, language: Language = "en") -> str:
+        """In the standard's terms."""
+        return f"{self.outcome.describe(language)}, {say('within', language)} {self.seconds:g} s"
+
+    def judge(self, seen: Seen) -> None:
+        """Raises Mismatch."""
+        self.outcome.judge(seen)
+        assert isinstance(seen, Answer)
+        if seen.seconds > self.seconds:
+            raise Mismatch(self.describe(), f"{seen.describe()}, after {seen.seconds:.1f} s")
+
+
+def within(seconds: float, *options: Expectation) -> Within:
+    """One of these, in time."""
+    return Within(seconds, any_of(*options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Source:
         """The DICOM endpoint; asked by the title of the destination where there is one."""
         calling = self.destination().title if self.targets.move_to else CALLING
         peer = _entity(self.targets.dicom)
-        return Dimse(peer, self.targets.timeout, self.bench.record, calling)
+        tls = self.targets.ssl_context if self.targets.dicom_tls else None
+        return Dimse(peer, self.targets.timeout, self.bench.record, calling, tls)
 
     def destination(self) -> Entity:
         """Where the source may move images to: a place of this machine."""

@@ -77,9 +77,10 @@ class Targets:
     ``move_to`` is an ``AE@HOST:PORT`` of this machine that the source knows as a destination.
     ``publishes`` tells that its manifests come to ``repository`` and ``registry``.
     ``big_document`` is in bytes, ``timeout`` in seconds for one exchange. ``ssl_context`` is
-    for https; with ``mllp_tls`` also for MLLP. ``issuer`` makes the assertions of who asks that a
-    registry demands (ITI-40); without one no call brings any. ``authority`` is one whose
-    certificates the registry believes, ``direct`` a certificate that it knows by itself.
+    for https; with ``mllp_tls`` also for MLLP, with ``dicom_tls`` for DICOM. ``issuer`` makes the
+    assertions of who asks that a registry demands (ITI-40); without one no call brings any.
+    ``authority`` is one whose certificates the registry believes, ``direct`` a certificate that it
+    knows by itself.
     ``access`` tells what each caller may see, ``treat`` is a command that has ``{who}`` treat
     ``{patient}``. ``audit_listener`` is ``HOST:PORT`` of this machine, where the system sends its
     audit records, by TLS where there is ``audit_tls``.
@@ -124,6 +125,7 @@ class Targets:
     audit_listener: str | None = None
     audit_tls: ssl.SSLContext | None = None
     mllp_tls: bool = False
+    dicom_tls: bool = False
 
     def gives(self, need: str) -> bool:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""

@@ -130,10 +130,15 @@ def _text(fault: dict[str, Any], key: str) -> str:
             return tr("is required and has no value")
         case "value_error":
             return str(fault["ctx"]["error"])
+        case "int_parsing" | "int_type" | "int_from_float":
+            reason = tr("a whole number is expected")
+        case "bool_parsing" | "bool_type":
+            reason = tr("true or false is expected")
+        case "string_type":
+            reason = tr("text between quotes is expected")
         case _:
-            return tr(
-                "{value} is not possible: {reason}", value=repr(fault["input"]), reason=fault["msg"]
-            )
+            reason = fault["msg"]
+    return tr("{value} is not possible: {reason}", value=repr(fault["input"]), reason=reason)
 
 
 def _unknown(key: str) -> str:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from metadata.datatypes import LocalizedString
+from metadata.datatypes import LocalizedString, is_oid
 from metadata.model import Code
 from node.texts import tr
 
@@ -48,8 +48,12 @@ def _oid_of(value: object) -> object:
     return value.removeprefix("urn:oid:") if isinstance(value, str) else value
 
 
-# ITI TF-3 4.2.3.1.7 (OID): at most 64 characters, no leading zeros.
-OID_PATTERN = r"^[0-2](\.(0|[1-9][0-9]*)){1,}$"
+def _an_oid(value: str) -> str:
+    if not is_oid(value):
+        raise ValueError(tr("{value} is no OID, as 1.2.250.1.213 is", value=repr(value)))
+    return value
+
+
 # 0 lets the operating system choose: for tests.
 Port = Annotated[int, Field(ge=0, le=65535)]
 # DICOM PS3.5 6.2, VR AE: at most 16 characters, no backslash.
@@ -71,7 +75,7 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 # A bucket's name as S3 allows it, and a prefix that every store takes.
 BucketUrl = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]*)?$")]
-Oid = Annotated[str, BeforeValidator(_oid_of), Field(pattern=OID_PATTERN, max_length=64)]
+Oid = Annotated[str, BeforeValidator(_oid_of), AfterValidator(_an_oid)]
 
 
 class Section(BaseModel):

@@ -105,11 +105,20 @@ ALONE: tuple[tuple[str, Filters, str], ...] = (
 )
 """FindDocuments' parameters, each alone, then several: what is asked, what must be found."""
 
+WORDS = {
+    "status": ("status, Deprecated", "statut, Deprecated"),
+    "statuses": ("status, either", "statut, l'un ou l'autre"),
+    "none": ("patient and status alone", "patient et statut seuls"),
+    "combined": ("several parameters at once", "plusieurs critères à la fois"),
+}
+"""What is no parameter of FindDocuments, in words."""
+
 for _name, _filters, _letters in ALONE:
+    _en, _fr = WORDS.get(_name, (_name, _name))
     CASES.add(
         f"Q01-{_name}",
-        f"FindDocuments by {_name}",
-        f"FindDocuments, critère {_name}",
+        f"FindDocuments by {_en}",
+        f"FindDocuments par {_fr}",
         spec=FIND,
         expected=[Exactly()],
         stimulus=partial(_found_by, _filters, _letters),

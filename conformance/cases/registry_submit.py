@@ -185,11 +185,29 @@ WRONG = (
 )
 """Values that are not of their data type (ITI TF-3 4.2.3.1.7), and what is wrong."""
 
+WRONG_IN_FRENCH = {
+    "no such month": "mois inexistant",
+    "hyphens": "traits d'union",
+    "time zone": "fuseau horaire",
+    "namespace": "espace de noms",
+    "no authority": "sans autorité",
+    "no language tag": "pas une langue",
+    "no SHA-1": "pas un SHA-1",
+    "no number": "pas un nombre",
+    "leading zero": "zéro initial",
+    "no urn:oid": "sans urn:oid",
+    "no name, no id": "ni nom ni identifiant",
+    "no type": "sans type",
+    "no name": "sans nom",
+    "no OID": "pas un OID",
+    "words": "des mots",
+}
+
 for _number, (_kind, _field, _value, _name, _why) in enumerate(WRONG, 1):
     CASES.add(
         f"G05-{_number:02}",
         f"{_kind}.{_name} is not of its data type ({_why})",
-        f"{_kind}.{_name} n'est pas du bon type de donnée (cas {_number})",
+        f"{_kind}.{_name} n'est pas du bon type de donnée ({WRONG_IN_FRENCH[_why]})",
         spec="ITI TF-3 4.2.3.1.7",
         expected=[failure(METADATA_ERROR, names=_name)],
         stimulus=partial(_value_wrong, _kind, _field, _value),

@@ -113,8 +113,11 @@ def find(
     if json:
         output.show_json([_told(entry) for entry in entries])
         return
-    headings = [tr("title"), tr("type"), tr("format"), tr("service"), tr("size"), "uniqueId"]
-    output.console().print(output.table(headings, map(_row, entries)))
+    if not entries:
+        output.console().print(tr("no documents"))
+        return
+    headings = [tr("title"), tr("type"), tr("format"), tr("service"), tr("size"), tr("status")]
+    output.console().print(output.table([*headings, "uniqueId"], map(_row, entries)))
 
 
 def fetch(
@@ -160,7 +163,7 @@ def fetch(
         output.show_json(asdict(fetched))
     else:
         told = tr(
-            "{documents} documents, {images} images, {size} in {folder}",
+            "documents: {documents}, images: {images}, {size} in {folder}",
             documents=len(fetched.documents),
             images=fetched.images,
             size=output.bytes_text(fetched.bytes),
@@ -229,7 +232,7 @@ def _show_stored(answers: list[Stored], json: bool) -> None:
     else:
         size = output.bytes_text(sum(answer.file.size for answer in answers if answer.ok))
         stored = sum(answer.ok for answer in answers)
-        output.console().print(tr("{stored} images stored, {size}", stored=stored, size=size))
+        output.console().print(tr("images stored: {stored}, {size}", stored=stored, size=size))
     refused = [answer for answer in answers if not answer.ok]
     if refused:
         names = ", ".join(answer.file.path.name for answer in refused)
@@ -289,10 +292,11 @@ def _row(entry: DocumentEntry) -> tuple[str, ...]:
 
     size = entry.size or ""
     size = output.bytes_text(int(size)) if size.isdigit() else ""
-    start = str(entry.service_start_time or "")
+    start = output.time_text(entry.service_start_time or "")
+    status = (entry.availability_status or "").rpartition(":")[2]
     format_code = entry.format_code.code if entry.format_code else ""
     title, unique_id = str(entry.title or ""), str(entry.unique_id or "")
-    return title, name(entry.type_code), format_code, start, size, unique_id
+    return title, name(entry.type_code), format_code, start, size, status, unique_id
 
 
 def _told(entry: DocumentEntry) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metadata.model import Code
     from node.config import Settings
 
+MIB = 1024 * 1024
+
 CaseIds = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,7 +88,9 @@ def run(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option(help=tr("Node whose endpoints, codes and certificate stand in for options.")),
+        typer.Option(
+            help=tr("Node whose endpoints, codes, certificate and issuer stand in for options.")
+        ),
     ] = None,
     assigning_authority: Annotated[
         str | None,
@@ -145,9 +149,15 @@ def run(
         str | None,
         typer.Option(metavar="COMMAND", help=tr("Kills and restarts that repository.")),
     ] = None,
+    big_document: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help=tr("Size of the document of R17."))
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one exchange."))] = 60.0,
     mllp_tls: Annotated[
         bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
+    ] = False,
+    dicom_tls: Annotated[
+        bool, typer.Option("--dicom-tls", help=tr("Speak TLS to the DICOM endpoint."))
     ] = False,
     tls_certificate: kit_identity.Certificate = None,
     tls_key: kit_identity.Key = None,
@@ -201,7 +211,9 @@ def run(
         "repository_facing_simulator": repository_facing_simulator,
         "simulator_port": simulator_port or None,
         "crash": crash,
+        "big_document": big_document and big_document * MIB,
         "mllp_tls": mllp_tls or None,
+        "dicom_tls": dicom_tls or None,
         "ssl_context": kit_identity.tls_of(tls_certificate, tls_key, tls_trust),
         "authority": kit_identity.pair(
             ("--tls-authority", tls_authority), ("--tls-authority-key", tls_authority_key)
@@ -298,6 +310,7 @@ def _of_node(config: Path | None) -> Targets:
     from node.config_file import load
     from node.endpoints import Endpoints
     from node.wiring.common import affinity_domain, client_tls
+    from node.wiring.tokens import own_issuer
 
     settings = load(config)
     places = Endpoints.of(settings)
@@ -324,6 +337,8 @@ def _of_node(config: Path | None) -> Targets:
         repository_unique_id=settings.repository.unique_id or None,
         imaging_unique_id=settings.imaging_source.unique_id or None,
         ssl_context=tls,
+        dicom_tls=settings.dicom_over_tls,
+        issuer=own_issuer(settings) if settings.assertions.own.name else None,
     )
 
 

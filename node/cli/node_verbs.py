@@ -67,6 +67,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
 
     from node import logs, migrate
     from node.config_file import load
+    from node.preflight import refuse_mistakes
     from node.safe_versions import refuse_outdated
     from node.supervisor import StartFailed, Supervisor
     from node.wiring.keys import open_keys
@@ -77,6 +78,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     logs.configure("supervisor", settings.node.log_format, settings.node.log_level)
     refuse_outdated()
     open_keys(settings)  # wrong ones are refused before anything starts
+    refuse_mistakes(settings)
     migrate.migrate(settings)
     supervisor = Supervisor(settings, config)
     try:

@@ -85,6 +85,13 @@ def bytes_text(count: float) -> str:
     raise AssertionError  # the last unit always returns
 
 
+def time_text(time: str) -> str:
+    """A DTM (UTC) as a person reads it, as far as it is known: ``2026-03-01 08:30``."""
+    date = "-".join(filter(None, (time[:4], time[4:6], time[6:8])))
+    clock = ":".join(filter(None, (time[8:10], time[10:12], time[12:14])))
+    return f"{date} {clock}".rstrip()
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """A function that counts steps; it draws a bar on a terminal and nothing elsewhere."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
 from consumer.errors import ConsumerError, Faulted, NoAnswer, Refused
 from hl7.client import MllpError
 from node.authority import PkiError
@@ -11,6 +9,7 @@ from node.backup import BackupError
 from node.cli.exits import Exit
 from node.config_file import ConfigError
 from node.init import NodeExists
+from node.preflight import CannotListen
 from node.texts import tr
 from security.tls import TlsError
 from soap.faults import PeerError, SoapFault
@@ -24,7 +23,7 @@ def trouble(error: Exception) -> tuple[str, Exit] | None:
             return str(error), Exit.CONFIGURATION
         case TlsError():
             return str(error), Exit.CONFIGURATION
-        case NodeExists() | PkiError() | BackupError() | StorageError():
+        case CannotListen() | NodeExists() | PkiError() | BackupError() | StorageError():
             return str(error), Exit.FAILED
         case MllpError():
             return tr("no answer from the HL7 receiver: {error}", error=error), Exit.UNREACHABLE
@@ -38,16 +37,7 @@ def trouble(error: Exception) -> tuple[str, Exit] | None:
         case ConsumerError():
             return str(error), Exit.FAILED
         case OSError():
-            return _system(error)
+            where = f"{error.filename}: " if error.filename else ""
+            return where + (error.strerror or type(error).__name__), Exit.FAILED
         case _:
             return None
-
-
-def _system(error: OSError) -> tuple[str, Exit]:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            tr("a port is taken by another program; choose others with node.port_base"),
-            Exit.FAILED,
-        )
-    where = f"{error.filename}: " if error.filename else ""
-    return where + (error.strerror or type(error).__name__), Exit.FAILED

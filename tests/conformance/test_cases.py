@@ -10,7 +10,7 @@ import pytest
 
 from conformance.bench import Bench, Session
 from conformance.case import Case
-from conformance.expectation import Expectation, Mismatch
+from conformance.expectation import Expectation, Mismatch, Success, Within
 from conformance.rules import NOT_PROVOKED, PREFIX
 from conformance.run import all_cases
 from conformance.seen import Ack, Answer, Compared, Found, Seen
@@ -92,10 +92,21 @@ def without_errors(ack: Ack) -> Ack:
     return Ack(Message.read("\r".join(ack.message.segments[:2]).encode()))
 
 
+def without_what_is_asked(answer: Answer[Any], expectation: Expectation) -> Iterator[Seen]:
+    """The same answer late, or not in MTOM, or with no warning, where that matters."""
+    if isinstance(expectation, Within):
+        yield replace(answer, seconds=expectation.seconds + 1)
+    if isinstance(expectation, Success) and expectation.mtom:
+        yield replace(answer, mtom=False)
+    if isinstance(expectation, Success) and expectation.warning:
+        yield replace(answer, response=SUCCEEDED)
+
+
 def wrong(seen: Seen, expectation: Expectation) -> Iterator[Seen]:
     """Whatever else might have been seen."""
     if isinstance(seen, Answer):
         yield from wrong_answers(seen)
+        yield from without_what_is_asked(seen, expectation)
     elif isinstance(seen, Found):
         yield from wrong_found(seen)
     elif isinstance(seen, Ack):

@@ -25,9 +25,9 @@ from conformance.expectation import (
     Refusal,
     Same,
     Success,
-    any_of,
     failure,
     fault,
+    within,
 )
 from conformance.french import PHRASES
 from conformance.manifests import manifest_cases
@@ -114,15 +114,15 @@ def test_every_phrase_of_an_expectation_is_told_in_french() -> None:
 
 
 def test_expectations_are_told_in_both_languages() -> None:
-    slow = fault("Sender", subcode="ActionNotSupported", within=1.0)
-    either = any_of(Success(warning="W", mtom=True), failure("E", names="a b"), slow)
+    refused = fault("Sender", subcode="ActionNotSupported")
+    either = within(1.0, Success(warning="W", mtom=True), failure("E", names="a b"), refused)
     assert either.describe() == (
         "Success with warning W in MTOM or Failure E, naming a or b"
-        " or SOAP fault Sender (ActionNotSupported) within 1 s"
+        " or SOAP fault Sender (ActionNotSupported), within 1 s"
     )
     assert either.describe("fr") == (
         "Success avec l'avertissement W en MTOM ou Failure E, en nommant a ou b"
-        " ou faute SOAP Sender (ActionNotSupported) en moins de 1 s"
+        " ou faute SOAP Sender (ActionNotSupported), en moins de 1 s"
     )
     assert Acknowledged("AR", error="200").describe("fr") == "ACK AR avec ERR 200"
     assert Exactly("nothing").describe("fr") == "Success, exactement rien"

@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from conformance.targets import DEFAULT_AUTHORITY
 from node.check import check_all
+from node.cli.output import time_text
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
@@ -139,6 +140,21 @@ def test_how_a_command_ends(
     ended = kosmos(*arguments, KOSMOS_CONFIG=str(plain_node))
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        ("", ""),
+        ("2026", "2026"),
+        ("202603", "2026-03"),
+        ("20260301", "2026-03-01"),
+        ("2026030108", "2026-03-01 08"),
+        ("20260301083005", "2026-03-01 08:30:05"),
+    ],
+)
+def test_a_time_is_shown_as_far_as_it_is_known(time: str, text: str) -> None:
+    assert time_text(time) == text
 
 
 def test_images_for_nobody_end_with_the_code_for_a_peer(plain_node: Path) -> None:

@@ -124,6 +124,10 @@ def test_all_faults_are_told_at_once(write_config: Write) -> None:
             "https, or http to a loopback address",
         ),
         ("[registry]", "[registry", "not TOML"),
+        ('unique_id = "1.2.3.6"', 'unique_id = "1.02.3"', "'1.02.3' is no OID"),
+        ("[node]", '[node]\nport_base = "many"', "'many' is not possible: a whole number"),
+        ("enabled = false", 'enabled = "perhaps"', "'perhaps' is not possible: true or false"),
+        ("[node]", "[node]\nname = 7", "7 is not possible: text between quotes"),
         ("[imaging_source]", '[imaging_source]\nae_title = "SEVENTEEN_LETTERS"', "ae_title"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,32 @@ def test_the_forms_of_a_package_are_all_understood(content_type: str, parts: tup
 def test_a_broken_package_is_refused(content_type: str, parts: tuple[str]) -> None:
     with pytest.raises(MessageError):
         assemble(body(*parts), content_type, replace(SERVER, parts=5, envelope=100))
+
+
+def test_a_large_part_is_never_held_in_memory_on_its_way_out_and_in() -> None:
+    mebibyte, count = bytes(1024 * 1024), 64
+    arrived: list[int] = []
+
+    class Large(InMemory):
+        size = count * len(mebibyte)
+
+        def chunks(self) -> Iterator[bytes]:
+            return iter([mebibyte] * count)
+
+    class Counting(MemorySpool):
+        def write(self, data: bytes) -> None:
+            arrived.append(len(data))
+
+    packed = package([b"<root/>"], [Part("large@test", Large(b""))], action="urn:a")
+    assembly = Assembly(parse_media_type(packed.content_type), Ledger(Counting))
+    tracemalloc.start()
+    for chunk in packed.chunks():
+        assembly.feed(chunk)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert assembly.finish()[0] == b"<root/>"
+    assert sum(arrived) == Large.size
+    assert peak < 8 * len(mebibyte)
 
 
 def test_a_part_without_a_name_is_kept_for_what_it_is() -> None:
