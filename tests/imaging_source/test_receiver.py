@@ -20,6 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from pynetdicom import AE
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from sqlalchemy import select
 
 from imaging_source.guard import Limits
@@ -55,6 +56,20 @@ def test_a_verification_is_answered(port: int) -> None:
     assert association.send_c_echo().Status == 0x0000
     association.release()
     assert association.is_released
+
+
+def test_an_extended_negotiation_is_passed_over_as_not_supported(port: int) -> None:
+    """What is not answered is not supported (PS3.7 D.3.3.5.2): the association holds without it."""
+    offered = SOPClassExtendedNegotiation()
+    offered.sop_class_uid = VERIFICATION
+    offered.service_class_application_information = b"\1\1"
+    ae = AE()
+    ae.add_requested_context(VERIFICATION)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS", ext_neg=[offered])
+
+    assert association.acceptor.sop_class_extended == {}
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
 
 
 def test_every_instance_of_an_association_is_stored(
