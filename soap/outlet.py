@@ -5,7 +5,7 @@ interpreter's lock while the kernel copies. Here one job of the pool reads, prov
 until the socket is full; then the loop waits for room, holding no thread. Beside plain HTTP of the
 same files a study of 150 MiB went from 0.45 of the rate to between 0.58 and 0.74, on a machine that
 did other work too. What lies in a file as it is to leave, the kernel sends by itself
-(``sendfile``): a third less processor time for such a study, and 0.7 of one file by nginx instead
+(``sendfile``): a quarter less processor time for such a study, and 0.7 of one file by nginx instead
 of 0.3. Connections under TLS are encrypted by the loop and have no outlet.
 """
 

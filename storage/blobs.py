@@ -284,11 +284,11 @@ class BlobStore:
     def _shard(self, sha256: str) -> Path:
         return self._shards[check_address(sha256)[:2]]
 
-    def _paths(self, sha256: str) -> tuple[Path, Path]:
+    def _paths(self, sha256: str) -> Iterator[Path]:
         """Where a blob lies: sealed, or as it is; where it lies first if there are keys."""
-        shard = self._shard(sha256)
-        sealed, plain = shard / f"{sha256}{SUFFIX}", shard / sha256
-        return (plain, sealed) if self._keeper is None else (sealed, plain)
+        shard, plain, sealed = self._shard(sha256), sha256, f"{sha256}{SUFFIX}"
+        names = (plain, sealed) if self._keeper is None else (sealed, plain)
+        return (shard / name for name in names)  # one by one: a study asks for thousands
 
     def _blob(self, path: Path, sha256: str, stored: int) -> Blob:
         if not is_sealed(path):
