@@ -20,9 +20,9 @@ class Meddled(Database):
 
     before: Callable[[], object] = staticmethod(lambda: None)
 
-    def read(self) -> AbstractContextManager[Connection]:
+    def read(self, *, snapshot: bool = True) -> AbstractContextManager[Connection]:
         self.before()
-        return super().read()
+        return super().read(snapshot=snapshot)
 
 
 @pytest.fixture
