@@ -526,3 +526,19 @@ def test_connections_that_the_server_has_closed_are_replaced(postgresql_notes: D
     postgresql_notes.write(lambda connection: connection.execute(kill).close())
     assert count(postgresql_notes) == 0
     postgresql_notes.write(add(1))
+
+
+def test_no_transaction_outlasts_its_read(postgresql_database_url: str) -> None:
+    """However it was read, and whether it went well: what a pool keeps holds nothing back."""
+    ours = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state LIKE 'idle in transaction%'"
+    )
+    with Database.open(postgresql_database_url) as database:
+        for snapshot in (True, False, True):
+            with database.read(snapshot=snapshot) as connection:
+                connection.execute(text("SELECT 1")).scalar_one()
+            with pytest.raises(ZeroDivisionError), database.read(snapshot=snapshot) as connection:
+                raise ZeroDivisionError
+        with database.read(snapshot=False) as connection:
+            assert connection.execute(ours).scalar_one() == 0
