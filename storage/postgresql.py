@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
-from storage.statement import Statement
+from storage.statement import begin_snapshot
 
 T = TypeVar("T")
 
@@ -45,8 +45,6 @@ CONNECT_TIMEOUT_SECONDS = 5
 # seconds; it doubles, with jitter so that two rivals do not meet again.
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.005
-_BEGIN = Statement(text("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-
 # Our own: whoever seeds the common one counts on nobody else drawing from it.
 _dice = random.Random()
 
@@ -97,7 +95,7 @@ class PostgreSQLEngine:
         """See ``Database.read``."""
         with _translating(), _connected(self._readers) as connection:
             if snapshot:  # the pool undoes it when it takes the connection back
-                _BEGIN.run(connection, [{}])
+                begin_snapshot(connection)
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:

@@ -57,7 +57,11 @@ class Statement:
         one is taken at once, in one exchange with the server; a large one is asked for again
         and taken in portions.
         """
-        return self._on(connection).many(connection, parameters)
+        prepared, few = self._on(connection), min(parameters["limit"], PORTION + 1)
+        if isinstance(prepared, _OnSQLite) or few == parameters["limit"]:
+            return self.rows(connection, parameters)
+        found = self.rows(connection, {**parameters, "limit": few})
+        return found if len(found) < few else prepared.in_portions(connection, parameters)
 
     def run(self, connection: Connection, rows: Iterable[Parameters]) -> int:
         """Execute once for each of ``rows``; how many rows of the table were changed in all."""
@@ -94,6 +98,19 @@ def one_exchange(connection: Connection) -> Iterator[None]:
     except psycopg.Error as error:
         raise _failed("several statements", connection, error) from error
 
+
+def begin_snapshot(connection: Connection) -> None:
+    """Begin a transaction of PostgreSQL in which all statements see one snapshot.
+
+    Raises what SQLAlchemy raises.
+    """
+    try:
+        _psycopg(connection).execute(_BEGIN_SNAPSHOT)
+    except psycopg.Error as error:
+        raise _failed(_BEGIN_SNAPSHOT, connection, error) from error
+
+
+_BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # PostgreSQL's names for the types of our columns.
 _TYPES = {Text: "text", Integer: "int4", BigInteger: "int8", LargeBinary: "bytea"}
@@ -136,10 +153,6 @@ class _OnSQLite:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
-    def many(self, connection: Connection, parameters: Parameters) -> list[Any]:
-        """See ``Statement.many``: SQLite has nothing beside the rows."""
-        return self.rows(connection, parameters)
-
     def run(self, connection: Connection, rows: Iterable[Parameters]) -> int:
         """See ``Statement.run``."""
         driver = cast(sqlite3.Connection, connection.connection.driver_connection)
@@ -170,12 +183,8 @@ class _OnPostgreSQL:
         except psycopg.Error as error:
             raise _failed(self._sql.decode(), connection, error) from error
 
-    def many(self, connection: Connection, parameters: Parameters) -> list[Any]:
-        """See ``Statement.many``."""
-        few = min(parameters["limit"], PORTION + 1)
-        found = self.rows(connection, {**parameters, "limit": few})
-        if len(found) < few or few == parameters["limit"]:
-            return found
+    def in_portions(self, connection: Connection, parameters: Parameters) -> list[Any]:
+        """All rows, of which the driver holds a portion at a time."""
         try:
             with _psycopg(connection).cursor(binary=True) as cursor:
                 return list(cursor.stream(self._sql, self._values(parameters), size=PORTION))

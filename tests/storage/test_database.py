@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import (
     Column,
@@ -572,3 +573,23 @@ def test_connections_that_the_server_has_closed_are_replaced(postgresql_notes: D
     postgresql_notes.write(lambda connection: connection.execute(kill).close())
     assert count(postgresql_notes) == 0
     postgresql_notes.write(add(1))
+
+
+def test_no_transaction_outlasts_its_read(postgresql_database_url: str) -> None:
+    """However it was read, and whether it went well: what a pool keeps holds nothing back."""
+    idle = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state LIKE 'idle in transaction%'"
+    )
+    url = postgresql_database_url.replace("+psycopg", "")
+    with (
+        Database.open(postgresql_database_url) as database,
+        psycopg.connect(url, autocommit=True) as other,
+    ):
+        for snapshot in (True, False):
+            with database.read(snapshot=snapshot) as connection:
+                connection.execute(text("SELECT 1")).scalar_one()
+            assert other.execute(idle).fetchone() == (0,)
+            with pytest.raises(ZeroDivisionError), database.read(snapshot=snapshot):
+                raise ZeroDivisionError
+            assert other.execute(idle).fetchone() == (0,)
