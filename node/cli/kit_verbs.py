@@ -183,7 +183,7 @@ def run(
     from conformance.run import all_cases
     from conformance.run import run as run_cases
 
-    targets = _of_node(config)
+    targets = _of_node(config, move_to, timeout)
     given: dict[str, Any] = {
         "registry": registry,
         "repository": repository,
@@ -301,8 +301,9 @@ def _selected(cases: list[Case], ids: list[str]) -> list[Case]:
         raise UsageError(text) from None
 
 
-def _of_node(config: Path | None) -> Targets:
+def _of_node(config: Path | None, move_to: str | None, timeout: float) -> Targets:
     """The targets that a node's configuration describes; the kit's defaults without one."""
+    from conformance.dimse import CALLING
     from conformance.targets import Targets
 
     if config is None:
@@ -315,6 +316,7 @@ def _of_node(config: Path | None) -> Targets:
     settings = load(config)
     places = Endpoints.of(settings)
     tls: ssl.SSLContext | None = client_tls(settings)
+    title = move_to.partition("@")[0] if move_to else CALLING
     return Targets(
         registry=places.registry,
         repository=places.repository,
@@ -323,8 +325,8 @@ def _of_node(config: Path | None) -> Targets:
         identity_v3=places.registry,
         dicomweb=places.dicomweb,
         wado_uri=places.wado_uri,
-        dicom=places.dicom and f"{places.ae_title}@{places.dicom}",
-        publishes=settings.imaging_source.enabled and _publishes_here(settings),
+        dicom=f"{places.ae_title}@{places.dicom}" if _may_query(settings, title) else None,
+        publishes=_publishes_here(settings, timeout),
         subscriptions=places.subscriptions,
         link_change=places.mllp is not None,
         multi_patient=places.registry is not None,
@@ -352,10 +354,18 @@ def _assembled_type(settings: Settings) -> Code | None:
     return Code(section.type_code.code, section.type_code.scheme)
 
 
-def _publishes_here(settings: Settings) -> bool:
-    """Whether the node's manifests come to its own repository and registry."""
-    own = (settings.imaging_source.repository, settings.repository.registry)
-    return own == ("local", "local")
+def _may_query(settings: Settings, title: str) -> bool:
+    """Whether the node's DICOM listener answers queries of ``title``."""
+    source = settings.imaging_source
+    known = {*source.peers, *source.query_titles}
+    return source.enabled and not known.isdisjoint({title, "*"})
+
+
+def _publishes_here(settings: Settings, timeout: float) -> bool:
+    """Whether the node's manifests come to its own repository and registry while a case waits."""
+    source = settings.imaging_source
+    own = (source.repository, settings.repository.registry) == ("local", "local")
+    return source.enabled and own and source.quiet_seconds < timeout
 
 
 def _code(text: str | None) -> Code | None:
