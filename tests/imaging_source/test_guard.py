@@ -86,6 +86,26 @@ def associated(connect: Connect, port: int, association_request: bytes) -> Any:
     return peer
 
 
+def test_a_request_that_comes_again_gets_the_same_answer_unless_it_names_a_user(
+    association_request: bytes,
+) -> None:
+    request = association_request[6:]
+    identity = struct.pack(">BBHBBH6sH", 0x58, 0, 12, 4, 0, 6, b"secret", 0)
+    at = request.rindex(struct.pack(">BBH", 0x50, 0, 19))
+    by_a_user = request[:at] + struct.pack(">BBH", 0x50, 0, 19 + len(identity))
+    by_a_user += request[at + 4 :] + identity
+
+    def answer(content: bytes) -> Accepted:
+        accepted = negotiate(memoryview(content), Titles(), 16384)
+        assert isinstance(accepted, Accepted)
+        return accepted
+
+    assert answer(request) is answer(request)
+    assert negotiate(memoryview(request), Titles(called="OTHER"), 16384) != answer(request)
+    assert answer(by_a_user).assertion == b"secret"
+    assert answer(by_a_user) is not answer(by_a_user)
+
+
 def test_a_sender_that_waits_for_acknowledgements_of_tcp_gets_them_at_once(
     associated: Any,
 ) -> None:
