@@ -1,8 +1,10 @@
 """C-STORE and C-FIND beside Orthanc, with DCMTK's tools and one user of our own as peers.
 
-C-STORE with one and with four associations, and from a sender with DCMTK's own defaults, which
-waits for delayed acknowledgements of TCP. C-FIND by PatientID over one association, TCP_NODELAY
-at both ends. Orthanc syncs each file by default, as the node does.
+C-STORE with one and with four associations, TCP_NODELAY at both ends; and from a sender with
+DCMTK's own defaults, to each receiver as it is when nobody has set anything: Orthanc's responses
+then wait for delayed acknowledgements of TCP. C-FIND by UID over one association, TCP_NODELAY at
+both ends.
+Orthanc syncs each file by default, as the node does.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Scale:
     """Instances of a study, and of one sent with delays; queries."""
 
     instances: int = 300
-    delayed: int = 60
+    delayed: int = 150
     queries: int = 200
     rounds: int = 5
 
@@ -47,23 +49,26 @@ def measure(scale: Scale) -> Iterator[Row]:
         return
     with (
         fresh("dimse") as place,
-        orthanc(place.folder / "orthanc") as other,
+        orthanc(place.folder / "orthanc") as prompt,
+        orthanc(place.folder / "orthanc-by-default", False) as by_default,
         _served(place) as server,
     ):
         ours = Peer("KOSMOS", "127.0.0.1", server.ports["dicom"])
-        theirs = Peer(TITLE, "127.0.0.1", other.dicom)
-        numbers = {ours: count(1), theirs: count(1)}  # both get the same studies
+        theirs = Peer(TITLE, "127.0.0.1", prompt.dicom)
+        theirs_by_default = Peer(TITLE, "127.0.0.1", by_default.dicom)
+        numbers = {peer: count(1) for peer in (ours, theirs, theirs_by_default)}  # the same studies
 
         def stored(peer: Peer, instances: int, associations: int, delayed: bool) -> float:
             number = next(numbers[peer])
-            study = Study(place.folder / f"{peer.title}-{number}", number, instances)
+            study = Study(place.folder / f"{peer.port}-{number}", number, instances)
             return instances / send(study, peer.title, peer.port, associations, delayed=delayed)
 
         def compared(instances: int, associations: int, delayed: bool = False) -> list[list[float]]:
+            other = theirs_by_default if delayed else theirs
             return interleaved(
                 scale.rounds,
                 lambda: stored(ours, instances, associations, delayed),
-                lambda: stored(theirs, instances, associations, delayed),
+                lambda: stored(other, instances, associations, delayed),
             )
 
         def row(work: str, reach: float, rates: list[list[float]]) -> Row:
@@ -75,7 +80,7 @@ def measure(scale: Scale) -> Iterator[Row]:
         several = compared(scale.instances, ASSOCIATIONS)
         yield row(f"{work}, {ASSOCIATIONS} associations", 1.8, several)
         delayed = compared(scale.delayed, 1, delayed=True)
-        yield row(f"C-STORE {scale.delayed} x 512 KiB, default sender", 10, delayed)
+        yield row(f"C-STORE {scale.delayed} x 512 KiB, default sender and receivers", 10, delayed)
         found = interleaved(
             scale.rounds,
             lambda: _queries(ours, scale.queries),

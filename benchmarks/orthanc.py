@@ -28,8 +28,11 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
-    """Orthanc with an empty store in ``folder``, until the block ends."""
+def orthanc(folder: Path, prompt: bool = True, /, **options: object) -> Iterator[Orthanc]:
+    """Orthanc with an empty store in ``folder``, until the block ends.
+
+    Unless it is ``prompt``, with the delays of TCP that it has by default.
+    """
     folder.mkdir()
     ports = [free_port() for _ in range(2)]
     configuration = {
@@ -49,6 +52,6 @@ def orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
     file = folder / "orthanc.json"
     file.write_text(json.dumps(configuration))
     # Without it each response waits for a delayed acknowledgement of TCP.
-    prompt = {"TCP_NODELAY": "1"}
-    with running(["Orthanc", str(file)], folder / "log", *ports, environment=prompt):
+    environment = {"TCP_NODELAY": "1"} if prompt else {}
+    with running(["Orthanc", str(file)], folder / "log", *ports, environment=environment):
         yield Orthanc(*ports)

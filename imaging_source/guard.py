@@ -192,7 +192,7 @@ class PduReader:
         if remaining <= 0:
             raise PeerGone("the peer was silent for too long")
         try:
-            self._socket.settimeout(remaining)
+            self._wait_for_at_most(remaining)
             count = self._socket.recv_into(into)
         except OSError as error:  # timeouts and resets
             raise PeerGone(f"the connection broke: {type(error).__name__}") from error
@@ -200,6 +200,12 @@ class PduReader:
             raise PeerGone("the peer closed the connection")
         self._acknowledge()
         return count
+
+    def _wait_for_at_most(self, seconds: float) -> None:
+        """Bound the next wait, to a hundredth: a new bound for each costs a system call."""
+        bound = self._socket.gettimeout()
+        if bound is None or not seconds <= bound <= seconds * 1.01:
+            self._socket.settimeout(seconds)
 
     def _acknowledge(self) -> None:
         """Let TCP acknowledge at once, where the system has a way to ask for it.

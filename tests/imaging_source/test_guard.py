@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
 import time
@@ -17,7 +18,7 @@ from sqlalchemy import select
 
 from imaging_source.dimse import read_command, read_fragments, write_response
 from imaging_source.elements import Unreadable
-from imaging_source.guard import Doorman, Limits, ProtocolError
+from imaging_source.guard import Doorman, Limits, PduReader, ProtocolError
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Accepted, Rejection, Titles, negotiate
 from imaging_source.receiver import Listening
@@ -84,6 +85,41 @@ def associated(connect: Connect, port: int, association_request: bytes) -> Any:
     peer.send(association_request)
     assert peer.read_pdu()[0] == ASSOCIATE_AC
     return peer
+
+
+def test_what_came_of_the_next_pdu_is_known_and_not_lost() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = PduReader(ours, Limits())
+        reader.associated()
+        first, second = pdu(P_DATA, b"first"), pdu(P_DATA, b"second")
+        theirs.sendall(first + second[:4])
+        assert bytes(reader.read()[1]) == b"first"
+        assert reader.has_begun
+        theirs.sendall(second[4:] + first)
+        assert bytes(reader.read()[1]) == b"second"
+        assert bytes(reader.read()[1]) == b"first"
+        assert not reader.has_begun
+
+
+def test_a_request_that_comes_again_gets_the_same_answer_unless_it_names_a_user(
+    association_request: bytes,
+) -> None:
+    request = association_request[6:]
+    identity = struct.pack(">BBHBBH6sH", 0x58, 0, 12, 4, 0, 6, b"secret", 0)
+    at = request.rindex(struct.pack(">BBH", 0x50, 0, 19))
+    by_a_user = request[:at] + struct.pack(">BBH", 0x50, 0, 19 + len(identity))
+    by_a_user += request[at + 4 :] + identity
+
+    def answer(content: bytes) -> Accepted:
+        accepted = negotiate(memoryview(content), Titles(), 16384)
+        assert isinstance(accepted, Accepted)
+        return accepted
+
+    assert answer(request) is answer(request)
+    assert negotiate(memoryview(request), Titles(called="OTHER"), 16384) != answer(request)
+    assert answer(by_a_user).assertion == b"secret"
+    assert answer(by_a_user) is not answer(by_a_user)
 
 
 def test_a_sender_that_waits_for_acknowledgements_of_tcp_gets_them_at_once(
