@@ -128,6 +128,7 @@ def another_action(message: bytes) -> AuditRecord:
     return auditing.record_of(spoilt)
 
 
+@pytest.mark.timeout(400)  # a table of hundreds of questions: half a minute, more when busy
 def test_a_node_shows_each_caller_what_its_policy_says_and_records_every_call(
     serve: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
