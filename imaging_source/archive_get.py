@@ -24,7 +24,7 @@ from imaging_source.archive_dimse import (
     the_study,
     told,
 )
-from imaging_source.arriving import Refusal, Sink, sink_of, written
+from imaging_source.arriving import Refusal, Sink, recorded, sink_of, written
 from imaging_source.dimse import (
     C_GET_RQ,
     C_STORE_RQ,
@@ -36,14 +36,13 @@ from imaging_source.dimse import (
     write_response,
 )
 from imaging_source.guard import AbortReason, ProtocolError
-from imaging_source.intake import Door, Outcome, Status, out_of_resources
+from imaging_source.intake import Door, Status
 from imaging_source.ledger import End, Ledger, NoLedger, Service, Transfers
 from imaging_source.line import Line
 from imaging_source.negotiation import PLAIN_SYNTAXES, STORAGE, SYNTAXES
 from imaging_source.query_retrieve.models import STUDY_ROOT_GET
 from imaging_source.requestor import MOST_CONTEXTS, Peer, Unreachable
 from imaging_source.service import SUCCESS
-from storage.errors import StorageError
 
 # One context is for the request itself.
 _STORAGE_CONTEXTS = MOST_CONTEXTS - 1
@@ -191,19 +190,9 @@ class _Coming:
     def _end(self, arrived: _Arriving) -> None:
         if arrived.command.field != C_STORE_RQ:
             return
-        outcome = self._recorded(arrived.sink.finish(), arrived.command.sop_class_uid)
+        outcome = recorded(self._transfers, arrived.sink.finish(), arrived.command.sop_class_uid)
         if outcome.status == Status.SUCCESS and outcome.about.study_instance_uid == self._study:
             self.taken += 1
         self._line.send(
             write_response(arrived.context_id, arrived.command, outcome.status, outcome.comment)
         )
-
-    def _recorded(self, outcome: Outcome, sop_class_uid: str) -> Outcome:
-        """``outcome``, of which there is a record if it acknowledges an instance."""
-        try:
-            if done := outcome.status in (Status.SUCCESS, Status.COERCED):
-                self._transfers.begin(outcome.about)
-        except StorageError as error:  # it is stored all the same: the archive may send it again
-            return out_of_resources(error)
-        self._transfers.count(outcome.about, sop_class_uid, done)
-        return outcome

@@ -12,7 +12,8 @@ import structlog
 
 from imaging_source.dimse import Command
 from imaging_source.header import is_uid
-from imaging_source.intake import Door, Outcome, out_of_resources
+from imaging_source.intake import Door, Outcome, Status, out_of_resources
+from imaging_source.ledger import Transfers
 from imaging_source.negotiation import Context
 from storage.errors import StorageError
 
@@ -81,6 +82,17 @@ def written(sink: _W, data: memoryview) -> _W | Refusal:
         sink.abort()
         return _no_room(error)
     return sink
+
+
+def recorded(transfers: Transfers, outcome: Outcome, sop_class_uid: str) -> Outcome:
+    """``outcome``, of which there is a record if it acknowledges an instance."""
+    try:
+        if done := outcome.status in (Status.SUCCESS, Status.COERCED):
+            transfers.begin(outcome.about)
+    except StorageError as error:  # it is stored all the same: the sender comes again
+        return out_of_resources(error)
+    transfers.count(outcome.about, sop_class_uid, done)
+    return outcome
 
 
 def _no_room(error: StorageError) -> Refusal:

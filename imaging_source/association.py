@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import structlog
 
-from imaging_source.arriving import Refusal, Sink, sink_of, written
+from imaging_source.arriving import Refusal, Sink, recorded, sink_of, written
 from imaging_source.dimse import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
@@ -45,7 +45,7 @@ from imaging_source.guard import (
     PeerGone,
     ProtocolError,
 )
-from imaging_source.intake import Intake, Outcome, Status, out_of_resources
+from imaging_source.intake import Intake, Outcome, Status
 from imaging_source.ledger import End, Records, Service
 from imaging_source.line import DATA_SET_LIMIT_BYTES, Line
 from imaging_source.negotiation import (
@@ -299,13 +299,7 @@ class Association:
         assert self._request is not None
         if self._request.field != C_STORE_RQ:
             return outcome
-        try:
-            if done := outcome.status in (Status.SUCCESS, Status.COERCED):
-                self._stored.begin(outcome.about)
-        except StorageError as error:  # it is stored all the same: the sender comes again
-            return out_of_resources(error)
-        self._stored.count(outcome.about, self._request.sop_class_uid, done)
-        return outcome
+        return recorded(self._stored, outcome, self._request.sop_class_uid)
 
     def _answer_due(self) -> None:
         """Let a handler answer, now that nothing points into the read buffer any more."""

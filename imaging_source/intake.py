@@ -172,10 +172,7 @@ class Arrival:
             return refused.outcome
         except (StorageError, OSError) as error:
             return out_of_resources(error)
-        study = arrived.header.study
-        patient = study.patient
-        about = About(study.study_instance_uid, patient.patient_id, patient.issuer_oid)
-        return replace(outcome_of(verdict), about=about)
+        return replace(outcome_of(verdict), about=About.of(arrived.header.study))
 
     def keep(self) -> Arrived:
         """Make the file durable, for ``Door.index``; ends the arrival. Raises Refused."""
