@@ -98,8 +98,10 @@ NEEDS = {
         "le repositoryUniqueId de la source d'imagerie (--imaging-id OID)",
     ),
     "study": Text(
-        "a study the source holds (--study STUDY/SERIES/INSTANCE)",
-        "un examen détenu par la source (--study EXAMEN/SÉRIE/INSTANCE)",
+        "an image the source holds (--study STUDY/SERIES/INSTANCE), or a way to store one "
+        "(--dicom AE@HOST:PORT or --dicomweb URL)",
+        "une image détenue par la source (--study EXAMEN/SÉRIE/INSTANCE), ou un moyen d'en déposer "
+        "une (--dicom AE@HÔTE:PORT ou --dicomweb URL)",
     ),
     "dicomweb": Text("--dicomweb URL", "--dicomweb URL"),
     "wado_uri": Text("--wado-uri URL", "--wado-uri URL"),

@@ -173,21 +173,18 @@ def _oppose(bench: Bench, patient: CX) -> None:
 def _publish_studies(bench: Bench) -> Studies:
     wanted = [name for name in IMAGES if name in states(bench)]
     *patients, stranger = bench.patients(len(wanted) + 1)
-    source = Source(bench)
-    images = {
-        name: source.stored_study(patient.id)
-        for name, patient in zip(wanted, patients, strict=True)
-    }
+    images = dict(zip(wanted, Source(bench).stored_studies(patients), strict=True))
     for patient in patients:
-        await_published(bench, patient)
+        _await_published(bench, patient)
     of = dict(zip(wanted, patients, strict=True))
     if "opposed" in of:
         _oppose(bench, of["opposed"])
     return Studies(images, of, stranger)
 
 
-def await_published(bench: Bench, patient: CX) -> None:
-    """Wait until the source has published the patient's study."""
+def _await_published(bench: Bench, patient: CX) -> None:
+    """Wait until the source has published the patient's study: a source may show it before, and
+    then not by what its manifest says."""
     deadline = time.monotonic() + bench.targets.timeout
     while not bench.objects(find_documents(patient)).documents:
         if time.monotonic() > deadline:

@@ -2,11 +2,14 @@
 
 The kit knows what a source holds because it has stored it there itself, by C-STORE where there is
 a DICOM endpoint, else by STOW-RS. ``held`` is one study for the cases that only look; those that
-change something store one of their own.
+change something store one of their own. A source that judges who asks may show a study only once
+its manifest is registered, for only then is it known who may see it: the patient is announced where
+there is a feed, and the study awaited.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -17,16 +20,20 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset
 
 from conformance.bench import Bench
-from conformance.dimse import CALLING, Dimse, Entity, kind_of
+from conformance.dimse import CALLING, STUDY_FIND, Dimse, Entity, asked, kind_of
 from conformance.expectation import Mismatch
 from conformance.images import part10, pixel_digest, study
 from conformance.targets import NotRun
 from conformance.text import Text
 from conformance.web import DICOM, JSON, Reply, Web
 from conformance.wire import Post
+from metadata.datatypes import CX
 
 Digests = dict[str, str]
 """SHA-256 of the pixels by SOP Instance UID."""
+
+POLL_SECONDS = 0.2
+"""Between two looks at the source, until it shows a study."""
 
 
 class Source:
@@ -43,11 +50,37 @@ class Source:
 
     def held(self) -> list[FileDataset]:
         """The study that looks are taken at: two CT images, and one of several frames."""
-        return self.bench.session.shared("images", lambda: self.stored_study())
+        return self.bench.session.shared("images", lambda: self.stored_study(self.patient()))
 
-    def stored_study(self, patient_id: str = "") -> list[FileDataset]:
-        """A study of its own, once the source has it."""
-        return self.stored(study(patient_id or self.bench.unknown_patient().id))
+    def patient(self) -> CX:
+        """A patient with no other study: the registry knows him where there is a feed."""
+        announce = self.targets.gives("feed")
+        return self.bench.patient() if announce else self.bench.unknown_patient()
+
+    def stored_study(self, patient: CX) -> list[FileDataset]:
+        """A study of ``patient``, once the source shows it."""
+        return self.stored_studies([patient])[0]
+
+    def stored_studies(self, patients: Sequence[CX]) -> list[list[FileDataset]]:
+        """A study of each patient, once the source shows them all.
+
+        If it never does, that is for the cases to say, each in its words.
+        """
+        studies = [self.stored(study(patient.id)) for patient in patients]
+        deadline = time.monotonic() + self.targets.timeout
+        for first, *_ in studies:
+            while self._hides(first) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        return studies
+
+    def _hides(self, image: Dataset) -> bool:
+        """Whether the source knows nothing of the study of ``image``."""
+        if self.targets.dicomweb is not None:
+            return self.get(f"{path_of(image, 'study')}/metadata", JSON).status == 404
+        found = self.dimse().find(
+            STUDY_FIND, asked("STUDY", StudyInstanceUID=image.StudyInstanceUID)
+        )
+        return found.kind == "Success" and not found.data_sets
 
     def stored(self, images: list[FileDataset]) -> list[FileDataset]:
         """The images, once the source has stored every one."""

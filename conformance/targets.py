@@ -131,6 +131,8 @@ class Targets:
         """Whether a need of a case (a key of ``case.NEEDS``) is met."""
         if need == "feed":
             return self.mllp is not None or self.identity_v3 is not None
+        if need == "study":
+            return self.study is not None or self.gives("images")
         if need == "images":
             return self.dicom is not None or self.dicomweb is not None
         if need == "patients":

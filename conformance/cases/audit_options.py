@@ -27,13 +27,12 @@ from conformance.cases.audit_trail import (
     patient_object,
     went,
 )
-from conformance.cases.imaging import ask
+from conformance.cases.imaging import ask, place_of
 from conformance.cases.query_faults import without
 from conformance.cases.registry_update import TITLE
 from conformance.changes import Change, remove, restricted_update, update
 from conformance.expectation import Mismatch
 from conformance.identity_v3 import ADD, MERGE, message_of, renamed
-from conformance.library import await_published
 from conformance.seen import Answer
 from conformance.source import Source
 from conformance.subscribing import (
@@ -43,7 +42,6 @@ from conformance.subscribing import (
     told,
     unsubscribe,
 )
-from conformance.targets import Study
 from metadata.datatypes import CX, new_oid, new_uuid_urn
 from metadata.model import Submission
 from transactions.iti_43 import DocumentRequest
@@ -149,13 +147,8 @@ def _document_removed(bench: Bench, well: bool) -> Done:
 
 
 def _image_fetched(bench: Bench, well: bool) -> Done:
-    """An image is shown once it is published, for only then is it known who may see it."""
-    patient = bench.patient()
-    image = Source(bench).stored_study(patient.id)[0]
-    await_published(bench, patient)
-    study = Study(
-        str(image.StudyInstanceUID), str(image.SeriesInstanceUID), str(image.SOPInstanceUID)
-    )
+    image = Source(bench).stored_study(bench.patient())[0]
+    study = place_of(image)
     answer = ask(bench, [(study, bench.targets.imaging_unique_id or "")])
     went(answer, well)
     return Done(study.study_instance_uid, [("2", "3", "110180", study.study_instance_uid)])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from io import BytesIO
 
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
@@ -64,17 +65,21 @@ def ask(
     return bench.wire.call(bench.targets.endpoint("imaging"), RAD_69, request)
 
 
+def place_of(image: Dataset) -> Study:
+    """Where an image is."""
+    return Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
+
+
 def nobodys() -> Study:
     """A study that no source holds."""
     return Study(new_oid(), new_oid(), new_oid())
 
 
 def known(bench: Bench) -> tuple[Study, str]:
-    """The study the source is said to hold, and its repository."""
-    study, repository = bench.targets.study, bench.targets.imaging_unique_id
-    assert study is not None
+    """An image the source holds, as the operator or the kit itself knows, and its repository."""
+    repository = bench.targets.imaging_unique_id
     assert repository is not None
-    return study, repository
+    return bench.targets.study or place_of(Source(bench).held()[0]), repository
 
 
 @CASES.case(
@@ -209,8 +214,7 @@ def _of_two_repositories(bench: Bench) -> Iterator[Seen]:
 def _whole_study(bench: Bench) -> Iterator[Seen]:
     held = Source(bench).held()
     repository = bench.targets.imaging_unique_id or ""
-    places = [Study(i.StudyInstanceUID, i.SeriesInstanceUID, i.SOPInstanceUID) for i in held]
-    answer = ask(bench, [(place, repository) for place in places])
+    answer = ask(bench, [(place_of(image), repository) for image in held])
     yield answer
     documents = answer.response.documents if answer.response else ()
     files = [b"".join(document.content.chunks()) for document in documents]

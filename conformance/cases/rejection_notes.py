@@ -10,13 +10,12 @@ from pydicom.dataset import FileDataset
 
 from conformance.bench import Bench, must
 from conformance.case import Actor, Cases
-from conformance.cases.imaging import UNKNOWN_DOCUMENT, ask
+from conformance.cases.imaging import UNKNOWN_DOCUMENT, ask, place_of
 from conformance.dimse import STUDY_FIND, asked
 from conformance.expectation import Expectation, HttpStatus, Same, Success, any_of, failure
 from conformance.images import CT_IMAGE, MULTI_FRAME, REJECTIONS, rejection_note
 from conformance.seen import Compared, Seen
 from conformance.source import Source, digests, path_of, values
-from conformance.targets import Study
 from conformance.web import DICOM, JSON
 from manifest.flavours import is_manifest
 from manifest.kos import read_manifest
@@ -35,6 +34,10 @@ POLL_SECONDS = 0.2
 """Between two looks at the registry: a manifest follows after seconds, by the source's rules."""
 
 
+LOOKED_AT, SENT_AGAIN = "rejected images, looked at", "rejected images, sent again"
+"""Studies that several cases share: those that only look, and those that change one each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A study of which one image is out of use."""
@@ -48,16 +51,17 @@ class Rejected:
         return sorted(digests(self.kept))
 
 
-def _rejected(source: Source, code: str, patient_id: str = "") -> Rejected:
-    """A study whose first image has been rejected."""
-    image, *kept = source.stored_study(patient_id)
-    source.stored([rejection_note(code, [image])])
-    return Rejected(image, kept)
+def _rejected(source: Source) -> dict[str, Rejected]:
+    """For each title of a note a study whose first image has been rejected.
 
-
-def _shared(source: Source, code: str) -> Rejected:
-    """One for each code is enough for those who only look."""
-    return source.bench.session.shared(f"rejected {code}", lambda: _rejected(source, code))
+    All at once: a source may show a study after a while of quiet alone, and one is enough.
+    """
+    studies = source.stored_studies([source.patient() for _ in REJECTIONS])
+    found = {}
+    for code, (image, *kept) in zip(REJECTIONS, studies, strict=True):
+        source.stored([rejection_note(code, [image])])
+        found[code] = Rejected(image, kept)
+    return found
 
 
 Look = Callable[[Source, Rejected], Seen]
@@ -69,7 +73,8 @@ def _at(door: str, en: str, fr: str, expected: Expectation, needs: str, look: Lo
 
         def stimulus(bench: Bench, code: str = code) -> Iterator[Seen]:
             source = Source(bench)
-            yield look(source, _shared(source, code))
+            rejected = bench.session.shared(LOOKED_AT, lambda: _rejected(source))
+            yield look(source, rejected[code])
 
         CASES.add(
             f"I07-{code}-{door}",
@@ -105,10 +110,9 @@ def _wado_uri(source: Source, rejected: Rejected) -> Seen:
 
 
 def _rad_69(source: Source, rejected: Rejected) -> Seen:
-    image = rejected.image
-    study = Study(image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID)
-    answer = ask(source.bench, [(study, source.targets.imaging_unique_id or "")])
-    return answer.located(image.SOPInstanceUID)
+    place = place_of(rejected.image)
+    answer = ask(source.bench, [(place, source.targets.imaging_unique_id or "")])
+    return answer.located(place.sop_instance_uid)
 
 
 def _find(source: Source, rejected: Rejected) -> Seen:
@@ -169,12 +173,10 @@ class _Published:
 
 
 def _published(bench: Bench) -> dict[str, _Published]:
-    """For each code a study that was published whole, then with one image rejected.
-
-    All at once: a source publishes after a while of quiet, and one such while is enough.
-    """
+    """For each code a study that was published whole, then with one image rejected."""
     source, patient = Source(bench), bench.patient()
-    studies = {code: source.stored_study(patient.id) for code in REJECTIONS}
+    stored = source.stored_studies([patient] * len(REJECTIONS))
+    studies = dict(zip(REJECTIONS, stored, strict=True))
     for images in studies.values():
         _wait(bench, str(patient), images[0], sorted(digests(images)))
     for code, (image, *_) in studies.items():
@@ -237,7 +239,7 @@ def _named(bench: Bench, entry: DocumentEntry) -> list[str]:
 def _sent_again(code: str, en: str, fr: str, comes_back: bool) -> None:
     def stimulus(bench: Bench) -> Iterator[Seen]:
         source = Source(bench)
-        rejected = _rejected(source, code)
+        rejected = bench.session.shared(SENT_AGAIN, lambda: _rejected(source))[code]
         source.dimse().store([rejected.image])
         found = source.get(f"{path_of(rejected.image, 'study')}/instances", JSON).json()
         back = [str(rejected.image.SOPInstanceUID)] if comes_back else []

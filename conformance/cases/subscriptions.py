@@ -116,9 +116,10 @@ Values = tuple[Any, dict[str, Any], dict[str, Any]]
 
 
 def _by_code(name: str, field: str, many: bool, bench: Bench) -> Values:
-    first, second = bench.targets.codes(name)[:2]
-    other, fitting = ([first], [second]) if many else (first, second)
-    return [second], {field: other}, {field: fitting}
+    # What fits is what all documents of the kit have: a broker that judges whom it tells tells it.
+    fitting, other = bench.targets.codes(name)[:2]
+    right, wrong = ([fitting], [other]) if many else (fitting, other)
+    return [fitting], {field: wrong}, {field: right}
 
 
 def _by_author(bench: Bench) -> Values:

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from node.storescu import DicomFile
 
 
-# What the node of the demonstration offers beyond what every registry does.
-KIT_FLAGS = ("--link-change", "--multi-patient", "--on-demand", "--administration", "--publishes")
-
-
 def demo(
     study: Annotated[
         Path | None, typer.Option(exists=True, help=tr("Your own folder of DICOM files."))
@@ -34,9 +30,7 @@ def demo(
     stay: Annotated[
         bool, typer.Option("--stay/--no-stay", help=tr("Keep serving until Ctrl-C."))
     ] = True,
-    plain: Annotated[
-        bool, typer.Option("--plain", help=tr("Without TLS and assertions, as the kit needs it."))
-    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help=tr("Without TLS and assertions."))] = False,
     folder: Annotated[
         Path | None,
         typer.Option(help=tr("Keep the nodes and what was fetched in this new folder.")),
@@ -103,50 +97,35 @@ def _show_where(stage: Stage, files: list[DicomFile]) -> None:
         f"{command} publish FILE.dcm {config}"
         if stage.tls
         else f"storescu -aec {places.ae_title} {host} {port} FILE.dcm",
+        f"{command} {shlex.join(kit_arguments(stage))}",
     ):
         console.print(f"  {line}", soft_wrap=True, markup=False)
-    if stage.tls:
-        console.print(tr("The conformance kit runs against a plain one: DEMO_PLAIN=1 make demo"))
-    else:
-        kit = f"  {command} {shlex.join(kit_arguments(stage, files))}"
-        console.print(kit, soft_wrap=True, markup=False)
     console.print(tr("Serving until Ctrl-C."))
 
 
-def kit_arguments(stage: Stage, files: list[DicomFile]) -> list[str]:
+def kit_arguments(stage: Stage) -> list[str]:
     """The arguments with which the conformance kit runs every case against the demonstration."""
     from node.demo.stage import MOVE_TITLE
 
-    places, settings, image = stage.endpoints, stage.settings, files[0]
-    uids = (image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid)
-    assembled = settings.repository.on_demand.type_code
     options = {
-        "registry": places.registry,
-        "repository": places.repository,
-        "imaging": places.imaging,
-        "mllp": places.mllp,
-        "identity-v3": places.registry,
-        "subscriptions": places.subscriptions,
+        "config": stage.config,
         "listener": f"127.0.0.1:{stage.listener_port}",
         "broker-restart": f"sh {stage.restart}",
-        "on-demand-type": f"{assembled.code}^^{assembled.scheme}",
-        "assigning-authority": settings.affinity_domain.assigning_authority,
-        "namespace": settings.affinity_domain.namespace,
-        "repository-id": settings.repository.unique_id,
-        "imaging-id": settings.imaging_source.unique_id,
-        "codes": stage.codes,
-        "study": "/".join(uids),
-        "dicomweb": places.dicomweb,
-        "wado-uri": places.wado_uri,
-        "dicom": f"{places.ae_title}@{places.dicom}",
         "move-to": f"{MOVE_TITLE}@127.0.0.1:{stage.move_port}",
         "repository-facing-simulator": stage.simulated_repository,
         "simulator-port": stage.simulator_port,
         "crash": f"sh {stage.crash}",
         "report": "report",
     }
+    if stage.tls:
+        pki, config = stage.config.parent / "pki", shlex.quote(str(stage.config))
+        options |= {
+            "tls-authority": pki / "ca.pem",
+            "tls-authority-key": pki / "ca.key",
+            "treat": f"{_command()} access treat {{patient}} {{who}} --config {config}",
+        }
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return ["conformance", "run", *arguments, *KIT_FLAGS]
+    return ["conformance", "run", *arguments]
 
 
 def _command() -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from node.config import Settings
 
 MIB = 1024 * 1024
+PATIENCE = 60.0
+"""Seconds for one exchange, where nothing else was said."""
 
 CaseIds = Annotated[
     list[str] | None,
@@ -152,7 +154,9 @@ def run(
     big_document: Annotated[
         int | None, typer.Option(metavar="MIB", min=1, help=tr("Size of the document of R17."))
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help=tr("Seconds for one exchange."))] = 60.0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help=tr("Seconds for one exchange."))
+    ] = None,
     mllp_tls: Annotated[
         bool, typer.Option("--mllp-tls", help=tr("Speak TLS to the MLLP endpoint."))
     ] = False,
@@ -228,7 +232,7 @@ def run(
         "issuer": kit_identity.issuer_of(issuer, issuer_certificate, issuer_key, audience),
     }
     targets = replace(targets, **{key: value for key, value in given.items() if value is not None})
-    targets = replace(targets, timeout=timeout, study=_study(study) or targets.study)
+    targets = replace(targets, study=_study(study))
     if codes is not None:
         targets = replace(targets, domain=_domain(codes, targets.assigning_authority))
     results = run_cases(
@@ -301,19 +305,23 @@ def _selected(cases: list[Case], ids: list[str]) -> list[Case]:
         raise UsageError(text) from None
 
 
-def _of_node(config: Path | None, move_to: str | None, timeout: float) -> Targets:
-    """The targets that a node's configuration describes; the kit's defaults without one."""
+def _of_node(config: Path | None, move_to: str | None, timeout: float | None) -> Targets:
+    """The targets that a node's configuration describes; the kit's defaults without one.
+
+    Without a ``timeout`` there is time for the quiet after which the node publishes a study.
+    """
     from conformance.dimse import CALLING
     from conformance.targets import Targets
 
     if config is None:
-        return Targets()
+        return Targets(timeout=timeout or PATIENCE)
     from node.config_file import load
     from node.endpoints import Endpoints
     from node.wiring.common import affinity_domain, client_tls
     from node.wiring.tokens import own_issuer
 
     settings = load(config)
+    timeout = timeout or PATIENCE + settings.imaging_source.quiet_seconds
     places = Endpoints.of(settings)
     tls: ssl.SSLContext | None = client_tls(settings)
     title = move_to.partition("@")[0] if move_to else CALLING
@@ -341,6 +349,7 @@ def _of_node(config: Path | None, move_to: str | None, timeout: float) -> Target
         ssl_context=tls,
         dicom_tls=settings.dicom_over_tls,
         issuer=own_issuer(settings) if settings.assertions.own.name else None,
+        timeout=timeout,
     )
 
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.dimse import CALLING
 from conformance.material import SOURCE_ID
 from metadata.datatypes import new_oid
 from node.config import PID_FOLDER, Settings
@@ -73,7 +74,16 @@ DOCTOR = (
     '{ code = "221", scheme = "2.16.840.1.113883.2.9.6.2.7", display_name = "Medical doctors" }'
 )
 
+# The kit may query under its own title too.
+SOURCE = """\
+[imaging_source]
+quiet_seconds = {quiet}
+query_titles = ["{kit}"]"""
+
 MORE_PORTS = """
+[subscriptions]
+consumers = ["http://127.0.0.1:{listener}/"]
+
 [imaging_source.peers]
 {title} = "dicom://127.0.0.1:{move}"
 
@@ -113,8 +123,6 @@ class Stage:
     """A script that kills the small repository and returns when it is back."""
     restart: Path
     """The same for the node with every actor."""
-    codes: Path
-    """The code sets of the domain."""
 
 
 @contextlib.contextmanager
@@ -127,7 +135,7 @@ def set_up(folder: Path, database: str | None = None, *, plain: bool = True) -> 
     """
     base, small_base, simulator, listener, move, reports = _free_ports()
     config = create(NewNode(folder / "node", plain=plain, port_base=base, database=database))
-    codes = _adapt(config, move, reports, plain=plain)
+    _adapt(config, listener, move, reports, plain=plain)
     settings = load(config)
     small = folder / "repository"
     small.mkdir()
@@ -159,24 +167,26 @@ def set_up(folder: Path, database: str | None = None, *, plain: bool = True) -> 
             move,
             _crash_script(small),
             _crash_script(config.parent),
-            codes,
         )
 
 
-def _adapt(config: Path, move: int, reports: int, *, plain: bool) -> Path:
-    """Publish soon, know us, have a domain that leaves nothing open; the file of its code sets.
+def _adapt(config: Path, listener: int, move: int, reports: int, *, plain: bool) -> None:
+    """Publish soon, know us, have a domain that leaves nothing open.
 
     What a domain leaves open cannot be refused: some cases of the kit would have nothing to see.
     """
     made = load(config)
     text = config.read_text()
-    text = text.replace("[imaging_source]", f"[imaging_source]\nquiet_seconds = {QUIET_SECONDS}")
+    text = text.replace("[imaging_source]", SOURCE.format(quiet=QUIET_SECONDS, kit=CALLING))
     text = text.replace("[affinity_domain]", '[affinity_domain]\nnamespace = "KOSMOS"')
     if not plain:
-        # On this machine alone, as a plain one is.
+        # A test bed on this machine alone, as a plain one is.
         text = text.replace('host = "0.0.0.0"', 'host = "127.0.0.1"')
+        for room in ("[registry]", "[repository]"):
+            text = text.replace(room, f"{room}\nadministration = true")
         text = text.replace("[assertions.own]", f"[assertions.own]\nrole = {DOCTOR}")
-    config.write_text(text + MORE_PORTS.format(title=MOVE_TITLE, move=move, reports=reports))
+    ports = MORE_PORTS.format(listener=listener, title=MOVE_TITLE, move=move, reports=reports)
+    config.write_text(text + ports)
     # The kit, the two sources of this node, and whoever submits a document by its verbs.
     sources = (
         SOURCE_ID,
@@ -187,7 +197,6 @@ def _adapt(config: Path, move: int, reports: int, *, plain: bool) -> Path:
     codes = config.with_name("codes.toml")
     closed = CLOSED_DOMAIN.format(codes=codes.read_text(), sources=json.dumps(sources))
     codes.write_text(closed)
-    return codes
 
 
 def _crash_script(node: Path) -> Path:

@@ -27,7 +27,6 @@ from conformance.bench import Bench, Session
 from conformance.case import Case
 from conformance.cases import audit_options, audit_trail, authorisation
 from conformance.cases.authorisation import CALLERS
-from conformance.library import await_published
 from conformance.results import Verdict
 from conformance.run import run
 from conformance.source import Source
@@ -190,8 +189,7 @@ def test_over_dicom_it_is_the_user_who_may_see_and_not_the_node_that_asks_for_hi
     session = Session(targets, "dicom")
     bench = Bench(session)
     patient = bench.patient()
-    study = str(Source(bench).stored_study(patient.id)[0].StudyInstanceUID)
-    await_published(bench, patient)
+    study = str(Source(bench).stored_study(patient)[0].StudyInstanceUID)
     issuer = targets.issuer
     assert issuer is not None
     good = issuer.issue(USER)

@@ -12,7 +12,7 @@ import pytest
 
 from conformance.bench import Bench, Session
 from conformance.case import Case
-from conformance.cases.rejection_notes import Rejected
+from conformance.cases.rejection_notes import LOOKED_AT, Rejected
 from conformance.dimse import Entity, kind_of
 from conformance.images import REJECTIONS, part10, rejection_note, study
 from conformance.results import Verdict
@@ -78,7 +78,9 @@ def test_a_web_that_says_yes_to_everything_fails_every_case_about_it(
 def test_a_provider_that_stores_and_forgets_fails_every_case_about_it(
     system: Any, forgetful: Entity
 ) -> None:
-    session = Session(system.targets(dicom=str(forgetful)), secrets.token_hex(4))
+    # It is waited for until it shows what it has stored.
+    targets = system.targets(dicom=str(forgetful), timeout=1.0)
+    session = Session(targets, secrets.token_hex(4))
     verdicts = {case.id: run_case(case, session).verdict for case in DIMSE}
     assert len(verdicts) > 25
     assert verdicts == dict.fromkeys(verdicts, Verdict.FAILED)
@@ -87,9 +89,10 @@ def test_a_provider_that_stores_and_forgets_fails_every_case_about_it(
 @pytest.mark.parametrize("system", ["sqlite"], indirect=True)
 def test_a_source_that_takes_a_note_and_shows_on_fails_at_every_door(system: Any) -> None:
     session = Session(system.targets(), secrets.token_hex(4))
-    image, *kept = Source(Bench(session)).stored_study()
-    for code in REJECTIONS:  # as it is where no note has had any effect
-        session.shared(f"rejected {code}", lambda: Rejected(image, kept))
+    source = Source(Bench(session))
+    image, *kept = source.stored_study(source.patient())
+    # As it is where no note has had any effect.
+    session.shared(LOOKED_AT, lambda: dict.fromkeys(REJECTIONS, Rejected(image, kept)))
     doors = [case for case in all_cases() if case.id.startswith("I07") and not is_slow(case)]
     verdicts = {case.id: run_case(case, session).verdict for case in doors}
     assert len(verdicts) == len(REJECTIONS) * 7

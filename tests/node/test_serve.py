@@ -355,7 +355,7 @@ def test_its_configuration_tells_the_kit_all_of_a_secure_node(
     tmp_path: Path, port_base: int, serve: Serve
 ) -> None:
     config = create(NewNode(tmp_path / "secure", port_base=port_base))
-    titles = '[imaging_source]\nquery_titles = ["KOSMOS_KIT"]'
+    titles = '[imaging_source]\nquiet_seconds = 0.2\nquery_titles = ["KOSMOS_KIT"]'
     config.write_text(config.read_text().replace("[imaging_source]", titles))
     serve(config)
     # Asks by SOAP with an assertion, stores and queries over TLS. In a process of its own:
