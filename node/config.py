@@ -298,7 +298,6 @@ class Settings(BaseSettings):
         frozen=True,
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
-        use_attribute_docstrings=True,
     )
 
     node: NodeSection

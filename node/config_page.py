@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
@@ -68,18 +71,32 @@ def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
     )
 
 
+def sentences(model: type[BaseModel]) -> dict[str, str]:
+    """What each key of a section means: the string below its declaration.
+
+    Read from the source when the page is made: pydantic would do it at every start of a process,
+    for a tenth of a second.
+    """
+    found: dict[str, str] = {}
+    for declaring in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        [declared] = ast.parse(inspect.getsource(declaring)).body
+        assert isinstance(declared, ast.ClassDef)
+        for key, text in pairwise(declared.body):
+            match key, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(meaning))):
+                    found[name] = " ".join(meaning.split())
+    return found
+
+
 def _section(name: str, model: type[BaseModel]) -> str:
+    meanings = sentences(model)
     rows = [
-        f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {_sentence(field)} |\n"
+        f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {meanings.get(key, '')} |\n"
         for key, field in model.model_fields.items()
         if not _is_section(field.annotation)
     ]
     heading = f"\n## `[{name}]`\n\n{(model.__doc__ or '').strip()}\n\n"
     return heading + "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
-
-
-def _sentence(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
 
 
 def _type(annotation: Any) -> str:

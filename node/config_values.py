@@ -81,7 +81,7 @@ Oid = Annotated[str, BeforeValidator(_oid_of), AfterValidator(_an_oid)]
 class Section(BaseModel):
     """A table of the file: strict about its keys, never changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CodeValue(Section):

@@ -20,7 +20,7 @@ from metadata.identifiers import (
     STUDY_INSTANCE_UID_REFERENCE,
 )
 from metadata.model import Code, DocumentEntry
-from repository import summary_cda, summary_pdf
+from repository import summary_cda
 from repository.on_demand import Assembly
 from repository.summary import IMAGES, REPORT, Exam, Person, Summary
 
@@ -29,9 +29,16 @@ LAYOUT = "1"
 
 CDA_MIME_TYPE, PDF_MIME_TYPE = "text/xml", "application/pdf"
 
+
+def _pdf(summary: Summary, unique_id: str, moment: datetime) -> bytes:
+    from repository.summary_pdf import render  # a tenth of a second, for who asks for a PDF
+
+    return render(summary, unique_id, moment)
+
+
 _RENDERINGS: Mapping[str, Callable[[Summary, str, datetime], bytes]] = {
     CDA_MIME_TYPE: summary_cda.render,
-    PDF_MIME_TYPE: summary_pdf.render,
+    PDF_MIME_TYPE: _pdf,
 }
 
 # Date and time as people write them, by the number of digits that are known of a DTM.

@@ -15,6 +15,7 @@ from node.cli.app import app
 from node.config import Settings
 from node.config_file import load
 from node.config_imaging import DocumentSection
+from node.config_page import sentences
 from node.version import kosmos_version
 from node.wiring.common import affinity_domain
 from node.wiring.source import publication_policy
@@ -166,8 +167,8 @@ def test_every_key_says_what_it_means(section: type[Settings | DocumentSection])
         f"{name}.{key}"
         for name, field in section.model_fields.items()
         if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields")
-        for key, inner in field.annotation.model_fields.items()
-        if not inner.description and key != "document"
+        for key in field.annotation.model_fields
+        if not sentences(field.annotation).get(key) and key != "document"
     ]
     assert missing == []
 
