@@ -21,12 +21,14 @@ ROOMS := metadata manifest transactions soap hl7 storage security registry repos
 	imaging_source consumer conformance node
 CHECKED := $(ROOMS) benchmarks tests conftest.py
 
-# What the tests play against and nobody here wrote: Debian's names, then one command of each.
+# What the tests play against and nobody here wrote: Debian's names, then one command or file of each.
 PEERS := dcmtk:storescu dicom3tools:dciodvfy libxml2-utils:xmllint postgresql:pg_ctlcluster \
 	strace:strace curl:curl openssl:openssl iproute2:ss procps:ps poppler-utils:pdftotext \
-	unzip:unzip softhsm2:softhsm2-util
-MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin" \
-	command -v $(lastword $(subst :, ,$(peer))) >/dev/null || echo $(firstword $(subst :, ,$(peer)))))
+	unzip:unzip softhsm2:softhsm2-util orthanc:Orthanc \
+	orthanc-dicomweb:/usr/share/orthanc/plugins/libOrthancDicomWeb.so
+MISSING_PEERS = $(foreach peer,$(PEERS),$(shell PATH="$$PATH:/usr/sbin:/sbin"; \
+	one=$(lastword $(subst :, ,$(peer))); command -v $$one >/dev/null || test -e $$one \
+		|| echo $(firstword $(subst :, ,$(peer)))))
 
 # What looks at an install from outside it: names of PyPI.
 SUPPLY := cyclonedx-bom pip-audit
@@ -64,7 +66,8 @@ fuzz: $(VENV)/.test ## Play each parser for SECONDS=600 with broken inputs; TARG
 	$(BIN)/python -W ignore -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 .PHONY: bench
-bench: $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry
+bench: PEERS += nginx-light:nginx
+bench: peers $(VENV)/.test ## Measure beside references in the same run; SCALE=1m: a region's registry
 	$(BIN)/python -m benchmarks $(if $(SCALE),--scale $(SCALE))
 
 .PHONY: sbom
