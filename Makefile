@@ -57,8 +57,16 @@ demo: $(VENV)/.run ## Publish, find and see real studies; STAY=0 ends after it, 
 test: peers $(VENV)/.test ## Lint, types, floors of the house, all tests
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+# A minute of one core: beside the tests, which leave some time of the other.
+.PHONY: types
+types: $(VENV)/.test
+	$(BIN)/mypy $(CHECKED)
+
+.PHONY: tests
+tests: $(VENV)/.test
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: fuzz
