@@ -78,6 +78,7 @@ from transactions.audit_events import (
     configuration_event,
     emergency_event,
     merge_undone_events,
+    not_understood_event,
     trail_pruned_event,
     trail_used_event,
     unread_event,
@@ -176,10 +177,14 @@ class Auditor:
         reach("audit.before_record")
         return self._recorded(events, begun)
 
-    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
-        """Record a call whose body could not be read (see ``soap`` Witness)."""
+    def unread(
+        self, exchange: Exchange[Any, Any] | None, reason: str, context: CallContext
+    ) -> Written:
+        """Record a call that could not be read (see ``soap`` Witness)."""
         self.admit()
         called = self._called(context)
+        if exchange is None:
+            return self._recorded([not_understood_event(self.url, reason, called)])
         return self._recorded([unread_event(exchange.number, exchange.name, reason, called)])
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
