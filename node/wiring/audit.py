@@ -243,9 +243,14 @@ class Auditor:
         return replace(self, url=f"{self.url}/{door}")
 
     def calling(
-        self, number: str, url: str, call: Callable[[Request], Response]
+        self,
+        number: str,
+        url: str,
+        call: Callable[[Request], Response],
+        users: tuple[Participant, ...] = (),
     ) -> Callable[[Request], Response]:
-        """``call``, which asks another node at ``url``, with a record of each time."""
+        """``call``, which asks another node at ``url``, for ``users``, with a record of each
+        time."""
 
         def recorded(request: Request) -> Response:
             self.trail.ready()
@@ -255,7 +260,7 @@ class Auditor:
                 return response
             finally:
                 server = Node(url, urlsplit(url).hostname or "")
-                scene = self._scene(Side.CLIENT, self._here(), server)
+                scene = replace(self._scene(Side.CLIENT, self._here(), server), users=users)
                 self._record(DESCRIBED[number](request, response, scene)).result()
 
         return recorded
@@ -407,12 +412,17 @@ def open_auditor(
         return None
     trail = open_trail(settings, stack, name)
     auditor = Auditor(trail, section.source_id or settings.node.name, section.site_id, url)
-    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
-    for target in section.send_to if send else ():
-        sending = Sending(trail, Target.parse(target), sender, client_tls(settings))
+    for sending in sendings(settings, trail) if send else ():
         sending.start()
         stack.callback(sending.stop)
     return auditor
+
+
+def sendings(settings: Settings, trail: Trail) -> Iterator[Sending]:
+    """What sends a trail to each repository of the configuration. Raises ConfigError, TlsError."""
+    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
+    for target in settings.audit.send_to:
+        yield Sending(trail, Target.parse(target), sender, client_tls(settings))
 
 
 @contextmanager
