@@ -64,7 +64,7 @@ def publish(
     if len(paths) != 1 or not paths[0].is_file():
         raise UsageError(tr("--patient takes exactly one file"))
     from node.config_file import load
-    from node.documents import Description, UnknownCode, provide
+    from node.documents import Description, UnknownCode, WrongType, provide
     from node.endpoints import Endpoints
     from node.wiring.commands import calling
     from node.wiring.common import affinity_domain
@@ -81,7 +81,7 @@ def publish(
     )
     try:
         unique_id, request = provide(paths[0], description, settings, affinity_domain(settings))
-    except UnknownCode as error:
+    except (UnknownCode, WrongType) as error:
         raise UsageError(str(error)) from None
     url = repository or Endpoints.of(settings).repository
     if url is None:
