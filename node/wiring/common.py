@@ -266,6 +266,9 @@ def _documents(query: Query, request: AdhocQueryRequest) -> Sequence[DocumentEnt
     return _answered(query, request).objects().documents
 
 
+_NOWHERE = "urn:uuid:00000000-0000-0000-0000-000000000000"
+
+
 def _unseen_far(
     query: Query,
     sight: Sight,
@@ -276,6 +279,8 @@ def _unseen_far(
 
     Raises RegistryUnavailable and StorageError.
     """
+    # Of nothing the same is asked: see ``registry.veil``.
+    entry_uuids = entry_uuids if entry_uuids or unique_ids else [_NOWHERE]
     found = [
         *(_documents(query, get_documents(entry_uuid=list(entry_uuids))) if entry_uuids else ()),
         *(_documents(query, get_documents(unique_id=list(unique_ids))) if unique_ids else ()),
@@ -289,6 +294,8 @@ def _unseen_far(
             choices[patient] = sight.choices([patient], acknowledged)
         if sight.sees(choices[patient], facts_of(entry)):
             seen |= {entry.entry_uuid, entry.unique_id}
+    if not found:
+        sight.choices([""], ())
     return {one for one in (*entry_uuids, *unique_ids) if one not in seen}
 
 
