@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,13 +29,18 @@ from storage.database import Database
 from storage.errors import StorageError
 from transactions.registry_response import RegistryUnavailable
 
-if TYPE_CHECKING:
-    from node.wiring.gate import Caller
-
 log = structlog.get_logger(__name__)
 
 # Studies asked about by one statement.
 PORTION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, where assertions are judged: a user, or without claims a node alone."""
+
+    claims: Claims | None = None
+    emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)

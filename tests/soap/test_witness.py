@@ -72,7 +72,7 @@ class Notary:
     ) -> Future[None]:
         if self.fault is not None:
             raise self.fault
-        self.unreadable.append((exchange and exchange.number, reason, context.peer))
+        self.unreadable.append((exchange.number if exchange else None, reason, context.peer))
         return self._written()
 
     def _written(self) -> Future[None]:
@@ -215,8 +215,9 @@ def test_a_message_without_one_of_its_documents_is_seen(
         def write_request(self, contents: Sequence[Content]) -> Outgoing:
             return Outgoing(super().write_request(contents).body, [])
 
+    contents: list[Content] = [InMemory(b"there")]
     with pytest.raises(SoapFault, match="no MIME part"):
-        client.call(url, Lacking(), [InMemory(b"there")])
+        client.call(url, Lacking(), contents)
     assert notary.unreadable == [("T-2", "Sender", "127.0.0.1")]
 
 
