@@ -112,6 +112,11 @@ def _silent(_progress: Progress) -> None:
     """Nobody wants to know how far fetching has come."""
 
 
+def _as_it_is(way: Way) -> Way:
+    """Nobody watches what the ways bring."""
+    return way
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """Finds in one registry; fetches from the repositories and imaging sources it names.
@@ -119,7 +124,8 @@ class Consumer:
     ``repositories`` and ``imaging_sources`` are addresses by repositoryUniqueId; a source's
     is the Retrieve Location UID of its manifests, by which ``dicomweb`` has its DICOMweb base and
     ``dicom`` its application entity too, which knows us as ``ourselves`` and is given up when it
-    sends nothing for ``silence`` seconds. ``ways`` are tried for each instance in this order.
+    sends nothing for ``silence`` seconds. ``ways`` are tried for each instance in this order, each
+    as ``watched`` makes it.
     All methods raise ``ConsumerError``.
     """
 
@@ -135,6 +141,7 @@ class Consumer:
     allowance: Allowance = field(default_factory=Allowance)
     web_tls: ssl.SSLContext | None = None
     token: Callable[[], str] = str
+    watched: Callable[[Way], Way] = _as_it_is
 
     def find_documents(self, patient_id: str, **filters: Unpack[DocumentFilters]) -> Documents:
         """The approved documents of a patient, or those the filters say (FindDocuments)."""
@@ -271,7 +278,7 @@ class Consumer:
         )
 
     def _ways(self, transfer_syntaxes: Sequence[str], home: str | None) -> list[Way]:
-        return [self._way(name, transfer_syntaxes, home) for name in self.ways]
+        return [self.watched(self._way(name, transfer_syntaxes, home)) for name in self.ways]
 
     def _way(self, name: WayName, transfer_syntaxes: Sequence[str], home: str | None) -> Way:
         if name is WayName.RAD69:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from hl7.charset import CODECS, FALLBACK
-from hl7.errors import TABLE_0357, Problem
+from hl7.errors import TABLE_0357, InvalidMessage, Problem
 from hl7.escapes import STANDARD, Delimiters, escape
 from hl7.message import Message
 
@@ -30,6 +30,14 @@ DEFAULT_VERSION = "2.3.1"
 
 UNREADABLE = Message(["MSH|^~\\&"], STANDARD, "utf-8")
 """Stands in for a message without a readable MSH, so that it can be answered at all."""
+
+
+def header_of(raw: bytes) -> Message:
+    """The header of a message of which nothing else can be read, or what stands in for it."""
+    try:
+        return Message.read_header(raw)
+    except InvalidMessage:
+        return UNREADABLE
 
 
 def acknowledge(

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
+from hl7.ack import ACCEPT, ERROR, REJECT, acknowledge, header_of
 from hl7.adt import (
     FeedOutcome,
     ForeignPatient,
@@ -59,7 +59,7 @@ def answer(
     try:
         message = Message.read(raw, limits=limits, default_charset=default_charset)
     except InvalidMessage as error:
-        message = _header_of(raw)
+        message = header_of(raw)
         verdict = _told(message, Verdict(ERROR, [error.problem]), unapplied)
         return acknowledge(message, *verdict)
     verdict = perform(
@@ -118,13 +118,6 @@ def perform(
     except Exception as error:  # noqa: BLE001 - logged with a code and answered AR
         return _to_be_repeated(error, feed.control_id)
     return Verdict(outcome.ack_code, _problems(outcome, location))
-
-
-def _header_of(raw: bytes) -> Message:
-    try:
-        return Message.read_header(raw)
-    except InvalidMessage:
-        return UNREADABLE
 
 
 def _problems(outcome: FeedOutcome, location: str) -> list[Problem]:

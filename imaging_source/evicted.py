@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, text, update
 
-from imaging_source.schema import EVICTED, INSTANCE, SERIES, STUDY, STUDY_USE
+from imaging_source.schema import EVICTED, INSTANCE, SERIES, STUDY
 from imaging_source.shown import SHOWN
 from storage.errors import StorageError
 from storage.statement import in_portions
@@ -113,9 +113,7 @@ def note_use(connection: Connection, study: str, now: float) -> None:
 
 def hold_use(connection: Connection, study: str) -> None:
     """Have whoever notes the use of a study wait until this unit of work has ended."""
-    row = update(STUDY_USE).where(STUDY_USE.c.study_instance_uid == study)
-    if not connection.execute(row.values(used_at=STUDY_USE.c.used_at)).rowcount:
-        connection.execute(insert(STUDY_USE), {"study_instance_uid": study, "used_at": 0.0})
+    connection.execute(_HOLD, {"study_instance_uid": study})
 
 
 def hindrances(connection: Connection, study: str) -> list[str | None]:
@@ -173,8 +171,20 @@ def figures(connection: Connection) -> Figures:
 def _note(
     connection: Connection, study: str, values: dict[str, float | None], used_at: float = 0.0
 ) -> None:
-    """Change the row of a study, or add it, ``used_at`` then."""
-    row = update(STUDY_USE).where(STUDY_USE.c.study_instance_uid == study)
-    if not connection.execute(row.values(**values)).rowcount:
-        new = {"study_instance_uid": study, "used_at": used_at, **values}
-        connection.execute(insert(STUDY_USE), new)
+    """Change the row of a study, or add it, ``used_at`` then; whoever else does so meanwhile."""
+    new = {"study_instance_uid": study, "used_at": used_at, **values}
+    names, marks = ", ".join(new), ", ".join(f":{name}" for name in new)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+    connection.execute(
+        text(
+            f"INSERT INTO study_use ({names}) VALUES ({marks})"
+            f" ON CONFLICT (study_instance_uid) DO UPDATE SET {changes}"
+        ),
+        new,
+    )
+
+
+_HOLD = text(
+    "INSERT INTO study_use (study_instance_uid, used_at) VALUES (:study_instance_uid, 0)"
+    " ON CONFLICT (study_instance_uid) DO UPDATE SET used_at = study_use.used_at"
+)

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from hl7.ack import ACCEPT, ERROR, REJECT, UNREADABLE, acknowledge
+from hl7.ack import ACCEPT, ERROR, REJECT, acknowledge, header_of
 from hl7.adt import Refused, Unapplied, refuse
 from hl7.errors import DATA_TYPE, INTERNAL, REQUIRED_FIELD_MISSING, InvalidMessage, Problem
 from hl7.feed import Verdict
@@ -75,7 +75,7 @@ class ReportFeed:
             message = Message.read(raw, limits=self._limits)
         except InvalidMessage as error:
             unread = Verdict(ERROR, [error.problem])
-            return self._witnessed(_header_of(raw), peer, lambda: unread)
+            return self._witnessed(header_of(raw), peer, lambda: unread)
         return self._witnessed(message, peer, lambda: self._verdict(message))
 
     def _witnessed(self, message: Message, peer: str, judge: Callable[[], Verdict]) -> bytes:
@@ -169,10 +169,3 @@ def _with_cda(report: Report, document: bytes, zone: tzinfo) -> Report:
         text = "the message and the CDA document name different studies"
         refuse([Problem(DATA_TYPE, text, "OBX^1^5")])
     return completed(report, read)
-
-
-def _header_of(raw: bytes) -> Message:
-    try:
-        return Message.read_header(raw)
-    except InvalidMessage:
-        return UNREADABLE

@@ -75,7 +75,8 @@ class ImagingSource:
             with self._database.read() as connection:
                 known = look_up(connection, (one.document.document_unique_id for one in asked))
                 studies = set(map(_study, known.values()))
-                corrections = corrections_of(connection, studies)
+                # What is not there takes the statements of what is hidden.
+                corrections = corrections_of(connection, studies or [""])
         except DatabaseBusy:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())

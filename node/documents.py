@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,22 @@ from transactions.iti_42 import SubmitObjectsRequest
 
 CHUNK_BYTES = 1024 * 1024
 UNKNOWN_TYPE = "application/octet-stream"
+
+
+# How files of these types begin, and where: whoever opens one that does not sees nothing.
+_BEGINNINGS: Mapping[str, tuple[int, tuple[bytes, ...]]] = {
+    "application/dicom": (128, (b"DICM",)),
+    "application/pdf": (0, (b"%PDF-",)),
+    "application/zip": (0, (b"PK",)),
+    "image/jpeg": (0, (b"\xff\xd8\xff",)),
+    "image/png": (0, (b"\x89PNG\r\n\x1a\n",)),
+    "image/tiff": (0, (b"II*\0", b"MM\0*")),
+}
+_BEGINNING_BYTES = 256
+
+
+class WrongType(Exception):
+    """A file that is not of the type it is said to be; the text names both."""
 
 
 class UnknownCode(Exception):
@@ -69,7 +85,7 @@ def provide(
 ) -> tuple[str, ProvideAndRegisterRequest]:
     """The uniqueId given to the document, and the request that submits it.
 
-    Raises UnknownCode, and OSError when the file cannot be read.
+    Raises UnknownCode, WrongType, and OSError when the file cannot be read.
     """
     entry = _entry(path, description, settings, domain)
     entry_id, unique_id = entry.entry_uuid, str(entry.unique_id)
@@ -97,7 +113,7 @@ def _entry(
         patient_id=given.patient_id,
         source_patient_id=given.patient_id,
         title=LocalizedString(given.title, policy.language_code),
-        mime_type=given.mime_type or mimetypes.guess_type(path.name)[0] or UNKNOWN_TYPE,
+        mime_type=_type_of(path, given.mime_type),
         author=[_author(settings)],
         class_code=_find(domain, "classCode", given.class_code),
         type_code=_find(domain, "typeCode", given.type_code),
@@ -108,6 +124,22 @@ def _entry(
         creation_time=DTM.of(datetime.fromtimestamp(path.stat().st_mtime, UTC)),
         language_code=policy.language_code,
     )
+
+
+def _type_of(path: Path, said: str | None) -> str:
+    """The MIME type that is said, or that the name says; raises WrongType where the first bytes
+    say that the file is not of it."""
+    found = said or mimetypes.guess_type(path.name)[0] or UNKNOWN_TYPE
+    place, beginnings = _BEGINNINGS.get(found, (0, (b"",)))
+    with path.open("rb") as file:
+        if not file.read(_BEGINNING_BYTES)[place:].startswith(beginnings):
+            text = tr(
+                "{file} does not begin as {type} does; --mime-type says what it is",
+                file=path,
+                type=found,
+            )
+            raise WrongType(text)
+    return found
 
 
 def _submission_set(entry: DocumentEntry, settings: Settings) -> SubmissionSet:

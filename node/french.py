@@ -228,6 +228,7 @@ FRENCH: Final[dict[str, str]] = {
     "a node did not start; its log is {file}": "un nœud n'a pas démarré ; son journal est {file}",
     "no free ports between {a} and {b}": "pas de ports libres entre {a} et {b}",
     "{code} is no {set} of the affinity domain's code sets": "{code} n'est pas un {set} des jeux de codes du domaine d'affinité",
+    "{file} does not begin as {type} does; --mime-type says what it is": "{file} ne commence pas comme {type} ; --mime-type dit ce que c'est",
     "image {uid}: {reason}": "image {uid} : {reason}",
     "no database URL: write sqlite:////path/file.db or postgresql://host/name": "pas une URL de base : écrivez sqlite:////chemin/fichier.db ou postgresql://hôte/nom",
     "{title} at {place} rejects us": "{title} à {place} nous rejette",

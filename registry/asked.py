@@ -12,7 +12,7 @@ from metadata.datatypes import CX
 from metadata.identifiers import APPROVED, DEPRECATED
 from registry.hits import ENTRY_UUID, Hit, located
 from registry.links import ALL, Links
-from registry.lookup import Located, locate, locate_unique_ids, locate_versions
+from registry.lookup import NOWHERE, Located, locate, locate_unique_ids, locate_versions
 from registry.rows import STATUSES
 from registry.search import Search
 from registry.veil import Veil
@@ -80,7 +80,14 @@ class Asked:
         return [hit for hit in found if hit[ENTRY_UUID] not in hidden][: self.limit + 1]
 
     def named(self, kind: str) -> list[Located]:
-        """The objects of ``kind`` that the query names by entryUUID, uniqueId or logicalID."""
+        """The objects of ``kind`` that the query names by entryUUID, uniqueId or logicalID.
+
+        Before a veil it goes on where there is none as where there is one: see ``Veil``.
+        """
+        found = self._named(kind)
+        return found if found or self.veil is None else [NOWHERE]
+
+    def _named(self, kind: str) -> list[Located]:
         if ids := self.decoded.texts("entry_uuid"):
             return self.located(ids, kind)
         if ids := self.decoded.texts("unique_id"):

@@ -84,6 +84,10 @@ class Located:
     survivor: str
 
 
+NOWHERE = Located("", "", "", "")
+"""Where an object is that is not registered: what is asked of it brings nothing."""
+
+
 def locate(connection: Connection, entry_uuids: Collection[str]) -> dict[str, Located]:
     """Those of ``entry_uuids`` that are registered."""
     if not entry_uuids:

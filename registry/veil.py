@@ -5,6 +5,11 @@ at the end of an association; nor is a SubmissionSet or Folder that holds nothin
 association that tells of one. What is hidden is not counted either. A registry that is asked
 without a ``Sight`` shows everything.
 
+What is not registered is judged as if it were: by the same statements, so that the time of an
+answer does not tell of what is hidden. That is so of what is named, and of a patient who has
+nothing. It is not of a patient with masks, each of which takes statements of its own, or with
+several identifiers; nor of what only links lead to.
+
 Judging takes one statement in the registry for the documents of an answer and their patients (two
 where consent documents count), and one for the choices of each patient in the stores of both kinds.
 """
@@ -12,7 +17,7 @@ where consent documents count), and one for the choices of each patient in the s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, literal_column, select, union_all
@@ -21,6 +26,7 @@ from metadata.datatypes import CXi
 from metadata.identifiers import HAS_MEMBER, REPLACEMENTS, STUDY_INSTANCE_UID_REFERENCE
 from registry.links import Link, linked_to
 from registry.lookup import (
+    NOWHERE,
     Located,
     keys_of,
     locate,
@@ -127,7 +133,9 @@ class Veil:
 
     def hidden_at(self, places: Collection[Located]) -> set[str]:
         """The same where it is known already where the objects are."""
-        self._judge(place for place in places if place.entry_uuid not in self._judged)
+        unknown = [place for place in places if place.entry_uuid not in self._judged]
+        if unknown or not places:
+            self._judge(unknown)
         return self.hidden([place.entry_uuid for place in places])
 
     def hidden(self, entry_uuids: Collection[str]) -> set[str]:
@@ -146,14 +154,17 @@ class Veil:
         for one in unique_ids:
             places = locate_unique_ids(self.connection, [one], DOCUMENT)
             named[one] = [place.entry_uuid for place in places]
-        self.hidden({entry_uuid for found in named.values() for entry_uuid in found})
+        found = {entry_uuid for found in named.values() for entry_uuid in found}
+        self.hidden(found or [NOWHERE.entry_uuid])
         return {
             name
             for name, found in named.items()
             if all(self._judged.get(one, True) for one in found)
         }
 
-    def _judge(self, places: Iterable[Located]) -> None:
+    def _judge(self, places: Collection[Located]) -> None:
+        if not places:
+            self._judge_documents([NOWHERE])
         kinds: defaultdict[str, list[Located]] = defaultdict(list)
         for place in places:
             kinds[place.kind].append(place)
@@ -166,7 +177,7 @@ class Veil:
             return
         new = {place.survivor for place in places} - self._known.keys()
         facts = self._facts(places, new)
-        self._learn({one: frozenset(facts[one, _IDENTIFIER]) for one in sorted(new)})
+        self._learn({one: frozenset(facts[one, _IDENTIFIER] or [one]) for one in sorted(new)})
         for place in places:
             known = self._known[place.survivor]
             codes = frozenset(facts[place.entry_uuid, CONFIDENTIALITY])

@@ -70,6 +70,9 @@ class Provider(Protocol):
 Entries = Callable[[str], Sequence[DocumentEntry]]
 
 
+_NOT_THERE = "2.25.0"
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -107,14 +110,14 @@ class OnDemand:
         self._unique_id = unique_id
         self._source = source
 
-    def assemble(self, unique_id: str) -> Assembled | Fault:
+    def assemble(self, unique_id: str, *, hidden: bool = False) -> Assembled | Fault:
         """The document that the registry promises under ``unique_id``, made now.
 
-        A fault if it promises none of this repository, or it cannot be made. Raises
-        StorageError.
+        A fault if it promises none of this repository, if it is ``hidden`` from whoever asks, or
+        if it cannot be made. Raises StorageError.
         """
         try:
-            return self._assemble(unique_id)
+            return self._assemble(unique_id, hidden)
         except RegistryUnavailable:
             problem = "the registry cannot be asked; try again later"
         except NotAssembled as error:
@@ -135,10 +138,11 @@ class OnDemand:
         except RegistryUnavailable:
             _log.warning("repository.registry_not_told")
 
-    def _assemble(self, unique_id: str) -> Assembled | Fault:
-        entry = self._entry(unique_id)
+    def _assemble(self, unique_id: str, hidden: bool) -> Assembled | Fault:
+        # For what is hidden the registry is asked as for what is not there.
+        entry = self._entry(_NOT_THERE if hidden else unique_id)
         provider = self._provider(entry) if entry is not None else None
-        if entry is None or provider is None:
+        if hidden or entry is None or provider is None:
             return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
         assembly = provider.assemble(entry)
         if entry.object_type == ON_DEMAND:

@@ -143,13 +143,15 @@ class Repository:
         try:
             names = [item.document_unique_id for item in request.documents]
             hidden = unseen(names)
-            known = self._documents.find(name for name in names if name not in hidden)
+            # Also of what is hidden, so that it takes as long as what is not here.
+            found = self._documents.find(names)
+            known = {name: one for name, one in found.items() if name not in hidden}
         except StorageError as error:
             outcomes: list[RetrievedDocument | Fault] = [
                 _own_fault(error, item.document_unique_id) for item in request.documents
             ]
         else:
-            outcomes = [self._retrieve_one(item, known) for item in request.documents]
+            outcomes = [self._retrieve_one(item, known, hidden) for item in request.documents]
         reach("repository.retrieved")
         return RetrieveDocumentSetResponse.of(
             (item.error("ITI-43") for item in outcomes if isinstance(item, Fault)),
@@ -237,7 +239,7 @@ class Repository:
             _log.warning("repository.outcome_not_noted", error=type(error).__name__)
 
     def _retrieve_one(
-        self, request: DocumentRequest, known: Mapping[str, Document]
+        self, request: DocumentRequest, known: Mapping[str, Document], hidden: Collection[str]
     ) -> RetrievedDocument | Fault:
         unique_id = request.document_unique_id
         if request.repository_unique_id != self._unique_id:
@@ -245,7 +247,8 @@ class Repository:
         document = known.get(unique_id)
         try:
             if document is None and self._on_demand is not None:
-                return self._assembled(request, self._on_demand.assemble(unique_id))
+                assembled = self._on_demand.assemble(unique_id, hidden=unique_id in hidden)
+                return self._assembled(request, assembled)
             if document is None or document.removed:
                 return Fault(rules.UNKNOWN_DOCUMENT, unique_id)
             if document.state == DELAYED and self._on_demand is not None:

@@ -36,7 +36,7 @@ from soap.limits import BATCH, SMALL
 from soap.media import MULTIPART, SOAP, SOAP11, parse_media_type
 from soap.message import ContentError, Incoming, Outgoing, Received
 from soap.mtom import Assembly, Ledger, Package, package
-from soap.operation import ACCEPTED, CallContext, Operation, Written
+from soap.operation import ACCEPTED, CallContext, Exchange, Operation, Written
 from soap.sending import PeerGone, Sending
 from soap.service import Ended, Outcome, Service
 from soap.xml import parse
@@ -97,7 +97,8 @@ class Call:
         self._multipart = self._media.name == MULTIPART
         self._message_id: str | None = None
         self._correlation_id = ""
-        self._action = ""
+        self._exchange: Exchange[Any, Any] | None = None
+        self._is_understood = False
         self._outcome = Outcome.OK
         self._sent = 0
 
@@ -119,10 +120,7 @@ class Call:
 
     async def _reply(self) -> Reply:
         try:
-            self._check_head()
             return await self._performed()
-        except (MessageError, ContentError) as error:
-            return self._fault(SoapFault(SENDER, str(error)))
         except Disconnected:
             raise
         except Exception as error:  # noqa: BLE001 - logged below
@@ -136,10 +134,31 @@ class Call:
     async def _performed(self) -> Reply:
         """The reply, once whatever is to be recorded of the call is durable."""
         try:
-            return await (self._with_parts() if self._multipart else self._simple())
+            return await self._understood_and_performed()
         finally:
             if self._recorded is not None:
                 await asyncio.wrap_future(self._recorded)
+
+    async def _understood_and_performed(self) -> Reply:
+        """The reply; raises SoapFault, for whatever its sender did."""
+        try:
+            self._check_head()
+            return await (self._with_parts() if self._multipart else self._simple())
+        except (MessageError, ContentError) as error:
+            fault = SoapFault(SENDER, str(error))
+            self._record_unread(fault)
+            raise fault from error
+        except SoapFault as fault:
+            self._record_unread(fault)
+            raise
+
+    def _record_unread(self, fault: SoapFault) -> None:
+        """Record a call that came neither to the gate nor to a handler: they have their own."""
+        if self._is_understood or fault.status == BUSY or self._service.witness is None:
+            return
+        # By the fault's code alone: its reason may quote the message.
+        reason = (fault.subcode or fault.code).rpartition("}")[2]
+        self._recorded = self._service.witness.unread(self._exchange, reason, self._context())
 
     def _check_head(self) -> None:
         """Refuse by the request's head alone what need not be read."""
@@ -189,7 +208,7 @@ class Call:
         envelope = read_envelope(root, understood=self._service.understood)
         self._message_id = envelope.message_id
         operation = self._service.dispatch(envelope)
-        self._action = operation.exchange.action
+        self._exchange = operation.exchange
         if operation.exchange.mtom and not self._multipart:  # ITI TF-2 V.8.1
             reason = f"{operation.exchange.name} travels as MTOM ({MULTIPART})"
             raise SoapFault(SENDER, reason, status=415)
@@ -203,6 +222,7 @@ class Call:
             peer=self._peer,
             sent_to=(envelope.to or "", _target(self._scope)),
         )
+        self._is_understood = True
         return operation, envelope, incoming
 
     def _perform(
@@ -214,6 +234,9 @@ class Call:
             context = self._service.gate.admit(exchange, envelope, context)
         try:
             request = exchange.read_request(incoming)
+        except ContentError:
+            self._is_understood = False
+            raise
         except InvalidBody as error:
             self._outcome = Outcome.REFUSED
             if self._service.witness is not None:
@@ -244,6 +267,11 @@ class Call:
         return CallContext(
             self._message_id, self._correlation(), self._peer, self._action, certificate
         )
+
+    @property
+    def _action(self) -> str:
+        """The action of the transaction that was asked for, once it is recognised."""
+        return self._exchange.action if self._exchange else ""
 
     def _render(self, outgoing: Outgoing, action: str) -> Reply:
         envelope = write_response(outgoing.body, action=action, relates_to=self._message_id)

@@ -128,9 +128,12 @@ class Witness(Protocol):
         """Record a call; the answer leaves when the future is done. ``response`` is None when
         the handler gave none, ``begun`` what ``begins`` returned."""
 
-    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
-        """Record a call whose body could not be read, and so was not performed; ``reason`` is what
-        the caller is told. The answer leaves when the future is done.
+    def unread(
+        self, exchange: Exchange[Any, Any] | None, reason: str, context: CallContext
+    ) -> Written:
+        """Record a call that could not be read, and so was not performed; ``exchange`` is None
+        where it could not even be told what was asked, ``reason`` what of the caller's error may be
+        recorded. The answer leaves when the future is done.
 
         Raises SoapFault when nothing can be recorded.
         """

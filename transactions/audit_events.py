@@ -56,6 +56,8 @@ _AUTHENTICATION = Coded("110126", "DCM", "Node Authentication")
 _CONFIGURATION = Coded("110131", "DCM", "Software Configuration")
 # What is true of records in time rests on the clock; it has no code of its own (PS3.16 CID 403).
 _CLOCK = Coded("110129", "DCM", "Security Configuration")
+# CID 403 may be extended, and has nothing for what is no message of any transaction.
+_NOT_UNDERSTOOD = Coded("not-understood", "Kosmos", "Message Not Understood")
 _EMERGENCY = Coded("110127", "DCM", "Emergency Override Started")
 _ACCESS_CHANGED = Coded("110135", "DCM", "Object Security Attributes Changed")
 _RESTRICTED_FUNCTION = Coded("110132", "DCM", "Use of Restricted Function")
@@ -421,6 +423,22 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
         (_security_resource(door),),
         outcome=Outcome.SERIOUS_FAILURE,
         description=reason,
+    )
+
+
+def not_understood_event(door: str, reason: str, scene: Scene) -> AuditEvent:
+    """A message came to a door of which could not be told what it asks for (PS3.15 A.5.3.11).
+
+    ``reason`` is of this node's words, nothing of what the message said.
+    """
+    return event_of(
+        _SECURITY_ALERT,
+        _NOT_UNDERSTOOD,
+        scene,
+        (end_of(scene.client, True), end_of(scene.server, False)),
+        (_security_resource(door),),
+        outcome=Outcome.SERIOUS_FAILURE,
+        description=f"the message was not understood: {reason}",
     )
 
 

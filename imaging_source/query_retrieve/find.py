@@ -161,12 +161,16 @@ class _Query:
     def _seen(self, connection: Connection, most: int, unseen: Unseen) -> list[Sequence[Any]]:
         """What matches and may be seen; a patient once, whatever the number of his studies."""
         found: dict[Sequence[Any], None] = {}
+        some = False
         with connection.execute(self._statement, execution_options={"yield_per": _PORTION}) as all_:
             for portion in all_.partitions():
+                some = True
                 hidden = unseen({row.study for row in portion})
                 found |= {row[:-1]: None for row in portion if row.study not in hidden}
                 if len(found) > most:
                     break
+        if not some:
+            unseen(())  # what is not there takes as long as what is hidden
         return list(found)
 
     def elements(self, row: Sequence[Any]) -> dict[int, tuple[str, Value]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,9 +64,10 @@ def publish(
     if len(paths) != 1 or not paths[0].is_file():
         raise UsageError(tr("--patient takes exactly one file"))
     from node.config_file import load
-    from node.documents import Description, UnknownCode, provide
+    from node.documents import Description, UnknownCode, WrongType, provide
     from node.endpoints import Endpoints
-    from node.wiring.common import affinity_domain, soap_client
+    from node.wiring.commands import calling
+    from node.wiring.common import affinity_domain
     from transactions.iti_41 import ITI_41
 
     settings = load(config)
@@ -78,12 +81,13 @@ def publish(
     )
     try:
         unique_id, request = provide(paths[0], description, settings, affinity_domain(settings))
-    except UnknownCode as error:
+    except (UnknownCode, WrongType) as error:
         raise UsageError(str(error)) from None
     url = repository or Endpoints.of(settings).repository
     if url is None:
         raise UsageError(tr("this node has no repository; name one with --repository"))
-    response = soap_client(settings, operator_name()).call(url, ITI_41, request)
+    with calling(settings, operator_name()) as client:
+        response = client.call(url, ITI_41, request)
     _show_registered(unique_id, response, json)
 
 
@@ -108,8 +112,9 @@ def find(
     json: Json = False,
 ) -> None:
     """Find a patient's documents (ITI-18)."""
-    consumer, settings = _consumer(config, registry)
-    entries = _find(consumer, patient_id(patient, settings), status, study, since, until)
+    with _consumer(config) as (consumer, settings):
+        consumer = replace(consumer, registry_url=registry) if registry else consumer
+        entries = _find(consumer, patient_id(patient, settings), status, study, since, until)
     if json:
         output.show_json([_told(entry) for entry in entries])
         return
@@ -149,16 +154,16 @@ def fetch(
     """Fetch a patient's documents (ITI-43) and the images of their manifests (RAD-69, WADO-RS)."""
     from node.fetch import Fetched, fetch_all
 
-    consumer, settings = _consumer(config, None)
-    consumer = replace(consumer, ways=_ways(way)) if way else consumer
-    entries = _find(consumer, patient_id(patient, settings), "approved", study, None, None)
-    wanted = [entry for entry in entries if not document or entry.unique_id in document]
-    if not wanted:
-        raise CommandError(tr("no such document"))
-    with output.transfer(tr("images")) as progress:
-        fetched: Fetched = fetch_all(
-            consumer, wanted, folder, images=images, resume=resume, progress=progress
-        )
+    with _consumer(config) as (consumer, settings):
+        consumer = replace(consumer, ways=_ways(way)) if way else consumer
+        entries = _find(consumer, patient_id(patient, settings), "approved", study, None, None)
+        wanted = [entry for entry in entries if not document or entry.unique_id in document]
+        if not wanted:
+            raise CommandError(tr("no such document"))
+        with output.transfer(tr("images")) as progress:
+            fetched: Fetched = fetch_all(
+                consumer, wanted, folder, images=images, resume=resume, progress=progress
+            )
     if json:
         output.show_json(asdict(fetched))
     else:
@@ -190,31 +195,56 @@ def _ways(names: list[str]) -> tuple[WayName, ...]:
 def _send_images(
     paths: list[Path], dicom: str | None, ae_title: str | None, config: Path, json: bool
 ) -> None:
+    from node.config_file import load
     from node.storescu import AssociationFailed, find_files, send
 
     files = list(find_files(paths))
     if not files:
         raise UsageError(tr("no DICOM file in {paths}", paths=", ".join(map(str, paths))))
-    provider = _provider(dicom, ae_title, config)
+    # Somewhere else than to a node, images may be sent without a configuration, and a record.
+    settings = load(config) if dicom is None or config.exists() else None
+    provider = _provider(dicom, ae_title, settings)
     try:
-        with output.progress("C-STORE", len(files)) as step:
-            answers = send(files, provider, on_stored=lambda _stored: step())
+        with (
+            _storing(files, provider, settings) as answers,
+            output.progress("C-STORE", len(files)) as step,
+        ):
+
+            def stored(answer: Stored) -> None:
+                answers.append(answer)
+                step()
+
+            send(files, provider, on_stored=stored)
     except AssociationFailed as error:
         raise (Unreachable if error.unreachable else CommandError)(str(error)) from None
     _show_stored(answers, json)
 
 
-def _provider(dicom: str | None, ae_title: str | None, config: Path) -> Provider:
+@contextmanager
+def _storing(
+    files: list[DicomFile], provider: Provider, settings: Settings | None
+) -> Iterator[list[Stored]]:
+    """A list of answers, of which there is a record where there is a node to keep it."""
+    from node.storescu import CALLING_TITLE
+    from node.wiring.commands import commanding
+
+    with ExitStack() as stack:
+        commanded = stack.enter_context(commanding(settings, operator_name())) if settings else None
+        if commanded is None:
+            yield []
+        else:
+            yield stack.enter_context(commanded.storing(files, provider, CALLING_TITLE))
+
+
+def _provider(dicom: str | None, ae_title: str | None, settings: Settings | None) -> Provider:
     """The storage provider named on the command line, or that of the node."""
     from node.storescu import Provider
 
-    if dicom is not None:
-        return Provider(*address(dicom), ae_title or "KOSMOS")
-    from node.config_file import load
+    if dicom is not None or settings is None:
+        return Provider(*address(dicom or ""), ae_title or "KOSMOS")
     from node.endpoints import Endpoints
     from node.wiring.common import client_tls
 
-    settings = load(config)
     places = Endpoints.of(settings)
     if places.dicom is None or places.ae_title is None:
         raise UsageError(tr("this node takes no images; name a place with --dicom"))
@@ -252,13 +282,14 @@ def _show_registered(unique_id: str, response: RegistryResponse, json: bool) -> 
         raise CommandError("\n".join([tr("refused"), *lines]))
 
 
-def _consumer(config: Path, registry: str | None) -> tuple[Consumer, Settings]:
+@contextmanager
+def _consumer(config: Path) -> Iterator[tuple[Consumer, Settings]]:
     from node.config_file import load
-    from node.wiring.client import consumer
+    from node.wiring.commands import consuming
 
     settings = load(config)
-    made = consumer(settings, operator_name())
-    return (replace(made, registry_url=registry) if registry else made), settings
+    with consuming(settings, operator_name()) as consumer:
+        yield consumer, settings
 
 
 def _find(

@@ -75,6 +75,7 @@ def _feed_v2(
     from hl7.client import MllpClient
     from node import feed as messages
     from node.endpoints import Endpoints
+    from node.wiring.commands import commanding
 
     authority = settings.affinity_domain.assigning_authority
     batch = [(str(file), _message(file)) for file in files]
@@ -84,9 +85,10 @@ def _feed_v2(
     place = mllp or Endpoints.of(settings).mllp
     if place is None:
         raise UsageError(tr("this node has no identity feed; name one with --mllp"))
-    with MllpClient(*address(place)) as client:
+    with commanding(settings, operator_name()) as commanded, MllpClient(*address(place)) as client:
+        send = commanded.feeding(place, client.send) if commanded else client.send
         for name, message in batch:
-            code, text = messages.acknowledgement(client.send(message))
+            code, text = messages.acknowledgement(send(message))
             yield {"message": name, "ack": code, "text": text}
 
 
@@ -100,7 +102,7 @@ def _feed_v3(
     from hl7.v3.request import IdentityRequest
     from node.endpoints import Endpoints
     from node.feed import request_v3
-    from node.wiring.common import soap_client
+    from node.wiring.commands import calling
     from soap.xml import parse
     from transactions.iti_44 import ITI_44
 
@@ -115,11 +117,11 @@ def _feed_v3(
     url = registry or Endpoints.of(settings).registry
     if url is None:
         raise UsageError(tr("this node has no registry; name one with --registry"))
-    client = soap_client(settings, operator_name())
-    for name, request in batch:
-        response = client.call(url, ITI_44[request.interaction], request)
-        text = "; ".join(problem.detail for problem in response.problems)
-        yield {"message": name, "ack": response.status, "text": text}
+    with calling(settings, operator_name()) as client:
+        for name, request in batch:
+            response = client.call(url, ITI_44[request.interaction], request)
+            text = "; ".join(problem.detail for problem in response.problems)
+            yield {"message": name, "ack": response.status, "text": text}
 
 
 def _show_acknowledged(answers: list[Acknowledged], json: bool) -> None:

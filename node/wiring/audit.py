@@ -78,6 +78,7 @@ from transactions.audit_events import (
     configuration_event,
     emergency_event,
     merge_undone_events,
+    not_understood_event,
     trail_pruned_event,
     trail_used_event,
     unread_event,
@@ -176,10 +177,14 @@ class Auditor:
         reach("audit.before_record")
         return self._recorded(events, begun)
 
-    def unread(self, exchange: Exchange[Any, Any], reason: str, context: CallContext) -> Written:
-        """Record a call whose body could not be read (see ``soap`` Witness)."""
+    def unread(
+        self, exchange: Exchange[Any, Any] | None, reason: str, context: CallContext
+    ) -> Written:
+        """Record a call that could not be read (see ``soap`` Witness)."""
         self.admit()
         called = self._called(context)
+        if exchange is None:
+            return self._recorded([not_understood_event(self.url, reason, called)])
         return self._recorded([unread_event(exchange.number, exchange.name, reason, called)])
 
     def broke_off(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> None:
@@ -238,9 +243,14 @@ class Auditor:
         return replace(self, url=f"{self.url}/{door}")
 
     def calling(
-        self, number: str, url: str, call: Callable[[Request], Response]
+        self,
+        number: str,
+        url: str,
+        call: Callable[[Request], Response],
+        users: tuple[Participant, ...] = (),
     ) -> Callable[[Request], Response]:
-        """``call``, which asks another node at ``url``, with a record of each time."""
+        """``call``, which asks another node at ``url``, for ``users``, with a record of each
+        time."""
 
         def recorded(request: Request) -> Response:
             self.trail.ready()
@@ -250,7 +260,7 @@ class Auditor:
                 return response
             finally:
                 server = Node(url, urlsplit(url).hostname or "")
-                scene = self._scene(Side.CLIENT, self._here(), server)
+                scene = replace(self._scene(Side.CLIENT, self._here(), server), users=users)
                 self._record(DESCRIBED[number](request, response, scene)).result()
 
         return recorded
@@ -402,12 +412,17 @@ def open_auditor(
         return None
     trail = open_trail(settings, stack, name)
     auditor = Auditor(trail, section.source_id or settings.node.name, section.site_id, url)
-    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
-    for target in section.send_to if send else ():
-        sending = Sending(trail, Target.parse(target), sender, client_tls(settings))
+    for sending in sendings(settings, trail) if send else ():
         sending.start()
         stack.callback(sending.stop)
     return auditor
+
+
+def sendings(settings: Settings, trail: Trail) -> Iterator[Sending]:
+    """What sends a trail to each repository of the configuration. Raises ConfigError, TlsError."""
+    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
+    for target in settings.audit.send_to:
+        yield Sending(trail, Target.parse(target), sender, client_tls(settings))
 
 
 @contextmanager

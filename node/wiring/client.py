@@ -11,13 +11,22 @@ from consumer.client import Consumer
 from consumer.ways import WayName
 from node.config import Settings
 from node.endpoints import Endpoints
-from node.wiring.common import client_tls, own_assertions, server_tls, soap_client
+from node.wiring.common import (
+    Recording,
+    client_tls,
+    own_assertions,
+    server_tls,
+    soap_client,
+    unrecorded,
+)
 
 
-def consumer(settings: Settings, user: str | None = None) -> Consumer:
+def consumer(
+    settings: Settings, user: str | None = None, recording: Recording = unrecorded
+) -> Consumer:
     """The consumer of this node: its own actors first, then the peers it knows.
 
-    It asks in the name of ``user``, or of the node.
+    It asks in the name of ``user``, or of the node; ``recording`` makes records of its SOAP calls.
     """
     places = Endpoints.of(settings)
     own_repository = {settings.repository.unique_id: places.repository}
@@ -30,7 +39,7 @@ def consumer(settings: Settings, user: str | None = None) -> Consumer:
         registry_url=places.registry or settings.repository.registry,
         repositories={oid: url for oid, url in repositories.items() if url},
         imaging_sources={oid: url for oid, url in sources.items() if url},
-        client=soap_client(settings, user),
+        client=soap_client(settings, user, recording),
         dicomweb={oid: url for oid, url in dicomweb.items() if url},
         dicom=_applications(settings, places.dicom, user),
         ourselves=_ourselves(settings),

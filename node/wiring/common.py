@@ -24,6 +24,8 @@ from security.access.sight import CONSENT_FORMATS, Sight, facts_of
 from security.tls import NodeContext, client_context, renew, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
+from soap.message import MemorySpool, Spool
+from soap.operation import Exchange
 from storage.errors import StorageError
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
@@ -75,6 +77,12 @@ def affinity_domain(settings: Settings) -> AffinityDomain:
     if section.source_ids:
         agreed["source_ids"] = list(section.source_ids)
     return codes.domain(section.codes, agreed)
+
+
+def authority_of_images(settings: Settings) -> str:
+    """Who issues the patients' numbers in images that do not say so (OID)."""
+    own = settings.imaging_source.source_assigning_authority
+    return own or settings.affinity_domain.assigning_authority
 
 
 # Every context of this process, so that all take new files over together.
@@ -136,12 +144,37 @@ def _files(settings: Settings, listener: str = "") -> dict[str, Any]:
     }
 
 
-def soap_client(settings: Settings, user: str | None = None) -> SoapClient:
+class RecordedClient(SoapClient):
+    """A client of whose calls ``recording`` makes records."""
+
+    def __init__(self, recording: Recording, **options: Any) -> None:
+        super().__init__(**options)
+        self._recording = recording
+
+    def call(
+        self,
+        url: str,
+        exchange: Exchange[Request, Response],
+        request: Request,
+        *,
+        spool: Callable[[], Spool] = MemorySpool,
+        correlation_id: str | None = None,
+    ) -> Response:
+        """See ``SoapClient``; also raises what recording raises."""
+        call = partial(super().call, url, exchange, spool=spool, correlation_id=correlation_id)
+        answer: Response = self._recording(exchange.number, url, call)(request)
+        return answer
+
+
+def soap_client(
+    settings: Settings, user: str | None = None, recording: Recording = unrecorded
+) -> SoapClient:
     """The client with which this node calls other nodes, in the name of ``user``, or its own.
 
     Raises TlsError, ConfigError.
     """
-    return SoapClient(
+    return RecordedClient(
+        recording,
         timeout=settings.limits.call_seconds,
         ssl_context=client_tls(settings),
         token=own_assertions(settings, user),
@@ -233,6 +266,9 @@ def _documents(query: Query, request: AdhocQueryRequest) -> Sequence[DocumentEnt
     return _answered(query, request).objects().documents
 
 
+_NOWHERE = "urn:uuid:00000000-0000-0000-0000-000000000000"
+
+
 def _unseen_far(
     query: Query,
     sight: Sight,
@@ -243,6 +279,8 @@ def _unseen_far(
 
     Raises RegistryUnavailable and StorageError.
     """
+    # Of nothing the same is asked: see ``registry.veil``.
+    entry_uuids = entry_uuids if entry_uuids or unique_ids else [_NOWHERE]
     found = [
         *(_documents(query, get_documents(entry_uuid=list(entry_uuids))) if entry_uuids else ()),
         *(_documents(query, get_documents(unique_id=list(unique_ids))) if unique_ids else ()),
@@ -256,6 +294,8 @@ def _unseen_far(
             choices[patient] = sight.choices([patient], acknowledged)
         if sight.sees(choices[patient], facts_of(entry)):
             seen |= {entry.entry_uuid, entry.unique_id}
+    if not found:
+        sight.choices([""], ())
     return {one for one in (*entry_uuids, *unique_ids) if one not in seen}
 
 

@@ -44,9 +44,8 @@ from node.wiring.common import (
     own_assertions,
     unrecorded,
 )
-from node.wiring.gate import Caller
 from node.wiring.pictures import intake
-from node.wiring.sights import open_sights, unseen_by
+from node.wiring.sights import Caller, open_sights, unseen_by
 from registry import Registry
 from soap.client import SoapClient
 from storage.blobs import BlobStore

@@ -20,7 +20,7 @@ from node.config_trust import AccessSection
 from node.migrate import dicom_memory, open_database
 from node.watch import Watch
 from node.wiring.audit import Auditor
-from node.wiring.sights import Sights, open_sights
+from node.wiring.sights import Caller, Sights, open_sights
 from node.wiring.tokens import audiences, issuers_of, profile_of
 from security.assertions.claims import Claims
 from security.assertions.conditions import Terms
@@ -35,14 +35,6 @@ from storage.database import Database
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, where assertions are judged: a user, or without claims a node alone."""
-
-    claims: Claims | None = None
-    emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)

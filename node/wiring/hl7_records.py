@@ -36,7 +36,7 @@ class Hl7Records:
 
         def recorded(feed: IdentityFeed, peer: str) -> FeedOutcome:
             self.auditor.trail.ready()
-            describe = partial(_identity_events, feed, peer)
+            describe = partial(_feed_events, feed, peer)
             begun = self.auditor.keep(partial(describe, _FAILED))
             outcome = apply(feed)
             well = Outcome.SUCCESS if outcome.ack_code == ACCEPT else _FAILED
@@ -89,9 +89,7 @@ def _from(sender: str, peer: str, scene: Scene) -> Scene:
     return replace(scene, client=Node(sender, peer))
 
 
-def _identity_events(
-    feed: IdentityFeed, peer: str, outcome: Outcome, scene: Scene
-) -> list[AuditEvent]:
+def _feed_events(feed: IdentityFeed, peer: str, outcome: Outcome, scene: Scene) -> list[AuditEvent]:
     scene, named = _from(feed.sender, peer, scene), [str(one) for one in feed.identifiers]
     if feed.event == LINK_CHANGE:
         local, previous = [str(one) for one in feed.local], str(feed.previous)
@@ -103,14 +101,18 @@ def _identity_events(
 def _unapplied_events(
     said: Unapplied, verdict: Verdict, peer: str, scene: Scene
 ) -> list[AuditEvent]:
-    """Where the message names no patient, they name the message."""
-    told = (said.control_id, _outcome(verdict), _from(said.sender, peer, scene))
-    if said.event == LINK_CHANGE:
-        events = iti_64.audit(said.identifiers, said.prior, *told)
-    else:
-        subsumed = said.prior if said.event == MERGE and said.prior else None
-        events = iti_8.audit(said.event, said.identifiers, subsumed, *told)
+    events = identity_events(said, _outcome(verdict), _from(said.sender, peer, scene))
     return [*_described(events, said, verdict)]
+
+
+def identity_events(said: Unapplied, outcome: Outcome, scene: Scene) -> list[AuditEvent]:
+    """What an identity message leaves of which no more is known than it says; where it names no
+    patient, they name the message."""
+    told = (said.control_id, outcome, scene)
+    if said.event == LINK_CHANGE:
+        return iti_64.audit(said.identifiers, said.prior, *told)
+    subsumed = said.prior if said.event == MERGE and said.prior else None
+    return iti_8.audit(said.event, said.identifiers, subsumed, *told)
 
 
 def _report_events(said: Unapplied, peer: str, verdict: Verdict, scene: Scene) -> list[AuditEvent]:

@@ -12,6 +12,7 @@ from imaging_source.ledger import About, End, Service, Transfer
 from metadata.datatypes import CX
 from node.config import Settings
 from node.wiring.audit import Auditor, by_user
+from node.wiring.common import authority_of_images
 from security.nodes import names_of
 from transactions.audit import Action, AuditEvent, Node, Scene
 from transactions.audit_dimse import (
@@ -103,9 +104,7 @@ class TrailLedger:
 
 def ledger_of(settings: Settings, auditor: Auditor) -> TrailLedger:
     """The ledger of the process ``dicom``."""
-    section = settings.imaging_source
-    authority = section.source_assigning_authority or settings.affinity_domain.assigning_authority
-    return TrailLedger(auditor, section.ae_title, authority)
+    return TrailLedger(auditor, settings.imaging_source.ae_title, authority_of_images(settings))
 
 
 def node_of(end: End) -> Node:

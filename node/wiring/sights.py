@@ -7,9 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -31,13 +29,18 @@ from storage.database import Database
 from storage.errors import StorageError
 from transactions.registry_response import RegistryUnavailable
 
-if TYPE_CHECKING:
-    from node.wiring.gate import Caller
-
 log = structlog.get_logger(__name__)
 
 # Studies asked about by one statement.
 PORTION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, where assertions are judged: a user, or without claims a node alone."""
+
+    claims: Claims | None = None
+    emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,14 @@ def unseen_by(
 def _unseen_studies(
     asked: UnseenDocuments, index: Database, sight: Sight, studies: Collection[str]
 ) -> Collection[str]:
+    """Those of some studies that are hidden or not published. Of none the same is asked, so that
+    the time of an answer does not tell a hidden study from one that is not there."""
     hidden: set[str] = set()
-    rest = iter(studies)
-    while portion := list(islice(rest, PORTION)):
+    named = list(studies)
+    for start in range(0, len(named) or 1, PORTION):
+        portion = named[start : start + PORTION]
         with index.read() as connection:
-            entries = published_entries(connection, portion)
+            entries = published_entries(connection, portion or [""])
         unseen = asked(sight, list(entries.values()), ())
         hidden |= {one for one in portion if one not in entries or entries[one] in unseen}
     return hidden

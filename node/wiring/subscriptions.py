@@ -18,7 +18,7 @@ from node.config import Settings
 from node.endpoints import broker_address
 from node.logs import within_call
 from node.wiring.common import client_tls
-from node.wiring.sights import Sights
+from node.wiring.sights import Caller, Sights
 from registry import Registry
 from registry.subscriptions.broker import Broker
 from registry.subscriptions.consumers import Consumers
@@ -41,7 +41,6 @@ from transactions.transaction import Transaction
 
 if TYPE_CHECKING:
     from node.wiring.audit import Auditor
-    from node.wiring.gate import Caller
 
 log = structlog.get_logger(__name__)
 

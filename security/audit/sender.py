@@ -97,20 +97,27 @@ class Sending:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             self._news.clear()
-            try:
-                self._send_all()
+            if self.send_now():
                 pause = _FIRST_PAUSE
                 self._stopping.wait(_GATHER_SECONDS)
                 self._news.wait()
-            except (OSError, StorageError) as error:
-                _log.warning(
-                    "audit record repository not reached",
-                    code="AUDIT-SEND",
-                    target=str(self._target),
-                    error=type(error).__name__,
-                )
+            else:
                 self._stopping.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def send_now(self) -> bool:
+        """Send what is due, in the thread of who calls; whether it got there."""
+        try:
+            self._send_all()
+        except (OSError, StorageError) as error:
+            _log.warning(
+                "audit record repository not reached",
+                code="AUDIT-SEND",
+                target=str(self._target),
+                error=type(error).__name__,
+            )
+            return False
+        return True
 
     def _send_all(self) -> None:
         """Send what is due, over one connection."""

@@ -53,4 +53,4 @@ def _enveloped(body: Iterable[bytes]) -> bytes:
     return b"".join(write_request(body, action="urn:a", message_id="urn:b", to="urn:c"))
 
 
-TARGET = Target("envelope", read, (MessageError, SoapFault, InvalidBody), seeds, 6_000)
+TARGET = Target("envelope", read, (MessageError, SoapFault, InvalidBody), seeds, 25_000)

@@ -15,10 +15,11 @@ import pytest
 import urllib3
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from imaging_source import outbox, reports
 from imaging_source.corrections import Authorities
+from imaging_source.evicted import hold_use, note_use
 from imaging_source.handover import DistantIntake, IndexDoor, _short
 from imaging_source.importing import Importer, Journal, sources
 from imaging_source.index import MIGRATIONS
@@ -29,7 +30,7 @@ from imaging_source.reconciliation import Identities
 from imaging_source.rejection import SAFETY
 from imaging_source.report_feed import ReportFeed
 from imaging_source.reporting import Reporting
-from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY
+from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY, STUDY_USE
 from imaging_source.stow import Stow
 from manifest.entry import PublicationPolicy
 from soap.limits import Limits
@@ -66,6 +67,25 @@ def count(database: Database, table: Any) -> int:
 
 def test_the_schema_is_the_same(database: Database) -> None:
     assert metadata_differs(database, METADATA) == []
+
+
+def test_all_who_note_the_use_of_a_study_at_once_do(database: Database) -> None:
+    together = threading.Barrier(THREADS)
+
+    def note(number: int) -> None:
+        study = f"1.2.{number}"
+
+        def work(connection: Connection) -> None:
+            hold_use(connection, study)
+            note_use(connection, study, 7.0)
+
+        together.wait(30)
+        database.write(work)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number in range(20):
+            list(pool.map(note, [number] * THREADS))
+    assert count(database, STUDY_USE) == 20
 
 
 def test_a_new_study_sent_by_many_at_once_is_one_study(

@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from conformance.targets import DEFAULT_AUTHORITY
 from node.check import check_all
+from node.cli.exits import Exit
 from node.cli.output import time_text
 from node.config_file import load
 from node.demo.studies import sample_folder
@@ -299,3 +300,31 @@ def test_help_is_in_french_for_who_reads_french() -> None:
         env={**os.environ, "LC_ALL": "fr_FR.UTF-8"},
     )
     assert "Trouve les documents d'un patient" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "said", "code"),
+    [
+        ("report.pdf", b"%PDF-1.7\n", (), Exit.UNREACHABLE),
+        ("report.pdf", b"no finding", (), Exit.USAGE),
+        ("report.pdf", b"no finding", ("--mime-type", "text/plain"), Exit.UNREACHABLE),
+        ("report.txt", b"no finding", ("--mime-type", "application/pdf"), Exit.USAGE),
+        (
+            "report.dcm",
+            bytes(128) + b"DICM",
+            ("--mime-type", "application/dicom"),
+            Exit.UNREACHABLE,
+        ),
+        ("report.png", b"", (), Exit.USAGE),
+        ("report.xyz", b"whatever", (), Exit.UNREACHABLE),
+    ],
+)
+def test_a_document_is_submitted_as_what_it_begins_as(
+    kosmos: Kosmos, plain_node: Path, name: str, begins: bytes, said: tuple[str, ...], code: int
+) -> None:
+    document = plain_node.with_name(name)
+    document.write_bytes(begins)
+    place = ("--repository", f"http://{NOBODY}/", "--config", plain_node)
+    told = kosmos("publish", document, "--patient", "4711", *said, *place)
+    assert told.returncode == code, told.stderr
+    assert ("--mime-type" in told.stderr) == (code == Exit.USAGE)

@@ -18,7 +18,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 import conformance
-from metadata.datatypes import LocalizedString
+from metadata.datatypes import CX, LocalizedString
 from metadata.identifiers import FAILURE, SUCCESS
 from metadata.model import Code
 from node.config import Settings
@@ -99,6 +99,11 @@ def test_the_main_job_from_the_command_line(running: Any, kosmos: Kosmos, tmp_pa
     fetched = kosmos("fetch", "4711", "--folder", tmp_path / "fetched", "--json", *config)
     (file,) = json.loads(fetched.stdout)["documents"]
     assert Path(file).read_text() == "no finding"
+    whose = str(CX.of("4711", load(running.config).affinity_domain.assigning_authority))
+    told = kosmos("audit", "find", "--patient", whose, "--json", *config)
+    both = {(one["transaction"], one["trail"]) for one in json.loads(told.stdout)}
+    assert both >= {(one, f"{of}-0") for one in ("ITI-8", "ITI-41") for of in ("client", "web")}
+    assert both >= {("ITI-18", "client-0"), ("ITI-18", "web-0")}
     assert PATIENT not in running.log.read_text()
     assert "kosmos_responses_total" in running.get(f"{running.endpoints['admin']}/metrics")[1]
 
@@ -124,6 +129,9 @@ def test_a_study_is_published_as_every_family_and_fetched_once(
     web = ("--folder", tmp_path / "by_wado", "--way", "wado", "--json", *config)
     assert json.loads(kosmos("fetch", "1CT1", *web).stdout)["images"] == 1
     assert kosmos("fetch", "1CT1", "--way", "pigeon", *config).returncode == 2
+    records = json.loads(kosmos("audit", "find", "--limit", "1000", "--json", *config).stdout)
+    ours = [(one["transaction"], one["action"]) for one in records if one["trail"] == "client-0"]
+    assert {("RAD-8", "E"), ("RAD-8", "R"), ("RAD-69", "C"), ("RAD-107", "C")} <= {*ours}
     assert sorted(Path(one).suffix for one in told["documents"]) == [".dcm", ".dcm", ".json"]
     for file in told["documents"]:
         judged = json.loads(kosmos("conformance", "manifest", file, "--json").stdout)

@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from lxml import etree
@@ -135,3 +137,19 @@ def test_what_could_not_be_read_is_recorded_as_a_failure(
     assert (event_id, event.get("EventActionCode")) == KINDS[asked.number]
     assert event.get("EventOutcomeIndicator") == "8"
     assert event.findtext("EventOutcomeDescription")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_no_message_at_all_is_recorded_without_its_words(door: str, served: Served) -> None:
+    headers = {"Content-Type": "application/soap+xml"}
+    secret = b"<Dupont-1965"
+    with pytest.raises(HTTPError, match="400"):
+        urlopen(Request(f"{served.base}/{door}", secret, headers), timeout=10)
+    record = served.newest()
+    event, participant = record[0], record[1]
+    codes = [event.find(name) for name in ("EventID", "EventTypeCode")]
+    assert [one.get("csd-code") for one in codes if one is not None] == ["110113", "not-understood"]
+    assert event.get("EventOutcomeIndicator") == "8"
+    assert participant.get("NetworkAccessPointID") == "127.0.0.1"
+    assert record.xpath(f"//@ParticipantObjectID[contains(., '/{door}')]")
+    assert b"Dupont" not in etree.tostring(record)

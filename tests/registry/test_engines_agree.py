@@ -196,7 +196,7 @@ def _meets(kept: Kept, key: str, wanted: Any) -> bool:
     return all(any(same(code, one) for one in group for code in held) for group in wanted)
 
 
-# --- Random questions --------------------------------------------------------------------------
+# --- Random questions: two thousand in all, those across patients being two each ----------------
 
 codes = st.lists(st.sampled_from(CODES), min_size=1, max_size=4)
 code_groups = st.lists(codes, min_size=1, max_size=3)
@@ -264,14 +264,14 @@ def agree(registries: Sequence[Registry], request: AdhocQueryRequest, wanted: li
 
 
 @given(st.sampled_from(PATIENTS), few_filters)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_on_documents(registries: list[Registry], patient: CX, filters: dict[str, Any]) -> None:
     wanted = expected(DocumentEntry, filters, [patient])
     agree(registries, find_documents(patient, **filters), wanted)
 
 
 @given(st.sampled_from(PATIENTS), references, few_filters)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_on_references(
     registries: list[Registry], patient: CX, reference: Any, filters: dict[str, Any]
 ) -> None:
@@ -280,13 +280,13 @@ def test_on_references(
 
 
 @given(st.sampled_from(PATIENTS), folder_filters)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_on_folders(registries: list[Registry], patient: CX, filters: dict[str, Any]) -> None:
     agree(registries, find_folders(patient, **filters), expected(Folder, filters, [patient]))
 
 
 @given(st.none() | patients, few_filters, folder_filters, code_groups)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_across_patients(
     registries: list[Registry],
     of: list[CX] | None,

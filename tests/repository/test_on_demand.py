@@ -263,6 +263,17 @@ def test_what_no_entry_of_ours_promises_is_unknown(house: House) -> None:
         assert response.errors[0].location == unique_id
 
 
+def test_what_is_hidden_from_who_asks_is_not_assembled_for_him(house: House) -> None:
+    promised = house.promise(unique_id="1.2.3.99")
+    wanted = DocumentRequest(OURS, "1.2.3.99", None)
+    request = RetrieveDocumentSetRequest((wanted,))
+    repository = house.repository()
+    refused = repository.retrieve(request, lambda names: names)
+    assert (refused.documents, [one.code for one in refused.errors]) == ((), UNKNOWN)
+    assert len(house.ask(find_documents(PATIENT, type=[xds.STABLE])).documents) == 0
+    assert len(repository.retrieve(request).documents) == 1, promised
+
+
 def test_troubles_of_registry_and_provider_are_told(house: House) -> None:
     entry, repository = house.promise(), house.repository()
     house.speaker.problem = "out of words"

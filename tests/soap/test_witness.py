@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,10 @@ import pytest
 from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Exchange, Operation
 from soap.faults import SENDER, PeerError, SoapFault
+from soap.limits import SMALL
 from soap.message import Content, InMemory, Outgoing
 from soap.server import Router, running_server
-from tests.soap.conftest import Say, Store
+from tests.soap.conftest import Answer, Say, Service, Spools, Store
 
 BREAK = b"break off, please"
 
@@ -46,7 +47,7 @@ class Notary:
     held: Future[None] | None = None
     broken: list[str] = field(default_factory=list)
     seen: list[tuple[str, object, object, str]] = field(default_factory=list)
-    unreadable: list[tuple[str, str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str | None, str, str]] = field(default_factory=list)
     noticed: threading.Event = field(default_factory=threading.Event)
 
     def begins(self, exchange: Exchange[Any, Any], request: Any, context: CallContext) -> str:
@@ -67,11 +68,11 @@ class Notary:
         return self._written()
 
     def unread(
-        self, exchange: Exchange[Any, Any], reason: str, context: CallContext
+        self, exchange: Exchange[Any, Any] | None, reason: str, context: CallContext
     ) -> Future[None]:
         if self.fault is not None:
             raise self.fault
-        self.unreadable.append((exchange.number, reason, context.peer))
+        self.unreadable.append((exchange.number if exchange else None, reason, context.peer))
         return self._written()
 
     def _written(self) -> Future[None]:
@@ -163,18 +164,90 @@ def test_a_body_that_could_not_be_read_is_seen_with_what_was_told(
     assert (performed, notary.seen) == ([], [])
 
 
-@pytest.mark.parametrize("exchange", [Say(), Unreadable()], ids=["read", "unread"])
+SOAP = "application/soap+xml"
+MIME = 'multipart/related; type="application/xop+xml"; boundary="b"; start="<r>"'
+NOT_UNDERSTOOD = {
+    "no XML": (SOAP, b"hello", "Sender"),
+    "XML without an end": (SOAP, b"<s:Envelope", "Sender"),
+    "a large message that is no XML": (SOAP, b"<a>" + b" " * SMALL, "Sender"),
+    "no envelope": (SOAP, b"<a/>", "VersionMismatch"),
+    "no MIME": (MIME, b"hello", "Sender"),
+    "MIME without an end": (MIME, b"--b\r\n\r\n<a/>", "Sender"),
+    "MIME of no XML": (MIME, b"--b\r\nContent-ID: <r>\r\n\r\nhello\r\n--b--", "Sender"),
+    "another media type": ("text/plain", b"hello", "Sender"),
+}
+"""Content type and body, and what of the fault is recorded."""
+
+
+def post(url: str, body: bytes, content_type: str = SOAP) -> Answer:
+    return Service(url, Spools(), [], []).post(body, content_type)
+
+
+@pytest.mark.parametrize("case", NOT_UNDERSTOOD)
+def test_a_message_that_is_not_understood_is_seen_without_its_words(
+    url: str, notary: Notary, performed: list[str], case: str
+) -> None:
+    content_type, body, reason = NOT_UNDERSTOOD[case]
+    assert post(url, body, content_type).status in (400, 415, 500)
+    assert notary.unreadable == [(None, reason, "127.0.0.1")]
+    assert (performed, notary.seen) == ([], [])
+
+
+def test_a_message_of_another_action_is_seen(
+    url: str, notary: Notary, envelope: Callable[..., str]
+) -> None:
+    assert post(url, envelope(action="urn:test:Nothing").encode()).status == 400
+    assert notary.unreadable == [(None, "ActionNotSupported", "127.0.0.1")]
+
+
+def test_a_message_that_travels_the_wrong_way_is_seen_as_what_it_asks_for(
+    url: str, notary: Notary, envelope: Callable[..., str]
+) -> None:
+    body = envelope('<t:Store xmlns:t="urn:test"/>', action=Store().action)
+    assert post(url, body.encode()).status == 415
+    assert notary.unreadable == [("T-2", "Sender", "127.0.0.1")]
+
+
+def test_a_message_without_one_of_its_documents_is_seen(
+    url: str, notary: Notary, client: SoapClient
+) -> None:
+    class Lacking(Store):
+        def write_request(self, contents: Sequence[Content]) -> Outgoing:
+            return Outgoing(super().write_request(contents).body, [])
+
+    contents: list[Content] = [InMemory(b"there")]
+    with pytest.raises(SoapFault, match="no MIME part"):
+        client.call(url, Lacking(), contents)
+    assert notary.unreadable == [("T-2", "Sender", "127.0.0.1")]
+
+
+def test_a_message_that_is_not_understood_is_told_busy_when_nothing_can_be_recorded(
+    url: str, notary: Notary
+) -> None:
+    notary.fault = SoapFault.busy()
+    assert post(url, b"hello").status == 503
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda url, client: client.call(url, Say(), "good"),
+        lambda url, client: client.call(url, Unreadable(), "good"),
+        lambda url, client: post(url, b"hello"),
+    ],
+    ids=["read", "unread", "not understood"],
+)
 def test_no_answer_leaves_before_the_record_is_durable(
-    url: str, notary: Notary, client: SoapClient, exchange: Say
+    url: str, notary: Notary, client: SoapClient, ask: Callable[[str, SoapClient], object]
 ) -> None:
     notary.held = Future()
     answered = threading.Event()
 
-    def ask() -> None:
-        client.call(url, exchange, "good")
+    def call() -> None:
+        ask(url, client)
         answered.set()
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=call)
     asking.start()
     assert notary.noticed.wait(10)
     assert not answered.wait(0.1)
