@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import BigInteger, Connection, Integer, LargeBinary, Table, Text
 from sqlalchemy.exc import DBAPIError
@@ -99,18 +100,25 @@ def one_exchange(connection: Connection) -> Iterator[None]:
         raise _failed("several statements", connection, error) from error
 
 
-def begin_snapshot(connection: Connection) -> None:
-    """Begin a transaction of PostgreSQL in which all statements see one snapshot.
+@contextmanager
+def one_snapshot(connection: Connection) -> Iterator[None]:
+    """A transaction of PostgreSQL in which all statements see one snapshot.
 
-    Raises what SQLAlchemy raises.
+    It is committed, whatever ends it: at a ROLLBACK psycopg forgets every statement that it has
+    prepared on the connection, and the server would parse and plan each anew. Raises what
+    SQLAlchemy raises.
     """
+    driver = _psycopg(connection)
     try:
-        _psycopg(connection).execute(_BEGIN_SNAPSHOT)
+        driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        try:
+            yield
+        finally:
+            if driver.info.transaction_status == TransactionStatus.INTRANS:
+                driver.commit()  # what has failed in itself the pool undoes
     except psycopg.Error as error:
-        raise _failed(_BEGIN_SNAPSHOT, connection, error) from error
+        raise _failed("a snapshot", connection, error) from error
 
-
-_BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # PostgreSQL's names for the types of our columns.
 _TYPES = {Text: "text", Integer: "int4", BigInteger: "int8", LargeBinary: "bytea"}
