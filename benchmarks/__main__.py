@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -31,6 +32,7 @@ from benchmarks import (
 )
 from benchmarks.figures import Row, WrongAnswer, table
 from benchmarks.scale import ENGINES
+from node.cli import COLLECT_EVERY
 
 
 class Benchmark(NamedTuple):
@@ -79,6 +81,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     given = parser.parse_args()
+    gc.set_threshold(COLLECT_EVERY)
     try:
         if given.scale:
             rows = list(_told(scale.measure(scale.SCALES[given.scale], given.engine or ENGINES)))

@@ -13,7 +13,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import DatabaseBusy, DatabaseUnavailable, OutOfSpace, StorageError
-from storage.statement import begin_snapshot
+from storage.statement import one_snapshot
 
 T = TypeVar("T")
 
@@ -93,9 +93,11 @@ class PostgreSQLEngine:
     @contextmanager
     def read(self, snapshot: bool) -> Iterator[Connection]:
         """See ``Database.read``."""
-        with _translating(), _connected(self._readers) as connection:
-            if snapshot:  # the pool undoes it when it takes the connection back
-                begin_snapshot(connection)
+        with (
+            _translating(),
+            _connected(self._readers) as connection,
+            one_snapshot(connection) if snapshot else nullcontext(),
+        ):
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:

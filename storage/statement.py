@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import BigInteger, Connection, Integer, LargeBinary, Table, Text
 from sqlalchemy.exc import DBAPIError
@@ -99,39 +100,61 @@ def one_exchange(connection: Connection) -> Iterator[None]:
         raise _failed("several statements", connection, error) from error
 
 
-def begin_snapshot(connection: Connection) -> None:
-    """Begin a transaction of PostgreSQL in which all statements see one snapshot.
+@contextmanager
+def one_snapshot(connection: Connection) -> Iterator[None]:
+    """A transaction of PostgreSQL in which all statements see one snapshot.
 
-    Raises what SQLAlchemy raises.
+    It is committed, whatever ends it: at a ROLLBACK psycopg forgets every statement that it has
+    prepared on the connection, and the server would parse and plan each anew. Raises what
+    SQLAlchemy raises.
     """
+    driver = _psycopg(connection)
     try:
-        _psycopg(connection).execute(_BEGIN_SNAPSHOT)
+        driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        try:
+            yield
+        finally:
+            if driver.info.transaction_status == TransactionStatus.INTRANS:
+                driver.commit()  # what has failed in itself the pool undoes
     except psycopg.Error as error:
-        raise _failed(_BEGIN_SNAPSHOT, connection, error) from error
+        raise _failed("a snapshot", connection, error) from error
 
-
-_BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 # PostgreSQL's names for the types of our columns.
 _TYPES = {Text: "text", Integer: "int4", BigInteger: "int8", LargeBinary: "bytea"}
 
 
-def copy_rows(connection: Connection, table: Table, rows: Sequence[Parameters]) -> None:
-    """Insert many rows of one make by PostgreSQL's COPY, in its binary form: bytes as they are.
+def insert_many(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert many rows, each with the values of all columns of ``table`` in their order.
 
-    Raises what SQLAlchemy raises.
+    On PostgreSQL by COPY in its binary form: bytes as they are. Raises what SQLAlchemy raises.
     """
     if not rows:
         return
-    names = list(rows[0])
-    values = itemgetter(*names)
-    columns = SQL(", ").join(map(Identifier, names))
+    if connection.dialect.name == "sqlite":
+        _execute_many(connection, table, rows)
+    else:
+        _copy(connection, table, rows)
+
+
+def _execute_many(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    places = ", ".join("?" * len(table.columns))
+    sql = f'INSERT INTO "{table.name}" ({", ".join(table.columns.keys())}) VALUES ({places})'
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    try:
+        driver.executemany(sql, rows)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(sql, None, error, sqlite3.Error, hide_parameters=True) from error
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    columns = SQL(", ").join(map(Identifier, table.columns.keys()))
     command = SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(Identifier(table.name), columns)
     try:
         with _psycopg(connection).cursor() as cursor, cursor.copy(command) as copy:
-            copy.set_types([_TYPES[type(table.c[name].type)] for name in names])
+            copy.set_types([_TYPES[type(column.type)] for column in table.columns])
             for row in rows:
-                copy.write_row(values(row))
+                copy.write_row(row)
     except psycopg.Error as error:
         raise _failed(f"COPY {table.name}", connection, error) from error
 

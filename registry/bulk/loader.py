@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
@@ -41,14 +40,13 @@ from registry.bulk.preparation import Prepared, Source, Unreadable, prepare_all,
 from registry.lookup import Located, locate, rows_at
 from registry.operators import among
 from registry.registration import Registration, prepare
-from registry.rows import Row
 from registry.rules import judge
-from registry.submit import TABLES, has_errors, insert_rows, judge_alone, write_submission
+from registry.submit import TABLES, has_errors, judge_alone, write_submission
 from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
 from storage.faultpoints import reach
-from storage.statement import Statement, copy_rows
+from storage.statement import Statement, insert_many
 from transactions.registry_response import RegistryResponse
 
 # Submissions in one transaction: its sync and its look-ups cost little beside the rows, a merge of
@@ -178,7 +176,7 @@ class _Batch:
         self._domain = domain
         self._now = now
         self._loaded = Loaded()
-        self._gathered: dict[str, list[Row]] = {table.name: [] for table in TABLES}
+        self._gathered: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in TABLES}
         self._known: set[str] = set()  # entryUUIDs and uniqueIds registered before or gathered
 
     def load(self, sources: Sequence[Source], prepared: Sequence[Prepared | None]) -> Loaded:
@@ -196,11 +194,11 @@ class _Batch:
         self._known |= locate(self._connection, [i for o in ready for i in o.entry_uuids]).keys()
         ids = [unique_id for one in ready for unique_id in one.unique_ids]
         self._known |= identities_of(self._connection, ids, lock=True).keys()
-        sets = [row for one in ready for row in one.tables["submission_set"]]
+        sets = [(one.submission_set[0], one.patient) for one in ready]
         places = [
-            Located(row["entry_uuid"], schema.SUBMISSION_SET, row["patient"], row["patient"])
-            for row in sets
-            if row["entry_uuid"] in self._known
+            Located(entry_uuid, schema.SUBMISSION_SET, patient, patient)
+            for entry_uuid, patient in sets
+            if entry_uuid in self._known
         ]
         self._sets = dict(rows_at(self._connection, _SETS, places))
 
@@ -220,27 +218,24 @@ class _Batch:
 
     def _is_stored(self, one: Prepared) -> bool:
         """Whether it was loaded before: told without reading it again, if its ids are UUIDs."""
-        [package] = one.tables["submission_set"]
-        stored = self._sets.get(package["entry_uuid"])
-        return stored == package["ebrim"] and self._known.issuperset(one.unique_ids)
+        entry_uuid, rendered = one.submission_set
+        return self._sets.get(entry_uuid) == rendered and self._known.issuperset(one.unique_ids)
 
     def _gather(self, source: Source, one: Prepared) -> None:
         for name, rows in one.tables.items():
             self._gathered[name] += rows
         self._known.update(one.entry_uuids, one.unique_ids)
-        entries = len(one.tables["document_entry"])
-        self._loaded.take(source.name, RegistryResponse.of(one.warnings), entries)
+        self._loaded.take(source.name, RegistryResponse.of(one.warnings), one.entries)
 
     def _write(self) -> None:
-        """Insert what was gathered, in the order of keys: neighbours share a page."""
-        self._gathered["identity"].sort(key=itemgetter("unique_id"))
-        self._gathered["object"].sort(key=itemgetter("entry_uuid"))
-        if self._connection.dialect.name == "postgresql":
-            for table in TABLES:
-                copy_rows(self._connection, table, self._gathered[table.name])
-        else:
-            insert_rows(self._connection, self._gathered)
-        self._gathered = {table.name: [] for table in TABLES}
+        """Insert what was gathered in the order of keys, which stand first: neighbours share a
+        page, and rivals wait for each other in one order.
+        """
+        for table in TABLES:
+            rows = self._gathered[table.name]
+            rows.sort()
+            insert_many(self._connection, table, rows)
+            rows.clear()
 
     def _register(self, source: Source) -> None:
         """The way of ITI-42, in a savepoint, unless it went that way before."""

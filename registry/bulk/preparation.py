@@ -12,9 +12,9 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from metadata.affinity_domain import AffinityDomain
 from metadata.catalogue import RegistryError
@@ -22,8 +22,7 @@ from metadata.datatypes import DTM
 from metadata.model import Submission
 from registry.effects import replacements
 from registry.registration import prepare
-from registry.rows import Row
-from registry.submit import has_errors, judge_alone, new_rows
+from registry.submit import TABLES, has_errors, judge_alone, new_rows
 from soap.xml import XMLRefused, parse
 from transactions.iti_42 import ITI_42, SubmitObjectsRequest
 from transactions.registry_response import RegistryResponse
@@ -38,6 +37,10 @@ _COLLECT_EVERY = 200_000
 # message is made of thousands. Kept so, they need not be merged and cut again for the next message,
 # which is more than a tenth of the time; some 2 MB a process. Read when a process starts.
 _ALLOCATION = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=4000"}
+
+
+# From a row by names to its values in the order of the table's columns.
+_IN_ORDER = {table.name: itemgetter(*table.columns.keys()) for table in TABLES}
 
 
 class Source(NamedTuple):
@@ -55,15 +58,24 @@ class Unreadable(Exception):
         self.answer = answer
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A valid submission, all of it new: its rows by table, and the warnings it earned."""
+class Prepared(NamedTuple):
+    """A valid submission, all of it new: its rows by table, and the warnings it earned.
+
+    A row has the values of all columns in their order: many of them travel between processes, and
+    names would be half of the way.
+    """
 
     patient: str
     entry_uuids: list[str]
     unique_ids: list[str]
-    tables: dict[str, list[Row]]
+    submission_set: tuple[str, bytes]  # entryUUID, as rendered
+    tables: dict[str, list[tuple[Any, ...]]]
     warnings: tuple[RegistryError, ...]
+
+    @property
+    def entries(self) -> int:
+        """How many DocumentEntries it holds."""
+        return len(self.tables["document_entry"])
 
 
 @contextmanager
@@ -106,11 +118,13 @@ def _prepare(text: bytes, domain: AffinityDomain, now: DTM) -> Prepared | None:
     if replacements(registration):
         return None
     tables = new_rows(registration, (), now)
+    [package] = tables["submission_set"]
     return Prepared(
         patient=registration.patient,
         entry_uuids=[row["entry_uuid"] for row in tables["object"]],
         unique_ids=[row["unique_id"] for row in tables["identity"]],
-        tables=tables,
+        submission_set=(package["entry_uuid"], package["ebrim"]),
+        tables={name: list(map(_IN_ORDER[name], rows)) for name, rows in tables.items()},
         warnings=tuple(fault.error("ITI-42") for fault in faults),
     )
 

@@ -593,3 +593,16 @@ def test_no_transaction_outlasts_its_read(postgresql_database_url: str) -> None:
             with pytest.raises(ZeroDivisionError), database.read(snapshot=snapshot):
                 raise ZeroDivisionError
             assert other.execute(idle).fetchone() == (0,)
+
+
+def test_what_a_connection_has_prepared_outlasts_a_read(postgresql_notes: Database) -> None:
+    """However it ended: a statement that is asked often is parsed and planned once."""
+    often = Statement(select(NOTES.c.id))
+    for _ in range(6):
+        with postgresql_notes.read() as connection:
+            often.rows(connection, {})
+        with suppress(ZeroDivisionError), postgresql_notes.read():
+            raise ZeroDivisionError
+    prepared = text("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%notes%'")
+    with postgresql_notes.read() as connection:
+        assert connection.execute(prepared).scalar_one() == 1
