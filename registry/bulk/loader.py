@@ -39,7 +39,6 @@ from metadata.model import Submission, changed
 from registry import schema
 from registry.bulk.preparation import Prepared, Source, Unreadable, prepare_all, read
 from registry.lookup import Located, locate, rows_at
-from registry.operators import among
 from registry.registration import Registration, prepare
 from registry.rows import Row
 from registry.rules import judge
@@ -48,6 +47,7 @@ from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.operators import among
 from storage.statement import Statement, copy_rows
 from transactions.registry_response import RegistryResponse
 
