@@ -30,6 +30,7 @@ _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _MODULES = {Level.STUDY: STUDY_MODULES, Level.SERIES: STUDY_MODULES | SERIES_MODULES}
 UID = {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.INSTANCE: "00080018"}
 """The attribute that tells a hit from all others."""
+_DOWN_TO = {level: list(UID.items())[: depth + 1] for level, depth in DEPTH.items()}
 _ALWAYS = frozenset({UID[Level.STUDY], UID[Level.SERIES]})
 
 # An attribute of each hit as JSON, empty where a hit does not have it.
@@ -51,6 +52,10 @@ class Hits:
     figures: Mapping[str, Figures] = field(default_factory=dict)
     requests: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     nearline: Collection[str] = frozenset()
+    _values: Sequence[tuple[Any, ...]] = field(init=False)  # by columns
+
+    def __post_init__(self) -> None:
+        self._values = list(zip(*self.rows, strict=True))
 
     def text(self) -> str:
         """The JSON array."""
@@ -66,10 +71,9 @@ class Hits:
         asked = query.includes_all or INSTANCE_AVAILABILITY in query.included
         return asked or self.search.level is not Level.SERIES
 
-    def column(self, tag: str) -> list[str]:
+    def column(self, tag: str) -> Sequence[str]:
         """The values of a column."""
-        at = _places(self.search.level)[tag]
-        return [row[at] for row in self.rows]
+        return self._values[_places(self.search.level)[tag]]
 
     def _columns(self) -> dict[str, _Texts]:
         """What every hit has, by tag."""
@@ -81,7 +85,7 @@ class Hits:
             query.includes_all,
             frozenset(query.included),
         )
-        values = list(zip(*self.rows, strict=True))
+        values = self._values
         found = {tag: _each(values[at], write) for tag, at, write in written}
         found["00080005"] = [_UTF_8] * len(self.rows)
         found["00081190"] = self._urls()
@@ -97,9 +101,8 @@ class Hits:
     def _urls(self) -> _Texts:
         """Where each hit is retrieved."""
         urls = [self.root] * len(self.rows)
-        for level in list(Level)[: DEPTH[self.search.level] + 1]:
-            uids = zip(urls, self.column(UID[level]), strict=True)
-            urls = [f"{url}/{level}/{uid}" for url, uid in uids]
+        for level, tag in _DOWN_TO[self.search.level]:
+            urls = [f"{url}/{level}/{uid}" for url, uid in zip(urls, self.column(tag), strict=True)]
         return [f'"00081190":{{"vr":"UR","Value":[{quoted(url)}]}}' for url in urls]
 
     def _of_studies(self) -> dict[str, _Texts]:
@@ -208,6 +211,8 @@ def _object(attributes: Iterable[str]) -> str:
 
 def _each(values: Sequence[Any], write: Callable[[Any], str]) -> _Texts:
     """Every value as it is written, each different one written once."""
+    if len(values) == 1:  # what is asked for most: one study
+        return [write(values[0])]
     written = {value: write(value) for value in set(values)}
     return list(map(written.__getitem__, values))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -57,8 +57,7 @@ DEPTH = {Level.STUDY: 0, Level.SERIES: 1, Level.INSTANCE: 2}
 _SELECTIVE = frozenset({"0020000D", "0020000E", "00080018", "00100020", "00080050", "00200010"})
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What of a search decides about its statement: everything but the values."""
 
     level: Level
