@@ -25,7 +25,7 @@ from imaging_source.dicomweb.query import Query
 from imaging_source.dicomweb.search import DEPTH, Figures, Rows, columns_of
 from imaging_source.evicted import NEARLINE, ONLINE
 
-_UTF_8 = '"00080005":{"vr":"CS","Value":["ISO_IR 192"]}'
+_UTF_8 = ',"00080005":{"vr":"CS","Value":["ISO_IR 192"]}'
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _MODULES = {Level.STUDY: STUDY_MODULES, Level.SERIES: STUDY_MODULES | SERIES_MODULES}
 UID = {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.INSTANCE: "00080018"}
@@ -33,7 +33,7 @@ UID = {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.INSTANCE: "00080
 _DOWN_TO = {level: list(UID.items())[: depth + 1] for level, depth in DEPTH.items()}
 _ALWAYS = frozenset({UID[Level.STUDY], UID[Level.SERIES]})
 
-# An attribute of each hit as JSON, empty where a hit does not have it.
+# An attribute of each hit as JSON behind a comma, empty where a hit does not have it.
 _Texts = Sequence[str]
 
 
@@ -103,7 +103,7 @@ class Hits:
         urls = [self.root] * len(self.rows)
         for level, tag in _DOWN_TO[self.search.level]:
             urls = [f"{url}/{level}/{uid}" for url, uid in zip(urls, self.column(tag), strict=True)]
-        return [f'"00081190":{{"vr":"UR","Value":[{quoted(url)}]}}' for url in urls]
+        return [f',"00081190":{{"vr":"UR","Value":[{quoted(url)}]}}' for url in urls]
 
     def _of_studies(self) -> dict[str, _Texts]:
         """What is counted of the study of each hit."""
@@ -141,7 +141,7 @@ class Hits:
             return {}
         query, modules = self.query, _MODULES.get(self.search.level)
         return {
-            tag: f'"{tag}":{json.dumps(value, ensure_ascii=False)}'
+            tag: f',"{tag}":{json.dumps(value, ensure_ascii=False)}'
             for tag, value in json.loads(unpack_attributes(attributes)).items()
             if (query.includes_all or tag in query.included)
             and (modules is None or tag in modules)
@@ -189,7 +189,7 @@ def _written(
 
 def _writer(tag: str, vr: str) -> Callable[[Any], str]:
     """How a column's value becomes an attribute."""
-    empty, start = f'"{tag}":{{"vr":"{vr}"}}', f'"{tag}":{{"vr":"{vr}","Value":['
+    empty, start = f',"{tag}":{{"vr":"{vr}"}}', f',"{tag}":{{"vr":"{vr}","Value":['
     if vr == "PN":
         return lambda value: f"{start}{_name(value)}]}}" if value.strip("=^ ") else empty
     if vr in ("IS", "US"):
@@ -206,27 +206,28 @@ def _name(value: str) -> str:
 
 
 def _object(attributes: Iterable[str]) -> str:
-    return f"{{{','.join(filter(None, attributes))}}}"
+    return f"{{{''.join(attributes)[1:]}}}"
 
 
 def _each(values: Sequence[Any], write: Callable[[Any], str]) -> _Texts:
     """Every value as it is written, each different one written once."""
-    if len(values) == 1:  # what is asked for most: one study
-        return [write(values[0])]
-    written = {value: write(value) for value in set(values)}
+    different = set(values)
+    if len(different) == len(values):
+        return list(map(write, values))
+    written = {value: write(value) for value in different}
     return list(map(written.__getitem__, values))
 
 
 def _modalities(values: Sequence[str]) -> str:
     """The modalities of a study."""
     told = f',"Value":[{",".join(map(quoted, values))}]' if values else ""
-    return f'"{MODALITIES_IN_STUDY}":{{"vr":"CS"{told}}}'
+    return f',"{MODALITIES_IN_STUDY}":{{"vr":"CS"{told}}}'
 
 
 def _requests(asked: Iterable[tuple[str, str]]) -> str:
     """The Request Attributes Sequence of a series."""
-    items = (f"{{{_SCHEDULED_STEP(step)},{_PROCEDURE(procedure)}}}" for step, procedure in asked)
-    return f'"00400275":{{"vr":"SQ","Value":[{",".join(items)}]}}'
+    items = (_object((_SCHEDULED_STEP(step), _PROCEDURE(procedure))) for step, procedure in asked)
+    return f',"00400275":{{"vr":"SQ","Value":[{",".join(items)}]}}'
 
 
 _SERIES, _INSTANCES = _writer("00201206", "IS"), _writer("00201208", "IS")
