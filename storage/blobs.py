@@ -194,7 +194,7 @@ class BlobStore:
     def content(self, sha256: str) -> FileContent:
         """The file of a blob, for reading without hashing. Raises as ``open`` does.
 
-        A study asks for thousands: as a ``Path``, each would take twice as long as the look at it.
+        A study asks for thousands: with a ``Path`` for each, the look at them takes twice as long.
         """
         folder = f"{self._place}/{check_address(sha256)[:2]}"
         for name in self._names(sha256):
