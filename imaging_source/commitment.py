@@ -42,7 +42,7 @@ from imaging_source.evicted import evicted_of
 from imaging_source.header import is_uid
 from imaging_source.line import Line
 from imaging_source.negotiation import Offer
-from imaging_source.parts import look_up
+from imaging_source.parts import Row, look_up
 from imaging_source.references import Reference, references_of, texts_of
 from imaging_source.requestor import TROUBLES, Peer, Requested
 from imaging_source.schema import COMMITMENT
@@ -256,7 +256,7 @@ class Commitments:
             values[FAILED_SOP_SEQUENCE] = ("SQ", failed)
         return (SOME_FAILED if failed else ALL_STORED), values
 
-    def _failure(self, reference: Reference, row: RowMapping | None) -> int | None:
+    def _failure(self, reference: Reference, row: Row | None) -> int | None:
         if row is None:
             return _NO_SUCH_INSTANCE
         if row["sop_class_uid"] != reference.sop_class_uid:
@@ -271,7 +271,7 @@ class Commitments:
             return PROCESSING_FAILURE
         return None
 
-    def _look_up(self, references: Iterable[Reference]) -> dict[str, RowMapping]:
+    def _look_up(self, references: Iterable[Reference]) -> dict[str, Row]:
         """The rows of those that are shown, by SOP Instance UID; none of those that are evicted."""
         with self._database.read() as connection:
             rows = look_up(connection, (one.sop_instance_uid for one in references))

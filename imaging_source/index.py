@@ -7,6 +7,7 @@ kept: an instance that contradicts what is stored is put aside, never mixed in. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -144,7 +145,7 @@ _TOUCH_STUDY = Statement(
     .values(revision=STUDY.c.revision + 1, changed_at=bindparam("now"))
 )
 
-_LIST = (
+_LIST = Statement(
     select(
         INSTANCE.c.series_instance_uid,
         INSTANCE.c.sop_class_uid,
@@ -196,13 +197,19 @@ def describe(
     """
     found = select(STUDY).where(STUDY.c.study_instance_uid == study_instance_uid)
     row = connection.execute(found).mappings().one()
-    listed = connection.execute(_LIST, {"study": study_instance_uid}).all()
+    listed = _LIST.rows(connection, {"study": study_instance_uid})
     described = _series_of(connection, study_instance_uid)
     series = (
-        replace(described[uid], instances=tuple(ManifestInstance(*row[1:]) for row in rows))
+        replace(described[uid], instances=_instances(rows))
         for uid, rows in groupby(listed, key=itemgetter(0))
     )
     return requests.with_further(connection, _study(row)), tuple(series)
+
+
+def _instances(rows: Iterable[tuple[Any, ...]]) -> tuple[ManifestInstance, ...]:
+    """The instances of a series, of at least one row of ``_LIST``."""
+    _, *columns = zip(*rows, strict=True)
+    return tuple(map(ManifestInstance, *columns))
 
 
 def _series_of(connection: Connection, study_instance_uid: str) -> dict[str, ManifestSeries]:

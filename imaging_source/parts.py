@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
@@ -23,14 +23,17 @@ from imaging_source.elements import Unreadable
 from imaging_source.recalling import Recalling
 from imaging_source.schema import INSTANCE, SERIES
 from imaging_source.shown import IN_ORDER, SHOWN
-from storage.blobs import Blob, BlobStore
+from storage.blobs import BlobStore
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
 from storage.files import FileContent
-from storage.statement import in_portions
+from storage.operators import among
+from storage.statement import Statement
+
+Row = Mapping[str, Any] | RowMapping
+"""What the index has of an instance, by column."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """An instance whose file is there: ``row`` is that of the index, or what became of it.
 
     ``content`` is what leaves: the file, or the file with what was corrected of its patient by
@@ -39,7 +42,7 @@ class Part:
     then break off: what has been sent is no instance.
     """
 
-    row: RowMapping | dict[str, Any]
+    row: Row
     content: FileContent | Coerced
     correction: Correction | None = None
 
@@ -49,7 +52,7 @@ class Preflight:
     """What can leave, in the order asked for, and what has lost its file."""
 
     parts: tuple[Part, ...]
-    missing: tuple[RowMapping, ...]
+    missing: tuple[Row, ...]
 
     @property
     def size(self) -> int:
@@ -57,14 +60,25 @@ class Preflight:
         return sum(part.content.size for part in self.parts)
 
 
-def look_up(connection: Connection, uids: Iterable[str]) -> dict[str, RowMapping]:
+# What leaves is told by these.
+_COLUMNS = (
+    INSTANCE.c.sop_instance_uid,
+    INSTANCE.c.study_instance_uid,
+    INSTANCE.c.series_instance_uid,
+    INSTANCE.c.sop_class_uid,
+    INSTANCE.c.transfer_syntax_uid,
+    INSTANCE.c.sha256,
+    INSTANCE.c.size,
+    INSTANCE.c.number_of_frames,
+)
+_NAMES = tuple(column.name for column in _COLUMNS)
+_OF_UIDS = Statement(select(*_COLUMNS).where(among(INSTANCE.c.sop_instance_uid, "uids"), SHOWN))
+
+
+def look_up(connection: Connection, uids: Iterable[str]) -> dict[str, Row]:
     """The rows of the instances of these UIDs that are shown, by SOP Instance UID."""
-    found: dict[str, RowMapping] = {}
-    for part in in_portions(set(uids)):
-        query = select(INSTANCE).where(INSTANCE.c.sop_instance_uid.in_(part), SHOWN)
-        for row in connection.execute(query).mappings():
-            found[row["sop_instance_uid"]] = row
-    return found
+    rows = _OF_UIDS.rows(connection, {"uids": uids})
+    return {row[0]: dict(zip(_NAMES, row, strict=True)) for row in rows}
 
 
 def select_under(study: str, series: str | None = None, instance: str | None = None) -> Select:  # type: ignore[type-arg]
@@ -89,7 +103,7 @@ def under(
     return list(connection.execute(select_under(study, series, instance)).mappings())
 
 
-def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = None) -> Part | None:
+def locate(blobs: BlobStore, row: Row, correction: Correction | None = None) -> Part | None:
     """The instance with what was corrected, if its file is there with all its bytes.
 
     Raises Away where it is with an archive that does not give it now, and BlobStoreBusy where
@@ -97,8 +111,8 @@ def locate(blobs: BlobStore, row: RowMapping, correction: Correction | None = No
     """
     names = (row["study_instance_uid"], row["sop_instance_uid"], row["sha256"])
     try:
-        blob = opened(blobs, *names)
-        content = leaving(blob, row["size"], row["transfer_syntax_uid"], correction)
+        file = opened(blobs, *names)
+        content = leaving(file, row["size"], row["transfer_syntax_uid"], correction)
         return Part(row, content, correction)
     except (BlobCorrupt, BlobMissing, BlobStoreUnavailable, Unreadable, OSError):
         return None
@@ -112,7 +126,7 @@ def ask_for(blobs: BlobStore, studies: Iterable[str]) -> None:
         blobs.begin(list(dict.fromkeys(studies)))
 
 
-def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> Blob:
+def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> FileContent:
     """The file of an instance of a study, fetched again where its archive has it.
 
     Raises Away where that does not give it now, BlobMissing where it is lost, and
@@ -120,24 +134,24 @@ def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> Blob:
     """
     if isinstance(blobs, Recalling):
         return blobs.recalled(study, uid, sha256)
-    return blobs.open(sha256)
+    return blobs.content(sha256)
 
 
 def leaving(
-    blob: Blob, size: int, transfer_syntax_uid: str, correction: Correction | None
+    file: FileContent, size: int, transfer_syntax_uid: str, correction: Correction | None
 ) -> FileContent | Coerced:
     """The Part 10 file of an instance with what was corrected.
 
     Raises BlobMissing where the file is not there with all its bytes, BlobStoreUnavailable or
     OSError where it cannot be read, and Unreadable where it cannot be corrected.
     """
-    if blob.size != size:
-        raise BlobMissing(blob.sha256)
-    return coerced(correction, blob.content, transfer_syntax_uid)
+    if file.size != size:
+        raise BlobMissing(file.name)
+    return coerced(correction, file, transfer_syntax_uid)
 
 
 def preflight(
-    blobs: BlobStore, rows: Iterable[RowMapping], corrections: Mapping[str, Correction]
+    blobs: BlobStore, rows: Iterable[Row], corrections: Mapping[str, Correction]
 ) -> Preflight:
     """Locate every instance before the first byte of an answer; ``corrections`` are by study.
 

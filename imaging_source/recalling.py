@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 from imaging_source.evicted import Away, evicted_studies, files_of_evicted, is_evicted
-from storage.blobs import Blob, BlobStore
+from storage.blobs import BlobStore
 from storage.contract import Keys
 from storage.database import Database
 from storage.errors import BlobMissing
+from storage.files import FileContent
 
 NOTE_SECONDS = 3600.0
 """How often at most the use of a study is noted."""
@@ -68,7 +69,7 @@ class Recalling(BlobStore):
         self._noted: dict[str, float] = {}
         self._vain: dict[str, float] = {}
 
-    def recalled(self, study: str, uid: str, sha256: str) -> Blob:
+    def recalled(self, study: str, uid: str, sha256: str) -> FileContent:
         """The file of an instance of a study, fetched again if need be.
 
         Raises Away where it is evicted and its archive does not give it now, BlobMissing where it
@@ -76,11 +77,11 @@ class Recalling(BlobStore):
         """
         self._note(study)
         try:
-            return self.open(sha256)
+            return self.content(sha256)
         except BlobMissing:
             self._ask(study)
         try:
-            return self.open(sha256)
+            return self.content(sha256)
         except BlobMissing:
             self._remember(self._vain, study, _VAIN_SECONDS)
             with self._database.read() as connection:

@@ -9,13 +9,13 @@ Instances are handed over as they are stored where that is asked for, else trans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-from sqlalchemy import RowMapping
+from dataclasses import replace
+from operator import itemgetter
+from typing import NamedTuple
 
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.evicted import Away
-from imaging_source.parts import Part, ask_for, locate, look_up
+from imaging_source.parts import Part, Row, ask_for, locate, look_up
 from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
 from metadata import catalogue as rules
@@ -28,8 +28,7 @@ from transactions.iti_43 import DocumentRequest, RetrievedDocument, RetrieveDocu
 from transactions.rad_69 import RetrieveImagingDocumentSetRequest
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """One instance asked for, with the series and study that it is said to be in."""
 
     document: DocumentRequest
@@ -81,7 +80,7 @@ class ImagingSource:
             busy = Fault(rules.BUSY, "RAD-69").error("RAD-69")
             return RetrieveDocumentSetResponse.of([replace(busy, location="")], ())
         hidden = unseen(studies)
-        seen = {uid: row for uid, row in known.items() if _study(row) not in hidden}
+        seen = {uid: row for uid, row in known.items() if row["study_instance_uid"] not in hidden}
         ask_for(self._blobs, map(_study, seen.values()))
         found = [self._find(one, seen, corrections) for one in asked]
         had = self._in_syntax(found, request)
@@ -93,14 +92,14 @@ class ImagingSource:
     def _find(
         self,
         asked: _Asked,
-        known: Mapping[str, RowMapping],
+        known: Mapping[str, Row],
         corrections: Mapping[str, Correction],
     ) -> _Found:
         row = known.get(asked.document.document_unique_id)
         fault = self._fault(asked, row)
         uid = asked.document.document_unique_id
         if fault is None and row is not None:
-            correction = corrections.get(row["study_instance_uid"])
+            correction = corrections.get(asked.study_instance_uid)
             try:
                 if (part := locate(self._blobs, row, correction)) is not None:
                     return asked, part
@@ -116,15 +115,16 @@ class ImagingSource:
         """Every instance as it is stored, or in a syntax asked for, or why it cannot be had."""
         syntaxes = request.transfer_syntaxes
         parts = [one[1] for one in found if not isinstance(one, RegistryError)]
-        if self._variants is None or all(_syntax(part) in syntaxes for part in parts):
-            had = iter([part if _syntax(part) in syntaxes else None for part in parts])
+        fitting = [part if _syntax(part) in syntaxes else None for part in parts]
+        if self._variants is None or None not in fitting:
+            had = iter(fitting)
         else:
             had = iter(self._variants.each(parts, syntaxes))
         return [
             one if isinstance(one, RegistryError) else _retrieved(*one, next(had)) for one in found
         ]
 
-    def _fault(self, asked: _Asked, row: RowMapping | None) -> Fault | None:
+    def _fault(self, asked: _Asked, row: Row | None) -> Fault | None:
         """Why the instance cannot be handed over, as far as the index tells."""
         uid = asked.document.document_unique_id
         place = asked.document.repository_unique_id
@@ -138,12 +138,12 @@ class ImagingSource:
         return None
 
 
-def _study(row: RowMapping) -> str:
-    return str(row["study_instance_uid"])
+_study = itemgetter("study_instance_uid")
 
 
 def _syntax(part: Part) -> str:
-    return str(part.row["transfer_syntax_uid"])
+    syntax: str = part.row["transfer_syntax_uid"]
+    return syntax
 
 
 def _retrieved(asked: _Asked, stored: Part, had: Part | None) -> RetrievedDocument | RegistryError:

@@ -8,10 +8,10 @@ say what is special to their family. The same arguments give the same bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import filterfalse, groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from pydicom._uid_dict import UID_dictionary
 
@@ -45,7 +45,9 @@ _SERIES_NUMBER = b"59"
 # No UID, text, tag or length in an item has this byte.
 _STAND_IN = "\x7f"
 
+_UID_CHARACTERS, _UID_LENGTHS = b"0123456789.", frozenset(range(1, 65))
 _UID = re.compile(r"[0-9.]{1,64}")
+_CLASS_UID, _INSTANCE_UID = attrgetter("sop_class_uid"), attrgetter("sop_instance_uid")
 
 # A cut identifier would be another patient's or another order's. Accession numbers with more
 # than the 16 characters of VR SH are common, and are written as the images have them; beyond
@@ -95,23 +97,21 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> bytes:
 
 
 def _one_for_each(
-    instances: Iterable[ManifestInstance], encoded: Callable[[str, str], bytes]
+    instances: Sequence[ManifestInstance], encoded: Callable[[str, str], bytes]
 ) -> Iterator[bytes]:
     """An item for each instance, its elements ``encoded`` from the UIDs of class and instance.
 
     Instances of one class whose UIDs have one length differ in the UID alone: what is around it is
     encoded once, with a stand-in. A study of thousands costs a third of what each by itself does.
     """
-    for (sop_class_uid, length), alike in groupby(instances, _shape):
+    uids = list(map(_INSTANCE_UID, instances))
+    shapes = zip(map(_CLASS_UID, instances), map(len, uids), strict=True)
+    for (sop_class_uid, length), alike in groupby(zip(shapes, uids, strict=True), itemgetter(0)):
         stand_in = _STAND_IN * length
         whole = item(encoded(sop_class_uid, stand_in)).decode("latin-1")
         before, _, after = whole.partition(stand_in)
-        uids = map(attrgetter("sop_instance_uid"), alike)
-        yield f"{before}{(after + before).join(uids)}{after}".encode("latin-1")
-
-
-def _shape(instance: ManifestInstance) -> tuple[str, int]:
-    return instance.sop_class_uid, len(instance.sop_instance_uid)
+        joined = (after + before).join(map(itemgetter(1), alike))
+        yield f"{before}{joined}{after}".encode("latin-1")
 
 
 @lru_cache(maxsize=256)
@@ -128,8 +128,7 @@ def _check(manifest: Manifest) -> None:
         raise ManifestError("a manifest needs its time of creation, with a time zone")
     if not manifest.instance_count or not all(series.instances for series in manifest.series):
         raise ManifestError("a manifest lists at least one instance in each of its series")
-    for name in filterfalse(_UID.fullmatch, _uids(manifest)):
-        raise ManifestError(f"not a UID: {name[:64]!r}")
+    _check_uids(list(_uids(manifest)))
     identifiers = [manifest.patient.patient_id, manifest.study.study_id]
     for request in manifest.study.requests:
         identifiers += (request.accession_number, request.placer_order_number)
@@ -138,13 +137,22 @@ def _check(manifest: Manifest) -> None:
         raise ManifestError(f"an identifier has more than {IDENTIFIER_LIMIT} characters")
 
 
+def _check_uids(uids: list[str]) -> None:
+    """All at once: one by one they would take a fifth of the time of a large manifest."""
+    lengths = set(map(len, uids))
+    others = "".join(uids).encode(errors="replace").translate(None, _UID_CHARACTERS)
+    if others or not lengths <= _UID_LENGTHS:
+        name = next(filterfalse(_UID.fullmatch, uids))
+        raise ManifestError(f"not a UID: {name[:64]!r}")
+
+
 def _uids(manifest: Manifest) -> Iterator[str]:
     yield from (manifest.sop_instance_uid, manifest.series_instance_uid)
     yield manifest.study_instance_uid
     for series in manifest.series:
         yield from (series.series_instance_uid, series.retrieve_location_uid)
-        yield from set(map(attrgetter("sop_class_uid"), series.instances))
-        yield from map(attrgetter("sop_instance_uid"), series.instances)
+        yield from set(map(_CLASS_UID, series.instances))
+        yield from map(_INSTANCE_UID, series.instances)
 
 
 def _identification(manifest: Manifest) -> dict[int, bytes]:

@@ -104,7 +104,9 @@ class Study:
         return (own, *self.further_requests)
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nobody changes one: a study has thousands, and frozen ones take twice as long
+# to make.
+@dataclass(slots=True, unsafe_hash=True)
 class ManifestInstance:
     """One instance that can be retrieved.
 

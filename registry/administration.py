@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Table, bindparam, func, or_, select
 
 from metadata.datatypes import CX, DTM
 from registry.merges import Merge, Undone, merges_of, survivors, unmerge
-from registry.operators import among
 from registry.schema import (
     document_entry,
     folder,
@@ -27,6 +26,7 @@ from registry.schema import (
 )
 from registry.work import write
 from storage.database import Database
+from storage.operators import among
 from storage.statement import Statement
 
 _CHAIN = Statement(

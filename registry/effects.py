@@ -21,9 +21,9 @@ from metadata.model import Association, Folder
 from registry import schema
 from registry.links import linked_to
 from registry.lookup import Located, locate, rows_at
-from registry.operators import among
 from registry.registration import Registration, has_member, updated_at
 from registry.schema import document_entry, folder
+from storage.operators import among
 from storage.statement import Statement
 
 # What goes with its document when that is replaced (ITI TF-2 3.42.4.1.3.5).

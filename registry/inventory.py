@@ -14,9 +14,9 @@ from metadata import ebrim
 from metadata.identifiers import ON_DEMAND
 from metadata.model import DocumentEntry
 from registry.lookup import Located, locate_unique_ids, rows_at
-from registry.operators import among
 from registry.schema import DOCUMENT, document_entry, identity
 from storage.database import Database
+from storage.operators import among
 from storage.statement import Statement
 
 # uniqueIds of one page: far below the 32,766 parameters of SQLite, large enough that the

@@ -32,8 +32,8 @@ from registry import schema
 from registry.links import linked_from, linked_to
 from registry.lookup import ADD_REACH, Located, locate, patients_around, rows_at
 from registry.merges import lock_chains, pair_problem
-from registry.operators import among
 from registry.surroundings import by_key
+from storage.operators import among
 from storage.statement import Statement
 
 _KEPT = {

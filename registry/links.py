@@ -14,8 +14,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from metadata.identifiers import HAS_MEMBER
 from registry.lookup import Located, patients_around
-from registry.operators import among
 from registry.schema import APPROVED, association
+from storage.operators import among
 from storage.statement import Statement
 
 # More rows than any table has: what is hidden must not be counted, so all are looked at.

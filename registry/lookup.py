@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, select, text, update
 
-from registry.operators import among
 from registry.schema import (
     SUBMISSION_SET,
     identity,
@@ -22,6 +21,7 @@ from registry.schema import (
     reach,
     revision,
 )
+from storage.operators import among
 from storage.statement import Statement
 
 _LOCATED = select(

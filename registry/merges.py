@@ -22,8 +22,8 @@ from hl7.ack import ERROR
 from hl7.adt import FeedOutcome
 from hl7.errors import DUPLICATE_KEY, UNKNOWN_KEY
 from metadata.datatypes import new_uuid_urn
-from registry.operators import among
 from registry.schema import association, object_, patient, patient_merge, patient_unmerge
+from storage.operators import among
 from storage.statement import Statement
 
 _PATIENTS = select(patient.c.id, patient.c.survivor).order_by(patient.c.id)

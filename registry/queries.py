@@ -20,13 +20,13 @@ from metadata.datatypes import new_uuid_urn
 from registry import finding, getting
 from registry.asked import Asked, TooManyResults
 from registry.hits import SURVIVOR, Hit, fragments
-from registry.operators import among
 from registry.schema import patient
 from registry.search import TooManyCriteria, normalised
 from registry.veil import Veil
 from security.access.sight import Sight
 from storage.database import Database
 from storage.errors import DatabaseBusy, DatabaseUnavailable
+from storage.operators import among
 from storage.statement import Statement
 from transactions import query_catalogue as queries
 from transactions.iti_18 import AdhocQueryRequest, AdhocQueryResponse

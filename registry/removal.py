@@ -24,8 +24,8 @@ from metadata.model import AnyObject, Association, DescribedObject
 from registry import schema
 from registry.held import Held, hold
 from registry.lookup import REVISIONS, Located, locate, patients_around
-from registry.operators import among
 from registry.schema import association, identity
+from storage.operators import among
 from storage.statement import Statement
 
 _LINKS = select(

@@ -36,9 +36,9 @@ from sqlalchemy import (
 from metadata.datatypes import CX, DTM
 from metadata.identifiers import ONLINE
 from registry import schema
-from registry.operators import among, matches
 from registry.rows import OBJECT_TYPES, STATUSES, coded
 from registry.schema import attribute_value, document_entry, folder, patient, submission_set
+from storage.operators import among, matches
 from storage.statement import Statement
 from transactions.query_decoding import DecodedQuery
 

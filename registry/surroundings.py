@@ -20,8 +20,8 @@ from metadata.identifiers import APND, XFRM, XFRM_RPLC
 from metadata.model import Submission
 from registry.links import linked_from
 from registry.lookup import Located, locate, rows_at
-from registry.operators import among
 from registry.schema import DOCUMENT, FOLDER, document_entry, folder, identity, patient
+from storage.operators import among
 from storage.statement import Statement
 
 # Types whose source is a transformation of their target.

@@ -34,7 +34,6 @@ from registry.lookup import (
     patients_around,
     rows_at,
 )
-from registry.operators import among
 from registry.schema import (
     APPROVED,
     ASSOCIATION,
@@ -50,6 +49,7 @@ from registry.schema import (
 )
 from security.access.decision import NOBODY, Choices, Facts, Judge
 from security.access.sight import CONSENT_FORMATS, Sight, person, policies_acknowledged
+from storage.operators import among
 from storage.statement import Statement
 
 _CONSENTS = Statement(

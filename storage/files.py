@@ -105,7 +105,7 @@ class FileContent:
     KeyUnavailable; what is not as it was sealed is BlobCorrupt wherever it is read.
     """
 
-    path: Path
+    path: str | Path
     size: int
     seal: Seal | None = None
 
@@ -123,9 +123,9 @@ class FileContent:
                 return PlainFile(descriptor)
             return SealedFile(descriptor, self.seal)
         except FileNotFoundError as error:
-            raise BlobMissing(self.path.name) from error
+            raise BlobMissing(self.name) from error
         except OSError as error:
-            raise from_os_error(error, f"opening {self.path.name}") from error
+            raise from_os_error(error, f"opening {self.name}") from error
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, in pieces of 256 KiB."""
@@ -135,7 +135,7 @@ class FileContent:
                 for start in range(CHUNK_BYTES, file.size, CHUNK_BYTES):
                     yield file.at(start, CHUNK_BYTES)
             except OSError as error:
-                raise from_os_error(error, f"reading {self.path.name}") from error
+                raise from_os_error(error, f"reading {self.name}") from error
 
     def stretches(
         self, ranges: Iterable[tuple[int, int]] | None = None
@@ -149,7 +149,7 @@ class FileContent:
                 for start, length in [(0, self.size)] if ranges is None else ranges:
                     yield from file.pieces(start, length)
             except OSError as error:
-                raise from_os_error(error, f"reading {self.path.name}") from error
+                raise from_os_error(error, f"reading {self.name}") from error
 
     def proved(self, proof: Proof) -> Iterator[bytes | Stretch]:
         """All bytes as they lie, hashed by a thread while those before them are sent.
@@ -177,12 +177,17 @@ class FileContent:
             finally:
                 os.close(descriptor)
         except FileNotFoundError as error:
-            raise BlobMissing(self.path.name) from error
+            raise BlobMissing(self.name) from error
         except OSError as error:
-            raise from_os_error(error, f"opening {self.path.name}") from error
+            raise from_os_error(error, f"opening {self.name}") from error
         return [str(path), key.hex(), self.seal.address]
 
-    def _opened(self) -> tuple[Path, int]:
+    @property
+    def name(self) -> str:
+        """What the file is called in its folder."""
+        return os.path.basename(self.path)
+
+    def _opened(self) -> tuple[str | Path, int]:
         """The file, and where it lies. Raises OSError."""
         flags = os.O_RDONLY | os.O_CLOEXEC
         try:
@@ -190,7 +195,7 @@ class FileContent:
         except FileNotFoundError:
             if self.seal is None or is_sealed(self.path):
                 raise
-            sealed = self.path.with_name(self.path.name + SUFFIX)
+            sealed = f"{self.path}{SUFFIX}"
             return sealed, os.open(sealed, flags)
 
 

@@ -60,9 +60,9 @@ _NO_SLOT = bytes(_SLOT.size)
 _NONCE = struct.Struct(">3xQB")
 
 
-def is_sealed(path: Path) -> bool:
+def is_sealed(path: str | Path) -> bool:
     """Whether the file there is sealed: its name says so."""
-    return path.name.endswith(SUFFIX)
+    return os.fspath(path).endswith(SUFFIX)
 
 
 def stored_size(size: int) -> int:

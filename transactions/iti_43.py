@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -20,11 +21,13 @@ from transactions.audit_events import retrieval_events
 from transactions.body import (
     child,
     child_text,
+    child_texts,
     children,
     content_of,
     escape_text,
     expect_root,
     include,
+    lacking,
     new_content_ids,
     optional_text,
 )
@@ -50,8 +53,8 @@ _MIME_TYPE = f"{{{XDS}}}mimeType"
 _DOCUMENT = f"{{{XDS}}}Document"
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRequest:
+# A study is thousands of these: named tuples are made in half the time.
+class DocumentRequest(NamedTuple):
     """One document asked for: where it is, which it is, and its community at gateways."""
 
     repository_unique_id: str
@@ -66,8 +69,7 @@ class RetrieveDocumentSetRequest:
     documents: tuple[DocumentRequest, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievedDocument:
+class RetrievedDocument(NamedTuple):
     """One document handed over: the request it answers (echoed as it came) and its bytes.
 
     The two ``new_`` identifiers belong to On-Demand documents (ITI TF-2 3.43.4.2.3).
@@ -141,16 +143,17 @@ def write_response(response: RetrieveDocumentSetResponse) -> Outgoing:
     The status and all errors precede the first byte of any document.
     """
     prefix = new_content_ids()
-    body = [
-        b'<xds:RetrieveDocumentSetResponse xmlns:xds="%s">' % XDS.encode(),
-        write_registry_response(response.status, response.errors),
-    ]
-    parts = []
+    parts, documents = [], []
     for number, document in enumerate(response.documents, start=1):
         part = Part(f"{number}.{prefix}@kosmos", document.content, document.mime_type)
         parts.append(part)
-        body.append(_write_document(document, part.content_id).encode())
-    body.append(b"</xds:RetrieveDocumentSetResponse>")
+        documents.append(_write_document(document, part.content_id))
+    body = [
+        b'<xds:RetrieveDocumentSetResponse xmlns:xds="%s">' % XDS.encode(),
+        write_registry_response(response.status, response.errors),
+        "".join(documents).encode(),  # as one: each piece is a write to the socket
+        b"</xds:RetrieveDocumentSetResponse>",
+    ]
     return Outgoing(body, parts)
 
 
@@ -170,11 +173,11 @@ def audit(
 
 
 def _read_identifiers(element: etree._Element) -> DocumentRequest:
-    return DocumentRequest(
-        repository_unique_id=child_text(element, _REPOSITORY),
-        document_unique_id=child_text(element, _DOCUMENT_ID),
-        home_community_id=optional_text(element, _HOME),
-    )
+    told = child_texts(element)
+    for tag in (_REPOSITORY, _DOCUMENT_ID):
+        if tag not in told:
+            raise lacking(element, tag)
+    return DocumentRequest(told[_REPOSITORY], told[_DOCUMENT_ID], told.get(_HOME) or None)
 
 
 def _read_document(message: Incoming, element: etree._Element) -> RetrievedDocument:
@@ -187,20 +190,16 @@ def _read_document(message: Incoming, element: etree._Element) -> RetrievedDocum
     )
 
 
-def _element(name: str, value: str) -> str:
-    return f"<xds:{name}>{escape_text(value)}</xds:{name}>"
-
-
 def _optional(name: str, value: str | None) -> str:
-    return _element(name, value) if value else ""
+    return f"<xds:{name}>{escape_text(value)}</xds:{name}>" if value else ""
 
 
 def _identifiers(request: DocumentRequest) -> str:
     """The three identifiers in the schema's order."""
     return (
-        _optional("HomeCommunityId", request.home_community_id)
-        + _element("RepositoryUniqueId", request.repository_unique_id)
-        + _element("DocumentUniqueId", request.document_unique_id)
+        f"{_optional('HomeCommunityId', request.home_community_id)}<xds:RepositoryUniqueId>"
+        f"{escape_text(request.repository_unique_id)}</xds:RepositoryUniqueId>"
+        f"<xds:DocumentUniqueId>{escape_text(request.document_unique_id)}</xds:DocumentUniqueId>"
     )
 
 
@@ -208,10 +207,10 @@ def _write_document(document: RetrievedDocument, content_id: str) -> str:
     """One DocumentResponse in the schema's order, which differs from the prose of 3.43."""
     return (
         f"<xds:DocumentResponse>{_identifiers(document.request)}"
-        + _optional("NewRepositoryUniqueId", document.new_repository_unique_id)
-        + _optional("NewDocumentUniqueId", document.new_document_unique_id)
-        + _element("mimeType", document.mime_type)
-        + f"<xds:Document>{include(content_id)}</xds:Document></xds:DocumentResponse>"
+        f"{_optional('NewRepositoryUniqueId', document.new_repository_unique_id)}"
+        f"{_optional('NewDocumentUniqueId', document.new_document_unique_id)}"
+        f"<xds:mimeType>{escape_text(document.mime_type)}</xds:mimeType>"
+        f"<xds:Document>{include(content_id)}</xds:Document></xds:DocumentResponse>"
     )
 
 

@@ -94,7 +94,7 @@ class _Exchange:
         try:
             await self._send_answer(answer)
         finally:
-            self._report(answer, time.perf_counter() - started)
+            self._report(time.perf_counter() - started)
 
     # -- from request to answer
 
@@ -180,20 +180,11 @@ class _Exchange:
         finally:
             self._sent = sending.sent
 
-    def _report(self, answer: Answer, seconds: float) -> None:
+    def _report(self, seconds: float) -> None:
         if self._service.observe is not None:
-            now, sent = time.time(), self._sent
-            ended = Ended(self._transaction, self._outcome, now, seconds, 0, sent)
+            now, sent, peer = time.time(), self._sent, peer_of(self._scope)
+            ended = Ended(self._transaction, self._outcome, now, seconds, 0, sent, peer=peer)
             self._service.observe(ended)
-        if logger.isEnabledFor(logging.INFO):
-            facts = {
-                "transaction": self._transaction,
-                "outcome": self._outcome,
-                "status": int(answer.status),
-                "peer": peer_of(self._scope),
-                "milliseconds": round(seconds * 1000, 1),
-            }
-            logger.info("dicomweb", extra=facts)
 
 
 _BUSY: tuple[HTTPStatus, str, Headers] = (

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, bindparam
 from imaging_source.dicomweb.attributes import BY_TAG, Match
 from imaging_source.dicomweb.query import uids_of
 from imaging_source.names import folded
+from storage.operators import among
 
 # The last moment that a time of fewer digits stands for (PS3.4 C.2.2.2.5.2).
 _LAST_MOMENT = "235959.999999"
@@ -44,9 +45,9 @@ def comparison(path: str, value: str, backend: str) -> Comparison:
         case Match.NAME:
             return _text(path, _folded_pattern(value), backend)
         case Match.UID:
-            return Operator.ONE_OF, {path: uids_of(value)}
+            return Operator.ONE_OF, {_name(path): uids_of(value)}
         case Match.NUMBER:
-            return Operator.EQUAL, {path: int(value)}
+            return Operator.EQUAL, {_name(path): int(value)}
         case Match.DATE:
             return _between(path, value, _date, _date)
         case Match.TIME:
@@ -56,7 +57,7 @@ def comparison(path: str, value: str, backend: str) -> Comparison:
 
 def condition(column: ColumnElement[Any], operator: Operator, path: str) -> ColumnElement[bool]:
     """The comparison in SQL; what is not known is in no range."""
-    value: ColumnElement[Any] = bindparam(path)
+    value: ColumnElement[Any] = bindparam(_name(path))
     match operator:
         case Operator.EQUAL:
             return column == value
@@ -65,23 +66,33 @@ def condition(column: ColumnElement[Any], operator: Operator, path: str) -> Colu
         case Operator.LIKE:
             return column.like(value, escape="\\")
         case Operator.ONE_OF:
-            return column.in_(bindparam(path, expanding=True))
+            return among(column, _name(path))
         case Operator.BETWEEN:
-            return (column >= value) & (column <= bindparam(f"{path}-end"))
+            return (column >= value) & (column <= bindparam(_end(path)))
         case Operator.FROM:
             return column >= value
         case Operator.UNTIL:
-            return (column > "") & (column <= bindparam(f"{path}-end"))
+            return (column > "") & (column <= bindparam(_end(path)))
+
+
+def _name(path: str) -> str:
+    """The name of the parameter that a value, or the beginning of a range, is."""
+    return path.replace(".", "_")
+
+
+def _end(path: str) -> str:
+    """The name of that which the end of a range is."""
+    return f"{_name(path)}_end"
 
 
 def _text(path: str, value: str, backend: str) -> Comparison:
     """A single value or one with wildcards."""
     if "*" not in value and "?" not in value:
-        return Operator.EQUAL, {path: value}
+        return Operator.EQUAL, {_name(path): value}
     if backend == "sqlite":
-        return Operator.GLOB, {path: value.replace("[", "[[]")}
+        return Operator.GLOB, {_name(path): value.replace("[", "[[]")}
     escaped = re.sub(r"([\\%_])", r"\\\1", value)
-    return Operator.LIKE, {path: escaped.replace("*", "%").replace("?", "_")}
+    return Operator.LIKE, {_name(path): escaped.replace("*", "%").replace("?", "_")}
 
 
 def _folded_pattern(value: str) -> str:
@@ -105,9 +116,9 @@ def _between(
     low, dash, high = (part.strip() for part in value.partition("-"))
     high = high if dash else low
     if not high:
-        return Operator.FROM, {path: low_end(low)}
-    end = {f"{path}-end": high_end(high)}
-    return (Operator.BETWEEN, {path: low_end(low), **end}) if low else (Operator.UNTIL, end)
+        return Operator.FROM, {_name(path): low_end(low)}
+    end = {_end(path): high_end(high)}
+    return (Operator.BETWEEN, {_name(path): low_end(low), **end}) if low else (Operator.UNTIL, end)
 
 
 def _date(text: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from imaging_source.dicomweb.accept import first
 from imaging_source.dicomweb.answer import Answer, Request, json_answer
@@ -18,7 +18,7 @@ from imaging_source.dicomweb.metadata import JSON_TYPES
 from imaging_source.dicomweb.native import XML, xml_answer
 from imaging_source.dicomweb.paths import Level, Search
 from imaging_source.dicomweb.query import Query
-from imaging_source.dicomweb.search import figures, find, nearline, requests
+from imaging_source.dicomweb.search import Rows, figures, find, nearline, requests
 from imaging_source.shown import Unseen
 from soap.asgi import Headers
 from storage.database import Database
@@ -70,7 +70,7 @@ class Searcher:
 
     def _find(
         self, connection: Connection, search: Search, query: Query, most: int, unseen: Unseen | None
-    ) -> Sequence[Row[Any]]:
+    ) -> Rows:
         """Up to ``most`` hits from the offset on, of those that are not ``unseen``."""
         if unseen is None:
             return find(connection, search, query, self._database.backend, most)
@@ -81,7 +81,7 @@ class Searcher:
 
     def _seen(
         self, connection: Connection, search: Search, query: Query, portion: int, unseen: Unseen
-    ) -> Iterator[Row[Any]]:
+    ) -> Iterator[tuple[Any, ...]]:
         """All hits that are not ``unseen``, in order, read in portions of at least so many."""
         at, start = place_of_study(search), 0
         while True:

@@ -7,18 +7,14 @@ without one. The order is total, so pages neither overlap nor leave anything out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
-    Row,
-    RowMapping,
-    Select,
     bindparam,
     exists,
     func,
@@ -49,6 +45,11 @@ from imaging_source.schema import (
     STUDY_NAME,
 )
 from imaging_source.shown import SERIES_IS_SHOWN, SHOWN, STUDY_IS_SHOWN
+from storage.operators import among
+from storage.statement import Statement
+
+Rows = Sequence[tuple[Any, ...]]
+"""What a statement has found, by columns."""
 
 DEPTH = {Level.STUDY: 0, Level.SERIES: 1, Level.INSTANCE: 2}
 
@@ -56,8 +57,7 @@ DEPTH = {Level.STUDY: 0, Level.SERIES: 1, Level.INSTANCE: 2}
 _SELECTIVE = frozenset({"0020000D", "0020000E", "00080018", "00100020", "00080050", "00200010"})
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What of a search decides about its statement: everything but the values."""
 
     level: Level
@@ -73,9 +73,7 @@ def is_selective(search: Search, query: Query) -> bool:
     return not wild and (search.scope.study is not None or not _SELECTIVE.isdisjoint(query.keys))
 
 
-def find(
-    connection: Connection, search: Search, query: Query, backend: str, most: int
-) -> Sequence[Row[Any]]:
+def find(connection: Connection, search: Search, query: Query, backend: str, most: int) -> Rows:
     """Up to ``most`` hits, in order, from the offset on.
 
     The columns are those of ``columns_of``, and the description where more is asked for.
@@ -91,7 +89,7 @@ def find(
     values: dict[str, Any] = {"study": search.scope.study, "series": search.scope.series}
     values |= {"most": most, "offset": query.offset}
     values |= {name: value for _, found in compared.values() for name, value in found.items()}
-    return connection.execute(_statement(shape), values).all()
+    return _statement(shape).rows(connection, values)
 
 
 def columns_of(level: Level) -> list[Attribute]:
@@ -99,17 +97,22 @@ def columns_of(level: Level) -> list[Attribute]:
     return [one for one in ATTRIBUTES if DEPTH[one.level] <= DEPTH[level]]
 
 
-_FIGURES = (
+_MODALITY = (
+    select(SERIES.c.modality)
+    .where(SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
+    .scalar_subquery()
+)
+# Grouped as an index has them: nothing is sorted.
+_FIGURES = Statement(
     select(
         INSTANCE.c.study_instance_uid,
         INSTANCE.c.series_instance_uid,
-        SERIES.c.modality,
-        func.count().label("count"),
+        _MODALITY,
+        func.count(),
         exists().where(EVICTED.c.study_instance_uid == INSTANCE.c.study_instance_uid),
     )
-    .join(SERIES, SERIES.c.series_instance_uid == INSTANCE.c.series_instance_uid)
-    .where(INSTANCE.c.study_instance_uid.in_(bindparam("studies", expanding=True)), SHOWN)
-    .group_by(INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid, SERIES.c.modality)
+    .where(among(INSTANCE.c.study_instance_uid, "studies"), SHOWN)
+    .group_by(INSTANCE.c.study_instance_uid, INSTANCE.c.series_instance_uid)
 )
 
 
@@ -127,53 +130,64 @@ class Figures:
 def figures(connection: Connection, studies: Iterable[str]) -> dict[str, Figures]:
     """What is counted of each study."""
     found: dict[str, Figures] = {}
-    rows = connection.execute(_FIGURES, {"studies": list(studies)})
+    rows = _FIGURES.rows(connection, {"studies": studies})
     for study, series, modality, count, evicted in rows:
-        known = found.setdefault(study, Figures(evicted=evicted))
+        known = found.get(study)
+        if known is None:
+            known = found[study] = Figures(evicted=bool(evicted))
         known.series[series] = count
         if modality:
             known.modalities.add(modality)
     return found
 
 
-_UIDS: BindParameter[str] = bindparam("uids", expanding=True)
-_NEARLINE: Mapping[Level, Select[str]] = {
-    Level.STUDY: select(STUDY.c.study_instance_uid).where(
-        STUDY.c.study_instance_uid.in_(_UIDS), STUDY_IS_EVICTED
+_NEARLINE = {
+    Level.STUDY: Statement(
+        select(STUDY.c.study_instance_uid).where(
+            among(STUDY.c.study_instance_uid, "uids"), STUDY_IS_EVICTED
+        )
     ),
-    Level.SERIES: select(SERIES.c.series_instance_uid).where(
-        SERIES.c.series_instance_uid.in_(_UIDS), SERIES_IS_EVICTED
+    Level.SERIES: Statement(
+        select(SERIES.c.series_instance_uid).where(
+            among(SERIES.c.series_instance_uid, "uids"), SERIES_IS_EVICTED
+        )
     ),
-    Level.INSTANCE: select(EVICTED.c.sop_instance_uid).where(EVICTED.c.sop_instance_uid.in_(_UIDS)),
+    Level.INSTANCE: Statement(
+        select(EVICTED.c.sop_instance_uid).where(among(EVICTED.c.sop_instance_uid, "uids"))
+    ),
 }
 
 
 def nearline(connection: Connection, level: Level, uids: Iterable[str]) -> set[str]:
     """Those of some studies, series or instances of which something is with its archive alone."""
-    return set(connection.execute(_NEARLINE[level], {"uids": list(uids)}).scalars())
+    return {uid for (uid,) in _NEARLINE[level].rows(connection, {"uids": uids})}
 
 
-_REQUESTS = (
-    select(SERIES_REQUEST)
-    .where(SERIES_REQUEST.c.series_instance_uid.in_(bindparam("series", expanding=True)))
+_REQUESTS = Statement(
+    select(
+        SERIES_REQUEST.c.series_instance_uid,
+        SERIES_REQUEST.c.scheduled_step_id,
+        SERIES_REQUEST.c.requested_procedure_id,
+    )
+    .where(among(SERIES_REQUEST.c.series_instance_uid, "series"))
     .order_by(SERIES_REQUEST.c.series_instance_uid, SERIES_REQUEST.c.number)
 )
 
 
-def requests(connection: Connection, series: Iterable[str]) -> dict[str, list[RowMapping]]:
-    """By series: what it was requested by."""
-    found: dict[str, list[RowMapping]] = {}
-    for row in connection.execute(_REQUESTS, {"series": list(series)}).mappings():
-        found.setdefault(row["series_instance_uid"], []).append(row)
+def requests(connection: Connection, series: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """By series: the scheduled steps and requested procedures that it was made for."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for uid, step, procedure in _REQUESTS.rows(connection, {"series": series}):
+        found.setdefault(uid, []).append((step, procedure))
     return found
 
 
 @lru_cache(maxsize=512)  # what clients ask has some dozens of shapes
-def _statement(shape: Shape) -> Select[Any]:
+def _statement(shape: Shape) -> Statement:
     columns = [one.column.label(one.tag) for one in columns_of(shape.level)]
     statement = select(*columns, *_described(shape)).select_from(_tables(shape))
     statement = statement.where(*_scoped(shape), *_matched(shape)).order_by(*_order(shape))
-    return statement.offset(bindparam("offset")).limit(bindparam("most"))
+    return Statement(statement.offset(bindparam("offset")).limit(bindparam("most")))
 
 
 def _tables(shape: Shape) -> Any:

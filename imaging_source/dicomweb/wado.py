@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 from sqlalchemy import RowMapping
 
@@ -36,7 +35,7 @@ from imaging_source.dicomweb.media import (
 )
 from imaging_source.dicomweb.multipart import Piece, multipart, single
 from imaging_source.dicomweb.paths import Retrieval, Scope
-from imaging_source.parts import Part, Preflight, locate, preflight, under
+from imaging_source.parts import Part, Preflight, Row, locate, preflight, under
 from imaging_source.schema import DESCRIPTION
 from imaging_source.stored_zip import Entry, archive, length
 from imaging_source.syntaxes import DEFLATED, MADE
@@ -280,7 +279,7 @@ def _with_absent(pieces: Sequence[Piece], media: str, count: int) -> Answer:
     return answer
 
 
-def _scope(row: RowMapping | dict[str, Any]) -> Scope:
+def _scope(row: Row) -> Scope:
     return Scope(row["study_instance_uid"], row["series_instance_uid"], row["sop_instance_uid"])
 
 

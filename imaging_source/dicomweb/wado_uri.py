@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 
-from sqlalchemy import RowMapping
-
 from imaging_source.corrections import corrections_of
 from imaging_source.dicomweb.accept import Wish, not_acceptable, wishes
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
@@ -27,7 +25,7 @@ from imaging_source.dicomweb.viewing import uri_options
 from imaging_source.dicomweb.wado import Retriever
 from imaging_source.header import is_uid
 from imaging_source.kinds import JPEG, shown_as
-from imaging_source.parts import Part, locate, look_up
+from imaging_source.parts import Part, Row, locate, look_up
 from imaging_source.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.variants import NoVariant, Variants
 from soap.service import Observe
@@ -148,7 +146,7 @@ def _parameters(request: Request) -> dict[str, str]:
     return asked
 
 
-def _place_of(row: RowMapping) -> tuple[str, str]:
+def _place_of(row: Row) -> tuple[str, str]:
     return row["study_instance_uid"], row["series_instance_uid"]
 
 

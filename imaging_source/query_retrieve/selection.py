@@ -101,8 +101,8 @@ def part_of(blobs: BlobStore, selected: Selected) -> Part:
     """The instance with its Part 10 file: see ``opened`` and ``leaving`` of
     ``imaging_source.parts``, whose errors it raises."""
     study, syntax = selected.about.study_instance_uid, selected.transfer_syntax_uid
-    blob = opened(blobs, study, selected.sop_instance_uid, selected.sha256)
-    content = leaving(blob, selected.size, syntax, selected.correction)
+    file = opened(blobs, study, selected.sop_instance_uid, selected.sha256)
+    content = leaving(file, selected.size, syntax, selected.correction)
     row = {"sha256": selected.sha256, "transfer_syntax_uid": syntax}
     return Part(row, content, selected.correction)
 

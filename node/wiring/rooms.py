@@ -58,6 +58,7 @@ from soap.client import SoapClient
 from soap.endpoint import CallContext, Endpoint, Operation
 from soap.limits import Limits
 from soap.message import Spool
+from soap.service import Observe
 from storage.arrival import Arrival
 from storage.blobs import BlobStore
 from storage.contract import Blobs
@@ -135,12 +136,17 @@ class _Doors:
         """What callers may see; None where nobody is asked who he is."""
         return self.gate.sights if self.gate else None
 
+    def observe(self, count: Observe) -> Observe:
+        """What is told of the calls of an endpoint that have ended, to count and to log them."""
+        calls = Calls(count)
+        self.stack.callback(calls.tell)
+        return calls
+
     def endpoint(self, title: str, service: str, *operations: Operation[Any, Any]) -> Endpoint:
         limits = self.settings.limits
         public = self.settings.node.public_url
         auditor = self.at(title)
-        calls = Calls(operation.exchange for operation in operations)
-        self.stack.callback(calls.tell)
+        count = metrics.observer(operation.exchange for operation in operations)
         return Endpoint(
             operations,
             pool=self.pool,
@@ -152,7 +158,7 @@ class _Doors:
             ),
             max_in_flight=limits.queue,
             address=f"{public.rstrip('/')}/{title}" if public else None,
-            observe=calls,
+            observe=self.observe(count),
             witness=auditor,
             gate=self.guard.soap(self.gate and self.gate.at(auditor)),
         )
@@ -316,7 +322,9 @@ def _dicomweb(
     shared: dict[str, Any] = {
         "public_url": settings.node.public_url,
         "most_in_flight": settings.limits.queue,
-        "observe": metrics.observing({number: number for number in (QIDO, WADO, URI)}),
+        "observe": doors.observe(
+            metrics.observing({number: number for number in (QIDO, WADO, URI)})
+        ),
     }
     return {
         ROOT: DicomWeb(

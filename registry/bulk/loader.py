@@ -38,7 +38,6 @@ from metadata.model import Submission, changed
 from registry import schema
 from registry.bulk.preparation import Prepared, Source, Unreadable, prepare_all, read
 from registry.lookup import Located, locate, rows_at
-from registry.operators import among
 from registry.registration import Registration, prepare
 from registry.rules import judge
 from registry.submit import TABLES, has_errors, judge_alone, write_submission
@@ -46,6 +45,7 @@ from registry.surroundings import identities_of, look_around, survivors_of
 from registry.work import Refused, write
 from storage.database import Database
 from storage.faultpoints import reach
+from storage.operators import among
 from storage.statement import Statement, insert_many
 from transactions.registry_response import RegistryResponse
 

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, bindparam, insert, literal, select
 from metadata import ebrim
 from metadata.datatypes import DTM
 from metadata.model import Author, Code, DocumentEntry, Folder, SubmissionSet
-from registry.operators import glob
 from registry.schema import patient
 from registry.subscriptions.tables import HELD, WAITING, notification, subscription
+from storage.operators import glob
 from storage.statement import Statement
 from transactions.query_catalogue import Kind
 from transactions.query_decoding import DecodedQuery

@@ -20,7 +20,6 @@ from metadata.model import AnyObject, Association, DocumentEntry, Folder
 from registry import schema
 from registry.held import Held, hold
 from registry.lookup import REVISIONS, Located, locate, patients_around
-from registry.operators import among
 from registry.schema import association
 from registry.surroundings import (
     Identity,
@@ -29,6 +28,7 @@ from registry.surroundings import (
     transformations,
 )
 from registry.update.operations import Operations
+from storage.operators import among
 from storage.statement import Statement
 
 _LINKS = select(association.c.entry_uuid, association.c.patient).where(

@@ -58,12 +58,12 @@ def result(
 ) -> Dataset:
     """The image that leaves; its size is the one announced, and the file is as it was."""
     content = written(folder, dataset, syntax)
-    before = content.path.read_bytes()
+    before = Path(content.path).read_bytes()
     leaving = coerced(correction, content, syntax)
     assert isinstance(leaving, Coerced)
     data = b"".join(leaving.chunks())
     assert len(data) == leaving.size
-    assert content.path.read_bytes() == before
+    assert Path(content.path).read_bytes() == before
     return dcmread(BytesIO(data))
 
 

@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_opened_now_is_told_as_busy(
         raise BlobStoreBusy("too many open files")
 
     store(instance := make_instance())
-    monkeypatch.setattr(type(blobs), "open", fail)
+    monkeypatch.setattr(type(blobs), "content", fail)
     response = source.retrieve(asking(instance))
     assert codes(response) == [("XDSRepositoryBusy", instance.SOPInstanceUID)]
 

@@ -242,7 +242,7 @@ def test_a_variant_is_made_once_and_the_oldest_goes_when_room_is_needed(
         wanted = {syntaxes.IMPLICIT_VR_LITTLE_ENDIAN}
         content = variants.part(stored(tmp_path / "stored", address), wanted).content
         assert isinstance(content, FileContent)
-        return content.path
+        return Path(content.path)
 
     first = made("a" * 64)
     inode = first.stat().st_ino

@@ -124,6 +124,15 @@ def test_what_dicom_cannot_carry_is_refused(manifest: Manifest, broken: dict[str
         write_kos(replace(manifest, **broken))  # type: ignore[arg-type]  # one wrong field each
 
 
+@pytest.mark.parametrize("uid", ["", "1" * 65, "1.2\n3", "1.2 ", "1.2.\u0663", "1.2.\ud800"])
+def test_an_instance_whose_uid_is_none_is_refused(manifest: Manifest, uid: str) -> None:
+    first, *others = manifest.series
+    lost = replace(first, instances=(*first.instances, ManifestInstance(CT_IMAGE, uid)))
+    with pytest.raises(ManifestError, match="not a UID") as refused:
+        write_kos(replace(manifest, series=(lost, *others)))
+    assert repr(uid[:64]) in str(refused.value)
+
+
 def test_a_series_without_instances_is_refused(manifest: Manifest) -> None:
     first, second = manifest.series
     with pytest.raises(ManifestError, match="at least one instance"):

@@ -6,7 +6,7 @@ import asyncio
 import io
 
 from node.calls import PAUSE_SECONDS, Calls
-from node.metrics import CALLS
+from node.metrics import CALLS, observer
 from soap.service import Ended
 from transactions.iti_18 import ITI_18
 
@@ -36,7 +36,7 @@ def test_calls_are_told_of_together_after_a_moment(stream: io.StringIO) -> None:
     before = count("ITI-18"), count("unknown")
 
     async def serve() -> str:
-        calls = Calls([ITI_18])
+        calls = Calls(observer([ITI_18]))
         for action in (ITI_18.action, ITI_18.action, ""):
             calls(ended(action))
         told_at_once = stream.getvalue()
@@ -52,7 +52,7 @@ def test_what_is_left_is_told_of_at_the_end_and_nothing_twice() -> None:
     before = count("ITI-18")
 
     async def serve() -> None:
-        calls = Calls([ITI_18])
+        calls = Calls(observer([ITI_18]))
         calls(ended(ITI_18.action))
         calls.tell()
         await after_the_pause()

@@ -182,6 +182,19 @@ def test_one_correlation_id_runs_from_message_to_log(running: Any) -> None:
     wait_for(logged)
 
 
+def test_a_request_of_dicomweb_is_logged_as_a_call(running: Any) -> None:
+    assert running.get(f"{running.endpoints['dicomweb']}/studies?PatientID=nobody")[0] == 204
+
+    def logged() -> bool:  # some at a time, a moment later
+        lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+        calls = [line for line in lines if line["event"] == "call"]
+        return ("RAD-129", "ok", "127.0.0.1") in [
+            (line["action"], line["outcome"], line["peer"]) for line in calls
+        ]
+
+    wait_for(logged)
+
+
 def test_a_query_across_patients_goes_by_an_action_of_its_own(running: Any) -> None:
     across = find_documents_for_multiple_patients(class_code=[Code("none", "1.2.3")])
     client = SoapClient()

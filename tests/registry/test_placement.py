@@ -18,10 +18,10 @@ from sqlalchemy.dialects import postgresql
 
 from metadata import identifiers as xds
 from metadata.datatypes import CXi
-from registry.operators import among
 from registry.schema import METADATA, attribute_value, document_entry, patient
 from repository import documents
 from repository import schema as repository_schema
+from storage.operators import among
 from storage.statement import Statement
 from tests.registry.placement import Placement, unplaced
 from tests.registry.update.conftest import Office

@@ -212,6 +212,19 @@ def test_empty_identifiers_are_left_to_the_source_to_judge() -> None:
     assert list(request.documents()) == [DocumentRequest("1", "")]
 
 
+def test_of_an_identifier_given_twice_the_first_counts() -> None:
+    twice = _DOCUMENT.replace(
+        "<x:DocumentUniqueId/>",
+        "<x:DocumentUniqueId> 1.3\n</x:DocumentUniqueId>"
+        "<x:DocumentUniqueId>1.4</x:DocumentUniqueId>",
+    )
+    request = imaging(
+        '<StudyRequest studyInstanceUID="1"><SeriesRequest seriesInstanceUID="1">'
+        f"{twice}</SeriesRequest></StudyRequest>{_SYNTAXES}"
+    )
+    assert list(request.documents()) == [DocumentRequest("1", "1.3")]
+
+
 def test_images_are_answered_under_the_action_of_documents() -> None:
     assert RAD_69.action == "urn:ihe:rad:2009:RetrieveImagingDocumentSet"
     assert RAD_69.response_action == ITI_43.response_action

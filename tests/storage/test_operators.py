@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Connection, MetaData, Table, Text, create_engine, insert, select
 
-from registry.operators import among, glob, matches
 from storage.database import Database
+from storage.operators import among, glob, matches
 
 # What XML can carry, rich in everything that LIKE, GLOB, JSON and SQL treat specially.
 SPECIAL = st.sampled_from(list("%_*?[]^-\\'\"\n\t;,{}aA(é𝄞"))
@@ -18,6 +19,12 @@ TEXTS = st.text(
     SPECIAL | st.characters(min_codepoint=32, exclude_categories=("Cs", "Cc")), max_size=12
 )
 WORDS = Table("words", MetaData(), Column("word", Text))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database.open(database_url) as opened:
+        yield opened
 
 
 def expected(pattern: str) -> re.Pattern[str]:
