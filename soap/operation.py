@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from soap.envelope import Envelope
 from soap.message import Incoming, Outgoing
@@ -68,8 +68,7 @@ class Exchange(Protocol[Request, Response]):
         where the standard wants a fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(NamedTuple):
     """Who calls, and under which identifiers the call is found again.
 
     ``peer`` is the network address, ``certificate`` the verified client certificate in PEM
@@ -87,9 +86,7 @@ class CallContext:
 
     def by(self, user: Any) -> CallContext:
         """The same call, of ``user``."""
-        return CallContext(
-            self.message_id, self.correlation_id, self.peer, self.action, self.certificate, user
-        )
+        return self._replace(user=user)
 
 
 class Gate(Protocol):

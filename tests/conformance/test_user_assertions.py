@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class StrictGate:
                 raise TokenRefused(INVALID_SECURITY, "an assertion is missing")
         except TokenRefused as refused:
             raise refused.fault() from refused
-        return replace(context, user=claims.subject)
+        return context._replace(user=claims.subject)
 
 
 class BelievingGate:
@@ -82,7 +82,7 @@ class BelievingGate:
     def admit(self, exchange: Any, envelope: Envelope, context: CallContext) -> CallContext:
         root = envelope.body.getroottree().getroot()
         named = next(root.iter(NAME_ID), None)
-        return replace(context, user=None if named is None else named.text)
+        return context._replace(user=None if named is None else named.text)
 
 
 @dataclass(frozen=True)
