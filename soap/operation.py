@@ -86,11 +86,17 @@ class CallContext(NamedTuple):
 
     def by(self, user: Any) -> CallContext:
         """The same call, of ``user``."""
-        return self._replace(user=user)
+        return CallContext(
+            self.message_id, self.correlation_id, self.peer, self.action, self.certificate, user
+        )
 
 
 class Gate(Protocol):
     """Judges who calls before an operation is performed."""
+
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        """An envelope of the node of ``certificate`` without what need not be read again, and what
+        its ``Envelope`` is to know of that (``cut``)."""
 
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         """Whether judging it takes a look into memory only, and no time."""
