@@ -8,6 +8,7 @@ for it as a whole; and no identifier twice. What is read afterwards is the signe
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import NamedTuple, cast
 from uuid import uuid4
 
@@ -54,6 +55,8 @@ class Cutting(NamedTuple):
     """A message, and a stretch of its bytes that looks like its assertion."""
 
     token: bytes
+    digest: bytes
+    """SHA-256 of the token."""
     message: bytes
     """What is left, with ``KEPT`` in the place of the token."""
 
@@ -68,7 +71,8 @@ class Cutting(NamedTuple):
         if end < 0:
             return None
         first, last = start.start(), end + len(tag)
-        return cls(message[first:last], b"%b%b%b" % (message[:first], _PLACE, message[last:]))
+        token, left = message[first:last], (message[:first], _PLACE, message[last:])
+        return cls(token, sha256(token).digest(), b"".join(left))
 
     def is_exact(self) -> bool:
         """Whether the token is the assertion of the message and nothing more; of a message that

@@ -72,7 +72,7 @@ class Verifier:
         if self._seen.reuse is Reuse.NEVER:
             return message, None
         cutting = Cutting.of(message)
-        if cutting is None or _key_of(cutting.token, certificate) not in self._kept:
+        if cutting is None or (cutting.digest, certificate) not in self._kept:
             return message, cutting
         return cutting.message, cutting
 
@@ -114,7 +114,7 @@ class Verifier:
             if assertion is None:
                 envelope.judged = (None,)
             elif assertion.tag == KEPT and envelope.cut is not None:
-                envelope.judged = ((assertion, _key_of(envelope.cut.token, certificate)),)
+                envelope.judged = ((assertion, (envelope.cut.digest, certificate)),)
             else:
                 envelope.judged = ((assertion, _key(assertion, certificate)),)
         brought: tuple[etree._Element, Key] | None = envelope.judged[0]
@@ -139,7 +139,7 @@ class Verifier:
         if self._seen.reuse is not Reuse.NEVER:
             self._keep(key, claims, believed)
             if cutting is not None and cutting.is_exact():
-                self._keep(_key_of(cutting.token, certificate), claims, believed)
+                self._keep((cutting.digest, certificate), claims, believed)
         return claims
 
     def _verify(self, assertion: bytes, certificate: str | None) -> Claims:
@@ -169,8 +169,5 @@ class Verifier:
 
 
 def _key(assertion: etree._Element, certificate: str | None) -> Key:
-    return _key_of(etree.tostring(assertion, with_tail=False), certificate)
-
-
-def _key_of(assertion: bytes, certificate: str | None) -> Key:
-    return hashlib.sha256(assertion).digest(), certificate
+    data = etree.tostring(assertion, with_tail=False)
+    return hashlib.sha256(data).digest(), certificate

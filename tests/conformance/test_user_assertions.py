@@ -60,6 +60,9 @@ class StrictGate:
 
     verifier: Verifier
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        return message, None
+
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         return False
 
@@ -75,6 +78,9 @@ class StrictGate:
 
 class BelievingGate:
     """Takes whoever stands first in a message for the user."""
+
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        return message, None
 
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         return True
