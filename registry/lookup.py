@@ -7,8 +7,7 @@ the patients here, then read the objects with patient and entryUUID named.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, select, text, update
 
@@ -74,8 +73,7 @@ RENEW_CONTENT = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A registered object: what it is, whose it was when registered, and whose it is now."""
 
     entry_uuid: str

@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from sqlalchemy import Connection, bindparam, literal_column, select, union_all
+from sqlalchemy import Connection, Text, bindparam, func, literal_column, select, union_all
 
 from metadata.datatypes import CXi
 from metadata.identifiers import HAS_MEMBER, REPLACEMENTS, STUDY_INSTANCE_UID_REFERENCE
@@ -67,25 +68,34 @@ _CONSENTS = Statement(
         attribute_value.c.attribute == EVENT,
     )
 )
-# Of patients all their identifiers, and of documents what rules look at: in every answer both.
-_IDENTIFIER = "patient"
-_FACTS = Statement(
+# Between the values of a document: no XML holds it (XML 1.0, 2.2).
+_SEPARATOR = "\x1f"
+# Of patients all their identifiers, a row for each, and of documents what rules look at, in one
+# text that others share: in every answer both.
+_TOLD = Statement(
     union_all(
-        select(patient.c.survivor, literal_column(f"'{_IDENTIFIER}'"), patient.c.id).where(
-            among(patient.c.survivor, "survivors")
-        ),
+        select(patient.c.survivor, patient.c.id).where(among(patient.c.survivor, "survivors")),
         select(
-            attribute_value.c.entry_uuid, attribute_value.c.attribute, attribute_value.c.value
-        ).where(
+            attribute_value.c.entry_uuid,
+            func.aggregate_strings(
+                attribute_value.c.attribute + literal_column("'='", Text) + attribute_value.c.value,
+                # A text would be put into the statement each time it is run.
+                literal_column(f"'{_SEPARATOR}'"),  # type: ignore[arg-type]
+            ),
+        )
+        .where(
             among(attribute_value.c.patient, "patients"),
             among(attribute_value.c.entry_uuid, "ids"),
             # As constants they cost a tenth less than as a list.
             attribute_value.c.attribute.in_(
                 [literal_column(f"'{one}'") for one in (CONFIDENTIALITY, AUTHOR)]
             ),
-        ),
+        )
+        .group_by(attribute_value.c.patient, attribute_value.c.entry_uuid),
     )
 )
+# Texts kept read: documents of one author and confidentiality are alike.
+_READ = 4096
 # As a constant the attribute chooses the index of references.
 _REFERRING = Statement(
     select(attribute_value.c.entry_uuid).where(
@@ -175,13 +185,12 @@ class Veil:
     def _judge_documents(self, places: Collection[Located]) -> None:
         if not places:
             return
-        new = {place.survivor for place in places} - self._known.keys()
-        facts = self._facts(places, new)
-        self._learn({one: frozenset(facts[one, _IDENTIFIER] or [one]) for one in sorted(new)})
+        new = {place.survivor for place in places if place.survivor not in self._known}
+        told = self._told(places, new)
+        self._learn({one: frozenset(told[one] or [one]) for one in sorted(new)})
         for place in places:
             known = self._known[place.survivor]
-            codes = frozenset(facts[place.entry_uuid, CONFIDENTIALITY])
-            authors = frozenset(filter(None, map(person, facts[place.entry_uuid, AUTHOR])))
+            codes, authors = _read(*told[place.entry_uuid])
             document = Facts(place.entry_uuid, known.patients, codes, authors)
             self._judged[place.entry_uuid] = not known.judge.permits(document)
 
@@ -205,15 +214,15 @@ class Veil:
             held = members[place.entry_uuid]
             self._judged[place.entry_uuid] = bool(held) and held <= hidden
 
-    def _facts(
+    def _told(
         self, places: Collection[Located], survivors: Collection[str]
-    ) -> Mapping[tuple[str, str], list[str]]:
-        """By entryUUID and attribute the values of documents, and the identifiers of patients."""
+    ) -> Mapping[str, list[str]]:
+        """By entryUUID what rules look at, and by survivor the identifiers of patients."""
         wanted = {**keys_of(places), "survivors": list(survivors)}
-        facts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for name, attribute, value in _FACTS.rows(self.connection, wanted):
-            facts[name, attribute].append(value)
-        return facts
+        told: defaultdict[str, list[str]] = defaultdict(list)
+        for name, text in _TOLD.rows(self.connection, wanted):
+            told[name].append(text)
+        return told
 
     def _learn(self, new: Mapping[str, frozenset[str]]) -> None:
         """What holds for patients of whom nothing is known yet; each has these identifiers."""
@@ -253,3 +262,14 @@ class Veil:
         reference = CXi.of(study, STUDY_INSTANCE_UID_REFERENCE)
         at = {"patients": sorted(patients), "reference": reference}
         return {entry_uuid for (entry_uuid,) in _REFERRING.rows(self.connection, at)}
+
+
+@lru_cache(_READ)
+def _read(told: str = "") -> tuple[frozenset[str], frozenset[str]]:
+    """The confidentiality codes and the authors of a document."""
+    values: dict[str, list[str]] = {CONFIDENTIALITY: [], AUTHOR: []}
+    for one in told.split(_SEPARATOR) if told else ():
+        attribute, _, value = one.partition("=")
+        values[attribute].append(value)
+    authors = filter(None, map(person, values[AUTHOR]))
+    return frozenset(values[CONFIDENTIALITY]), frozenset(authors)

@@ -204,8 +204,12 @@ class Call:
     def _understand(
         self, data: bytes, attachments: Mapping[str, Received]
     ) -> tuple[Operation[Any, Any], Envelope, Incoming]:
+        gate, cut = self._service.gate, None
+        if gate is not None:
+            data, cut = gate.shorten(data, certificate_of(self._scope))
         root = parse(data, self._service.limits)
         envelope = read_envelope(root, understood=self._service.understood)
+        envelope.cut = cut
         self._message_id = envelope.message_id
         operation = self._service.dispatch(envelope)
         self._exchange = operation.exchange

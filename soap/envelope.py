@@ -75,6 +75,8 @@ class Envelope:
     fault_to: str | None = None
     repeated: Sequence[str] = ()
     security: Sequence[etree._Element] = ()
+    cut: Any = None
+    """Whatever a gate has taken out of it before it was read."""
     judged: Any = None
     """Whatever a gate has found out of it so far."""
 

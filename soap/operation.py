@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from soap.envelope import Envelope
 from soap.message import Incoming, Outgoing
@@ -68,8 +68,7 @@ class Exchange(Protocol[Request, Response]):
         where the standard wants a fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(NamedTuple):
     """Who calls, and under which identifiers the call is found again.
 
     ``peer`` is the network address, ``certificate`` the verified client certificate in PEM
@@ -94,6 +93,10 @@ class CallContext:
 
 class Gate(Protocol):
     """Judges who calls before an operation is performed."""
+
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        """An envelope of the node of ``certificate`` without what need not be read again, and what
+        its ``Envelope`` is to know of that (``cut``)."""
 
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         """Whether judging it takes a look into memory only, and no time."""

@@ -254,8 +254,8 @@ def _arranging(compiled: SQLCompiler) -> Callable[[Parameters], Sequence[Any]]:
     """A function from parameters by name to values in order."""
     names = compiled.positiontup or []
     constants, converters = _constants(compiled)
-    if len(names) > 1 and not constants and not converters:
-        return itemgetter(*names)  # inserts: three times as fast
+    if names and not constants and not converters:  # three times as fast
+        return itemgetter(*names) if len(names) > 1 else lambda given: (given[names[0]],)
 
     def arrange(parameters: Parameters) -> Sequence[Any]:
         given = {**constants, **parameters}

@@ -10,16 +10,15 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from transactions.body import escape_attribute, escape_text
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
+class Coded(NamedTuple):
     """A coded value of an audit record: code, coding system, meaning."""
 
     code: str
@@ -64,8 +63,7 @@ _KEPT = 1024
 _MACHINE_NAME, _IP_ADDRESS = "1", "2"  # NetworkAccessPointTypeCode
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One end of an exchange.
 
     ``user_id`` is the SOAP endpoint's URI, for a synchronous client its process, for HL7 v2
@@ -78,8 +76,7 @@ class Node:
     process_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Participant:
+class Participant(NamedTuple):
     """An ActiveParticipant: a node or a person who took part."""
 
     user_id: str
@@ -90,8 +87,7 @@ class Participant:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(NamedTuple):
     """The circumstances of one exchange, seen from ``side``: when, between whom, for whom.
 
     ``patient_id`` is filled in where the writer knows the patient and the message does not
@@ -109,8 +105,7 @@ class Scene:
     purpose_of_use: tuple[Coded, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ParticipantObject:
+class ParticipantObject(NamedTuple):
     """A ParticipantObjectIdentification: what the exchange was about.
 
     ``details`` are (type, value) in clear; ``instances`` counts the DICOM instances of a study,
@@ -127,8 +122,7 @@ class ParticipantObject:
     sop_classes: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(NamedTuple):
     """One audit record."""
 
     id: Coded
@@ -188,7 +182,7 @@ def _event(event: AuditEvent) -> str:
     return (
         f'<EventIdentification EventActionCode="{event.action.value}"'
         f' EventDateTime="{moment.replace("+00:00", "Z")}"'
-        f' EventOutcomeIndicator="{event.outcome.value}">'
+        f' EventOutcomeIndicator="{int(event.outcome)}">'
         f"{_coded('EventID', event.id)}{_coded('EventTypeCode', event.type)}"
         f"{description}{purposes}</EventIdentification>"
     )
@@ -245,6 +239,7 @@ def _query(message: bytes) -> str:
     return f"<ParticipantObjectQuery>{_base64(message)}</ParticipantObjectQuery>"
 
 
+@lru_cache(_KEPT)
 def _detail(kind: str, value: str) -> str:
     """A ParticipantObjectDetail: its value always travels in base64."""
     attributes = _attributes((("type", kind), ("value", _base64(value.encode()))))
@@ -255,10 +250,10 @@ def _instances(item: ParticipantObject) -> str:
     counts = list(item.sop_classes)
     if item.instances is not None:
         counts.append(("", item.instances))
+    if not counts:
+        return ""
     classes = "".join(
         f"<SOPClass{_attributes((('UID', uid), ('NumberOfInstances', str(count))))}/>"
         for uid, count in counts
     )
-    if not classes:
-        return ""
     return f"<ParticipantObjectDescription>{classes}</ParticipantObjectDescription>"

@@ -8,7 +8,7 @@ RAD-8, RAD-16 and RAD-14. One record is about one study, however many instances 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transactions.audit import (
     DESTINATION,
@@ -78,7 +78,7 @@ def transferred_events(
         if counts:
             study = study_object(travel.study, counts)
             event = _travel_event(travel, INSTANCES_TRANSFERRED, travel.action, study, scene)
-            events.append(replace(event, outcome=outcome))
+            events.append(event._replace(outcome=outcome))
     return events
 
 

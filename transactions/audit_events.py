@@ -9,7 +9,6 @@ event, which action, who is source and who destination, which objects. The trans
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metadata.identifiers import (
@@ -119,7 +118,7 @@ def unread_event(number: str, name: str, reason: str, scene: Scene) -> AuditEven
     type_, kind = Coded(number, "IHE Transactions", name), _ASKED[number]
     sends = kind[1] is Action.READ
     event = _event(type_, kind, Outcome.SERIOUS_FAILURE, scene, (), server_sends=sends)
-    return replace(event, outcome_description=reason)
+    return event._replace(outcome_description=reason)
 
 
 def patient(identifier: str, details: tuple[tuple[str, str], ...] = ()) -> ParticipantObject:

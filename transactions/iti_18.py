@@ -119,7 +119,7 @@ def read_request(message: Incoming) -> AdhocQueryRequest:
 def write_request(request: AdhocQueryRequest) -> Outgoing:
     """The message that asks a query."""
     home = f' home="{escape_attribute(request.home)}"' if request.home else ""
-    slots = "".join(write_slot(name, values) for name, values in request.parameters)
+    slots = "".join([write_slot(name, values) for name, values in request.parameters])
     return Outgoing(
         [
             f'<query:AdhocQueryRequest xmlns:query="{QUERY}" xmlns:rim="{RIM}">'
@@ -216,7 +216,7 @@ def read_slot(slot: etree._Element) -> tuple[str, list[str]]:
 
 def write_slot(name: str, values: Sequence[str]) -> str:
     """The rim:Slot of one parameter."""
-    rendered = "".join(f"<rim:Value>{escape_text(value)}</rim:Value>" for value in values)
+    rendered = "".join([f"<rim:Value>{escape_text(value)}</rim:Value>" for value in values])
     return (
         f'<rim:Slot name="{escape_attribute(name)}">'
         f"<rim:ValueList>{rendered}</rim:ValueList></rim:Slot>"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from lxml import etree
@@ -213,7 +213,7 @@ def audit(
     if isinstance(request, UnsubscribeRequest):
         return [subscription_event(ITI_52, Action.DELETE, request.id, response is not None, scene)]
     if (patient_id := _patient_id(request)) is not None:
-        scene = replace(scene, patient_id=patient_id)
+        scene = scene._replace(patient_id=patient_id)
     made = isinstance(response, SubscribeResponse)
     identifier = id_in(response.subscription) if isinstance(response, SubscribeResponse) else ""
     return [subscription_event(ITI_52, Action.CREATE, identifier, made, scene)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -61,7 +61,7 @@ class Users:
             return
 
         def describe(scene: Scene) -> list[AuditEvent]:
-            seen = replace(scene, client=node_of(peer))
+            seen = scene._replace(client=node_of(peer))
             return [authentication_failed_event(self.title, reason, seen)]
 
         self.auditor.trail.ready()

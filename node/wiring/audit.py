@@ -122,6 +122,9 @@ _READING = frozenset({"ITI-18", "ITI-43", "ITI-51", "ITI-70", "RAD-69"})
 
 INTERRUPTED = "interrupted: the process ended before it had recorded the outcome, which is unknown"
 
+# Sessions whose user is kept as records name him, some 500 bytes each.
+_USERS = 1024
+
 BROKEN_OFF = "the answer broke off: not all of it reached who asked"
 
 OPERATOR = "operator"
@@ -236,7 +239,7 @@ class Auditor:
         scene = self._scene(Side.SERVER, Node(address, address), self._here())
         event = authentication_failed_event(self._here().user_id, reason, scene)
         outcome = Outcome.MAJOR_FAILURE if handshake else Outcome.SERIOUS_FAILURE
-        self._record([replace(event, outcome=outcome)])
+        self._record([event._replace(outcome=outcome)])
 
     def at(self, door: str) -> Auditor:
         """The auditor of one door of the process: its path is in the records."""
@@ -328,18 +331,20 @@ class Auditor:
     def _own(self, trail: str | None = None) -> Scene:
         """What happens is this process's own doing; with ``trail``, to that trail."""
         here = self._here()
-        return self._scene(Side.SERVER, here, replace(here, user_id=trail) if trail else here)
+        return self._scene(Side.SERVER, here, here._replace(user_id=trail) if trail else here)
 
     def _scene(self, side: Side, client: Node, server: Node, user: Claims | None = None) -> Scene:
-        scene = Scene(
+        users, purposes = _behind(user)
+        return Scene(
             side=side,
             when=datetime.now(UTC),
             client=client,
             server=server,
             source_id=self.source_id,
             site_id=self.site_id,
+            users=users,
+            purpose_of_use=purposes,
         )
-        return by_user(scene, user)
 
     def _begin(self, events: Iterable[AuditEvent]) -> Begun:
         """Keep these events, as interrupted ones, until their act ends. Raises StorageError."""
@@ -366,16 +371,14 @@ class Auditor:
 
 def by_user(scene: Scene, user: Claims | None) -> Scene:
     """The scene with the person behind it, if there is one."""
-    if user is None:
-        return scene
-    purposes = tuple(map(_coded, user.purposes))
-    return replace(scene, users=(_participant(user),), purpose_of_use=purposes)
+    users, purposes = _behind(user)
+    return scene._replace(users=users, purpose_of_use=purposes)
 
 
 def _as(description: str, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
     """The same, as failures of this description."""
     for event in events:
-        yield replace(event, outcome=Outcome.MAJOR_FAILURE, outcome_description=description)
+        yield event._replace(outcome=Outcome.MAJOR_FAILURE, outcome_description=description)
 
 
 def _in_event_loop() -> bool:
@@ -462,10 +465,14 @@ def _client(context: CallContext) -> Node:
     return Node(subject or context.peer, context.peer)
 
 
-def _participant(user: Claims) -> Participant:
-    """The person behind a call (ITI TF-2 3.40.4.2)."""
+@lru_cache(_USERS)
+def _behind(user: Claims | None) -> tuple[tuple[Participant, ...], tuple[Coded, ...]]:
+    """The person behind a call (ITI TF-2 3.40.4.2), and why he asks."""
+    if user is None:
+        return (), ()
     roles = tuple(map(_coded, user.roles))
-    return Participant(user.subject, is_requestor=True, roles=roles, user_name=user.audit_name)
+    person = Participant(user.subject, is_requestor=True, roles=roles, user_name=user.audit_name)
+    return (person,), tuple(map(_coded, user.purposes))
 
 
 def _coded(code: Code) -> Coded:

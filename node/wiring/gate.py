@@ -47,6 +47,10 @@ class UserGate:
     exempt: Collection[str]
     auditor: Auditor | None
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        """See ``soap`` Gate."""
+        return self.verifier.shorten(message, certificate)
+
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         """See ``soap`` Gate."""
         known = self.verifier.remembers(envelope, context.certificate)

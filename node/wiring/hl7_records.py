@@ -7,7 +7,7 @@ refused (ITI-8, ITI-64); a report likewise (RAD-28). A query of ours (ITI-9) is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from hl7.ack import ACCEPT
@@ -86,7 +86,7 @@ Ask = Callable[[PixQuery, bytes], tuple[str, ...]]
 
 def _from(sender: str, peer: str, scene: Scene) -> Scene:
     """The scene of a message that somebody sends to this process."""
-    return replace(scene, client=Node(sender, peer))
+    return scene._replace(client=Node(sender, peer))
 
 
 def _feed_events(feed: IdentityFeed, peer: str, outcome: Outcome, scene: Scene) -> list[AuditEvent]:
@@ -126,7 +126,7 @@ def _query_events(
 ) -> list[AuditEvent]:
     asked = [(query.identifier, query.authority), *((one, query.target) for one in found or ())]
     outcome = Outcome.MAJOR_FAILURE if found is None else Outcome.SUCCESS
-    seen = replace(scene, side=Side.CLIENT, server=manager)
+    seen = scene._replace(side=Side.CLIENT, server=manager)
     named = [str(CX.of(*one)) for one in asked]
     return iti_9.audit(named, _parameters(message), query.tag, outcome, seen)
 
@@ -145,4 +145,4 @@ def _described(events: list[AuditEvent], said: Unapplied, verdict: Verdict) -> I
     faults = "; ".join(f"{one.code} {one.detail}" for one in verdict.problems)
     description = f"{verdict.code} to {iti_8.CONTROL_ID} {said.control_id!r}: {faults}"
     for event in events:
-        yield replace(event, outcome_description=description) if faults else event
+        yield event._replace(outcome_description=description) if faults else event

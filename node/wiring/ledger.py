@@ -5,7 +5,7 @@ They are in the audit trail of the process ``dicom``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from imaging_source.ledger import About, End, Service, Transfer
@@ -80,7 +80,7 @@ class TrailLedger:
         own, peer = self._own(scene), node_of(transfer.peer)
         about = (transfer.about.study_instance_uid, self._patient(transfer.about))
         if (fetched := _FETCHED.get(transfer.service)) is not None:
-            here = replace(scene, client=own, server=peer)
+            here = scene._replace(client=own, server=peer)
             return Travel(fetched, *about, peer, own, Action.CREATE), here
         seen = self._seen(scene, transfer.peer)
         if transfer.service is Service.STORE:
@@ -90,10 +90,10 @@ class TrailLedger:
 
     def _seen(self, scene: Scene, asker: End) -> Scene:
         """The scene of a request of ``asker``, and of whoever is behind it."""
-        return by_user(replace(scene, client=node_of(asker), server=self._own(scene)), asker.user)
+        return by_user(scene._replace(client=node_of(asker), server=self._own(scene)), asker.user)
 
     def _own(self, scene: Scene) -> Node:
-        return replace(scene.server, user_id=self.title)
+        return scene.server._replace(user_id=self.title)
 
     def _patient(self, about: About) -> str:
         """The patient as other records name him."""

@@ -158,6 +158,10 @@ class NodeGate:
     guard: NodeGuard
     users: UserGate | None
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        """See ``soap`` Gate."""
+        return (message, None) if self.users is None else self.users.shorten(message, certificate)
+
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         """See ``soap`` Gate."""
         return self.users is None or self.users.remembers(envelope, context)

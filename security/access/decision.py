@@ -10,9 +10,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metadata.model import Code
 from security.assertions.claims import Claims
@@ -52,8 +53,7 @@ class Choices:
     masks: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """A document as rules see it.
 
     ``patients`` are the identifiers of its patient, before and after merges; ``document`` is what
@@ -72,6 +72,9 @@ _LISTS = ("groups", "purposes")
 
 # Cases kept decided with a policy, some 200 bytes each; a region has some dozens.
 _MOST_DECIDED = 4096
+
+# Sessions of whom is kept what their assertions mean to the policy, some 2 KB each.
+_ASKERS = 1024
 
 Case = tuple[frozenset[str], frozenset[str], tuple[bool, ...], frozenset[str]]
 """All that rules look at: groups and purposes of the asker, flags, confidentiality."""
@@ -97,7 +100,7 @@ class Emergency:
     minutes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """A policy as read from its file."""
 
@@ -107,7 +110,7 @@ class Policy:
     consents: Mapping[str, bool]
     emergency: Emergency
     rules: Sequence[Rule]
-    decided: dict[Case, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    decided: dict[Case, bool] = field(default_factory=dict, init=False, repr=False)
     """The cases that came so far: most documents of a region are alike to its rules."""
 
     @classmethod
@@ -122,43 +125,52 @@ class Policy:
 
     def asker(self, claims: Claims | None, *, emergency: bool = False) -> Asker:
         """Who asks, by an assertion; without one, a node."""
-        if claims is None:
-            return Asker()
-        return Asker(
-            groups=self._groups_of(map(spelled, claims.roles)),
-            purposes=frozenset(map(spelled, claims.purposes)),
-            names=frozenset((claims.subject, *claims.identifiers, *claims.organization_ids)),
-            patients=frozenset(claims.patients),
-            emergency=emergency,
-        )
+        return _asker(self, claims, emergency)
 
     def wants_emergency(self, claims: Claims) -> bool:
         """Whether the user says that it is an emergency."""
-        return not self.emergency.purposes.isdisjoint(map(spelled, claims.purposes))
+        return not self.emergency.purposes.isdisjoint(self.asker(claims).purposes)
 
     def may_break_glass(self, claims: Claims) -> bool:
         """Whether the user has the right to."""
-        return not self.emergency.groups.isdisjoint(self._groups_of(map(spelled, claims.roles)))
+        return not self.emergency.groups.isdisjoint(self.asker(claims).groups)
 
-    def _groups_of(self, roles: Iterable[str]) -> frozenset[str]:
+    def groups_of(self, roles: Iterable[str]) -> frozenset[str]:
+        """The groups of who has these roles."""
         held = set(roles)
         held |= {f"*^^{role.rpartition('^^')[2]}" for role in held}
         found = {group for group, named in self.groups.items() if not held.isdisjoint(named)}
         return frozenset(found or (USER,))
 
 
+@lru_cache(_ASKERS)
+def _asker(policy: Policy, claims: Claims | None, emergency: bool) -> Asker:
+    if claims is None:
+        return Asker()
+    return Asker(
+        groups=policy.groups_of(map(spelled, claims.roles)),
+        purposes=frozenset(map(spelled, claims.purposes)),
+        names=frozenset((claims.subject, *claims.identifiers, *claims.organization_ids)),
+        patients=frozenset(claims.patients),
+        emergency=emergency,
+    )
+
+
 class Judge:
     """Judges the documents of one patient for one asker: what follows from the two is found out
     once for all of them. ``patients`` are the patient's identifiers."""
 
-    __slots__ = ("_asker", "_choices", "_policy", "_so")
+    __slots__ = ("_asker", "_decided", "_hidden", "_masks", "_policy", "_so")
 
     def __init__(
         self, policy: Policy, asker: Asker, choices: Choices, patients: frozenset[str]
     ) -> None:
         self._policy = policy
         self._asker = asker
-        self._choices = choices
+        self._masks = choices.masks
+        self._hidden = frozenset(
+            code for code, groups in policy.masks.items() if not asker.groups.isdisjoint(groups)
+        )
         mine = not asker.patients.isdisjoint(patients)
         self._so = (
             asker.emergency,
@@ -167,13 +179,20 @@ class Judge:
             mine,
             not asker.names.isdisjoint(choices.treating),
         )
+        self._decided: dict[tuple[bool, bool, frozenset[str]], bool] = {}
 
     def permits(self, facts: Facts) -> bool:
         """Whether the asker may see a document of the patient."""
+        author = not self._asker.names.isdisjoint(facts.authors)
+        case = (author, self._is_masked(facts), facts.confidentiality)
+        if case not in self._decided:
+            self._decided[case] = self._decide(*case)
+        return self._decided[case]
+
+    def _decide(self, author: bool, masked: bool, confidentiality: frozenset[str]) -> bool:
+        """What the policy says of a case, which others may have met before."""
         asker, decided = self._asker, self._policy.decided
-        author = not asker.names.isdisjoint(facts.authors)
-        so = (author, self._is_masked(facts), *self._so)
-        case = (asker.groups, asker.purposes, so, facts.confidentiality)
+        case = (asker.groups, asker.purposes, (author, masked, *self._so), confidentiality)
         if case not in decided:
             if len(decided) >= _MOST_DECIDED:
                 decided.clear()
@@ -182,12 +201,13 @@ class Judge:
 
     def _is_masked(self, facts: Facts) -> bool:
         """Whether a code of the document, or the patient, hides it from a group of the asker."""
-        by_code, by_name = self._policy.masks, self._choices.masks
-        hidden = [by_code[code] for code in facts.confidentiality if code in by_code]
-        if by_name:
-            names = (facts.document, *facts.studies)
-            hidden += [by_name[name] for name in names if name in by_name]
-        return not all(map(self._asker.groups.isdisjoint, hidden))
+        if not self._hidden.isdisjoint(facts.confidentiality):
+            return True
+        masks, groups = self._masks, self._asker.groups
+        if not masks:
+            return False
+        named = [masks[name] for name in (facts.document, *facts.studies) if name in masks]
+        return not all(map(groups.isdisjoint, named))
 
 
 def permitted(policy: Policy, asker: Asker, choices: Choices, facts: Facts) -> bool:

@@ -20,7 +20,7 @@ from security.assertions.structure import SAML
 from soap.faults import INVALID_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # what follows from it is kept by which one it is
 class Claims:
     """Who asks, by whose word, until when; and what is said of them.
 

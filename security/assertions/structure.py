@@ -7,14 +7,18 @@ for it as a whole; and no identifier twice. What is read afterwards is the signe
 
 from __future__ import annotations
 
-from typing import cast
+import re
+from hashlib import sha256
+from typing import NamedTuple, cast
+from uuid import uuid4
 
 from lxml import etree
 
 from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
-from soap.envelope import SECURITY, Envelope
-from soap.faults import INVALID_SECURITY, INVALID_TOKEN
+from soap.envelope import SECURITY, Envelope, read_envelope
+from soap.faults import INVALID_SECURITY, INVALID_TOKEN, MessageError, SoapFault
+from soap.xml import parse
 
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 ASSERTION = f"{{{SAML}}}Assertion"
@@ -39,13 +43,61 @@ _IDENTIFIERS = etree.XPath(
 )
 
 
+# What stands in a message for an assertion that was cut out of it. As nobody knows its name, what
+# bears it was put there by ``Cutting``.
+_KEPT_NAMESPACE = f"urn:uuid:{uuid4()}"
+KEPT = f"{{{_KEPT_NAMESPACE}}}Assertion"
+_PLACE = f'<Assertion xmlns="{_KEPT_NAMESPACE}"/>'.encode()
+_START = re.compile(rb"<((?:[A-Za-z_][\w.-]*:)?Assertion)[\s>]")
+
+
+class Cutting(NamedTuple):
+    """A message, and a stretch of its bytes that looks like its assertion."""
+
+    token: bytes
+    digest: bytes
+    """SHA-256 of the token."""
+    message: bytes
+    """What is left, with ``KEPT`` in the place of the token."""
+
+    @classmethod
+    def of(cls, message: bytes) -> Cutting | None:
+        """Cut out what looks like an assertion; None where nothing does."""
+        start = _START.search(message, 0, MOST_BYTES)
+        if start is None:
+            return None
+        tag = b"</%b>" % start[1]
+        end = message.find(tag, start.end(), start.end() + MOST_BYTES)
+        if end < 0:
+            return None
+        first, last = start.start(), end + len(tag)
+        token, left = message[first:last], (message[:first], _PLACE, message[last:])
+        return cls(token, sha256(token).digest(), b"".join(left))
+
+    def is_exact(self) -> bool:
+        """Whether the token is the assertion of the message and nothing more; of a message that
+        ``find_assertion`` has found one in.
+
+        It is where the message is whole without it, with one element in its place, and where all
+        markup within is that of elements: then its first end tag is that of its start tag.
+        """
+        if b"<!" in self.token or b"<?" in self.token:
+            return False
+        try:
+            left = find_assertion(read_envelope(parse(self.message), understood=(SECURITY,)))
+        except (MessageError, SoapFault, TokenRefused):
+            return False
+        return left is not None and left.tag == KEPT
+
+
 def find_assertion(envelope: Envelope) -> etree._Element | None:
     """The one Assertion of a message, in its one WS-Security header; None where there is none.
 
-    Raises TokenRefused where there are several, or one is anywhere else.
+    Where it was cut out, what stands for it. Raises TokenRefused where there are several, or one is
+    anywhere else.
     """
     root = envelope.body.getroottree().getroot()
-    found = list(root.iter(ASSERTION, *_OTHER_ASSERTIONS))
+    found = list(root.iter(ASSERTION, KEPT, *_OTHER_ASSERTIONS))
     if not found:
         return None
     if len(found) > 1:
@@ -56,7 +108,7 @@ def find_assertion(envelope: Envelope) -> etree._Element | None:
         raise TokenRefused(INVALID_SECURITY, "the assertion is not in the WS-Security header")
     if len(envelope.security) > 1:
         raise TokenRefused(INVALID_SECURITY, "the message has more than one WS-Security header")
-    if assertion.tag != ASSERTION:
+    if assertion.tag not in (ASSERTION, KEPT):
         raise TokenRefused(INVALID_TOKEN, "expected a plain SAML 2.0 assertion")
     return assertion
 

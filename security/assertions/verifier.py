@@ -2,7 +2,9 @@
 
 Verifying costs about a millisecond, and the same assertion comes with every call of a session. So
 the claims of what was verified are kept, by the very bytes of the assertion and the node that
-brought it, until it expires; its time is looked at in every call.
+brought it, until it expires; its time is looked at in every call. Whoever brings the same bytes
+again need not have them read: they are cut out of the message before it is parsed, and what stands
+in their place must be where an assertion must be.
 """
 
 from __future__ import annotations
@@ -21,12 +23,19 @@ from security.assertions.profile import AssertionProfile
 from security.assertions.refusal import TokenRefused
 from security.assertions.seen import Meeting, Reuse, Seen
 from security.assertions.signature import Issuers
-from security.assertions.structure import ASSERTION, MOST_BYTES, check_shape, find_assertion
+from security.assertions.structure import (
+    ASSERTION,
+    KEPT,
+    MOST_BYTES,
+    Cutting,
+    check_shape,
+    find_assertion,
+)
 from soap.envelope import Envelope
 from soap.faults import INVALID_TOKEN, MessageError
 from soap.xml import parse
 
-# Sessions kept in a process: some 3 KB each.
+# Assertions kept in a process, some 3 KB each: most of them twice, as they came and as they read.
 MOST_KEPT = 10_000
 
 Key = tuple[bytes, str | None]
@@ -57,6 +66,16 @@ class Verifier:
             self._issuers = issuers
             self._kept.clear()
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Cutting | None]:
+        """An envelope without the assertion it brings, if that need not be read again; and how it
+        was cut, which its ``Envelope`` is to know (``cut``)."""
+        if self._seen.reuse is Reuse.NEVER:
+            return message, None
+        cutting = Cutting.of(message)
+        if cutting is None or (cutting.digest, certificate) not in self._kept:
+            return message, cutting
+        return cutting.message, cutting
+
     def remembers(self, envelope: Envelope, certificate: str | None) -> bool:
         """Whether the message brings an assertion that need not be verified again."""
         try:
@@ -72,7 +91,7 @@ class Verifier:
         known whether the assertion was used before.
         """
         brought = self._brought(envelope, certificate)
-        return None if brought is None else self._known(*brought, certificate)
+        return None if brought is None else self._known(*brought, certificate, envelope.cut)
 
     def verify_token(self, token: bytes, certificate: str | None) -> Claims:
         """What an assertion says that comes by itself, as XML. Raises as ``verify`` does."""
@@ -92,21 +111,35 @@ class Verifier:
         """The assertion of a message and its key, looked for once in each."""
         if envelope.judged is None:
             assertion = find_assertion(envelope)
-            found = None if assertion is None else (assertion, _key(assertion, certificate))
-            envelope.judged = (found,)
+            if assertion is None:
+                envelope.judged = (None,)
+            elif assertion.tag == KEPT and envelope.cut is not None:
+                envelope.judged = ((assertion, (envelope.cut.digest, certificate)),)
+            else:
+                envelope.judged = ((assertion, _key(assertion, certificate)),)
         brought: tuple[etree._Element, Key] | None = envelope.judged[0]
         return brought
 
-    def _known(self, assertion: etree._Element, key: Key, certificate: str | None) -> Claims:
+    def _known(
+        self,
+        assertion: etree._Element,
+        key: Key,
+        certificate: str | None,
+        cutting: Cutting | None = None,
+    ) -> Claims:
         claims = self._kept.get(key)
         if claims is not None:
             check_time(claims, self._terms, self._clock())
             return claims
+        if cutting is not None and assertion.tag == KEPT:  # it was forgotten since it was cut out
+            return self.verify_token(cutting.token, certificate)
         check_shape(assertion, self._profile)
         believed = self._issuers
         claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
         if self._seen.reuse is not Reuse.NEVER:
             self._keep(key, claims, believed)
+            if cutting is not None and cutting.is_exact():
+                self._keep((cutting.digest, certificate), claims, believed)
         return claims
 
     def _verify(self, assertion: bytes, certificate: str | None) -> Claims:

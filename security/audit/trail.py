@@ -25,7 +25,7 @@ from itertools import chain, count, groupby
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import structlog
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
@@ -55,8 +55,7 @@ _AT_ONCE = 64
 SUFFIX = ".db"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record: the DICOM AuditMessage, and what it is found by.
 
     ``type`` is the transaction's number, or the EventID's code where there is none; ``patients``

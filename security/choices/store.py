@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text
+from sqlalchemy import Connection, and_, bindparam, delete, literal_column, or_, select, text
 
 from security.access.decision import NOBODY, Choices
 from security.choices.schema import CHOICE, MASK, OPPOSED, REVIEW, TREATING
@@ -50,7 +50,7 @@ _SAY = text(
 _HOLDING = Statement(
     select(CHOICE.c.kind, CHOICE.c.subject, CHOICE.c.audience).where(
         CHOICE.c.patient == bindparam("of"),
-        or_(CHOICE.c.until == "", CHOICE.c.until > bindparam("now")),
+        or_(CHOICE.c.until == literal_column("''"), CHOICE.c.until > bindparam("now")),
     )
 )
 _REVIEWED = text(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,9 @@ class StrictGate:
 
     verifier: Verifier
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        return message, None
+
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         return False
 
@@ -70,11 +73,14 @@ class StrictGate:
                 raise TokenRefused(INVALID_SECURITY, "an assertion is missing")
         except TokenRefused as refused:
             raise refused.fault() from refused
-        return replace(context, user=claims.subject)
+        return context._replace(user=claims.subject)
 
 
 class BelievingGate:
     """Takes whoever stands first in a message for the user."""
+
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        return message, None
 
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         return True
@@ -82,7 +88,7 @@ class BelievingGate:
     def admit(self, exchange: Any, envelope: Envelope, context: CallContext) -> CallContext:
         root = envelope.body.getroottree().getroot()
         named = next(root.iter(NAME_ID), None)
-        return replace(context, user=None if named is None else named.text)
+        return context._replace(user=None if named is None else named.text)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import current_thread
 from typing import Any
 
@@ -28,6 +28,9 @@ class Porter:
     seen: set[str] = field(default_factory=set)
     threads: list[str] = field(default_factory=list)
 
+    def shorten(self, message: bytes, certificate: str | None) -> tuple[bytes, Any]:
+        return message, None
+
     def remembers(self, envelope: Envelope, context: CallContext) -> bool:
         return _name(envelope) in self.seen
 
@@ -39,7 +42,7 @@ class Porter:
         if not name:
             raise SoapFault(SENDER, "who are you?", subcode=FAILED_AUTHENTICATION)
         self.seen.add(name)
-        return replace(context, user=f"{name} for {exchange.number}")
+        return context._replace(user=f"{name} for {exchange.number}")
 
 
 def _name(envelope: Envelope) -> str:

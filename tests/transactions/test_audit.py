@@ -321,7 +321,7 @@ def test_a_removal_is_recorded_with_every_object(
     scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
 ) -> None:
     request = RemoveObjectsRequest(["urn:uuid:1", "urn:uuid:2"])
-    for_patient = replace(scene(Side.SERVER), patient_id=PATIENT)
+    for_patient = scene(Side.SERVER)._replace(patient_id=PATIENT)
     (event,) = iti_62.audit(request, RegistryResponse.of(), for_patient)
     objects = written(event).findall("ParticipantObjectIdentification")
     assert [
@@ -333,7 +333,7 @@ def test_a_removal_is_recorded_with_every_object(
 def test_a_partial_retrieval_leaves_a_success_and_a_failure(scene: SeenFrom) -> None:
     request = RetrieveDocumentSetRequest((ONE, TWO, THREE))
     response = retrieved(ONE, THREE, errors=[RegistryError("XDSDocumentUniqueIdError", "x")])
-    good, bad = iti_43.audit(request, response, replace(scene(Side.CLIENT), patient_id=PATIENT))
+    good, bad = iti_43.audit(request, response, scene(Side.CLIENT)._replace(patient_id=PATIENT))
     assert (good.outcome, [one.id for one in good.objects]) == (0, [PATIENT, "1.2.1", "1.2.3"])
     assert (bad.outcome, [one.id for one in bad.objects]) == (8, [PATIENT, "1.2.2"])
     assert good.objects[1].details == (
@@ -371,7 +371,7 @@ def test_images_are_recorded_by_study_with_their_number(
 def test_identity_events_say_what_became_of_the_patient(
     event: str, subsumed: str | None, actions: list[Action], scene: SeenFrom
 ) -> None:
-    hl7 = replace(scene(Side.SERVER), client=Node("HOSPITAL|ADT"), server=Node("REGION|KOSMOS"))
+    hl7 = scene(Side.SERVER)._replace(client=Node("HOSPITAL|ADT"), server=Node("REGION|KOSMOS"))
     records = iti_8.audit(event, [PATIENT], subsumed, "MSG-1", Outcome.SUCCESS, hl7)
     assert [record.action for record in records] == actions
     assert {record.id.code for record in records} == {"110110"}
@@ -422,9 +422,9 @@ def test_people_and_purpose_are_recorded(
         "marie", True, (Coded("N", "1.2", "nurse"),), user_name="marie<m@https://idp.example>"
     )
     treatment = Coded("TREATMENT", "1.2.3", "Treatment")
-    seen = replace(scene(Side.SERVER), users=(nurse,), purpose_of_use=(treatment,), site_id="HUG")
+    seen = scene(Side.SERVER)._replace(users=(nurse,), purpose_of_use=(treatment,), site_id="HUG")
     (event,) = iti_18.audit(find_documents(PATIENT), None, seen)
-    message = written(replace(event, outcome_description="no answer"))
+    message = written(event._replace(outcome_description="no answer"))
     assert message.find("ActiveParticipant[@UserName]") is not None
     assert message.find("EventIdentification/PurposeOfUse") is not None
     assert message.findtext("EventIdentification/EventOutcomeDescription") == "no answer"
@@ -435,7 +435,7 @@ def test_an_end_without_address_or_name_is_still_valid(
     scene: SeenFrom, written: Callable[[AuditEvent], etree._Element]
 ) -> None:
     (event,) = iti_18.audit(
-        find_documents(PATIENT), None, replace(scene(Side.SERVER), client=Node(""))
+        find_documents(PATIENT), None, scene(Side.SERVER)._replace(client=Node(""))
     )
     participant = written(event).find("ActiveParticipant")
     assert participant is not None
@@ -535,11 +535,11 @@ def test_who_differs_in_anything_is_written_as_he_is(
     change: dict[str, object], scene: SeenFrom
 ) -> None:
     one = Participant("id", True, (Coded("2", "s", "m"),), "alternative", "name", "10.0.0.1")
-    seen = replace(scene(Side.SERVER), users=(one,))
+    seen = scene(Side.SERVER)._replace(users=(one,))
     [event] = iti_18.audit(find_documents(PATIENT), AdhocQueryResponse.of(), seen)
     first = to_xml(event)
-    other = replace(one, **change)  # type: ignore[arg-type]
+    other = one._replace(**change)  # type: ignore[arg-type]
     people = tuple(other if who == one else who for who in event.participants)
-    second = to_xml(replace(event, participants=people))
+    second = to_xml(event._replace(participants=people))
     assert first != second
     assert to_xml(event) == first

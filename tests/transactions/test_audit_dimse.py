@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ PATIENT = "P1^^^&1.2.3.4&ISO"
 
 @pytest.fixture
 def seen(scene: Callable[[Side], Scene]) -> Scene:
-    return replace(scene(Side.SERVER), client=ASKER, server=OWN)
+    return scene(Side.SERVER)._replace(client=ASKER, server=OWN)
 
 
 def ends(event: AuditEvent) -> list[tuple[str, bool, tuple[Coded, ...]]]:
