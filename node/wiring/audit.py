@@ -263,7 +263,7 @@ class Auditor:
                 return response
             finally:
                 server = Node(url, urlsplit(url).hostname or "")
-                scene = replace(self._scene(Side.CLIENT, self._here(), server), users=users)
+                scene = self._scene(Side.CLIENT, self._here(), server)._replace(users=users)
                 self._record(DESCRIBED[number](request, response, scene)).result()
 
         return recorded
