@@ -216,7 +216,7 @@ def zipped(found: Preflight) -> Answer:
     for part in found.parts:
         number = series.setdefault(part.row["series_instance_uid"], len(series) + 1)
         name = f"SE{number:06}/IM{len(entries) + 1:06}.dcm"
-        entries.append(Entry(name, part.content, part.content.size, part.row["received_at"]))
+        entries.append(Entry(name, part.content, part.row["received_at"]))
     answer = Answer(HTTPStatus.OK, ZIP, stream=archive(entries), length=length(entries))
     answer.headers.append((b"content-disposition", b'attachment; filename="study.zip"'))
     return answer
