@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Connection, RowMapping, select
 
 from imaging_source import dicomdir
-from imaging_source.coercion import Coerced
+from imaging_source.coercion import Leaving
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.worker import description_of
 from imaging_source.parts import ask_for, locate, under
@@ -116,7 +116,7 @@ class _Proved:
     """What leaves of a file, its hash proved on the way; before it where something is corrected."""
 
     blob: Blob
-    leaving: FileContent | Coerced
+    leaving: Leaving
 
     @property
     def size(self) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from imaging_source.coercion import Coerced, coerced
+from imaging_source.coercion import Leaving, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from imaging_source.recalling import Recalling
@@ -25,7 +25,6 @@ from imaging_source.schema import INSTANCE, SERIES
 from imaging_source.shown import IN_ORDER, SHOWN
 from storage.blobs import Blob, BlobStore
 from storage.errors import BlobCorrupt, BlobMissing, BlobStoreUnavailable
-from storage.files import FileContent
 from storage.statement import in_portions
 
 
@@ -40,7 +39,7 @@ class Part:
     """
 
     row: RowMapping | dict[str, Any]
-    content: FileContent | Coerced
+    content: Leaving
     correction: Correction | None = None
 
 
@@ -125,7 +124,7 @@ def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> Blob:
 
 def leaving(
     blob: Blob, size: int, transfer_syntax_uid: str, correction: Correction | None
-) -> FileContent | Coerced:
+) -> Leaving:
     """The Part 10 file of an instance with what was corrected.
 
     Raises BlobMissing where the file is not there with all its bytes, BlobStoreUnavailable or
