@@ -162,11 +162,11 @@ class Reporting:
 
     def _dataset(self, row: RowMapping) -> Dataset:
         """The instance, in memory."""
-        content, syntax = self._blobs.open(row["sha256"]).verified(), row["transfer_syntax_uid"]
-        size = Inflated.of(content, syntax).size if syntax in INFLATED else content.size
+        blob, syntax = self._blobs.open(row["sha256"]), row["transfer_syntax_uid"]
+        size = Inflated.of(blob.verified(), syntax).size if syntax in INFLATED else blob.size
         if size > DOCUMENT_LIMIT_BYTES:
             raise NotADocument("it is too large")
-        return dcmread(BytesIO(b"".join(content.chunks())))
+        return dcmread(BytesIO(b"".join(blob.chunks())))
 
     # --- the study
 
