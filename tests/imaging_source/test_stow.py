@@ -206,6 +206,18 @@ def test_a_broken_file_fails_alone(
     assert {row["sop_instance_uid"] for row in rows(database, INSTANCE)} == set(stored)
 
 
+def test_a_deflated_file_is_stored_as_it_is(
+    url: str, make_instance: Make, database: Database
+) -> None:
+    deflated = make_instance()
+    deflated.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
+
+    assert post(url, body(part10(deflated))).status == 200
+
+    (row,) = rows(database, INSTANCE)
+    assert row["transfer_syntax_uid"] == "1.2.840.10008.1.2.1.99"
+
+
 def test_bombs_and_deeply_nested_files_are_survived(
     url: str, make_instance: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
