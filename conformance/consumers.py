@@ -1,5 +1,5 @@
 """Judging an Imaging Document Consumer, given as a command, by a source that lies: over RAD-69
-(K01), over WADO-RS (K02).
+(K01), over WADO-RS (K02), over WADO-URI (K03), over DICOM associations (K04).
 
 The command gets a manifest and the address of its source, fetches, and says by its exit code
 whether it has everything: 0 where it has, anything else where it has not. Against an honest source
@@ -10,16 +10,22 @@ the time is stopped, and has failed.
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydicom.dataset import FileDataset
 
 from conformance.bench import Bench
 from conformance.case import Actor, Case
+from conformance.dicom_liar import DICOM_LIES, HONEST_DICOM, DicomLie, dicom_source
+from conformance.dimse import Entity
 from conformance.expectation import Same
 from conformance.images import part10, study
 from conformance.liar import HONEST, LIES, Lie, imaging_source
@@ -28,15 +34,31 @@ from conformance.run import run
 from conformance.seen import Compared, Seen
 from conformance.targets import NotRun, Targets
 from conformance.text import Text
-from conformance.web_liar import HONEST_WEB, WEB_LIES, WebLie, web_source
+from conformance.web_liar import (
+    HONEST_WEB,
+    URI_LIES,
+    URI_PATH,
+    WEB_LIES,
+    WebLie,
+    web_source,
+)
 from manifest.kos import write_kos
 from manifest.model import Manifest, ManifestInstance, ManifestSeries, Patient, Study
 from metadata.datatypes import new_oid
 
 SPEC = "RAD TF-2 4.69; RAD TF-1 18"
 WEB_SPEC = "RAD TF-2 4.107; RAD TF-1 18"
-NOWHERE = "http://127.0.0.1:9/"
-"""Where nobody answers (port 9, discard): the door that a case is not about."""
+URI_SPEC = "RAD TF-2 4.55; RAD TF-1 18"
+DICOM_SPEC = "RAD TF-2 4.16; RAD TF-1 18"
+NOWHERE, NOBODY = "http://127.0.0.1:9/", "NOBODY@127.0.0.1:9"
+"""Where nobody answers (port 9, discard): the doors that a case is not about."""
+NO_DOOR = {
+    "url": NOWHERE,
+    "dicomweb": NOWHERE,
+    "wado": NOWHERE,
+    "dicom": NOBODY,
+    "destination": NOBODY,
+}
 PATIENT = "KIT-CONSUMER"
 COMPLETE, INCOMPLETE = "everything is there", "something is missing"
 
@@ -65,26 +87,84 @@ WEB_TITLES = {
     "slow": Text("A body byte by byte, for ever", "Un corps octet par octet, sans fin"),
 }
 
+DICOM_TITLES = {
+    **{name: TITLES[name] for name in DICOM_LIES if name in TITLES},
+    "silent": Text("A source that falls silent", "Une source qui se tait"),
+}
+
+L = TypeVar("L")
+
+
+@dataclass(frozen=True, slots=True)
+class _Door(Generic[L]):
+    """A way to images: ``named`` in the command, and how it is served with a lie."""
+
+    group: str
+    named: str
+    spec: str
+    honest: L
+    lies: Mapping[str, L]
+    titles: Mapping[str, Text]
+    serve: Callable[[Sequence[FileDataset], L], AbstractContextManager[Mapping[str, str]]]
+
+
+@contextmanager
+def _over_wado_rs(images: Sequence[FileDataset], lie: WebLie) -> Iterator[Mapping[str, str]]:
+    with web_source(images, lie) as url:
+        yield {"dicomweb": f"{url}/dicomweb"}
+
+
+@contextmanager
+def _over_wado_uri(images: Sequence[FileDataset], lie: WebLie) -> Iterator[Mapping[str, str]]:
+    with web_source(images, lie) as url:
+        yield {"wado": url + URI_PATH}
+
+
+@contextmanager
+def _over_dicom(images: Sequence[FileDataset], lie: DicomLie) -> Iterator[Mapping[str, str]]:
+    destination = Entity("KITDEST", "127.0.0.1", _free_port())
+    with dicom_source(images, lie, destination) as source:
+        yield {"dicom": str(source), "destination": str(destination)}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+_WADO_RS = _Door("K02", "dicomweb", WEB_SPEC, HONEST_WEB, WEB_LIES, WEB_TITLES, _over_wado_rs)
+_WADO_URI = _Door("K03", "wado", URI_SPEC, HONEST_WEB, URI_LIES, WEB_TITLES, _over_wado_uri)
+_DICOM = _Door("K04", "dicom", DICOM_SPEC, HONEST_DICOM, DICOM_LIES, DICOM_TITLES, _over_dicom)
+
 
 def consumer_cases(command: str = "") -> list[Case]:
     """One case for each lie about the command given, and one for the honest source."""
     title = Text("An honest source", "Une source honnête")
     lies = [_case(f"K01-{name}", TITLES[name], command, lie) for name, lie in LIES.items()]
-    return [_case("K01-honest", title, command, HONEST), *lies, *_web_cases(command)]
+    return [
+        _case("K01-honest", title, command, HONEST),
+        *lies,
+        *_door_cases(_WADO_RS, command),
+        *_door_cases(_WADO_URI, command),
+        *_door_cases(_DICOM, command),
+    ]
 
 
-def _web_cases(command: str) -> list[Case]:
-    title = Text("An honest source over WADO-RS", "Une source honnête en WADO-RS")
-    lies = [_web_case(name, WEB_TITLES[name], command, lie) for name, lie in WEB_LIES.items()]
-    return [_web_case("honest", title, command, HONEST_WEB), *lies]
+def _door_cases(door: _Door[L], command: str) -> list[Case]:
+    title = Text("An honest source", "Une source honnête")
+    lies = [
+        _door_case(door, name, door.titles[name], command, lie) for name, lie in door.lies.items()
+    ]
+    return [_door_case(door, "honest", title, command, door.honest), *lies]
 
 
 def judge_consumer(command: str, report_dir: Path | None = None, timeout: float = 60.0) -> Results:
     """Run every case; ``timeout`` in seconds is for one run of the command.
 
     In ``command`` these are filled in: ``{manifest}`` a file, ``{url}`` the source's RAD-69,
-    ``{dicomweb}`` its WADO-RS, ``{source}`` its repositoryUniqueId, ``{folder}`` where to put what
-    was fetched. Only one of the two doors is there at a time.
+    ``{dicomweb}`` its WADO-RS, ``{wado}`` its WADO-URI, ``{dicom}`` its AE@HOST:PORT for C-GET and
+    C-MOVE, which sends to ``{destination}``, ``{source}`` its repositoryUniqueId, ``{folder}``
+    where to put what was fetched. Only one of the doors is there at a time.
     """
     return run(Targets(timeout=timeout), consumer_cases(command), report_dir)
 
@@ -99,33 +179,30 @@ def _case(case_id: str, title: Text, command: str, lie: Lie) -> Case:
         documents = [(str(image.SOPInstanceUID), part10(image)) for image in images]
         source = new_oid()
         with imaging_source(source, documents, lie) as url:
-            doors = {"url": url, "dicomweb": NOWHERE}
-            seen = _fetched(command, images, doors, source, bench.targets.timeout)
+            seen = _fetched(command, images, {"url": url}, source, bench.targets.timeout)
         yield Compared("the command says", outcome, seen)
 
     expected = (Same(outcome),)
     return Case(case_id, title, SPEC, Actor.CONSUMER, frozenset(), expected, stimulus)
 
 
-def _web_case(name: str, title: Text, command: str, lie: WebLie) -> Case:
-    outcome = COMPLETE if lie is HONEST_WEB else INCOMPLETE
+def _door_case(door: _Door[L], name: str, title: Text, command: str, lie: L) -> Case:
+    outcome = COMPLETE if lie is door.honest else INCOMPLETE
+    word = f"{{{door.named}}}"
 
     def stimulus(bench: Bench) -> Iterator[Seen]:
-        if "{dicomweb}" not in command:
-            raise NotRun(
-                Text(
-                    "needs a consumer that takes {dicomweb}",
-                    "il faut un consommateur qui prend {dicomweb}",
-                )
-            )
+        if word not in command:
+            en, fr = "needs a consumer that takes", "il faut un consommateur qui prend"
+            raise NotRun(Text(f"{en} {word}", f"{fr} {word}"))
         images, source = study(PATIENT), new_oid()
-        with web_source(images, lie) as url:
-            doors = {"url": NOWHERE, "dicomweb": url}
+        with door.serve(images, lie) as doors:
             seen = _fetched(command, images, doors, source, bench.targets.timeout)
         yield Compared("the command says", outcome, seen)
 
     expected = (Same(outcome),)
-    return Case(f"K02-{name}", title, WEB_SPEC, Actor.CONSUMER, frozenset(), expected, stimulus)
+    return Case(
+        f"{door.group}-{name}", title, door.spec, Actor.CONSUMER, frozenset(), expected, stimulus
+    )
 
 
 def _fetched(
@@ -140,7 +217,7 @@ def _fetched(
         file, place = Path(folder, "manifest.dcm"), Path(folder, "fetched")
         file.write_bytes(_manifest(images, source))
         place.mkdir()
-        known = {"manifest": file, **doors, "source": source, "folder": place}
+        known = {"manifest": file, **NO_DOOR, **doors, "source": source, "folder": place}
         words = [word.format_map(known) for word in shlex.split(command)]
         try:
             ran = subprocess.run(words, capture_output=True, timeout=timeout, check=False)

@@ -1,4 +1,5 @@
-"""An imaging source that lies in one way over WADO-RS (PS3.18 10.4, RAD-107), in real HTTP.
+"""An imaging source that lies in one way over the web, in real HTTP: WADO-RS (PS3.18 10.4, RAD-107)
+and WADO-URI (PS3.18 9, RAD-55).
 
 It answers for studies, series and instances, in parts or, where only that is asked for, in one. A
 lie is about one instance of the study: its file, or what goes over the wire when it is among what
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
 from pydicom.dataset import FileDataset
 
@@ -21,6 +23,8 @@ from conformance.liar import LIES, Documents, Reply
 from soap.media import MULTIPART
 
 DICOM = "application/dicom"
+URI_PATH = "/wado"
+_PARAMETERS = {"studyUID": "studies", "seriesUID": "series", "objectUID": "instances"}
 NOTHING = Reply("text/plain", b"there is no such instance", 404)
 LOGIN = b"<!doctype html><title>Sign in</title><p>Please sign in.</p>"
 # Bytes of an endless body at once, and seconds between two bytes of a slow one.
@@ -72,6 +76,8 @@ class _Holdings:
     def answer(self, path: str, accept: str) -> tuple[Reply, bool]:
         """The reply, and whether the lie goes on behind it."""
         wanted = _levels(path)
+        if urlsplit(path).path == URI_PATH:
+            accept = DICOM
         files = dict(
             self.lie.documents([(str(one.SOPInstanceUID), part10(one)) for one in self.images])
         )
@@ -91,7 +97,12 @@ class _Holdings:
 
 def _levels(path: str) -> dict[str, str]:
     """The UIDs in a path, by level; none of them for a path of another kind."""
-    words = path.partition("?")[0].strip("/").split("/")[1:]  # behind the base
+    parts = urlsplit(path)
+    if parts.path == URI_PATH:
+        asked = dict(parse_qsl(parts.query))
+        levels = {level: asked.get(name, "") for name, level in _PARAMETERS.items()}
+        return levels if asked.get("requestType") == "WADO" else {}
+    words = parts.path.strip("/").split("/")[1:]  # behind the base
     levels = dict(zip(words[::2], words[1::2], strict=False))
     return levels if levels.keys() <= {"studies", "series", "instances"} else {}
 
@@ -110,7 +121,8 @@ def _reply(files: Sequence[bytes], accept: str) -> Reply:
 
 @contextmanager
 def web_source(images: Sequence[FileDataset], lie: WebLie) -> Iterator[str]:
-    """Serve meanwhile; yields the base URL of DICOMweb."""
+    """Serve meanwhile; yields the URL below which DICOMweb is at ``/dicomweb``, WADO-URI at
+    ``/wado``."""
     holdings = _Holdings(images, lie)
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +148,7 @@ def web_source(images: Sequence[FileDataset], lie: WebLie) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/dicomweb"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         holdings.stopping.set()
         server.shutdown()
@@ -173,3 +185,6 @@ WEB_LIES = {
     "slow": WebLie(reply=_never_ending, goes_on=b"\0", pause=PAUSE),
 }
 """Every way in which this source lies, by its name."""
+
+URI_LIES = {name: lie for name, lie in WEB_LIES.items() if name not in ("empty", "boundary")}
+"""Those that WADO-URI can tell, whose answers have no parts."""

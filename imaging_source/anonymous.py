@@ -72,6 +72,9 @@ _NAMING = frozenset(
         "OriginalAttributesSequence",
     }
 )
+# Encodings in which the rest is not written anew.
+_UNWRITTEN = syntaxes.INFLATED.keys() | {syntaxes.EXPLICIT_VR_BIG_ENDIAN}
+
 # UIDs that are the standard's own and name nobody.
 _STANDARD = "1.2.840.10008."
 
@@ -83,7 +86,7 @@ def anonymize(source: Reference, stored: str, key: str, target: Reference) -> No
     """
     with stream(source) as file:
         dataset = dcmread(file, force=True)
-    if "PixelData" not in dataset or stored == syntaxes.EXPLICIT_VR_BIG_ENDIAN:
+    if "PixelData" not in dataset or stored in _UNWRITTEN:
         raise UnreadablePixels("no image that can be freed from names")
     if str(dataset.get("BurnedInAnnotation", "NO")).upper() != "NO":
         raise UnreadablePixels("names may be in the pixels")

@@ -26,6 +26,7 @@ from imaging_source.encoded import Values, encode
 from imaging_source.evicted import INSTANCE_AVAILABILITY, ONLINE
 from imaging_source.guard import Limits
 from imaging_source.header import is_uid
+from imaging_source.ledger import End, Ledger, NoLedger, Question
 from imaging_source.query_retrieve.models import (
     QUERY_RETRIEVE_LEVEL,
     SERIES_INSTANCE_UID,
@@ -59,11 +60,12 @@ class NotOffered(Unreachable):
 
 
 class FindUser:
-    """Asks the archive ``peer``, which knows us as ``own_title``."""
+    """Asks the archive ``peer``, which knows us as ``own_title``; ``ledger`` records what."""
 
-    def __init__(self, peer: Peer, own_title: str) -> None:
+    def __init__(self, peer: Peer, own_title: str, ledger: Ledger | None = None) -> None:
         self._peer = peer
         self._own_title = own_title
+        self._ledger = ledger or NoLedger()
 
     @property
     def address(self) -> str:
@@ -74,7 +76,7 @@ class FindUser:
     def asking(self) -> Iterator[_Asking]:
         """See ``Questions``: one association for all questions."""
         with associated(self._peer, self._own_title, STUDY_ROOT_FIND, "C-FIND") as asked:
-            yield _Asking(asked)
+            yield _Asking(asked, self._ledger, End(self._peer.title, self._peer.host))
 
 
 class MoveUser:
@@ -120,10 +122,12 @@ def the_study(study: str) -> Values:
 
 
 class _Asking:
-    """Questions on one association."""
+    """Questions on one association; all raise StorageError where they cannot be recorded."""
 
-    def __init__(self, asked: Requested) -> None:
+    def __init__(self, asked: Requested, ledger: Ledger, archive: End) -> None:
         self._asked = asked
+        self._ledger = ledger
+        self._archive = archive
 
     def studies(self, first: str) -> list[Held]:
         """See ``Asking``."""
@@ -133,7 +137,7 @@ class _Asking:
             STUDY_INSTANCE_UID: ("UI", ""),
             _INSTANCES: ("IS", ""),
         }
-        found = map(_held, _found(self._asked, identifier))
+        found = map(_held, self._found(identifier))
         return [one for one in found if one is not None]
 
     def instances(self, study: str) -> set[str]:
@@ -157,13 +161,36 @@ class _Asking:
         """
         of_study = {STUDY_INSTANCE_UID: study}
         with suppress(_Failed):
-            if found := _rows(self._asked, "IMAGE", of_study, *wanted):
+            if found := self._rows("IMAGE", of_study, *wanted):
                 return found
         found = []
         with suppress(_Failed):
-            for (series,) in _rows(self._asked, "SERIES", of_study, SERIES_INSTANCE_UID):
+            for (series,) in self._rows("SERIES", of_study, SERIES_INSTANCE_UID):
                 of_series = {**of_study, SERIES_INSTANCE_UID: series}
-                found += _rows(self._asked, "IMAGE", of_series, *wanted)
+                found += self._rows("IMAGE", of_series, *wanted)
+        return found
+
+    def _rows(self, level: str, above: Mapping[int, str], *wanted: int) -> list[list[str]]:
+        """What is ``wanted`` of each entity of a level below those ``above``; first its unique
+        key."""
+        identifier: Values = {
+            QUERY_RETRIEVE_LEVEL: ("CS", level),
+            **{tag: ("CS" if tag == INSTANCE_AVAILABILITY else "UI", "") for tag in wanted},
+            **{tag: ("UI", uid) for tag, uid in above.items()},
+        }
+        found = self._found(identifier)
+        rows = (texts_of(Elements(one, Encoding.EXPLICIT), *wanted) for one in found)
+        return [row for row in rows if is_uid(row[0])]
+
+    def _found(self, identifier: Values) -> list[bytes]:
+        """The matches of a query; Unreachable when there is no end of them."""
+        asked = self._asked
+        question = Question(encode(identifier, EXPLICIT_VR_LITTLE_ENDIAN), STUDY_ROOT_FIND)
+        with self._ledger.asking(self._archive, question):
+            send(asked, C_FIND_RQ, STUDY_ROOT_FIND, identifier)
+            found = list(islice(_answers(asked, C_FIND_RQ), _MOST_ANSWERS))
+        if len(found) == _MOST_ANSWERS:
+            raise Unreachable(f"{asked.line.name} has more than {_MOST_ANSWERS} answers to a query")
         return found
 
 
@@ -199,28 +226,6 @@ def told(final: Command) -> str:
         return f"status {final.status:#06x}"
     all_of_them = counts.remaining + counts.completed + counts.failed + counts.warning
     return f"status {final.status:#06x}, {counts.completed} of {all_of_them} instances sent"
-
-
-def _found(asked: Requested, identifier: Values) -> list[bytes]:
-    """The matches of a query; Unreachable when there is no end of them."""
-    send(asked, C_FIND_RQ, STUDY_ROOT_FIND, identifier)
-    found = list(islice(_answers(asked, C_FIND_RQ), _MOST_ANSWERS))
-    if len(found) == _MOST_ANSWERS:
-        raise Unreachable(f"{asked.line.name} has more than {_MOST_ANSWERS} answers to a query")
-    return found
-
-
-def _rows(asked: Requested, level: str, above: Mapping[int, str], *wanted: int) -> list[list[str]]:
-    """What is ``wanted`` of each entity of a level below those ``above``; first its unique key."""
-    identifier: Values = {
-        QUERY_RETRIEVE_LEVEL: ("CS", level),
-        **{tag: ("CS" if tag == INSTANCE_AVAILABILITY else "UI", "") for tag in wanted},
-        **{tag: ("UI", uid) for tag, uid in above.items()},
-    }
-    rows = (
-        texts_of(Elements(one, Encoding.EXPLICIT), *wanted) for one in _found(asked, identifier)
-    )
-    return [row for row in rows if is_uid(row[0])]
 
 
 def _held(data: bytes) -> Held | None:

@@ -65,6 +65,7 @@ class GetUser:
         self._own_title = own_title
         self._door = door
         self._ledger = ledger or NoLedger()
+        self._finder = FindUser(peer, own_title, ledger)
 
     def fetch(self, study: str) -> None:
         """See ``Supply``."""
@@ -95,7 +96,7 @@ class GetUser:
 
     def _classes(self, study: str) -> dict[str, str]:
         """The SOP classes of the instances, where the archive tells."""
-        with suppress(NotOffered), FindUser(self._peer, self._own_title).asking() as asking:
+        with suppress(NotOffered), self._finder.asking() as asking:
             return asking.classes(study)
         return {}
 

@@ -2,7 +2,8 @@
 
 A study is asked for in one answer and taken in while it arrives, part by part, as by STOW-RS: each
 instance is durable and indexed whether or not the rest comes. That a study begins to come is
-recorded before its first byte is read, and then what came. Redirections are not followed.
+recorded before its first byte is read, and then what came; a question once it was answered.
+Redirections are not followed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from imaging_source.archives import Held
 from imaging_source.evicted import INSTANCE_AVAILABILITY, ONLINE
 from imaging_source.header import is_uid
 from imaging_source.intake import Door
-from imaging_source.ledger import About, End, Ledger, NoLedger, Service, Transfers
+from imaging_source.ledger import About, End, Ledger, NoLedger, Question, Service, Transfers
 from imaging_source.requestor import Unreachable
 from imaging_source.stow import Storing, Unsupported
 from security.assertions.http import authorization_at
@@ -53,8 +54,8 @@ class _Failed(Unreachable):
 class WebArchive:
     """Both sides of the archive ``title`` at the DICOMweb address ``url``.
 
-    What is fetched goes through ``door`` and is recorded in ``ledger``. ``token`` gives an
-    assertion of who asks (ITI-40), or nothing.
+    What is fetched goes through ``door``; ``ledger`` records it, and what is asked. ``token`` gives
+    an assertion of who asks (ITI-40), or nothing.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class WebArchive:
         self.address = url.rstrip("/")
         self._door = door
         self._ledger = ledger or NoLedger()
+        self._end = End(title, urlsplit(url).hostname or "")
         self._token = token
         self._pool = connections(
             ssl_context,
@@ -114,7 +116,7 @@ class WebArchive:
             media = parse_media_type(answer.headers.get("content-type", ""))
             if answer.status != 200 or media.name != MULTIPART:
                 raise Unreachable(f"{self.title} answers {answer.status}, {media.name[:80]!r}")
-            transfers = self._transfers()
+            transfers = Transfers(self._ledger, Service.FETCH_BY_WEB, self._end)
             transfers.begin(About(study))
             try:
                 self._take_in(answer, media.parameters.get("boundary", ""), storing)
@@ -127,10 +129,6 @@ class WebArchive:
                 transfers.close()
         if missed := sum(one.reason != 0 for one in storing.results):
             raise Unreachable(f"{missed} of {len(storing.results)} instances are not taken in")
-
-    def _transfers(self) -> Transfers:
-        archive = End(self.title, urlsplit(self.address).hostname or "")
-        return Transfers(self._ledger, Service.FETCH_BY_WEB, archive)
 
     def _take_in(self, answer: urllib3.BaseHTTPResponse, boundary: str, storing: Storing) -> None:
         parser = MultipartParser(boundary)
@@ -151,7 +149,8 @@ class WebArchive:
         raise Unreachable(f"{self.title} has more than {MOST_HITS} answers to a question")
 
     def _page(self, path: str) -> list[Any]:
-        with self._answer(path, _JSON) as answer:
+        question = Question(path.encode())
+        with self._ledger.asking(self._end, question), self._answer(path, _JSON) as answer:
             if answer.status == 204:
                 return []
             if answer.status != 200:

@@ -23,8 +23,10 @@ from pydicom.charset import handled_encodings
 
 from imaging_source.charset import decode, encodings_of
 from imaging_source.corrections import Correction
+from imaging_source.data_sets import Deflated, Inflated
 from imaging_source.elements import Elements, Encoding, Truncated, Unreadable, encoding_of
 from imaging_source.header import HEADER_LIMIT_BYTES
+from imaging_source.syntaxes import INFLATED
 from soap.message import Piece, read
 from storage.files import FileContent, Reference
 
@@ -48,7 +50,7 @@ _BEGINNING_BYTES = 64 * 1024
 class Coerced:
     """An image as it is to leave: ``pieces`` are new bytes, or places in the file."""
 
-    content: FileContent
+    content: FileContent | Inflated
     size: int
     pieces: tuple[bytes | tuple[int, int], ...]
 
@@ -79,18 +81,33 @@ class Coerced:
         return self.content.reference()
 
 
+Leaving = FileContent | Coerced | Deflated
+"""What leaves of a stored file: itself, or with what was corrected."""
+
+
 def coerced(
     correction: Correction | None, content: FileContent, transfer_syntax_uid: str
-) -> FileContent | Coerced:
+) -> Leaving:
     """``content``, a Part 10 file, with what ``correction`` says; itself where it says so already.
 
     Raises Unreadable for a file that is not what it was when it was taken in.
     """
     if correction is None:
         return content
+    if transfer_syntax_uid not in INFLATED:
+        return _corrected(correction, content, transfer_syntax_uid) or content
+    plain = Inflated.of(content, transfer_syntax_uid)
+    corrected = _corrected(correction, plain, INFLATED[transfer_syntax_uid])
+    return Deflated.of(corrected, content) if corrected is not None else content
+
+
+def _corrected(
+    correction: Correction, content: FileContent | Inflated, transfer_syntax_uid: str
+) -> Coerced | None:
+    """``content`` with what is corrected; None where it says so already."""
     changes = _changes(content, transfer_syntax_uid, correction)
     if not changes:
-        return content
+        return None
     edges = [0, *(edge for start, stop, _ in changes for edge in (start, stop)), content.size]
     kept = [(edges[n], edges[n + 1]) for n in range(0, len(edges), 2)]
     pieces: list[bytes | tuple[int, int]] = [kept[0]]
@@ -104,7 +121,7 @@ def _size(piece: bytes | tuple[int, int]) -> int:
 
 
 def _changes(
-    content: FileContent, transfer_syntax_uid: str, correction: Correction
+    content: FileContent | Inflated, transfer_syntax_uid: str, correction: Correction
 ) -> list[tuple[int, int, bytes]]:
     """What to write in place of which bytes: the beginning of nearly every file tells."""
     with content.open() as file:

@@ -18,11 +18,13 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from imaging_source.data_sets import data_set_of, inflated
 from imaging_source.elements import Truncated, Unreadable
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
 from imaging_source.ledger import UNKNOWN, About
 from imaging_source.rejection import Note, read_note
+from imaging_source.syntaxes import INFLATED
 from manifest.encoding import part10_head
 from manifest.model import KEY_OBJECT_SELECTION
 from storage.blobs import BlobStore
@@ -209,31 +211,39 @@ class Arrival:
 
     def _header(self, spooled: SpooledFile) -> Header:
         """The header, from memory, or from the file where it is longer than the prefix."""
-        try:
+        if self._syntax not in INFLATED:
             more = self._size > len(self._prefix)
-            return read_header(bytes(self._prefix), self._syntax, more)
-        except Truncated:
-            if not more:
-                raise
-        data = self._beginning(spooled)
-        return read_header(data, self._syntax, len(data) < self._size)
+            try:
+                return read_header(bytes(self._prefix), self._syntax, more)
+            except Truncated:
+                if not more:
+                    raise
+        data, more = self._beginning(spooled)
+        return read_header(data, self._syntax, more)
 
     def _note(self, spooled: SpooledFile) -> Note | None:
         """What a Key Object Selection says, if it is a rejection note.
 
         One beyond 16 MiB names more than 50,000 instances: it is read as broken off.
         """
-        return read_note(self._beginning(spooled), self._syntax)
+        return read_note(self._beginning(spooled)[0], self._syntax)
 
-    def _beginning(self, spooled: SpooledFile) -> bytes:
-        """The data set from the file, up to the longest header there may be."""
-        head = spooled.size - self._size
-        read = bytearray()
-        for piece in spooled.chunks():
-            read += piece
-            if len(read) >= head + HEADER_LIMIT_BYTES:
+    def _beginning(self, spooled: SpooledFile) -> tuple[bytes, bool]:
+        """The data set from the file, up to the longest header there may be; whether more follows.
+
+        One that is deflated is inflated to its end, which proves that it can be.
+        """
+        is_deflated = self._syntax in INFLATED
+        pieces = data_set_of(spooled)
+        read, more = bytearray(), False
+        for piece in inflated(pieces) if is_deflated else pieces:
+            if len(read) < HEADER_LIMIT_BYTES:
+                read += piece
+                continue
+            more = True
+            if not is_deflated:
                 break
-        return bytes(read[head:])
+        return bytes(read), more
 
 
 def outcome_of(verdict: Verdict) -> Outcome:

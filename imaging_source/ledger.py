@@ -1,16 +1,17 @@
-"""What peers do over DICOM associations, and what is fetched from archives, told to whoever keeps
-records of it.
+"""What peers do over DICOM associations, and what archives are asked and give, told to whoever
+keeps records of it.
 
 A transfer is told twice for each study of an association: when it begins, before its first instance
 is acknowledged or sent, and when it has ended, with the number of instances, so that a CT of 300
 images is not 300 records. What comes by C-MOVE is told as what is stored. A query of a peer is told
-before its first response. Where the ledger cannot record
-(StorageError), the peer is refused. Not here: what a record looks like.
+before its first response, one of ours once it was answered. Where the ledger cannot record
+(StorageError), the peer is refused, and no archive is asked. Not here: what a record looks like.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, Self
@@ -82,6 +83,16 @@ class Transfer:
     """What the ledger knows it by."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an archive is asked: an identifier in Explicit VR Little Endian by C-FIND, or the path
+    and query of QIDO-RS, which has no ``sop_class_uid``.
+    """
+
+    asked: bytes
+    sop_class_uid: str = ""
+
+
 class Ledger(Protocol):
     """Keeps records."""
 
@@ -95,6 +106,12 @@ class Ledger(Protocol):
         self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
     ) -> None:
         """Record a query, durably. Raises StorageError."""
+
+    def asking(self, archive: End, question: Question) -> AbstractContextManager[None]:
+        """Record a query of ours, durably, once it was answered, or has failed in this context.
+
+        Raises StorageError, before it is asked where there is no room.
+        """
 
 
 class NoLedger:
@@ -110,6 +127,10 @@ class NoLedger:
         self, asker: End, sop_class_uid: str, syntax: str, identifier: bytes, done: bool
     ) -> None:
         """Nothing."""
+
+    def asking(self, archive: End, question: Question) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
 
 
 class Transfers:

@@ -18,13 +18,13 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Connection, RowMapping, select
 
 from imaging_source import dicomdir
-from imaging_source.coercion import Coerced
+from imaging_source.coercion import Leaving
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.worker import description_of
 from imaging_source.parts import ask_for, locate, under
 from imaging_source.schema import SERIES, STUDY
 from imaging_source.stored_zip import Entry, archive
-from soap.message import InMemory
+from soap.message import InMemory, read
 from storage.blobs import Blob, BlobStore
 from storage.database import Database
 from storage.errors import BlobMissing
@@ -79,11 +79,10 @@ def entries(database: Database, blobs: BlobStore, studies: Sequence[str]) -> lis
             correction = corrections_of(connection, [uid]).get(uid)
             files += _series(connection, blobs, record, place, instances, correction)
     directory = dicomdir.dicomdir(list(patients.values()), generate_uid())
-    readme, index = _README.encode(), _INDEX.encode()
     return [
-        Entry("DICOMDIR", InMemory(directory), len(directory)),
-        Entry("README.TXT", InMemory(readme), len(readme)),
-        Entry("INDEX.HTM", InMemory(index), len(index)),
+        Entry("DICOMDIR", InMemory(directory)),
+        Entry("README.TXT", InMemory(_README.encode())),
+        Entry("INDEX.HTM", InMemory(_INDEX.encode())),
         *files,
     ]
 
@@ -109,7 +108,7 @@ def _series(
             attributes = _attributes(blobs, row)
             record.below.append(dicomdir.instance_record(row, attributes, name, count))
             content = _Proved(blobs.open(row["sha256"]), part.content)
-            yield Entry(name, content, part.content.size, row["received_at"])
+            yield Entry(name, content, row["received_at"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,11 @@ class _Proved:
     """What leaves of a file, its hash proved on the way; before it where something is corrected."""
 
     blob: Blob
-    leaving: FileContent | Coerced
+    leaving: Leaving
+
+    @property
+    def size(self) -> int:
+        return self.leaving.size
 
     def chunks(self) -> Iterator[bytes]:
         if isinstance(self.leaving, FileContent):
@@ -141,7 +144,7 @@ def write_zip(files: Sequence[Entry], target: Path, step: Callable[[], object]) 
     part = target.with_name(f"{target.name}.part")
     try:
         with part.open("wb") as out:
-            for piece in archive([_counted(one, step) for one in files]):
+            for piece in read(archive([_counted(one, step) for one in files])):
                 out.write(piece)
             out.flush()
             os.fsync(out.fileno())
@@ -173,10 +176,14 @@ class _Counted:
     entry: Entry
     step: Callable[[], object]
 
+    @property
+    def size(self) -> int:
+        return self.entry.size
+
     def chunks(self) -> Iterator[bytes]:
         yield from self.entry.content.chunks()
         self.step()
 
 
 def _counted(entry: Entry, step: Callable[[], object]) -> Entry:
-    return Entry(entry.name, _Counted(entry, step), entry.size, entry.at)
+    return Entry(entry.name, _Counted(entry, step), entry.at)

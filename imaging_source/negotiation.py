@@ -1,8 +1,7 @@
 """Association negotiation of a storage provider (PS3.8 7.1, PS3.7 D.3), on pynetdicom's codecs.
 
-Accepted are Verification, every storage SOP class and transfer syntax that pynetdicom knows,
-except the deflated ones (a megabyte of those may inflate to a gigabyte for whoever reads the
-file later), and what else the provider offers this peer. Who may retrieve may take the role of
+Accepted are Verification, every storage SOP class and transfer syntax that pynetdicom knows, and
+what else the provider offers this peer. Who may retrieve may take the role of
 a storage provider (C-GET, PS3.7 D.3.3.4), and an archive that of the provider of storage
 commitment. The assertion of a user is handed on to be judged. Extended negotiation is not
 offered; one operation at a time.
@@ -31,7 +30,7 @@ from pynetdicom.presentation import PresentationContext, build_context, negotiat
 
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.guard import AbortReason, ProtocolError
-from imaging_source.syntaxes import ALL_DEFLATED
+from imaging_source.syntaxes import INFLATED
 from imaging_source.users import identity_of, positive_response
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -39,8 +38,8 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 STORAGE = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 SYNTAXES = sorted(
-    (uid for uid in ALL_TRANSFER_SYNTAXES if uid not in ALL_DEFLATED),
-    key=lambda uid: uid != EXPLICIT_VR_LITTLE_ENDIAN,
+    ALL_TRANSFER_SYNTAXES,
+    key=lambda uid: (uid != EXPLICIT_VR_LITTLE_ENDIAN, uid in INFLATED),
 )
 # How the data sets of other services are written: there are no pixels to compress.
 PLAIN_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -345,7 +344,8 @@ def user_information(
 
 @lru_cache(maxsize=512)
 def _supported(abstract_syntax: UID, rules: _Rules) -> PresentationContext | None:
-    """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first."""
+    """What is accepted of a SOP class; where a peer offers a choice, plain explicit VR first,
+    what is deflated last."""
     if abstract_syntax == VERIFICATION:
         return build_context(abstract_syntax, SYNTAXES)
     if abstract_syntax in STORAGE:

@@ -13,7 +13,6 @@ from imaging_source.elements import Elements, Encoding, Truncated, Unreadable
 from imaging_source.header import is_uid
 from imaging_source.index import Arrived
 from imaging_source.intake import Arrival, Door, Outcome, Refused, Status
-from imaging_source.syntaxes import ALL_DEFLATED
 from storage.errors import StorageError
 
 # Meta information has some 300 bytes; private information may stand in it (0002,0102).
@@ -108,8 +107,6 @@ class FileArrival:
         self._head += data
         meta = read_meta(bytes(self._head))
         self.meta = meta
-        if meta.transfer_syntax_uid in ALL_DEFLATED:
-            raise Unreadable("deflated data sets are not taken in")
         self._arrival = self._door.begin(
             meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid, self._sender
         )

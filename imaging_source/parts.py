@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from imaging_source.coercion import Coerced, coerced
+from imaging_source.coercion import Leaving, coerced
 from imaging_source.corrections import Correction
 from imaging_source.elements import Unreadable
 from imaging_source.recalling import Recalling
@@ -43,7 +43,7 @@ class Part(NamedTuple):
     """
 
     row: Row
-    content: FileContent | Coerced
+    content: Leaving
     correction: Correction | None = None
 
 
@@ -139,7 +139,7 @@ def opened(blobs: BlobStore, study: str, uid: str, sha256: str) -> FileContent:
 
 def leaving(
     file: FileContent, size: int, transfer_syntax_uid: str, correction: Correction | None
-) -> FileContent | Coerced:
+) -> Leaving:
     """The Part 10 file of an instance with what was corrected.
 
     Raises BlobMissing where the file is not there with all its bytes, BlobStoreUnavailable or

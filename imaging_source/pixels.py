@@ -25,7 +25,8 @@ from pydicom.encaps import generate_frames, get_frame
 from pydicom.filereader import read_dataset
 
 from imaging_source import syntaxes
-from storage.files import Reference, stream
+from imaging_source.data_sets import opened
+from storage.files import Reference
 
 Pixels = NDArray[Any]
 
@@ -113,7 +114,7 @@ class Image:
     """
 
     def __init__(self, source: Path | Reference, syntax: str) -> None:
-        self._file = stream(source)
+        self._file = opened(source, syntax)
         try:
             self.dataset = dcmread(self._file, stop_before_pixels=True, force=True)
             self.syntax = syntax
@@ -187,7 +188,8 @@ class Image:
         order = ">" if self.syntax == syntaxes.EXPLICIT_VR_BIG_ENDIAN else "<"
         implicit = self.syntax == syntaxes.IMPLICIT_VR_LITTLE_ENDIAN
         head = struct.Struct(f"{order}HHI" if implicit else f"{order}HH2s2xI")
-        found = head.unpack(self._file.read(head.size)) if self._file.peek(1) else (0, 0, 0)  # type: ignore[attr-defined]
+        data = self._file.read(head.size)
+        found = head.unpack(data) if len(data) == head.size else (0, 0, 0)
         if found[:2] != _PIXEL_DATA:
             raise UnreadablePixels("no pixel data")
         self._start, self._length = self._file.tell(), found[-1]

@@ -26,6 +26,7 @@ from hl7.demographics import Identifier
 from imaging_source import outbox, reports
 from imaging_source.completeness import Signal, tell
 from imaging_source.corrections import Authorities
+from imaging_source.data_sets import Inflated
 from imaging_source.identity import Crossing, Unidentified
 from imaging_source.index import describe
 from imaging_source.outbox import Kind, Publication, State
@@ -38,7 +39,7 @@ from imaging_source.report_matching import (
     is_about,
 )
 from imaging_source.reports import ENCAPSULATED_CDA, KnownReport, Status, Version
-from imaging_source.syntaxes import DEFLATED
+from imaging_source.syntaxes import INFLATED
 from imaging_source.withdrawal import Withdrawal
 from manifest.cda import moment, read_cda, version_set
 from manifest.entry import Identifiers, PublicationPolicy, build_submission
@@ -160,9 +161,10 @@ class Reporting:
         )
 
     def _dataset(self, row: RowMapping) -> Dataset:
-        """The instance, in memory; a deflated one could be of any size there."""
-        blob = self._blobs.open(row["sha256"])
-        if blob.size > DOCUMENT_LIMIT_BYTES or row["transfer_syntax_uid"] == DEFLATED:
+        """The instance, in memory."""
+        blob, syntax = self._blobs.open(row["sha256"]), row["transfer_syntax_uid"]
+        size = Inflated.of(blob.verified(), syntax).size if syntax in INFLATED else blob.size
+        if size > DOCUMENT_LIMIT_BYTES:
             raise NotADocument("it is too large")
         return dcmread(BytesIO(b"".join(blob.chunks())))
 

@@ -127,6 +127,10 @@ class ImagingSource:
     def _fault(self, asked: _Asked, row: Row | None) -> Fault | None:
         """Why the instance cannot be handed over, as far as the index tells."""
         uid = asked.document.document_unique_id
+        if not asked.study_instance_uid:
+            return Fault(rules.PLACE_UNNAMED, uid, attribute="studyInstanceUID")
+        if not asked.series_instance_uid:
+            return Fault(rules.PLACE_UNNAMED, uid, attribute="seriesInstanceUID")
         place = asked.document.repository_unique_id
         if place != self._unique_id:
             return Fault(rules.UNKNOWN_REPOSITORY, uid, value=place)

@@ -24,9 +24,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from imaging_source import syntaxes
+from imaging_source.data_sets import opened
 from imaging_source.pixels import Image, Pixels, UnreadablePixels
 from manifest.encoding import part10_head
-from storage.files import Reference, stream, writing
+from storage.files import Reference, writing
 
 # Elements that say where frames are in the stored file (PS3.5 A.4).
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
@@ -59,7 +60,7 @@ def transcode(source: Reference, stored: str, wanted: str, target: Reference) ->
 
 def _as_a_whole(source: Reference, stored: str, wanted: str, out: BinaryIO) -> None:
     """An object that is no image, or whose native pixels keep their bytes, whatever they mean."""
-    with stream(source) as file:
+    with opened(source, stored) as file:
         dataset = dcmread(file, force=True)
     swapped = stored == syntaxes.EXPLICIT_VR_BIG_ENDIAN and "PixelData" in dataset
     if wanted not in syntaxes.NATIVE or swapped:

@@ -5,16 +5,27 @@ Not a memory map: where a disk cannot read a mapped page, the whole process dies
 
 from __future__ import annotations
 
-from storage.files import OpenFile
+from typing import Protocol
 
 # Holds the header of most images, so one read serves hundreds of elements.
 _WINDOW_BYTES = 64 * 1024
 
 
+class Readable(Protocol):
+    """An open file, or what stands for one."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+    def at(self, start: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``start``."""
+
+
 class Window:
     """Random access to ``file``, which stays the caller's to close."""
 
-    def __init__(self, file: OpenFile) -> None:
+    def __init__(self, file: Readable) -> None:
         self._file = file
         self._start = 0
         self._data = b""

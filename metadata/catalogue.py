@@ -614,6 +614,13 @@ NOT_ASSEMBLED = _rule(
     _one("XDSRepositoryError", "ITI-43"),
     "ITI TF-2 3.43.4.2.2; ITI TF-3 4.2.4.1",
 )
+PLACE_UNNAMED = _rule(
+    "place-unnamed",
+    "instance {object} is asked for with an empty {attribute}",
+    # No profile names a code for it: this one is that of NIST's XDS Toolkit.
+    _one("XDSIRequestError", "RAD-69"),
+    "RAD TF-2 4.69.4.1.2",
+)
 INSTANCE_ELSEWHERE = _rule(
     "instance-elsewhere",
     "instance {object} is not part of series {series} of study {study}",

@@ -287,7 +287,7 @@ FRENCH: Final[dict[str, str]] = {
     "{passed} passed, {failed} failed, {not_run} not run": "{passed} réussis, {failed} échoués, {not_run} non exécutés",
     "The conformance kit.": "Le kit de conformité.",
     "Judge a consumer of images, given as a command, by a source that lies.": "Juge un consommateur d'images, donné comme commande, par une source qui ment.",
-    "Fetches {manifest} from {url} of {source} or {dicomweb} into {folder}; 0: all.": "Va chercher {manifest} à {url} de {source} ou {dicomweb} dans {folder} ; 0 : tout y est.",
+    "Fetches {manifest} into {folder} from {url} of {source}, {dicomweb}, {wado} or {dicom}; 0: all.": "Va chercher {manifest} dans {folder} à {url} de {source}, {dicomweb}, {wado} ou {dicom} ; 0 : tout y est.",
     "Seconds for one run.": "Secondes pour une exécution.",
     "Judge the content of a manifest file, rule by rule.": "Juge le contenu d'un fichier de manifeste, règle par règle.",
     "KOS, MADO KOS or FHIR bundle.": "KOS, KOS MADO ou Bundle FHIR.",

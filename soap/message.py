@@ -13,7 +13,7 @@ import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
 from lxml import etree
@@ -58,6 +58,11 @@ Piece = bytes | Stretch
 """Of what goes out: bytes at hand, or where they lie."""
 
 
+def length_of(piece: Piece) -> int:
+    """How many bytes a piece is."""
+    return len(piece) if isinstance(piece, bytes) else piece.length
+
+
 def read(pieces: Iterable[Piece]) -> Iterator[bytes]:
     """The pieces as bytes at hand, for whoever cannot let the kernel send them."""
     for piece in pieces:
@@ -67,12 +72,11 @@ def read(pieces: Iterable[Piece]) -> Iterator[bytes]:
             yield from piece.chunks()
 
 
-@runtime_checkable
-class Lying(Content, Protocol):
-    """Content that lies in files, so that the kernel can send it."""
-
-    def stretches(self) -> Iterator[Piece]:
-        """What ``chunks`` has, not read where that can be left to the kernel."""
+def pieces_of(content: Content) -> Iterator[Piece]:
+    """All of ``content``; what lies in files has ``stretches``, so that the kernel can send it."""
+    # Not a protocol that is checked at run time: that takes 30 us, for every instance of a study.
+    stretches: Callable[[], Iterator[Piece]] | None = getattr(content, "stretches", None)
+    return content.chunks() if stretches is None else stretches()
 
 
 class Received(Content, Protocol):

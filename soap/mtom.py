@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from soap.faults import MessageError
 from soap.limits import KIB, SERVER, Limits
 from soap.media import SOAP, XOP, MediaType
-from soap.message import Lying, Part, Piece, Received, Spool, read
+from soap.message import Part, Piece, Received, Spool, length_of, pieces_of, read
 from soap.multipart import Event, MultipartParser, PartBegin, PartData
 from soap.transfer import Decoder, decoder
 
@@ -236,8 +236,8 @@ def _one_line(value: str) -> str:
 def _exactly(part: Part) -> Iterator[Piece]:
     content = part.content
     left = content.size
-    for piece in content.stretches() if isinstance(content, Lying) else content.chunks():
-        left -= len(piece) if isinstance(piece, bytes) else piece.length
+    for piece in pieces_of(content):
+        left -= length_of(piece)
         if left < 0:
             break
         yield piece

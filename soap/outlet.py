@@ -16,7 +16,7 @@ import os
 import select
 from collections.abc import Awaitable, Callable, Iterator
 
-from soap.message import Piece
+from soap.message import Piece, length_of
 
 EXTENSION = "kosmos.outlet"
 """Under this name the server offers a way to open an outlet, in the scope's extensions."""
@@ -67,7 +67,7 @@ class Outlet:
         end = self.sent + QUANTUM
         self._blocked = False
         while self.sent < end:
-            if self._given == _length(self._piece):
+            if self._given == length_of(self._piece):
                 piece = next(self._pieces, None)
                 if piece is None:
                     return True
@@ -105,7 +105,3 @@ class Outlet:
                 await writable.wait()
         finally:
             loop.remove_writer(self._descriptor)
-
-
-def _length(piece: Piece) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.length

@@ -136,6 +136,13 @@ def _instance_elsewhere(bench: Bench) -> Answer[RetrieveDocumentSetResponse]:
     return ask(bench, [(moved, repository)]).naming(uid).located(uid)
 
 
+def _place_unnamed(bench: Bench) -> Answer[RetrieveDocumentSetResponse]:
+    study, repository = known(bench)
+    unnamed = Study(study.study_instance_uid, "", study.sop_instance_uid)
+    uid = study.sop_instance_uid
+    return ask(bench, [(unnamed, repository)]).naming(uid).located(uid)
+
+
 def _transfer_syntax(bench: Bench) -> Answer[RetrieveDocumentSetResponse]:
     study, repository = known(bench)
     uid = study.sop_instance_uid
@@ -147,6 +154,13 @@ IMAGING.breaking(
     "A known instance as part of another series",
     "Une instance connue, dans une autre série",
     _instance_elsewhere,
+)
+IMAGING.breaking(
+    rules.PLACE_UNNAMED,
+    "A known instance of a series with an empty UID",
+    "Une instance connue d'une série dont l'UID est vide",
+    _place_unnamed,
+    also="XDSDocumentUniqueIdError",
 )
 IMAGING.breaking(
     rules.TRANSFER_SYNTAX_UNAVAILABLE,

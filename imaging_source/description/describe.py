@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from imaging_source.data_sets import Inflated
 from imaging_source.description.dataset import DataSet, Range
 from imaging_source.description.frames import Frame, encapsulated_frames, native_frames
 from imaging_source.elements import Unreadable, encoding_of
+from imaging_source.syntaxes import INFLATED
 from imaging_source.window import Window
 from storage.files import FileContent
 
@@ -45,8 +47,25 @@ def describe(content: FileContent, transfer_syntax_uid: str, known: dict[str, An
     """Read a stored file. Raises BlobMissing, OSError where it is gone.
 
     Of a file that cannot be read to its end it has what came before, and what is ``known`` of the
-    instance in any case.
+    instance in any case. Of one that is deflated there are no places: its file has none.
     """
+    if transfer_syntax_uid in INFLATED:
+        return _inflated(content, transfer_syntax_uid, known)
+    return _described(content, transfer_syntax_uid, known)
+
+
+def _inflated(content: FileContent, transfer_syntax_uid: str, known: dict[str, Any]) -> Description:
+    try:
+        plain = Inflated.of(content, transfer_syntax_uid)
+        found = _described(plain, INFLATED[transfer_syntax_uid], known)
+    except Unreadable:
+        found = Description(known, {}, ())
+    return replace(found, places={}, frames=())
+
+
+def _described(
+    content: FileContent | Inflated, transfer_syntax_uid: str, known: dict[str, Any]
+) -> Description:
     with content.open() as file:
         window = Window(file)
         start = _META_START + int.from_bytes(window.take(_GROUP_LENGTH_VALUE, 4), "little")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from imaging_source.coercion import Coerced
+from imaging_source.data_sets import Deflated
 from imaging_source.dicomweb.answer import Answer, Refusal, Request
 from imaging_source.parts import Part
 from soap import message
@@ -42,6 +43,8 @@ class Piece:
     def etag(self) -> str:
         """The same as long as its bytes are: files are kept under their hash, never changed."""
         name = self.name.replace("/", "-")
+        if isinstance(self.part.content, Deflated):
+            name = hashlib.sha256(b"".join(self.part.content.chunks())).hexdigest()
         if isinstance(self.part.content, Coerced):
             new = (piece for piece in self.part.content.pieces if isinstance(piece, bytes))
             name = hashlib.sha256(b"".join(new)).hexdigest()

@@ -16,7 +16,6 @@ from http import HTTPStatus
 
 from sqlalchemy import RowMapping
 
-from imaging_source.coercion import Coerced
 from imaging_source.corrections import Correction, corrections_of
 from imaging_source.description.dataset import Range
 from imaging_source.description.describe import describe, unpack_places
@@ -38,11 +37,12 @@ from imaging_source.dicomweb.paths import Retrieval, Scope
 from imaging_source.parts import Part, Preflight, Row, locate, preflight, under
 from imaging_source.schema import DESCRIPTION
 from imaging_source.stored_zip import Entry, archive, length
-from imaging_source.syntaxes import DEFLATED, MADE
+from imaging_source.syntaxes import DEFLATED, INFLATED, MADE
 from imaging_source.variants import NoVariant, Variants
 from soap.asgi import Headers
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.files import FileContent
 
 _PIXEL_PATHS = frozenset({"7FE00010", "7FE00008", "7FE00009"})
 
@@ -136,12 +136,27 @@ class Retriever:
         found = description_of(self._blobs, row)
         return found.places, found.frames
 
-    def _one(self, scope: Scope) -> tuple[Part, Where]:
-        [(row, where)] = self._where(self.rows(scope))
+    def _placed(self, row: RowMapping, where: Where) -> tuple[Part, Where]:
+        """The file of an instance with places in it: of a deflated one it is the inflated variant.
+
+        Raises Refusal.
+        """
         part = locate(self._blobs, row)
         if part is None:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the file is not available")
-        return part, where
+        if row["transfer_syntax_uid"] not in INFLATED:
+            return part, where
+        try:
+            if self._variants is None:
+                raise NoVariant(row["transfer_syntax_uid"])
+            plain = self._variants.part(part, {EXPLICIT_LITTLE_ENDIAN})
+        except NoVariant as error:
+            raise not_acceptable("the instance cannot be inflated") from error
+        return plain, _places_of(plain)
+
+    def _one(self, scope: Scope) -> tuple[Part, Where]:
+        [(row, where)] = self._where(self.rows(scope))
+        return self._placed(row, where)
 
     def _element(self, asked: Retrieval, request: Request) -> Answer:
         part, (places, frames) = self._one(asked.scope)
@@ -153,10 +168,8 @@ class Retriever:
 
     def _all_bulk_data(self, asked: Retrieval, request: Request) -> Answer:
         pieces: list[Piece] = []
-        for row, (places, frames) in self._where(self.rows(asked.scope)):
-            part = locate(self._blobs, row)
-            if part is None:
-                raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a file is not available")
+        for row, where in self._where(self.rows(asked.scope)):
+            part, (places, frames) = self._placed(row, where)
             for path, ranges in places.items():
                 pieces += _bulk_pieces(part, path, ranges, frames, request.root)
         if not pieces:
@@ -193,7 +206,7 @@ class Retriever:
             with suppress(NoVariant):
                 assert self._variants is not None
                 other = self._variants.part(part, wanted)
-                frames = _frames_of(other)
+                _, frames = _places_of(other)
                 pieces = [
                     _frame_piece(other, number, frames[number - 1], request.root)
                     for number in numbers
@@ -202,10 +215,11 @@ class Retriever:
         raise refusal
 
 
-def _frames_of(part: Part) -> tuple[Frame, ...]:
-    """Where the frames of a variant are, which has no row that tells."""
-    made = part.content.content if isinstance(part.content, Coerced) else part.content
-    return describe(made, part.row["transfer_syntax_uid"], {}).frames
+def _places_of(variant: Part) -> Where:
+    """Where bulk data and frames of a variant are, which has no row that tells."""
+    assert isinstance(variant.content, FileContent)  # what has places is asked for uncorrected
+    found = describe(variant.content, variant.row["transfer_syntax_uid"], {})
+    return found.places, found.frames
 
 
 def zipped(found: Preflight) -> Answer:
@@ -215,7 +229,7 @@ def zipped(found: Preflight) -> Answer:
     for part in found.parts:
         number = series.setdefault(part.row["series_instance_uid"], len(series) + 1)
         name = f"SE{number:06}/IM{len(entries) + 1:06}.dcm"
-        entries.append(Entry(name, part.content, part.content.size, part.row["received_at"]))
+        entries.append(Entry(name, part.content, part.row["received_at"]))
     answer = Answer(HTTPStatus.OK, ZIP, stream=archive(entries), length=length(entries))
     answer.headers.append((b"content-disposition", b'attachment; filename="study.zip"'))
     return answer

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from imaging_source.data_sets import data_set_of
 from imaging_source.dimse import (
     C_STORE_RQ,
     MESSAGE_ID,
@@ -38,7 +39,6 @@ from imaging_source.query_retrieve.identifier import read_identifier
 from imaging_source.query_retrieve.models import TOP_LEVEL, UNIQUE_KEY
 from imaging_source.query_retrieve.selection import (
     Selected,
-    data_set_of,
     part_of,
     select_instances,
 )

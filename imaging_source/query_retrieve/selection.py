@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 
 from imaging_source.corrections import Correction, corrections_of
-from imaging_source.elements import Unreadable
 from imaging_source.ledger import About
 from imaging_source.parts import Part, leaving, opened
 from imaging_source.query_retrieve.identifier import Identifier
@@ -17,20 +15,14 @@ from imaging_source.schema import INSTANCE, SERIES, STUDY
 from imaging_source.service import NOT_OF_THE_CLASS, Refused
 from imaging_source.shown import IN_ORDER, SHOWN, Unseen, all_is_seen
 from imaging_source.syntaxes import DECODED, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from manifest.encoding import PREAMBLE
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.spool import Content
 
 # UIDs of one level in one statement: well below SQLite's limit of 32,766 values.
 _LIST_LIMIT = 10_000
 
 # What is offered to a destination that may not take an instance as it is stored.
 _FALLBACKS = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-
-# Where the length of the File Meta Information stands, and where it begins to count (PS3.10 7.1).
-_META_LENGTH_AT = len(PREAMBLE) + len(b"DICM") + 8
-_META_AT = _META_LENGTH_AT + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +97,6 @@ def part_of(blobs: BlobStore, selected: Selected) -> Part:
     content = leaving(file, selected.size, syntax, selected.correction)
     row = {"sha256": selected.sha256, "transfer_syntax_uid": syntax}
     return Part(row, content, selected.correction)
-
-
-def data_set_of(content: Content) -> Iterator[bytes]:
-    """The pieces of a Part 10 file that follow its File Meta Information."""
-    pieces = content.chunks()
-    first = b""
-    for piece in pieces:
-        first += piece
-        if len(first) >= _META_AT and len(first) >= _data_set_at(first):
-            break
-    else:
-        raise Unreadable("a stored file ends within its meta information")
-    yield first[_data_set_at(first) :]
-    yield from pieces
-
-
-def _data_set_at(file: bytes) -> int:
-    return _META_AT + int.from_bytes(file[_META_LENGTH_AT:_META_AT], "little")
 
 
 def _named(identifier: Identifier, level: Level) -> ColumnElement[bool]:

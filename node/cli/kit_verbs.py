@@ -248,7 +248,8 @@ def consumer(
         str,
         typer.Argument(
             help=tr(
-                "Fetches {manifest} from {url} of {source} or {dicomweb} into {folder}; 0: all."
+                "Fetches {manifest} into {folder} from {url} of {source}, {dicomweb}, {wado} or"
+                " {dicom}; 0: all."
             )
         ),
     ],

@@ -181,13 +181,13 @@ def archives(settings: Settings, database: Database, stay: Sequence[Archive]) ->
 def staying_archives(
     settings: Settings, database: Database, ledger: Ledger | None = None
 ) -> list[Archive]:
-    """The ways to the archives of a node; ``ledger`` records what is fetched from them. Raises
+    """The ways to the archives of a node; ``ledger`` records what they are asked and give. Raises
     TlsError and ConfigError."""
     peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
     return [
         Archive(
             one.title,
-            _questions(settings, one, peers),
+            _questions(settings, one, peers, ledger),
             _supply(settings, one, peers, ledger),
             CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
         )
@@ -195,10 +195,15 @@ def staying_archives(
     ]
 
 
-def _questions(settings: Settings, archive: ArchiveSection, peers: Mapping[str, Peer]) -> Questions:
+def _questions(
+    settings: Settings,
+    archive: ArchiveSection,
+    peers: Mapping[str, Peer],
+    ledger: Ledger | None,
+) -> Questions:
     if archive.find == "c-find":
-        return FindUser(peers[archive.title], settings.imaging_source.ae_title)
-    return _web(settings, archive)
+        return FindUser(peers[archive.title], settings.imaging_source.ae_title, ledger)
+    return _web(settings, archive, ledger)
 
 
 def _supply(
@@ -215,7 +220,7 @@ def _supply(
     return MoveUser(peer, own_title)
 
 
-def _web(settings: Settings, archive: ArchiveSection, ledger: Ledger | None = None) -> WebArchive:
+def _web(settings: Settings, archive: ArchiveSection, ledger: Ledger | None) -> WebArchive:
     assert archive.url is not None  # the configuration was refused otherwise
     tls, token = client_tls(settings), own_assertions(settings, None)
     return WebArchive(

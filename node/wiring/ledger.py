@@ -1,20 +1,23 @@
-"""The records of DICOM associations, and of what is fetched from archives.
+"""The records of DICOM associations, and of what archives are asked and give.
 
 They are in the audit trail of the process ``dicom``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from imaging_source.ledger import About, End, Service, Transfer
+from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
+from imaging_source.ledger import About, End, Question, Service, Transfer
 from metadata.datatypes import CX
 from node.config import Settings
 from node.wiring.audit import Auditor, by_user
 from node.wiring.common import authority_of_images
 from security.nodes import names_of
-from transactions.audit import Action, AuditEvent, Node, Scene
+from transactions.audit import Action, AuditEvent, Node, Outcome, Scene, Side
 from transactions.audit_dimse import (
     RETRIEVED,
     RETRIEVED_BY_WEB,
@@ -25,6 +28,7 @@ from transactions.audit_dimse import (
     query_event,
     transferred_events,
 )
+from transactions.audit_events import web_imaging_event
 
 # What this node asks for itself.
 _FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
@@ -64,6 +68,28 @@ class TrailLedger:
 
         self.auditor.trail.ready()
         self.auditor.record(describe).result()
+
+    @contextmanager
+    def asking(self, archive: End, question: Question) -> Iterator[None]:
+        """See ``Ledger``."""
+        self.auditor.trail.ready()
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self.auditor.record(partial(self._asked, archive, question, done)).result()
+
+    def _asked(
+        self, archive: End, question: Question, done: bool, scene: Scene
+    ) -> list[AuditEvent]:
+        own, server = self._own(scene), node_of(archive)
+        ours = scene._replace(side=Side.CLIENT, client=own, server=server)
+        if not question.sop_class_uid:
+            outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
+            return [web_imaging_event("RAD-129", "", question.asked, outcome, ours)]
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN
+        return [query_event(question.sop_class_uid, syntax, question.asked, done, ours)]
 
     def _begun(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
         return [begin_event(*self._travel(transfer, scene))]

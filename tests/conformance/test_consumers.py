@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conformance.case import Case
 from conformance.consumers import consumer_cases, judge_consumer
+from conformance.dicom_liar import DICOM_LIES
 from conformance.liar import LIES
 from conformance.results import Verdict
 from conformance.run import run
 from conformance.targets import Targets
-from conformance.web_liar import WEB_LIES
+from conformance.web_liar import URI_LIES, WEB_LIES
 
+DICOM_SCRIPT = Path(__file__).with_name("dicom_consumer.py")
 WEB_SCRIPT = Path(__file__).with_name("web_consumer.py")
 SCRIPT = Path(__file__).with_name("careful_consumer.py")
 ASKED = "{manifest} {url} {source} {folder}"
@@ -47,6 +50,51 @@ def web_verdicts(*more: str) -> dict[str, Verdict]:
     words = [sys.executable, str(WEB_SCRIPT), "{manifest}", "{dicomweb}", "{folder}", *more]
     results = run(Targets(timeout=20.0), cases_of("K02", " ".join(words))).results
     return {one.case.id.removeprefix("K02-"): one.verdict for one in results}
+
+
+def dicom_verdicts(way: str, names: Sequence[str], *more: str) -> dict[str, Verdict]:
+    ends = ["{manifest}", "{dicom}", "{destination}", "{folder}"]
+    words = [sys.executable, str(DICOM_SCRIPT), *ends, way, *more]
+    cases = [
+        one for one in cases_of("K04", " ".join(words)) if one.id.removeprefix("K04-") in names
+    ]
+    results = run(Targets(timeout=30.0), cases).results
+    return {one.case.id.removeprefix("K04-"): one.verdict for one in results}
+
+
+@pytest.mark.parametrize(
+    ("way", "names"),
+    [("get", ["honest", *DICOM_LIES]), ("move", ["honest", "twice", "broken-off", "silent"])],
+)
+def test_a_careful_consumer_over_associations_passes_every_case(way: str, names: list[str]) -> None:
+    assert dicom_verdicts(way, names) == dict.fromkeys(names, Verdict.PASSED)
+
+
+def test_a_credulous_consumer_over_associations_fails_whatever_ends_as_a_success() -> None:
+    told = dicom_verdicts("get", ["honest", *DICOM_LIES], "credulous")
+    passed = {name for name, verdict in told.items() if verdict is PASSED}
+    assert passed == {"honest", "broken-off", "silent"}
+
+
+# The source is that of WADO-RS, whose lies are all tried below.
+URI_CASES = ["honest", "missing", "exchanged", "page", "broken-off"]
+
+
+def uri_verdicts(*more: str) -> dict[str, Verdict]:
+    words = [sys.executable, str(WEB_SCRIPT), "{manifest}", "{wado}", "{folder}", *more]
+    known = {one.id.removeprefix("K03-"): one for one in cases_of("K03", " ".join(words))}
+    assert known.keys() == {"honest", *URI_LIES}
+    results = run(Targets(timeout=20.0), [known[name] for name in URI_CASES]).results
+    return {one.case.id.removeprefix("K03-"): one.verdict for one in results}
+
+
+def test_a_careful_consumer_over_wado_uri_passes_every_case() -> None:
+    assert uri_verdicts() == dict.fromkeys(URI_CASES, Verdict.PASSED)
+
+
+def test_a_credulous_consumer_over_wado_uri_fails_whatever_comes_as_a_success() -> None:
+    passed = {name for name, verdict in uri_verdicts("credulous").items() if verdict is PASSED}
+    assert passed == {"honest", "missing", "broken-off"}
 
 
 def test_a_careful_consumer_over_wado_rs_passes_every_case() -> None:

@@ -1,6 +1,6 @@
 """A consumer over WADO-RS as the kit wants one; ``credulous`` believes a 200, ``patient`` waits.
 
-Called with the manifest, the base of DICOMweb and a folder.
+Called with the manifest, the base of DICOMweb or the address of WADO-URI, and a folder.
 """
 
 import sys
@@ -8,7 +8,7 @@ import time
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -34,6 +34,10 @@ def fetched(base: str, study: str, series: str, instance: str) -> bytes:
     place = urlsplit(base)
     connection = HTTPConnection(place.netloc, timeout=MOST_SECONDS)
     path = f"{place.path}/studies/{study}/series/{series}/instances/{instance}"
+    if place.path == "/wado":
+        uids = {"studyUID": study, "seriesUID": series, "objectUID": instance}
+        more = {"requestType": "WADO", "contentType": "application/dicom", "transferSyntax": SYNTAX}
+        path = f"/wado?{urlencode(more | uids)}"
     connection.request(
         "GET", path, headers={"Accept": f"application/dicom; transfer-syntax={SYNTAX}"}
     )

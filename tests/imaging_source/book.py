@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from imaging_source.ledger import About, End, Transfer
+from imaging_source.ledger import About, End, Question, Transfer
 from storage.errors import OutOfSpace
 
 
@@ -33,6 +35,16 @@ class Book:
     ) -> None:
         self._check()
         self._tell("queried", asker.title, sop_class_uid, done)
+
+    @contextmanager
+    def asking(self, archive: End, question: Question) -> Iterator[None]:
+        self._check()
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._tell("asked", archive.title, question, done)
 
     def _tell(self, *what: Any) -> None:
         with self.news:

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -37,11 +37,11 @@ from imaging_source.evicted import mark
 from imaging_source.guard import Limits, PduReader, PduType, PeerGone, ProtocolError
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
-from imaging_source.ledger import Ledger, Service
+from imaging_source.ledger import End, Ledger, Question, Service
 from imaging_source.negotiation import Accepted, Offer, Titles, negotiate
 from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.identifier import Identifier
-from imaging_source.query_retrieve.models import STUDY_ROOT_GET, Level
+from imaging_source.query_retrieve.models import STUDY_ROOT_FIND, STUDY_ROOT_GET, Level
 from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.receiver import Listening
@@ -53,6 +53,7 @@ from imaging_source.variants import Variants
 from imaging_source.workers import Workers
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import OutOfSpace
 from tests.imaging_source.book import Book, about
 
 Make = Callable[..., Dataset]
@@ -75,7 +76,7 @@ class House:
         self.door = Intake(database, blobs, clock)
 
     def archive(self, peer: Peer, ledger: Ledger | None = None) -> Archive:
-        finder = FindUser(peer, "KOSMOS")
+        finder = FindUser(peer, "KOSMOS", ledger)
         return Archive(peer.title, finder, GetUser(peer, "KOSMOS", self.door, ledger))
 
     def stored(self) -> dict[str, RowMapping]:
@@ -155,20 +156,50 @@ def test_what_is_fetched_is_recorded_as_begun_and_as_ended(
     made = [make_instance(SOPClassUID=one) for one in (CT_IMAGE, CT_IMAGE, MR_IMAGE, CR_IMAGE)]
     assert [store(one) for one in made] == [0] * 4
     house.archive(serving(), book).fetch(made[0].StudyInstanceUID)
-    assert book.told == [
+    assert [one for one in book.told if one[0] != "asked"] == [
         ("begins", Service.FETCH, about(made[0])),
         ("ended", Service.FETCH, about(made[0]), 4, 0, None),
     ]
 
 
+class FilledByQuestions(Book):
+    """Has no room any more once an archive has told of the images of a series."""
+
+    @contextmanager
+    def asking(self, archive: End, question: Question) -> Iterator[None]:
+        with super().asking(archive, question):
+            yield
+        self.full = len(self.told) == 3
+
+
 def test_what_cannot_be_recorded_is_not_acknowledged_to_the_archive(
-    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make, book: Book
+    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make
 ) -> None:
     instance = make_instance()
     assert store(instance) == 0
-    book.full = True
+    archive = house.archive(serving(), FilledByQuestions())
     with pytest.raises(Unreachable, match="0 of 1 instances are taken in"):
-        house.archive(serving(), book).fetch(instance.StudyInstanceUID)
+        archive.fetch(instance.StudyInstanceUID)
+
+
+def test_what_an_archive_is_asked_is_recorded_and_not_asked_where_it_cannot_be(
+    house: House, serving: Callable[..., Peer], store: Store, make_instance: Make, book: Book
+) -> None:
+    image = make_instance()
+    assert store(image) == 0
+    archive = house.archive(serving(), book)
+    with archive.asking() as asking:
+        assert asking.instances(image.StudyInstanceUID) == {image.SOPInstanceUID}
+    # It tells of the images of a series, and refuses to tell of those of a study at once.
+    assert [one[:2] for one in book.told] == [("asked", archive.title)] * 3
+    assert [done for *_, done in book.told] == [False, True, True]
+    for _, _, question, _ in book.told:
+        assert question.sop_class_uid == STUDY_ROOT_FIND
+        assert image.StudyInstanceUID.encode() in question.asked
+    book.full = True
+    with archive.asking() as asking, pytest.raises(OutOfSpace):
+        asking.instances(image.StudyInstanceUID)
+    assert len(book.told) == 3
 
 
 def test_an_archive_can_send_what_it_has_as_it_is(

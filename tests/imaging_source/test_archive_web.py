@@ -127,6 +127,18 @@ def test_what_cannot_be_recorded_is_not_taken_in(
     assert house.stored() == {}
 
 
+def test_what_an_archive_is_asked_is_recorded_whatever_it_answers(
+    house: House, ourselves: str, make_instance: Make, book: Book
+) -> None:
+    uid = make_instance().StudyInstanceUID
+    assert house.archive(ourselves, ledger=book).instances(uid) == set()
+    with answering(lambda _path: (500, b"text/plain", b"")) as url:
+        assert house.archive(url, ledger=book).instances(uid) == set()
+    paths = [question.asked.partition(b"?")[0] for _, _, question, _ in book.told]
+    assert paths == [f"/studies/{uid}/instances".encode()] * 2
+    assert [done for *_, done in book.told] == [True, False]
+
+
 def test_of_an_answer_that_broke_off_what_came_is_recorded(
     house: House, make_instance: Make, book: Book
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from sqlalchemy import Table, select
 
 from imaging_source.importing import Imported, Importer, Journal, TooLarge, sources
@@ -97,6 +98,20 @@ def test_an_archive_is_imported_and_its_names_are_no_paths(
     assert sorted(tmp_path.rglob("*escape*")) == before == []
     assert not Path("/etc/escape").exists()
     assert len(rows(database, INSTANCE)) == 3
+
+
+def test_a_deflated_file_is_taken_in_as_it_is(
+    take: Callable[..., Imported], make_instance: Make, database: Database, tmp_path: Path
+) -> None:
+    deflated = make_instance()
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    (tmp_path / "cd").mkdir()
+    deflated.save_as(tmp_path / "cd" / "report.dcm", enforce_file_format=True)
+
+    assert take(tmp_path / "cd").counts == {"stored": 1}
+
+    (row,) = rows(database, INSTANCE)
+    assert row["transfer_syntax_uid"] == DeflatedExplicitVRLittleEndian
 
 
 def test_an_archive_that_claims_more_than_there_is_room_for_is_refused(tmp_path: Path) -> None:

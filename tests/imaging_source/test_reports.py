@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from imaging_source import report_overview, reports
 from imaging_source.completeness import Signal
 from imaging_source.corrections import Authorities, correct
 from imaging_source.identity import Crossing, Unidentified
+from imaging_source.intake import Intake
 from imaging_source.outbox import Kind
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
@@ -164,6 +166,28 @@ def test_a_pdf_among_the_images_is_published_beside_their_manifest(
     }
     clock.now += 60
     assert publisher.run_once() == 0
+
+
+def test_a_deflated_document_is_published_like_any_other(
+    publisher: Publisher,
+    registry: Registry,
+    intake: Intake,
+    make_document: Make,
+    encode: Callable[[Dataset], bytes],
+    clock: Any,
+) -> None:
+    document = make_document()
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(encode(document)) + deflate.flush()
+    uids = document.SOPClassUID, document.SOPInstanceUID
+    arrival = intake.begin(*uids, "1.2.840.10008.1.2.1.99", "MODALITY")
+    arrival.write(memoryview(data))
+    assert arrival.finish().status == 0
+    clock.now += 60
+    publisher.run_once()
+
+    (entry,) = registry.reports()
+    assert registry.documents[entry.entry_uuid] == PDF
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,16 @@ def test_another_repository_is_not_served_here(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"study": "1.2.3"}, {"series": "1.2.3"}, {"study": ""}, {"series": ""}]
+    ("wrong", "code"),
+    [
+        ({"study": "1.2.3"}, "XDSDocumentUniqueIdError"),
+        ({"series": "1.2.3"}, "XDSDocumentUniqueIdError"),
+        ({"study": ""}, "XDSIRequestError"),
+        ({"series": ""}, "XDSIRequestError"),
+    ],
 )
-def test_an_instance_of_another_series_or_study_is_not_handed_over(
-    source: ImagingSource, store: Store, make_instance: Make, wrong: dict[str, str]
+def test_an_instance_of_another_series_or_study_or_of_none_is_not_handed_over(
+    source: ImagingSource, store: Store, make_instance: Make, wrong: dict[str, str], code: str
 ) -> None:
     instance = make_instance()
     store(instance)
@@ -158,7 +164,7 @@ def test_an_instance_of_another_series_or_study_is_not_handed_over(
     )
 
     assert response.status == FAILURE
-    assert codes(response) == [("XDSDocumentUniqueIdError", instance.SOPInstanceUID)]
+    assert codes(response) == [(code, instance.SOPInstanceUID)]
 
 
 def test_a_transfer_syntax_that_is_not_at_hand_is_an_error_of_that_instance(

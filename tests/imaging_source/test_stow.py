@@ -206,14 +206,29 @@ def test_a_broken_file_fails_alone(
     assert {row["sop_instance_uid"] for row in rows(database, INSTANCE)} == set(stored)
 
 
-def test_deflated_and_deeply_nested_files_are_survived(url: str, make_instance: Make) -> None:
+def test_a_deflated_file_is_stored_as_it_is(
+    url: str, make_instance: Make, database: Database
+) -> None:
     deflated = make_instance()
     deflated.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
+
+    assert post(url, body(part10(deflated))).status == 200
+
+    (row,) = rows(database, INSTANCE)
+    assert row["transfer_syntax_uid"] == "1.2.840.10008.1.2.1.99"
+
+
+def test_bombs_and_deeply_nested_files_are_survived(
+    url: str, make_instance: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imaging_source.data_sets.INFLATED_LIMIT_BYTES", 1024 * 1024)
+    bomb = make_instance(PixelData=bytes(8 * 1024 * 1024))
+    bomb.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
     deep = part10(make_instance())
     nest = bytes.fromhex("0800060053510000ffffffff") + bytes.fromhex("feff00e0ffffffff")
     start = deep.index(b"\x08\x00\x16\x00UI", 300)
 
-    answer = post(url, body(part10(deflated), deep[:start] + nest * 5000 + deep[start:]))
+    answer = post(url, body(part10(bomb), deep[:start] + nest * 5000 + deep[start:]))
 
     assert answer.status == 409
     assert reasons(json.loads(answer.data)) == [0xC000, 0xC000]

@@ -47,7 +47,8 @@ CODES_OF_THE_STANDARD = {
         XDSTooManyResults XDSUnavailableCommunity XDSUnknownCommunity XDSUnknownRepositoryId""",
     "ITI-86": """XDSDocumentUniqueIdError XDSRemoveDocumentsError XDSRepositoryError
         XDSUnknownRepositoryId""",
-    "RAD-69": "XDSDocumentUniqueIdError XDSRepositoryError XDSUnknownRepositoryId",
+    "RAD-69": """XDSDocumentUniqueIdError XDSIRequestError XDSRepositoryError
+        XDSUnknownRepositoryId""",
     "ITI-57": """XDSMetadataUpdateError XDSMetadataUpdateOperationError
         XDSPatientIDReconciliationError XDSMetadataVersionError""",
     "ITI-62": """UnresolvedReferenceException ReferencesExistException

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from imaging_source.ledger import About, End, Service, Transfers
+from imaging_source.ledger import About, End, Question, Service, Transfers
 from metadata.datatypes import CX
 from node.migrate import script_location
 from node.wiring.audit import INTERRUPTED, Auditor
@@ -110,3 +110,29 @@ def test_of_a_query_the_record_names_who_asked(tmp_path: Path) -> None:
     kinds, messages = told(tmp_path)
     assert kinds == [("RAD-14", "E", 8)]
     assert "a2V5" in messages[0]  # the identifier, in base64
+
+
+@pytest.mark.parametrize(
+    ("question", "type_"),
+    [(Question(b"key", "1.2.840.1"), "RAD-14"), (Question(b"key"), "RAD-129")],
+)
+def test_a_query_of_ours_is_recorded_as_asked_by_this_node(
+    tmp_path: Path, question: Question, type_: str
+) -> None:
+    make_key(tmp_path)
+    with ExitStack() as life:
+        ledger = opened(tmp_path, life)
+        with ledger.asking(End("PACS", "10.0.0.2"), question):
+            pass
+        with (
+            suppress(ConnectionResetError),
+            ledger.asking(End("PACS", "10.0.0.2"), question),
+        ):
+            raise ConnectionResetError
+    kinds, messages = told(tmp_path)
+    assert kinds == [(type_, "E", 0), (type_, "E", 8)]
+    for one in messages:
+        assert "a2V5" in one  # what was asked, in base64
+        participants = list(etree.fromstring(one.encode()).iter("ActiveParticipant"))
+        asks = {end.get("UserID"): end.get("UserIsRequestor") for end in participants}
+        assert asks == {"PACS": "false", "KOSMOS": "true"}
