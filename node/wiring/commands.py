@@ -161,9 +161,7 @@ class Commanded:
     def _asking(self, server: Node, scene: Scene, name: str = "") -> Scene:
         """This process asks ``server``, under ``name`` if it has one there."""
         client = scene.client._replace(user_id=name) if name else scene.client
-        return scene._replace(
-            side=Side.CLIENT, client=client, server=server, users=self._people()
-        )
+        return scene._replace(side=Side.CLIENT, client=client, server=server, users=self._people())
 
 
 @dataclass(frozen=True, slots=True)
