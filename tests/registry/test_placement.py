@@ -7,7 +7,6 @@ placed by which column is the one that they are judged by.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sqlalchemy.dialects import postgresql
 from metadata import identifiers as xds
 from metadata.datatypes import CXi
 from registry.schema import METADATA, attribute_value, document_entry, patient
+from registry.subscriptions import outbox
 from repository import documents
 from repository import schema as repository_schema
 from storage.operators import among
@@ -76,22 +76,27 @@ def test_a_table_is_placed_by_the_first_column_of_its_key() -> None:
             assert next(iter(tables[name].primary_key)).name == column
 
 
+# Run by a notifier, which other tests of this process may share all the while, in whichever thread
+# commits at that moment.
+_OF_NOTIFIERS = {id(one.clause) for one in vars(outbox).values() if isinstance(one, Statement)}
+
+
 @pytest.fixture
 def caught(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The clause of every statement that the registry runs from now on.
-
-    Not those of a notifier, which other tests of this process may share all the while.
-    """
+    """The clause of every statement that the registry runs from now on, not those of a notifier."""
     clauses: list[Any] = []
     rows, run = Statement.rows, Statement.run
 
+    def catch(clause: Any) -> None:
+        if id(clause) not in _OF_NOTIFIERS:
+            clauses.append(clause)
+
     def catch_rows(self: Statement, connection: Any, parameters: Any) -> Any:
-        if threading.current_thread().name != "notifier":
-            clauses.append(self.clause)
+        catch(self.clause)
         return rows(self, connection, parameters)
 
     def catch_run(self: Statement, connection: Any, new: Any) -> Any:
-        clauses.append(self.clause)
+        catch(self.clause)
         return run(self, connection, new)
 
     monkeypatch.setattr(Statement, "rows", catch_rows)

@@ -1,4 +1,4 @@
-"""A whole node, run as a person runs it: ``kosmos init``, ``kosmos serve``."""
+"""A whole node, run as a person runs it, by ``kosmos serve``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from consumer.client import Consumer
 from hl7.client import MllpClient
 from metadata.datatypes import CX
 from node import feed
+from node.init import NewNode, create
 from node.storescu import Provider, find_files, send
 
 T = TypeVar("T")
@@ -98,17 +99,13 @@ class RunningNode:
 class Nodes:
     """Starts one node's processes, again and again on the same folder."""
 
-    kind: Sequence[str] = ("--plain",)
+    plain = True
 
     def __init__(self, folder: Path, port_base: int = 0) -> None:
         self.config = folder / "node" / "kosmos.toml"
         self.program: Sequence[str] = KOSMOS
         self.running: list[RunningNode] = []
-        subprocess.run(
-            [*KOSMOS, "init", str(self.config.parent), *self.kind, "--port-base", str(port_base)],
-            check=True,
-            capture_output=True,
-        )
+        create(NewNode(self.config.parent, plain=self.plain, port_base=port_base))
 
     def start(self, fault: str = "", **overrides: str) -> RunningNode:
         """Serve; ``fault`` names a fault point and what happens there."""

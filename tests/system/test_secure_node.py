@@ -47,7 +47,7 @@ LOOPBACK = "127.0.0.1"
 class SecureNodes(Nodes):
     """As ``Nodes``, of a node that was made without ``--plain``."""
 
-    kind = ()
+    plain = False
 
 
 @pytest.fixture(scope="module")
