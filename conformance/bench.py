@@ -46,6 +46,9 @@ from transactions.registry_response import RegistryResponse
 from transactions.stored_query import get_documents
 from transactions.transaction import Transaction
 
+# Between two looks at what a peer does in its own time: a manifest follows after seconds.
+_POLL_SECONDS = 0.2
+
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -114,6 +117,13 @@ class Bench:
             self.targets.ssl_context,
             good_tokens(self.targets.issuer),
         )
+
+    def awaited(self, look: Callable[[], T], good: Callable[[T], bool]) -> T:
+        """What ``look`` sees, once that is ``good`` or the time of the targets is over."""
+        deadline = time.monotonic() + self.targets.timeout
+        while not good(seen := look()) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return seen
 
     # --- Patients ---------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +29,6 @@ from transactions.stored_query import find_documents
 
 COMMAND_SECONDS = 60
 """How long the command that makes somebody treat a patient may take."""
-
-POLL_SECONDS = 0.2
-"""Between two looks at the registry, until a study is published."""
 
 OPPOSED = b"PD1||||||||||||Y\r"
 """The segment that says so (PD1-12)."""
@@ -185,8 +181,5 @@ def _publish_studies(bench: Bench) -> Studies:
 def _await_published(bench: Bench, patient: CX) -> None:
     """Wait until the source has published the patient's study: a source may show it before, and
     then not by what its manifest says."""
-    deadline = time.monotonic() + bench.targets.timeout
-    while not bench.objects(find_documents(patient)).documents:
-        if time.monotonic() > deadline:
-            raise Mismatch("a manifest in the registry", "none (publishing a study)")
-        time.sleep(POLL_SECONDS)
+    if not bench.awaited(lambda: bench.objects(find_documents(patient)).documents, bool):
+        raise Mismatch("a manifest in the registry", "none (publishing a study)")

@@ -9,10 +9,10 @@ there is a feed, and the study awaited.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from operator import not_
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,9 +31,6 @@ from metadata.datatypes import CX
 
 Digests = dict[str, str]
 """SHA-256 of the pixels by SOP Instance UID."""
-
-POLL_SECONDS = 0.2
-"""Between two looks at the source, until it shows a study."""
 
 
 class Source:
@@ -67,10 +64,8 @@ class Source:
         If it never does, that is for the cases to say, each in its words.
         """
         studies = [self.stored(study(patient.id)) for patient in patients]
-        deadline = time.monotonic() + self.targets.timeout
-        for first, *_ in studies:
-            while self._hides(first) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+        firsts = [first for first, *_ in studies]
+        self.bench.awaited(lambda: any(map(self._hides, firsts)), not_)
         return studies
 
     def _hides(self, image: Dataset) -> bool:

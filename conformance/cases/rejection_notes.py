@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -30,10 +29,6 @@ SPEC = "RAD TF-2 4.66"
 SOP_INSTANCE_UID = "00080018"
 ANY_SYNTAX = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
 EXPIRED = "113039"
-POLL_SECONDS = 0.2
-"""Between two looks at the registry: a manifest follows after seconds, by the source's rules."""
-
-
 LOOKED_AT, SENT_AGAIN = "rejected images, looked at", "rejected images, sent again"
 """Studies that several cases share: those that only look, and those that change one each."""
 
@@ -210,12 +205,11 @@ for _code in REJECTIONS:
 
 def _wait(bench: Bench, patient: str, image: FileDataset, wanted: list[str]) -> list[list[str]]:
     """What the manifests in force of a study name, once it is ``wanted`` or time is over."""
-    deadline = time.monotonic() + bench.targets.timeout
-    while True:
-        named = [_named(bench, entry) for entry in _manifests(bench, patient, image)]
-        if named == [wanted] or time.monotonic() > deadline:
-            return named
-        time.sleep(POLL_SECONDS)
+
+    def named() -> list[list[str]]:
+        return [_named(bench, entry) for entry in _manifests(bench, patient, image)]
+
+    return bench.awaited(named, lambda seen: seen == [wanted])
 
 
 def _manifests(bench: Bench, patient: str, image: FileDataset) -> list[DocumentEntry]:
