@@ -197,14 +197,17 @@ class BlobStore:
         A study asks for thousands: with a ``Path`` for each, the look at them takes twice as long.
         """
         folder = f"{self._place}/{check_address(sha256)[:2]}"
+        seal = None if self._keeper is None else Seal(self._keeper, sha256)
         for name in self._names(sha256):
-            path = f"{folder}/{name}"
             try:
-                return self._content(path, sha256, os.stat(path).st_size)
+                found = FileContent.at(f"{folder}/{name}", seal)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise from_os_error(error, f"opening {sha256}") from error
+            if seal is None and is_sealed(name):
+                raise KeyUnavailable(f"{sha256} is sealed, and at_rest.keys names no keys")
+            return found
         raise BlobMissing(sha256)
 
     def holds(self, sha256: str) -> bool:
@@ -309,14 +312,6 @@ class BlobStore:
         """Where a blob may lie."""
         shard = self._shard(sha256)
         return [shard / name for name in self._names(sha256)]
-
-    def _content(self, path: str, sha256: str, stored: int) -> FileContent:
-        if self._keeper is None:
-            if is_sealed(path):
-                raise KeyUnavailable(f"{sha256} is sealed, and at_rest.keys names no keys")
-            return FileContent(path, stored)
-        size = plain_size(stored) if is_sealed(path) else stored
-        return FileContent(path, size, Seal(self._keeper, sha256))
 
     def _named_first(self, spooled: SpooledFile, target: Path) -> bool:
         """Give bytes that are not synced yet their name and sync them then; whether it was done.

@@ -110,9 +110,9 @@ class FileContent:
     seal: Seal | None = None
 
     @classmethod
-    def at(cls, path: Path, seal: Seal | None = None) -> FileContent:
+    def at(cls, path: str | Path, seal: Seal | None = None) -> FileContent:
         """The content of the file there. Raises OSError."""
-        stored = path.stat().st_size
+        stored = os.stat(path).st_size
         return cls(path, plain_size(stored) if is_sealed(path) else stored, seal)
 
     def open(self) -> OpenFile:
