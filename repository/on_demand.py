@@ -70,6 +70,7 @@ class Provider(Protocol):
 Entries = Callable[[str], Sequence[DocumentEntry]]
 
 
+# Nobody's uniqueId: the OID of the UUID that is all zeros.
 _NOT_THERE = "2.25.0"
 
 

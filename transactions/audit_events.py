@@ -414,15 +414,7 @@ def authentication_failed_event(door: str, reason: str, scene: Scene) -> AuditEv
 
     ``reason`` says why in words of this node, nothing of what the caller sent.
     """
-    return event_of(
-        _SECURITY_ALERT,
-        _AUTHENTICATION,
-        scene,
-        (end_of(scene.client, True), end_of(scene.server, False)),
-        (_security_resource(door),),
-        outcome=Outcome.SERIOUS_FAILURE,
-        description=reason,
-    )
+    return _sent_away(_AUTHENTICATION, door, reason, scene)
 
 
 def not_understood_event(door: str, reason: str, scene: Scene) -> AuditEvent:
@@ -430,14 +422,19 @@ def not_understood_event(door: str, reason: str, scene: Scene) -> AuditEvent:
 
     ``reason`` is of this node's words, nothing of what the message said.
     """
+    description = f"the message was not understood: {reason}"
+    return _sent_away(_NOT_UNDERSTOOD, door, description, scene)
+
+
+def _sent_away(type_: Coded, door: str, description: str, scene: Scene) -> AuditEvent:
     return event_of(
         _SECURITY_ALERT,
-        _NOT_UNDERSTOOD,
+        type_,
         scene,
         (end_of(scene.client, True), end_of(scene.server, False)),
         (_security_resource(door),),
         outcome=Outcome.SERIOUS_FAILURE,
-        description=f"the message was not understood: {reason}",
+        description=description,
     )
 
 

@@ -240,8 +240,9 @@ def _provider(dicom: str | None, ae_title: str | None, settings: Settings | None
     """The storage provider named on the command line, or that of the node."""
     from node.storescu import Provider
 
-    if dicom is not None or settings is None:
-        return Provider(*address(dicom or ""), ae_title or "KOSMOS")
+    if dicom is not None:
+        return Provider(*address(dicom), ae_title or "KOSMOS")
+    assert settings is not None  # else a place is named
     from node.endpoints import Endpoints
     from node.wiring.common import client_tls
 

@@ -24,7 +24,6 @@ from security.access.sight import CONSENT_FORMATS, Sight, facts_of
 from security.tls import NodeContext, client_context, renew, server_context
 from soap.client import SoapClient
 from soap.faults import PeerError, SoapFault
-from soap.message import MemorySpool, Spool
 from soap.operation import Exchange
 from storage.errors import StorageError
 from transactions.iti_18 import ITI_18, OBJECT_REF, AdhocQueryRequest, AdhocQueryResponse
@@ -156,12 +155,10 @@ class RecordedClient(SoapClient):
         url: str,
         exchange: Exchange[Request, Response],
         request: Request,
-        *,
-        spool: Callable[[], Spool] = MemorySpool,
-        correlation_id: str | None = None,
+        **options: Any,
     ) -> Response:
         """See ``SoapClient``; also raises what recording raises."""
-        call = partial(super().call, url, exchange, spool=spool, correlation_id=correlation_id)
+        call = partial(super().call, url, exchange, **options)
         answer: Response = self._recording(exchange.number, url, call)(request)
         return answer
 
