@@ -6,7 +6,8 @@ and fetches a study that lacks some. It is asked by C-FIND (``archive_dimse``) o
 asked. A study that an archive tells of (IAN) is fetched whatever its date. Compared are UIDs, for
 numbers prove nothing where the index has instances that the archive lacks. Nothing is noted: the
 index itself tells what is missing, so a process that dies loses nothing. What both have, an archive
-can be asked to commit to (``archive_commitment``). Not here: caching and handing through.
+can be asked to commit to (``archive_commitment``). What of it is kept here (``Bounds``) is carried
+out by ``eviction``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _SURE_SECONDS = 3600.0
 _ASKED_AT_ONCE = 20
 # A fetch under way must not keep the process from stopping.
 _STOP_SECONDS = 3.0
+_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +98,33 @@ class Assurance(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is kept here of the studies that an archive has: those unused for less than ``days``,
+    and of all that is here, whatever it has, ``bytes`` at most; 0 days keep nothing.
+    """
+
+    days: float | None = None
+    bytes: int | None = None
+
+    def are_passed(self, unused: float, kept: int) -> bool:
+        """Whether a study unused for so many seconds may go, where so many bytes are kept."""
+        too_old = self.days is not None and unused > self.days * _DAY_SECONDS
+        return too_old or (self.bytes is not None and kept > self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Archive:
     """An archive: how it is asked and how it is fetched from, put together.
 
     ``title`` is by which its notices (IAN) name it; with an ``assurance``, it is asked to commit
-    to what it and the index both have.
+    to what it and the index both have. Without ``bounds`` it lets nothing go: what it has is kept.
     """
 
     title: str
     questions: Questions
     supply: Supply
     assurance: Assurance | None = None
+    bounds: Bounds | None = None
 
     @property
     def address(self) -> str:
@@ -242,7 +260,7 @@ class Archives:
         """What the archive has told of in the days that are looked at: a notice tells of some
         instances, not of how many the study has."""
         with self._database.read() as connection:
-            told = available(connection, self._clock() - self._days * 86_400.0)
+            told = available(connection, self._clock() - self._days * _DAY_SECONDS)
         return [
             Held(one.study_instance_uid, told_at=one.told_at)
             for one in told

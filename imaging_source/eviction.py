@@ -1,9 +1,10 @@
 """Eviction: the bytes of studies that their archive has go, the rows stay (mode cache and proxy).
 
 The longest unused goes first. A study goes only when the registry has it as it is now, nothing of
-it waits that needs its bytes, and one archive says at this moment that it has every instance of
-it, online; one that is asked for storage commitment must have committed to it besides. Before any
-goes, that archive has to give one back byte by byte. The mark is committed, the archive is asked
+it waits that needs its bytes, and one archive whose bounds it has passed says at this moment that
+it has every instance of it, online; one that is asked for storage commitment must have committed to
+it besides. The word of an archive without bounds (mode archive) frees nothing. Before any goes,
+that archive has to give one back byte by byte. The mark is committed, the archive is asked
 once more, then the files go: of two nodes that are archives of each other, and let go at the same
 time, one at least finds the mark of the other. What a crash leaves marked is no longer so after the
 start. Who notes the use of a study before the mark prevents it; who does so after it finds it
@@ -67,7 +68,8 @@ _UNUSED_SECONDS = NOTE_SECONDS + GRACE_SECONDS
 _ROUND_SECONDS = 600.0
 # A study that its archive does not have, or that waits for something, is left alone for this long.
 _PAUSE_SECONDS = 6 * 3600.0
-_DAY_SECONDS = 86_400.0
+# After an archive has given other bytes, it frees nothing for this long.
+_DOUBT_SECONDS = 86_400.0
 # Studies looked up by one statement, for which all of them are sorted.
 _STUDIES_AT_ONCE = 5000
 
@@ -145,14 +147,6 @@ _MARKED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """What is kept: studies untouched for less than ``days``, and at most ``bytes`` in all."""
-
-    days: float | None = None
-    bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Leaving:
     """An instance whose bytes may go."""
 
@@ -162,20 +156,18 @@ class Leaving:
 
 
 class Evictor:
-    """Lets go what is beyond ``bounds`` and one of ``archives`` has."""
+    """Lets go what one of ``archives`` has and has passed the bounds of that one."""
 
     def __init__(
         self,
         database: Database,
         blobs: BlobStore,
         archives: Sequence[Archive],
-        bounds: Bounds,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._archives = archives
-        self._bounds = bounds
         self._clock = clock
         self._not_before: dict[str, float] = {}
         self._tried: set[str] = set()
@@ -202,10 +194,11 @@ class Evictor:
         self._not_before = {uid: at for uid, at in self._not_before.items() if at > now}
         kept, count = self._kept(), 0
         for touched, study in self._candidates(now - _UNUSED_SECONDS):
-            if (stop is not None and stop.is_set()) or not self._is_beyond(kept, touched, now):
-                break
+            willing = self._willing(now - touched, kept)
+            if (stop is not None and stop.is_set()) or not willing:
+                break  # what was used later passes no bounds either
             if study not in self._not_before:
-                gone = self._evict(study, now)
+                gone = self._evict(study, willing, now)
                 kept -= sum(row.size for row in gone)
                 count += len(gone)
         return count
@@ -224,15 +217,18 @@ class Evictor:
 
     def _kept(self) -> int:
         """The bytes that are here; nobody counts them where nobody asks."""
-        if self._bounds.bytes is None:
+        if all(one.bounds is None or one.bounds.bytes is None for one in self._archives):
             return 0
         with self._database.read() as connection:
             return int(connection.execute(_KEPT).scalar_one())
 
-    def _is_beyond(self, kept: int, touched: float, now: float) -> bool:
-        days, most = self._bounds.days, self._bounds.bytes
-        too_old = days is not None and touched < now - days * _DAY_SECONDS
-        return too_old or (most is not None and kept > most)
+    def _willing(self, unused: float, kept: int) -> list[Archive]:
+        """The archives whose bounds a study has passed that was unused for so many seconds."""
+        return [
+            one
+            for one in self._archives
+            if one.bounds is not None and one.bounds.are_passed(unused, kept)
+        ]
 
     def _candidates(self, before: float) -> Iterator[tuple[float, str]]:
         touched, uid = 0.0, ""
@@ -245,12 +241,12 @@ class Evictor:
             if len(rows) < _STUDIES_AT_ONCE:
                 return
 
-    def _evict(self, study: str, now: float) -> list[Leaving]:
-        """Let a study go if it may; the instances that went."""
+    def _evict(self, study: str, willing: Sequence[Archive], now: float) -> list[Leaving]:
+        """Let a study go if it may and one of the ``willing`` has it; the instances that went."""
         with self._database.read() as connection:
             rows = _leaving(connection, study, now - GIVE_UP_SECONDS)
         uids = {row.sop_instance_uid for row in rows}
-        archive = self._archive_of(study, uids) if rows else None
+        archive = self._archive_of(study, uids, willing) if rows else None
         if archive is None:
             self._not_before[study] = now + _PAUSE_SECONDS
             return []
@@ -271,9 +267,9 @@ class Evictor:
     def _unmark(self, study: str, uids: set[str]) -> None:
         self._database.write(lambda connection: unmark(connection, study, uids))
 
-    def _archive_of(self, study: str, uids: set[str]) -> Archive | None:
-        """An archive that has all of these instances, promises and gives what it is to."""
-        for archive in self._archives:
+    def _archive_of(self, study: str, uids: set[str], willing: Sequence[Archive]) -> Archive | None:
+        """One of them that has all of these instances, promises and gives what it is to."""
+        for archive in willing:
             try:
                 has_all = self._has_all(archive, study, uids)
                 promised = has_all and self._is_promised(archive, study)
@@ -320,7 +316,7 @@ class Evictor:
             with self._database.read() as connection:
                 doubted = connection.execute(_PUT_ASIDE.limit(1), {"study": study}).first()
             if doubted:
-                self._doubted[archive.title] = self._clock() + _DAY_SECONDS
+                self._doubted[archive.title] = self._clock() + _DOUBT_SECONDS
                 _log.error("archive gives other bytes", code="imaging-eviction-doubt")
         if not doubted:
             self._tried.add(archive.title)

@@ -39,6 +39,8 @@ _MOST_REMEMBERED = 10_000
 class Recaller:
     """Fetches from ``archives``, the first that gives all; who asks waits ``seconds`` at most.
 
+    Those that let something go come first: what is evicted is with one of them.
+
     ``observe`` is told how each fetch ended: whole, part or failed.
     """
 
@@ -52,7 +54,7 @@ class Recaller:
         observe: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
         self._database = database
-        self._archives = archives
+        self._archives = sorted(archives, key=lambda one: one.bounds is None)
         self._seconds = seconds
         self._clock = clock
         self._observe = observe

@@ -459,17 +459,47 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _what_goes_can_come_back(self) -> Settings:
         source = self.imaging_source
-        bounded = source.cache_days is not None or source.cache_gib is not None
-        if source.mode != "archive" and not source.archives:
+        for one in source.archives:
+            mode, title = source.mode_of(one), one.title
+            bounded = one.cache_days or source.cache_days or source.cache_gib
+            if mode == "cache" and not bounded:
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: {title} in mode cache needs cache_days, "
+                        "or imaging_source.cache_gib",
+                        title=title,
+                    )
+                )
+            if mode != "cache" and one.cache_days:
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: cache_days of {title} needs mode cache",
+                        title=title,
+                    )
+                )
+            if mode != "archive" and self._is_this_node(one):
+                raise ValueError(
+                    tr(
+                        "imaging_source.archives: {title} is this node, which is no archive of its "
+                        "own; it can have mode archive alone",
+                        title=title,
+                    )
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_mode_is_in_vain(self) -> Settings:
+        """What is said of the node is the default of its archives: one at least goes by it."""
+        source = self.imaging_source
+        modes = {source.mode_of(one) for one in source.archives}
+        if source.mode not in {"archive", *modes}:
             raise ValueError(
                 tr("imaging_source.mode: {mode} needs an archive that stays", mode=source.mode)
             )
-        if (source.mode == "cache") != bounded:
+        if (source.cache_days or source.cache_gib) and "cache" not in modes:
             raise ValueError(
-                tr("imaging_source.mode: cache needs cache_days or cache_gib, no other mode does")
+                tr("imaging_source.mode: cache_days and cache_gib need an archive in mode cache")
             )
-        if source.mode != "archive" and any(map(self._is_this_node, source.archives)):
-            raise ValueError(tr("imaging_source.mode: this node is no archive of its own"))
         return self
 
     def _is_this_node(self, archive: ArchiveSection) -> bool:

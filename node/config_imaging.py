@@ -25,6 +25,7 @@ from node.config_values import (
 from node.texts import tr
 
 ManifestFamily = Literal["xds-i", "mado-kos", "mado-fhir", "national"]
+Mode = Literal["archive", "cache", "proxy"]
 
 
 def _each_once(families: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,6 +150,10 @@ class ArchiveSection(Section):
     """How it is fetched from; by WADO-RS where it has a url."""
     commit: bool = False
     """Whether it is asked to commit to what it and this node both have (storage commitment)."""
+    mode: Mode | None = None
+    """What becomes of its images here; without it, as the node's (``mode_of``)."""
+    cache_days: Positive | None = None
+    """Days after which a study that it has is let go (mode cache); without it, the node's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -216,19 +221,22 @@ class ImagingSourceSection(Section):
     "c-move" (to this node's title), "c-get" or "wado-rs". DIMSE is spoken with the peer of that
     title, DICOMweb at url (https://pacs.example/dicom-web); whoever has a url is asked and fetched
     from there. With commit = true it is asked for storage commitment to what both have. Titles
-    alone in a list are peers."""
+    alone in a list are peers. mode and cache_days of an archive go before those of the node."""
     archive_days: Positive = 2
     """Days before today whose studies are looked for in the archives."""
     archive_seconds: Seconds = 60.0
     """Seconds between two looks at the archives."""
-    mode: Literal["archive", "cache", "proxy"] = "archive"
-    """What becomes of images once they are published: kept for ever, kept as cache_days and
-    cache_gib say, or let go two hours after they were last asked for. What is let go stays in
-    index and registry, and is fetched again from the archive that has it when it is asked for."""
+    mode: Mode = "archive"
+    """What becomes of images once they are published, where an archive has no mode of its own: kept
+    for ever, kept as cache_days and cache_gib say, or let go two hours after they were last asked
+    for. What is let go stays in index and registry, and is fetched again from the archive that has
+    it when it is asked for."""
     cache_days: Positive | None = None
-    """Days since it came or was last asked for after which a study is let go (mode cache)."""
+    """Days since it came or was last asked for after which a study is let go (mode cache), where
+    the archive that has it says no others."""
     cache_gib: Positive | None = None
-    """Gigabytes of images that are kept, the longest unused let go first (mode cache)."""
+    """Gigabytes of images that are kept in all, the longest unused that may go let go first (mode
+    cache)."""
     recall_seconds: Seconds = 60.0
     """Seconds for which who asks for images waits while they are fetched again."""
     notified: tuple[AeTitle, ...] = ()
@@ -262,3 +270,12 @@ class ImagingSourceSection(Section):
     """What becomes of the entry of a study that has no image left: deprecated (ITI-57), or removed
     with every earlier one of the study (ITI-62). The registry must take orders
     (registry.administration); until it does, the withdrawal waits."""
+
+    def mode_of(self, archive: ArchiveSection) -> Mode:
+        """What becomes here of the images that an archive has: as it says itself, or the node."""
+        return archive.mode or self.mode
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether some archive has a mode in which images are let go."""
+        return any(self.mode_of(one) != "archive" for one in self.archives)

@@ -1,9 +1,9 @@
-"""The verb ``archives``: how the archives are from which this node fetches studies, and how many
-images are with them alone."""
+"""The verb ``archives``: how the archives are from which this node fetches studies, what becomes
+here of what they have, and how many images are with them alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imaging_source.archive_commitment import Tally
     from imaging_source.archives import Condition
     from imaging_source.evicted import Figures
+    from node.config_imaging import Mode
 
 
 def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
@@ -37,22 +38,31 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
         found = list(configured(settings, database, stay).conditions())
         with database.read() as connection:
             said, evicted = tallies(connection), figures(connection)
+    modes = {one.title: section.mode_of(one) for one in section.archives}
     vouched = [said.get(one.title, Tally()) for one in found]
     if json:
-        together = zip(found, vouched, strict=True)
-        told = [asdict(one) | {"commitment": asdict(tally)} for one, tally in together]
+        told = [
+            asdict(one) | {"mode": modes[one.title], "commitment": asdict(tally)}
+            for one, tally in zip(found, vouched, strict=True)
+        ]
         output.show_json({"archives": told, "evicted": asdict(evicted)})
     else:
-        _print(found, vouched, evicted)
+        _print(found, modes, vouched, evicted)
     if silent := [one.title for one in found if not one.answers]:
         raise CommandError(tr("{title} does not answer", title=", ".join(silent)))
 
 
-def _print(found: Sequence[Condition], vouched: Sequence[Tally], evicted: Figures) -> None:
+def _print(
+    found: Sequence[Condition],
+    modes: Mapping[str, Mode],
+    vouched: Sequence[Tally],
+    evicted: Figures,
+) -> None:
     rows = [
         (
             one.title,
             one.address,
+            modes[one.title],
             tr("answers") if one.answers else tr("does not answer"),
             one.studies if one.answers else "",
             one.missing if one.answers else "",
@@ -62,7 +72,7 @@ def _print(found: Sequence[Condition], vouched: Sequence[Tally], evicted: Figure
         )
         for one, tally in zip(found, vouched, strict=True)
     ]
-    headings = [tr("title"), tr("address"), "", tr("studies"), tr("missing here")]
+    headings = [tr("title"), tr("address"), tr("mode"), "", tr("studies"), tr("missing here")]
     headings += [tr("images committed"), tr("images asked for"), tr("images refused")]
     output.console().print(output.table(headings, rows))
     output.console().print(

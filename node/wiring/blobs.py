@@ -48,8 +48,8 @@ def open_recalling(settings: Settings, database: Database, asker: Asker) -> Reca
     """
     section = settings.imaging_source
     assert section.files is not None  # filled in when the configuration was read
-    noting = section.mode != "archive"
-    return Recalling(section.files, database, asker, noting=noting, keys=open_keys(settings))
+    noting, keys = section.lets_go, open_keys(settings)
+    return Recalling(section.files, database, asker, noting=noting, keys=keys)
 
 
 def distant_recaller(settings: Settings) -> DistantRecaller:

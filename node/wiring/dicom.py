@@ -15,9 +15,9 @@ from imaging_source.archive_commitment import CommitmentReports, CommitmentUser
 from imaging_source.archive_dimse import FindUser, MoveUser
 from imaging_source.archive_get import GetUser
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archive, Archives, Questions, Supply
+from imaging_source.archives import Archive, Archives, Bounds, Questions, Supply
 from imaging_source.commitment import Commitments
-from imaging_source.eviction import Bounds, Evictor
+from imaging_source.eviction import Evictor
 from imaging_source.ledger import End, Ledger
 from imaging_source.notices import Notices
 from imaging_source.notifying import Notifier
@@ -31,7 +31,7 @@ from imaging_source.shown import Unseen, Veil, no_veil
 from imaging_source.variants import Variants
 from node import metrics
 from node.config import Settings
-from node.config_imaging import ArchiveSection
+from node.config_imaging import ArchiveSection, ImagingSourceSection
 from node.config_values import GIB
 from node.migrate import open_database
 from node.wiring.audit import Auditor
@@ -48,7 +48,6 @@ from node.wiring.pictures import intake
 from node.wiring.sights import Caller, open_sights, unseen_by
 from registry import Registry
 from soap.client import SoapClient
-from storage.blobs import BlobStore
 from storage.database import Database
 from transactions.registry_response import RegistryUnavailable
 
@@ -104,20 +103,8 @@ def dicom_services(
     offered |= Notices(database).services
     notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
     fetching = archives(settings, database, stay)
-    evictor = _evictor(settings, database, blobs, stay)
+    evictor = Evictor(database, blobs, stay) if section.lets_go else None
     return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
-
-
-def _evictor(
-    settings: Settings, database: Database, blobs: BlobStore, archives: Sequence[Archive]
-) -> Evictor | None:
-    """What lets images go; None where they are kept for ever."""
-    section = settings.imaging_source
-    if section.mode == "archive":
-        return None
-    most = None if section.cache_gib is None else section.cache_gib * GIB
-    days = 0.0 if section.mode == "proxy" else section.cache_days
-    return Evictor(database, blobs, archives, Bounds(days, most))
 
 
 def open_veil(
@@ -183,16 +170,30 @@ def staying_archives(
 ) -> list[Archive]:
     """The ways to the archives of a node; ``ledger`` records what they are asked and give. Raises
     TlsError and ConfigError."""
-    peers, own_title = dicom_peers(settings), settings.imaging_source.ae_title
+    section = settings.imaging_source
+    peers, own_title = dicom_peers(settings), section.ae_title
     return [
         Archive(
             one.title,
             _questions(settings, one, peers, ledger),
             _supply(settings, one, peers, ledger),
             CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
+            _bounds(section, one),
         )
-        for one in settings.imaging_source.archives
+        for one in section.archives
     ]
+
+
+def _bounds(section: ImagingSourceSection, archive: ArchiveSection) -> Bounds | None:
+    """What is kept of the studies of an archive; None where all of them are, for ever."""
+    match section.mode_of(archive):
+        case "archive":
+            return None
+        case "proxy":
+            return Bounds(days=0)
+        case "cache":
+            most = None if section.cache_gib is None else section.cache_gib * GIB
+            return Bounds(archive.cache_days or section.cache_days, most)
 
 
 def _questions(

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from pydicom.data import get_testdata_file
 
+from imaging_source.archives import Bounds
 from metadata.datatypes import CX
 from node.config_file import ConfigError, load
 from node.init import TEST_AUTHORITY, NewNode, create
+from node.wiring.dicom import staying_archives
+from storage.database import Database
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,7 +49,7 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     itself = (
         f'peers = {{ ASKER = "dicom://127.0.0.1:9", KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}'
     )
-    archive = '[{ title = "KOSMOS", pull = "c-get", commit = true }]'
+    archive = '[{ title = "KOSMOS", pull = "c-get", commit = true, mode = "archive" }]'
     keys = f"{itself}\narchives = {archive}\narchive_days = 36500"
     config.write_text(config.read_text().replace("[imaging_source]", f"[imaging_source]\n{keys}"))
     serve(config)
@@ -70,6 +73,7 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     assert said["evicted"] == {"instances": 1, "hindered": 0}
     (archive,) = said["archives"]
     assert (archive["answers"], archive["studies"], archive["missing"]) == (True, 1, 0)
+    assert archive["mode"] == "archive"
     assert archive["commitment"].keys() == {"asked", "committed", "refused"}
     shown = kosmos("archives", "--config", config).stdout
     assert "KOSMOS" in shown
@@ -94,7 +98,13 @@ def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmo
     assert "PACS does not answer" in told.stderr
 
 
-ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
+def archives(**modes: str) -> str:
+    """Archives with an address and the keys given, by title."""
+    tables = (f'{{ title = "{one}", url = "http://127.0.0.1:9"{of}}}' for one, of in modes.items())
+    return f"archives = [{', '.join(tables)}]"
+
+
+ARCHIVE = archives(PACS="")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +114,13 @@ ARCHIVE = 'archives = [{ title = "PACS", url = "http://127.0.0.1:9" }]'
         ('peers = { PACS = "dicoms://10.0.0.1:104" }', "PACS needs tls.enabled"),
         ('peers = { PACS = "dicom://10.0.0.1:99999" }', "no port below 65536"),
         ('mode = "proxy"', "proxy needs an archive that stays"),
-        (f'mode = "cache"\n{ARCHIVE}', "cache needs cache_days or cache_gib"),
-        (f"cache_gib = 10\n{ARCHIVE}", "no other mode does"),
+        ('mode = "proxy"\n' + archives(PACS=', mode = "archive"'), "proxy needs an archive"),
+        (f'mode = "cache"\n{ARCHIVE}', "PACS in mode cache needs cache_days"),
+        (archives(OLD="", NEW=', mode = "cache"'), "NEW in mode cache needs cache_days"),
+        (archives(OLD="", NEW=", cache_days = 9"), "cache_days of NEW needs mode cache"),
+        (f"cache_gib = 10\n{ARCHIVE}", "need an archive in mode cache"),
+        ("cache_days = 9\n" + archives(PACS=', mode = "proxy"'), "need an archive in mode cache"),
+        (archives(OLD="", KOSMOS=', mode = "proxy"'), "KOSMOS is this node"),
         (
             'mode = "proxy"\narchives = [{ title = "KOSMOS", url = "http://127.0.0.1:9" }]',
             "no archive of its own",
@@ -135,3 +150,37 @@ def test_an_archive_beside_this_node_is_not_this_node(plain_node: Path) -> None:
     new = f'[imaging_source]\nmode = "proxy"\nport = 4242\n{ARCHIVE}'
     plain_node.write_text(plain_node.read_text().replace("[imaging_source]", new))
     assert load(plain_node).imaging_source.mode == "proxy"
+
+
+GIB_10 = 10 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        (archives(OLD="", NEW=""), {"OLD": None, "NEW": None}),
+        (
+            'mode = "cache"\ncache_days = 90\ncache_gib = 10\n'
+            + archives(OLD=', mode = "archive"', NEW="", OTHER=", cache_days = 30"),
+            {"OLD": None, "NEW": Bounds(90, GIB_10), "OTHER": Bounds(30, GIB_10)},
+        ),
+        (
+            archives(KOSMOS="", NEW=', mode = "cache", cache_days = 30', FAR=', mode = "proxy"'),
+            {"KOSMOS": None, "NEW": Bounds(30), "FAR": Bounds(0)},
+        ),
+        (
+            'mode = "proxy"\n' + archives(OLD=', mode = "archive"', NEW=""),
+            {"OLD": None, "NEW": Bounds(0)},
+        ),
+    ],
+)
+def test_what_is_kept_of_an_archive_is_said_by_its_mode_or_by_the_nodes(
+    plain_node: Path, tmp_path: Path, keys: str, kept: dict[str, Bounds | None]
+) -> None:
+    new = f"[imaging_source]\n{keys}"
+    plain_node.write_text(plain_node.read_text().replace("[imaging_source]", new))
+    settings = load(plain_node)
+    with Database.open(f"sqlite:///{tmp_path / 'index.db'}") as database:
+        found = staying_archives(settings, database)
+    assert {one.title: one.bounds for one in found} == kept
+    assert settings.imaging_source.lets_go is any(kept.values())

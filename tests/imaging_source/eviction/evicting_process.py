@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archive
-from imaging_source.eviction import Bounds, Evictor
+from imaging_source.archives import Archive, Bounds
+from imaging_source.eviction import Evictor
 from imaging_source.intake import Intake
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -24,8 +24,8 @@ def main(folder: Path, url: str, now: float) -> None:
     blobs = BlobStore(folder / "house")
     with Database.open(f"sqlite:///{folder / 'test.db'}") as database:
         web = WebArchive("PACS", url, Intake(database, blobs))
-        archive = Archive(web.title, web, web)
-        evictor = Evictor(database, blobs, [archive], Bounds(days=1), lambda: now)
+        archive = Archive(web.title, web, web, bounds=Bounds(days=1))
+        evictor = Evictor(database, blobs, [archive], lambda: now)
         evictor.take_back(threading.Event())
         evictor.run_once()  # tries the archive; the files are new then
         then = time.time() - 7200.0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from pydicom.dataset import Dataset
 from sqlalchemy import update
 
 from imaging_source.archive_web import WebArchive
-from imaging_source.archives import Archive, Asking
+from imaging_source.archives import Archive, Asking, Bounds
 from imaging_source.checking import Findings, check
 from imaging_source.description.worker import Describer
 from imaging_source.dicomweb import DicomWeb
 from imaging_source.evicted import Figures, figures
-from imaging_source.eviction import Bounds, Evictor
+from imaging_source.eviction import Evictor
 from imaging_source.intake import Intake
 from imaging_source.overview import study as overview_of
 from imaging_source.parts import locate, under
@@ -65,7 +66,7 @@ class Pacs:
         self.fetched: list[str] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
-        self.reached = Archive(self.title, self, self)
+        self.reached = Archive(self.title, self, self, bounds=PROXY)
 
     @contextmanager
     def asking(self) -> Iterator[Asking]:
@@ -95,7 +96,7 @@ class Site:
         reached = [self.pacs.reached]
         self.recaller = Recaller(database, reached, seconds=10, clock=clock)
         self.shown = Recalling(folder / "house", database, self.recaller, noting=True, clock=clock)
-        self.evictor = Evictor(database, self.blobs, reached, PROXY, clock)
+        self.evictor = Evictor(database, self.blobs, reached, clock)
         self.evictor._tried.add(Pacs.title)
 
     def archive(self, url: str) -> Pacs:
@@ -125,8 +126,11 @@ class Site:
     def write(self, statement: Any) -> None:
         self.database.write(lambda connection: connection.execute(statement).close())
 
-    def evict(self, bounds: Bounds = PROXY) -> int:
-        self.evictor._bounds = bounds
+    def evict(self, bounds: Bounds | None = None) -> int:
+        """A round; ``bounds`` become those of each archive."""
+        if bounds is not None:
+            archives = self.evictor._archives
+            self.evictor._archives = [replace(one, bounds=bounds) for one in archives]
         self.evictor._not_before.clear()
         return self.evictor.run_once()
 

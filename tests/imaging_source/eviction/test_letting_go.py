@@ -19,10 +19,9 @@ from sqlalchemy import delete, insert, update
 
 from imaging_source.archive_commitment import AGAIN_SECONDS, CommitmentUser, Outcome
 from imaging_source.archive_dimse import FindUser, MoveUser
-from imaging_source.archives import Archive
+from imaging_source.archives import Archive, Bounds
 from imaging_source.commitment import Commitments
 from imaging_source.evicted import Away, Figures
-from imaging_source.eviction import Bounds
 from imaging_source.index import MIGRATIONS
 from imaging_source.negotiation import Titles
 from imaging_source.recalling import Recalling
