@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     from imaging_source.evicted import figures
     from node.config_file import load
     from node.migrate import open_database
+    from node.wiring.commands import asking_archives
     from node.wiring.dicom import archives as configured
     from node.wiring.dicom import staying_archives
 
@@ -33,8 +35,11 @@ def archives(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
     section = settings.imaging_source
     if not section.enabled or not section.archives:
         raise UsageError(tr("this node fetches from no archive (imaging_source.archives)"))
-    with open_database(section, "imaging_source", read_only=True) as database:
-        stay = staying_archives(settings, database)
+    with (
+        open_database(section, "imaging_source", read_only=True) as database,
+        asking_archives(settings, operator_name()) as ledger,
+    ):
+        stay = staying_archives(settings, database, ledger)
         found = list(configured(settings, database, stay).conditions())
         with database.read() as connection:
             said, evicted = tallies(connection), figures(connection)

@@ -21,6 +21,7 @@ from hl7.ack import ACCEPT, header_of
 from hl7.adt import Unapplied
 from hl7.errors import InvalidMessage
 from hl7.message import Message
+from imaging_source.ledger import Ledger
 from metadata.datatypes import CX
 from node.config import Settings
 from node.migrate import migrate_audit
@@ -28,6 +29,7 @@ from node.wiring.audit import Auditor, open_auditor, sendings
 from node.wiring.client import consumer
 from node.wiring.common import authority_of_images, soap_client, unrecorded
 from node.wiring.hl7_records import identity_events
+from node.wiring.ledger import ledger_of
 from soap.client import SoapClient
 from storage.errors import DatabaseLocked
 from transactions.audit import Action, AuditEvent, Node, Outcome, Participant, Scene, Side
@@ -69,7 +71,7 @@ class Commanded:
         self, number: str, url: str, call: Callable[[Request], Response]
     ) -> Callable[[Request], Response]:
         """``call`` of a SOAP service, with its records (see ``Auditor.calling``)."""
-        return self.auditor.calling(number, url, call, self._people())
+        return self.auditor.calling(number, url, call, self.people)
 
     def watching(self, consumer: Consumer) -> Consumer:
         """``consumer``, whose ways besides those over SOAP leave a record of each portion."""
@@ -155,13 +157,15 @@ class Commanded:
 
         return recorded
 
-    def _people(self) -> tuple[Participant, ...]:
+    @property
+    def people(self) -> tuple[Participant, ...]:
+        """The user, as records name him."""
         return (Participant(self.user, is_requestor=True, user_name=self.user),)
 
     def _asking(self, server: Node, scene: Scene, name: str = "") -> Scene:
         """This process asks ``server``, under ``name`` if it has one there."""
         client = scene.client._replace(user_id=name) if name else scene.client
-        return scene._replace(side=Side.CLIENT, client=client, server=server, users=self._people())
+        return scene._replace(side=Side.CLIENT, client=client, server=server, users=self.people)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,13 @@ def consuming(settings: Settings, user: str) -> Iterator[Consumer]:
     with commanding(settings, user) as commanded:
         made = consumer(settings, user, commanded.calling if commanded else unrecorded)
         yield commanded.watching(made) if commanded else made
+
+
+@contextmanager
+def asking_archives(settings: Settings, user: str) -> Iterator[Ledger | None]:
+    """The ledger of a command of ``user`` that asks archives, likewise."""
+    with commanding(settings, user) as commanded:
+        yield ledger_of(settings, commanded.auditor, commanded.people) if commanded else None
 
 
 def _open_free(settings: Settings, stack: ExitStack) -> Auditor | None:

@@ -1,6 +1,6 @@
 """The records of DICOM associations, and of what archives are asked and give.
 
-They are in the audit trail of the process ``dicom``.
+They are in the audit trail of the process ``dicom``; what a command asks, in that of the command.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from node.config import Settings
 from node.wiring.audit import Auditor, by_user
 from node.wiring.common import authority_of_images
 from security.nodes import names_of
-from transactions.audit import Action, AuditEvent, Node, Outcome, Scene, Side
+from transactions.audit import Action, AuditEvent, Node, Outcome, Participant, Scene, Side
 from transactions.audit_dimse import (
     RETRIEVED,
     RETRIEVED_BY_WEB,
@@ -39,11 +39,13 @@ class TrailLedger:
     """Records in a trail; see ``imaging_source.ledger``.
 
     ``title`` is our own AE title, ``authority`` issues the numbers of images that name no issuer.
+    ``users`` are those for whom archives are asked.
     """
 
     auditor: Auditor
     title: str
     authority: str
+    users: tuple[Participant, ...] = ()
 
     def begins(self, transfer: Transfer) -> None:
         """See ``Ledger``."""
@@ -84,7 +86,7 @@ class TrailLedger:
         self, archive: End, question: Question, done: bool, scene: Scene
     ) -> list[AuditEvent]:
         own, server = self._own(scene), node_of(archive)
-        ours = scene._replace(side=Side.CLIENT, client=own, server=server)
+        ours = scene._replace(side=Side.CLIENT, client=own, server=server, users=self.users)
         if not question.sop_class_uid:
             outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
             return [web_imaging_event("RAD-129", "", question.asked, outcome, ours)]
@@ -128,9 +130,12 @@ class TrailLedger:
         return str(CX.of(about.patient_id, about.issuer_oid or self.authority))
 
 
-def ledger_of(settings: Settings, auditor: Auditor) -> TrailLedger:
-    """The ledger of the process ``dicom``."""
-    return TrailLedger(auditor, settings.imaging_source.ae_title, authority_of_images(settings))
+def ledger_of(
+    settings: Settings, auditor: Auditor, users: tuple[Participant, ...] = ()
+) -> TrailLedger:
+    """The ledger of the process ``dicom``; of a command, which asks archives for ``users``."""
+    title, authority = settings.imaging_source.ae_title, authority_of_images(settings)
+    return TrailLedger(auditor, title, authority, users)
 
 
 def node_of(end: End) -> Node:

@@ -65,6 +65,23 @@ def test_a_query_that_nobody_answers_is_recorded_with_who_asked(
     assert kosmos("audit", "verify", "--config", plain_node).returncode == 0
 
 
+def before_an_archive(config: Path, url: str) -> None:
+    """Have the node fetch from an archive at the DICOMweb address."""
+    keys = f'[imaging_source]\narchives = [{{ title = "PACS", url = "{url}" }}]'
+    config.write_text(config.read_text().replace("[imaging_source]", keys))
+
+
+def test_an_operator_who_asks_an_archive_is_recorded(plain_node: Path, kosmos: Kosmos) -> None:
+    before_an_archive(plain_node, NOBODY)
+    assert kosmos("migrate", "--config", plain_node).returncode == 0
+    assert kosmos("archives", "--config", plain_node).returncode != 0
+    [record] = records(load(plain_node))
+    assert outcomes([record]) == [("RAD-129", "8")]
+    participants = {one.get("UserID"): one for one in record.iter("ActiveParticipant")}
+    asks = {name: one.get("UserIsRequestor") for name, one in participants.items()}
+    assert asks == {operator_name(): "true", "KOSMOS": "true", "PACS": "false"}
+
+
 def test_commands_at_the_same_time_have_a_trail_each(plain_node: Path) -> None:
     settings = load(plain_node)
     for _ in range(2):
@@ -89,8 +106,10 @@ def test_where_nothing_can_be_recorded_nothing_is_asked(
             monkeypatch.setattr(commanded.auditor.trail, "_low_water", full)
             monkeypatch.setattr("node.wiring.audit.LowWaterMark", lambda _bytes: full)
         url = f"http://{host}:{port}/registry"
-        refused = kosmos("find", "4711", "--registry", url, "--config", plain_node)
-        assert refused.returncode == 1
+        before_an_archive(plain_node, url)
+        assert kosmos("migrate", "--config", plain_node).returncode == 0
+        for command in (("find", "4711", "--registry", url), ("archives",)):
+            assert kosmos(*command, "--config", plain_node).returncode == 1
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()

@@ -18,6 +18,7 @@ from imaging_source.archives import Bounds
 from metadata.datatypes import CX
 from node.config_file import ConfigError, load
 from node.init import TEST_AUTHORITY, NewNode, create
+from node.operator import operator_name
 from node.wiring.dicom import staying_archives
 from storage.database import Database
 
@@ -78,6 +79,11 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     shown = kosmos("archives", "--config", config).stdout
     assert "KOSMOS" in shown
     assert "images with archives alone: 1, in vain asked for: 0" in shown
+
+    asked = json.loads(kosmos("audit", "find", "--config", config, "--json").stdout)
+    by_operator = [one for one in asked if one["trail"] == "client-0"]
+    assert {one["transaction"] for one in by_operator} == {"RAD-14"}
+    assert all(operator_name() in one["users"] for one in by_operator)
 
     recorded = kosmos(
         "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
