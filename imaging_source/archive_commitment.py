@@ -10,6 +10,7 @@ here: the provider (``commitment``), and what may be removed here because of it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,6 +61,7 @@ from imaging_source.elements import (
 )
 from imaging_source.encoded import Values, encode
 from imaging_source.guard import AbortReason, PeerGone, ProtocolError
+from imaging_source.ledger import About, End, Ledger, Mention, NoLedger, Purpose
 from imaging_source.negotiation import Offer
 from imaging_source.references import (
     REFERENCED_SOP_INSTANCE_UID,
@@ -142,7 +144,7 @@ def tallies(connection: Connection) -> dict[str, Tally]:
 class CommitmentUser:
     """Asks the archive ``peer``, which knows us as ``own_title`` and where we listen.
 
-    ``stay`` seconds the association is kept for a report.
+    ``stay`` seconds the association is kept for a report; ``ledger`` records each request.
     """
 
     def __init__(
@@ -153,8 +155,10 @@ class CommitmentUser:
         *,
         stay: float = _STAY_SECONDS,
         clock: Callable[[], float] = time.time,
+        ledger: Ledger | None = None,
     ) -> None:
         self._database = database
+        self._ledger = ledger or NoLedger()
         self._peer = peer
         self._own_title = own_title
         self._stay = stay
@@ -166,12 +170,14 @@ class CommitmentUser:
 
         Whether anything was asked for. Raises Unreachable and its kind, and StorageError.
         """
-        rows = self._uncommitted(study)
+        with self._database.read() as connection:
+            rows = self._uncommitted(connection, study)
+            about = About.in_index(connection, study)
         for first in range(0, len(rows), _PORTION):
-            self._ask(study, rows[first : first + _PORTION])
+            self._ask(about, rows[first : first + _PORTION])
         return bool(rows)
 
-    def _uncommitted(self, study: str) -> Sequence[RowMapping]:
+    def _uncommitted(self, connection: Connection, study: str) -> Sequence[RowMapping]:
         """The instances to ask about: neither committed to, nor asked about of late."""
         since = self._clock() - AGAIN_SECONDS
         known = and_(
@@ -182,10 +188,9 @@ class CommitmentUser:
         columns = INSTANCE.c.sop_class_uid, INSTANCE.c.sop_instance_uid, INSTANCE.c.sha256
         held = select(*columns).where(INSTANCE.c.study_instance_uid == study, SHOWN)
         query = held.where(~exists().where(known)).order_by(INSTANCE.c.sop_instance_uid)
-        with self._database.read() as connection:
-            return connection.execute(query).mappings().all()
+        return connection.execute(query).mappings().all()
 
-    def _ask(self, study: str, rows: Sequence[RowMapping]) -> None:
+    def _ask(self, about: About, rows: Sequence[RowMapping]) -> None:
         transaction = str(generate_uid())
         syntaxes = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
         contexts = [(STORAGE_COMMITMENT, syntax) for syntax in syntaxes]
@@ -193,7 +198,6 @@ class CommitmentUser:
             context_id = asked.line.context_of(STORAGE_COMMITMENT)
             if context_id is None:
                 raise Unreachable(f"{self._peer.title} does not offer storage commitment")
-            self._note(study, transaction, rows)  # before: the report may be there at once
             named = [Reference(row["sop_class_uid"], row["sop_instance_uid"]) for row in rows]
             values: Values = {
                 TRANSACTION_UID: ("UI", transaction),
@@ -206,10 +210,15 @@ class CommitmentUser:
                 (REQUESTED_SOP_INSTANCE_UID, WELL_KNOWN_INSTANCE),
                 (ACTION_TYPE, REQUEST),
             )
-            response = asked.request(context_id, N_ACTION_RQ, elements, data_set).command
-            if response.status != SUCCESS:
-                text = f"{self._peer.title} commits to nothing: status {response.status:#06x}"
-                raise Unreachable(text)
+            classes = Counter(row["sop_class_uid"] for row in rows)
+            mention = Mention(Purpose.COMMITMENT, about, classes)
+            with self._ledger.telling(End(self._peer.title, self._peer.host), mention):
+                # Noted before: the report may be there at once.
+                self._note(about.study_instance_uid, transaction, rows)
+                response = asked.request(context_id, N_ACTION_RQ, elements, data_set).command
+                if response.status != SUCCESS:
+                    text = f"{self._peer.title} commits to nothing: status {response.status:#06x}"
+                    raise Unreachable(text)
             self._hear(asked)
 
     def _note(self, study: str, transaction: str, rows: Sequence[RowMapping]) -> None:

@@ -1,21 +1,27 @@
-"""What peers do over DICOM associations, and what archives are asked and give, told to whoever
-keeps records of it.
+"""What peers do over DICOM associations, what archives are asked and give, and what peers are told,
+to whoever keeps records of it.
 
 A transfer is told twice for each study of an association: when it begins, before its first instance
 is acknowledged or sent, and when it has ended, with the number of instances, so that a CT of 300
 images is not 300 records. What comes by C-MOVE is told as what is stored. A query of a peer is told
-before its first response, one of ours once it was answered. Where the ledger cannot record
-(StorageError), the peer is refused, and no archive is asked. Not here: what a record looks like.
+before its first response, one of ours once it was answered, and so is what a peer is told of
+instances (N-ACTION of a storage commitment, N-CREATE of a notice). Where the ledger cannot record
+(StorageError), the peer is refused, and nobody is asked or told. Not here: what a record looks
+like.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, Self
 
+from sqlalchemy import Connection, select
+
+from imaging_source.schema import STUDY
 from manifest.model import Study
 
 # Studies of one association that are under way; of more the one begun first is told as ended. One
@@ -59,6 +65,15 @@ class About:
         """The study that a header tells of."""
         return cls(study.study_instance_uid, study.patient.patient_id, study.patient.issuer_oid)
 
+    @classmethod
+    def in_index(cls, connection: Connection, study_instance_uid: str) -> Self:
+        """A study as the index knows it; its UID alone where it does not."""
+        query = select(STUDY.c.patient_id, STUDY.c.issuer_oid)
+        row = connection.execute(
+            query.where(STUDY.c.study_instance_uid == study_instance_uid)
+        ).first()
+        return cls(study_instance_uid, *(row or ()))
+
 
 UNKNOWN = About()
 """Of an instance that was not taken."""
@@ -93,6 +108,22 @@ class Question:
     sop_class_uid: str = ""
 
 
+class Purpose(Enum):
+    """Why a peer is told of instances."""
+
+    COMMITMENT = "N-ACTION of ours"
+    AVAILABILITY = "N-CREATE of ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """Instances of a study that a peer is told of, in number by SOP class; none of them travels."""
+
+    purpose: Purpose
+    about: About
+    classes: Mapping[str, int]
+
+
 class Ledger(Protocol):
     """Keeps records."""
 
@@ -113,6 +144,9 @@ class Ledger(Protocol):
         Raises StorageError, before it is asked where there is no room.
         """
 
+    def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
+        """The same of what we tell a peer of instances."""
+
 
 class NoLedger:
     """Where nothing is recorded."""
@@ -129,6 +163,10 @@ class NoLedger:
         """Nothing."""
 
     def asking(self, archive: End, question: Question) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
+    def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
         """Nothing."""
         return nullcontext()
 

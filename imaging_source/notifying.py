@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,7 @@ from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INS
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.encoded import Value, encode
 from imaging_source.evicted import INSTANCE_AVAILABILITY, IS_EVICTED, NEARLINE, ONLINE
+from imaging_source.ledger import About, End, Ledger, Mention, NoLedger, Purpose
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
 from imaging_source.requestor import TROUBLES, Peer, Requested, Unreachable
@@ -61,7 +63,10 @@ class _Due:
 
 
 class Notifier:
-    """Tells ``peers`` of the studies that are published; ``title`` is where to retrieve them."""
+    """Tells ``peers`` of the studies that are published; ``title`` is where to retrieve them.
+
+    ``ledger`` records each notice.
+    """
 
     def __init__(
         self,
@@ -69,8 +74,10 @@ class Notifier:
         title: str,
         peers: Mapping[str, Peer],
         clock: Callable[[], float] = time.time,
+        ledger: Ledger | None = None,
     ) -> None:
         self._database = database
+        self._ledger = ledger or NoLedger()
         self._title = title
         self._peers = peers
         self._clock = clock
@@ -129,9 +136,13 @@ class Notifier:
             return [_Due(*row) for row in connection.execute(query)]
 
     def _tell(self, peer: Peer, due: _Due) -> bool:
-        """Whether the peer has taken the notice."""
+        """Whether the peer has taken the notice; StorageError where that would leave no record."""
         with self._database.read() as connection:
-            values = self._notice(due, _instances(connection, due.study_instance_uid))
+            instances = _instances(connection, due.study_instance_uid)
+            about = About.in_index(connection, due.study_instance_uid)
+        values = self._notice(due, instances)
+        classes = Counter(sop_class_uid for _, sop_class_uid, _, _ in instances)
+        mention = Mention(Purpose.AVAILABILITY, about, classes)
         sop_class = INSTANCE_AVAILABILITY_NOTIFICATION
         contexts = [(sop_class, EXPLICIT_VR_LITTLE_ENDIAN)]
         elements = (
@@ -144,8 +155,11 @@ class Notifier:
                 if (context_id := asked.line.context_of(sop_class)) is None:
                     raise Unreachable(f"{peer.title} takes no notices of availability")
                 data_set = encode(values, EXPLICIT_VR_LITTLE_ENDIAN)
-                answer = asked.request(context_id, N_CREATE_RQ, elements, data_set)
-                return answer.command.status == SUCCESS
+                with self._ledger.telling(End(peer.title, peer.host), mention):
+                    answer = asked.request(context_id, N_CREATE_RQ, elements, data_set).command
+                    if answer.status != SUCCESS:
+                        raise Unreachable(f"{peer.title} answers with status {answer.status:#06x}")
+                return True
         except TROUBLES as error:
             _log.warning("notice not taken", code="dicom-notices", reason=str(error))
             return False

@@ -2,7 +2,8 @@
 
 Covers DICOM PS3.15 A.5.3.3 (Begin Transferring DICOM Instances), A.5.3.7 (DICOM Instances
 Transferred) and A.5.3.10 (Query) for C-STORE, C-MOVE, C-GET and C-FIND, which RAD TF-2 calls
-RAD-8, RAD-16 and RAD-14. One record is about one study, however many instances it has.
+RAD-8, RAD-16 and RAD-14; and A.5.3.6 (DICOM Instances Accessed) for what we ask to be committed to
+(RAD-10) and notify (RAD-49). One record is about one study, however many instances it has.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from transactions.audit import (
     Scene,
 )
 from transactions.audit_events import (
+    INSTANCES_ACCESSED,
     INSTANCES_TRANSFERRED,
     QUERY,
     WEB_IMAGING,
@@ -40,6 +42,10 @@ STORED = Coded("RAD-8", "IHE Transactions", "Modality Images Stored")
 RETRIEVED = Coded("RAD-16", "IHE Transactions", "Retrieve Images")
 RETRIEVED_BY_WEB = Coded("RAD-107", "IHE Transactions", WEB_IMAGING["RAD-107"][0])
 QUERIED = Coded("RAD-14", "IHE Transactions", "Query Images")
+STORAGE_COMMITMENT = Coded("RAD-10", "IHE Transactions", "Storage Commitment")
+AVAILABILITY_NOTIFICATION = Coded(
+    "RAD-49", "IHE Transactions", "Instance Availability Notification"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,30 @@ def query_event(
         (*ends, *scene.users),
         (asked,),
         outcome=outcome,
+        purpose_of_use=scene.purpose_of_use,
+    )
+
+
+def mention_event(
+    type_: Coded,
+    study: str,
+    patient_id: str,
+    classes: Mapping[str, int],
+    done: bool,
+    scene: Scene,
+) -> AuditEvent:
+    """The scene's server was told of instances of a study, in number by SOP class, none of which
+    has travelled: they were used, by reference (PS3.15 A.5.3.6)."""
+    ends = (end_of(scene.client, True), end_of(scene.server, False))
+    patients = (patient(patient_id),) if patient_id else ()
+    return event_of(
+        INSTANCES_ACCESSED,
+        type_,
+        scene,
+        (*ends, *scene.users),
+        (*patients, study_object(study, classes)),
+        action=Action.READ,
+        outcome=Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE,
         purpose_of_use=scene.purpose_of_use,
     )
 

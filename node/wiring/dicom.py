@@ -85,7 +85,10 @@ def dicom_services(
     ledger: Ledger,
     veil: Veil = no_veil,
 ) -> DicomServices:
-    """The services of a node; ``ledger`` records what they fetch. Raises TlsError, ConfigError."""
+    """The services of a node; ``ledger`` records what they fetch, ask and tell.
+
+    Raises TlsError and ConfigError.
+    """
     section = settings.imaging_source
     blobs, title, peers = open_images(settings), section.ae_title, dicom_peers(settings)
     stay = staying_archives(settings, database, ledger)
@@ -101,7 +104,8 @@ def dicom_services(
     offered = query_retrieve(finder, Retriever(database, shown, title, peers, variants, veil))
     offered |= commitments.services | CommitmentReports(database).services
     offered |= Notices(database).services
-    notifier = Notifier(database, title, {one: peers[one] for one in section.notified})
+    told = {one: peers[one] for one in section.notified}
+    notifier = Notifier(database, title, told, ledger=ledger)
     fetching = archives(settings, database, stay)
     evictor = Evictor(database, blobs, stay) if section.lets_go else None
     return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)
@@ -171,13 +175,14 @@ def staying_archives(
     """The ways to the archives of a node; ``ledger`` records what they are asked and give. Raises
     TlsError and ConfigError."""
     section = settings.imaging_source
-    peers, own_title = dicom_peers(settings), section.ae_title
+    peers = dicom_peers(settings)
+    assurance = partial(CommitmentUser, database, own_title=section.ae_title, ledger=ledger)
     return [
         Archive(
             one.title,
             _questions(settings, one, peers, ledger),
             _supply(settings, one, peers, ledger),
-            CommitmentUser(database, peers[one.title], own_title) if one.commit else None,
+            assurance(peers[one.title]) if one.commit else None,
             _bounds(section, one),
         )
         for one in section.archives

@@ -1,17 +1,17 @@
-"""The records of DICOM associations, and of what archives are asked and give.
+"""The records of DICOM associations, of what archives are asked and give, and peers are told.
 
 They are in the audit trail of the process ``dicom``; what a command asks, in that of the command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
-from imaging_source.ledger import About, End, Question, Service, Transfer
+from imaging_source.ledger import About, End, Mention, Purpose, Question, Service, Transfer
 from metadata.datatypes import CX
 from node.config import Settings
 from node.wiring.audit import Auditor, by_user
@@ -19,12 +19,15 @@ from node.wiring.common import authority_of_images
 from security.nodes import names_of
 from transactions.audit import Action, AuditEvent, Node, Outcome, Participant, Scene, Side
 from transactions.audit_dimse import (
+    AVAILABILITY_NOTIFICATION,
     RETRIEVED,
     RETRIEVED_BY_WEB,
+    STORAGE_COMMITMENT,
     STORED,
     Travel,
     begin_event,
     interrupted_event,
+    mention_event,
     query_event,
     transferred_events,
 )
@@ -32,6 +35,8 @@ from transactions.audit_events import web_imaging_event
 
 # What this node asks for itself.
 _FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
+# What it tells of its own accord.
+_TOLD = {Purpose.COMMITMENT: STORAGE_COMMITMENT, Purpose.AVAILABILITY: AVAILABILITY_NOTIFICATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +76,35 @@ class TrailLedger:
         self.auditor.trail.ready()
         self.auditor.record(describe).result()
 
-    @contextmanager
-    def asking(self, archive: End, question: Question) -> Iterator[None]:
+    def asking(self, archive: End, question: Question) -> AbstractContextManager[None]:
         """See ``Ledger``."""
+        return self._calling(archive, partial(_asked, question))
+
+    def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
+        """See ``Ledger``."""
+        return self._calling(peer, partial(self._told, mention))
+
+    @contextmanager
+    def _calling(self, peer: End, describe: Callable[[bool, Scene], AuditEvent]) -> Iterator[None]:
+        """Record what we ask of a peer, done or not, when this context ends."""
         self.auditor.trail.ready()
         done = False
+
+        def events(scene: Scene) -> list[AuditEvent]:
+            own, server = self._own(scene), node_of(peer)
+            ours = scene._replace(side=Side.CLIENT, client=own, server=server, users=self.users)
+            return [describe(done, ours)]
+
         try:
             yield
             done = True
         finally:
-            self.auditor.record(partial(self._asked, archive, question, done)).result()
+            self.auditor.record(events).result()
 
-    def _asked(
-        self, archive: End, question: Question, done: bool, scene: Scene
-    ) -> list[AuditEvent]:
-        own, server = self._own(scene), node_of(archive)
-        ours = scene._replace(side=Side.CLIENT, client=own, server=server, users=self.users)
-        if not question.sop_class_uid:
-            outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
-            return [web_imaging_event("RAD-129", "", question.asked, outcome, ours)]
-        syntax = EXPLICIT_VR_LITTLE_ENDIAN
-        return [query_event(question.sop_class_uid, syntax, question.asked, done, ours)]
+    def _told(self, mention: Mention, done: bool, scene: Scene) -> AuditEvent:
+        about = mention.about
+        told = _TOLD[mention.purpose], about.study_instance_uid, self._patient(about)
+        return mention_event(*told, mention.classes, done, scene)
 
     def _begun(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
         return [begin_event(*self._travel(transfer, scene))]
@@ -128,6 +141,14 @@ class TrailLedger:
         if not about.patient_id:
             return ""
         return str(CX.of(about.patient_id, about.issuer_oid or self.authority))
+
+
+def _asked(question: Question, done: bool, scene: Scene) -> AuditEvent:
+    if not question.sop_class_uid:
+        outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
+        return web_imaging_event("RAD-129", "", question.asked, outcome, scene)
+    syntax = EXPLICIT_VR_LITTLE_ENDIAN
+    return query_event(question.sop_class_uid, syntax, question.asked, done, scene)
 
 
 def ledger_of(

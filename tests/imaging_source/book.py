@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from imaging_source.ledger import About, End, Question, Transfer
+from imaging_source.ledger import About, End, Mention, Question, Transfer
 from storage.errors import OutOfSpace
 
 
@@ -38,13 +38,23 @@ class Book:
 
     @contextmanager
     def asking(self, archive: End, question: Question) -> Iterator[None]:
+        with self._calling("asked", archive, question):
+            yield
+
+    @contextmanager
+    def telling(self, peer: End, mention: Mention) -> Iterator[None]:
+        with self._calling("told", peer, mention):
+            yield
+
+    @contextmanager
+    def _calling(self, what: str, peer: End, said: Question | Mention) -> Iterator[None]:
         self._check()
         done = False
         try:
             yield
             done = True
         finally:
-            self._tell("asked", archive.title, question, done)
+            self._tell(what, peer.title, said, done)
 
     def _tell(self, *what: Any) -> None:
         with self.news:

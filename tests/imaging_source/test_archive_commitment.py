@@ -30,6 +30,7 @@ from imaging_source.dimse import EVENT_TYPE, MESSAGE_ID, N_EVENT_REPORT_RQ, SOP_
 from imaging_source.encoded import Values, encode
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake
+from imaging_source.ledger import Mention, Purpose
 from imaging_source.negotiation import Titles
 from imaging_source.receiver import Listening, Receiver
 from imaging_source.references import Reference
@@ -38,6 +39,8 @@ from imaging_source.schema import ARCHIVE_COMMITMENT, INSTANCE
 from imaging_source.service import Exchange
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.errors import OutOfSpace
+from tests.imaging_source.book import Book, about
 from tests.imaging_source.pacs import Pacs
 
 Make = Callable[..., Dataset]
@@ -144,6 +147,25 @@ def test_an_archive_reports_on_an_association_of_its_own(
     assert not house.is_committed(made[0], "OTHER")
     assert not house.user(archive.peer).ask(made[0].StudyInstanceUID)  # nothing is left to ask
     assert archive.commitments.run_once() == 0
+
+
+def test_what_an_archive_is_to_commit_to_is_recorded_and_not_asked_where_it_cannot_be(
+    house: House, keep: Callable[..., None], vouching: Callable[..., Vouching], make_instance: Make
+) -> None:
+    made = [make_instance() for _ in range(3)]
+    keep(*made)
+    book, archive = Book(), vouching()
+    user = CommitmentUser(house.database, archive.peer, "KOSMOS", stay=0.0, ledger=book)
+
+    book.full = True
+    with pytest.raises(OutOfSpace):
+        user.ask(made[0].StudyInstanceUID)
+    assert (archive.commitments.run_once(), house.tallies()) == (0, {})
+    book.full = False
+    assert user.ask(made[0].StudyInstanceUID)
+    assert house.tallies() == {"PACS": Tally(asked=3)}
+    mention = Mention(Purpose.COMMITMENT, about(made[0]), {made[0].SOPClassUID: 3})
+    assert book.told == [("told", "PACS", mention, True)]
 
 
 def test_an_archive_that_does_not_know_our_address_reports_on_the_association_that_asks(

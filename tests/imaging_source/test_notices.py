@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select, update
 from imaging_source import schema
 from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
+from imaging_source.ledger import Mention, Purpose
 from imaging_source.notices import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     MODALITY_PERFORMED_PROCEDURE_STEP,
@@ -31,6 +32,8 @@ from imaging_source.receiver import Listening
 from imaging_source.requestor import Peer
 from imaging_source.schema import COMPLETION, INSTANCE, PERFORMED_STEP
 from storage.database import Database
+from storage.errors import OutOfSpace
+from tests.imaging_source.book import Book, about
 
 Start = Callable[[Listening], int]
 STUDY = "1.2.3.4"
@@ -318,6 +321,42 @@ def test_a_peer_is_told_what_is_with_an_archive_alone(
         here.SOPInstanceUID: "ONLINE",
         away.SOPInstanceUID: "NEARLINE",
     }
+
+
+def test_a_notice_is_recorded_with_its_answer_and_not_sent_where_it_cannot_be(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    image = make_instance()
+    assert store(image) == store(make_instance()) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    mention = Mention(Purpose.AVAILABILITY, about(image), {image.SOPClassUID: 2})
+    book, peer = Book(), Peer("KOSMOS", "127.0.0.1", provider)
+    notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock, ledger=book)
+
+    book.full = True
+    with pytest.raises(OutOfSpace):
+        notifier.run_once()
+    assert (told(database), book.told) == ([], [])
+    book.full = False
+    assert notifier.run_once() == 1
+    assert len(told(database)) == 1
+    assert book.told == [("told", "KOSMOS", mention, True)]
+
+    def refuse(_event: Any) -> tuple[int, None]:
+        return 0x0110, None
+
+    ae = AE("PEER")
+    ae.add_supported_context(INSTANCE_AVAILABILITY_NOTIFICATION)
+    handlers: list[Any] = [(evt.EVT_N_CREATE, refuse)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
+    peer = Peer("PEER", "127.0.0.1", server.server_address[1])
+    try:
+        Notifier(database, "HERE", {"PEER": peer}, clock, ledger=book).run_once()
+    finally:
+        server.shutdown()
+    assert book.told[1:] == [("told", "PEER", mention, False)]
 
 
 def test_a_peer_that_is_away_is_told_later(

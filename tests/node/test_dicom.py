@@ -21,6 +21,7 @@ from node.init import TEST_AUTHORITY, NewNode, create
 from node.operator import operator_name
 from node.wiring.dicom import staying_archives
 from storage.database import Database
+from tests.waiting import wait_for
 
 Serve = Callable[[Path], Any]
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -91,6 +92,37 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     assert recorded.returncode == 0, recorded.stderr
     kinds = [(one["transaction"], one["action"]) for one in json.loads(recorded.stdout)]
     assert {("RAD-8", "E"), ("RAD-8", "C")} <= set(kinds)
+
+
+def test_what_a_node_asks_to_be_committed_to_and_notifies_is_recorded_with_the_patient(
+    tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, tool: Any
+) -> None:
+    config = create(NewNode(tmp_path / "node", plain=True, port_base=port_base))
+    # The node is its own archive, and the peer that is told.
+    keys = f"""[imaging_source]
+peers = {{ KOSMOS = "dicom://127.0.0.1:{port_base + 4}" }}
+archives = [{{ title = "KOSMOS", commit = true }}]
+archive_days = 36500
+archive_seconds = 0.2
+notified = ["KOSMOS"]"""
+    config.write_text(config.read_text().replace("[imaging_source]", keys))
+    serve(config)
+    image = str(get_testdata_file("CT_small.dcm"))
+    assert (
+        tool("storescu", "-aec", "KOSMOS", "127.0.0.1", f"{port_base + 4}", image).returncode == 0
+    )
+    with closing(sqlite3.connect(config.parent / "data" / "imaging.db")) as index, index:
+        index.execute("UPDATE study SET published_revision = revision")
+
+    def recorded() -> set[tuple[str, str, int]]:
+        patient = ("--patient", CX.of("1CT1", TEST_AUTHORITY))
+        found = kosmos("audit", "find", *patient, "--config", config, "--json")
+        told = [
+            (one["transaction"], one["action"], one["outcome"]) for one in json.loads(found.stdout)
+        ]
+        return {one for one in told if one[0] in ("RAD-10", "RAD-49")}
+
+    wait_for(lambda: recorded() == {("RAD-10", "R", 0), ("RAD-49", "R", 0)})
 
 
 def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from imaging_source.ledger import About, End, Question, Service, Transfers
+from imaging_source.ledger import About, End, Mention, Purpose, Question, Service, Transfers
 from metadata.datatypes import CX
 from node.migrate import script_location
 from node.wiring.audit import INTERRUPTED, Auditor
@@ -110,6 +110,32 @@ def test_of_a_query_the_record_names_who_asked(tmp_path: Path) -> None:
     kinds, messages = told(tmp_path)
     assert kinds == [("RAD-14", "E", 8)]
     assert "a2V5" in messages[0]  # the identifier, in base64
+
+
+@pytest.mark.parametrize(
+    ("purpose", "type_"), [(Purpose.COMMITMENT, "RAD-10"), (Purpose.AVAILABILITY, "RAD-49")]
+)
+def test_what_a_peer_is_told_of_is_recorded_with_its_patient_and_as_told_by_this_node(
+    tmp_path: Path, purpose: Purpose, type_: str
+) -> None:
+    make_key(tmp_path)
+    mention, peer = Mention(purpose, ABOUT, {CT: 300}), End("PACS", "10.0.0.2")
+    with ExitStack() as life:
+        ledger = opened(tmp_path, life)
+        with ledger.telling(peer, mention):
+            pass
+        with suppress(ConnectionResetError), ledger.telling(peer, mention):
+            raise ConnectionResetError
+    kinds, messages = told(tmp_path)
+    assert kinds == [(type_, "R", 0), (type_, "R", 8)]
+    patient = str(CX.of("P^1", AUTHORITY)).replace("&", "&amp;")
+    for one in messages:
+        assert patient in one
+        assert ABOUT.study_instance_uid in one
+        assert 'NumberOfInstances="300"' in one
+        participants = list(etree.fromstring(one.encode()).iter("ActiveParticipant"))
+        asks = {end.get("UserID"): end.get("UserIsRequestor") for end in participants}
+        assert asks == {"PACS": "false", "KOSMOS": "true"}
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ from lxml import etree
 
 from transactions.audit import Action, AuditEvent, Coded, Node, Outcome, Scene, Side, to_xml
 from transactions.audit_dimse import (
+    AVAILABILITY_NOTIFICATION,
     RETRIEVED,
+    STORAGE_COMMITMENT,
     STORED,
     Travel,
     begin_event,
     interrupted_event,
+    mention_event,
     query_event,
     transferred_events,
 )
@@ -79,6 +82,15 @@ def test_a_query_is_recorded_with_its_identifier(seen: Scene) -> None:
     assert (asked.query, asked.id_type.code) == (b"\0\1", "110181")
 
 
+def test_instances_that_a_peer_is_told_of_are_accessed_and_not_transferred(seen: Scene) -> None:
+    ours = seen._replace(client=OWN, server=ASKER)
+    event = mention_event(AVAILABILITY_NOTIFICATION, "1.2.9", PATIENT, {CT: 2}, True, ours)
+    assert (event.id.code, event.type.code, event.action) == ("110103", "RAD-49", Action.READ)
+    assert ends(event) == [("KOSMOS", True, ()), ("ASKER", False, ())]
+    assert [one.id for one in event.objects] == [PATIENT, "1.2.9"]
+    assert f'<SOPClass UID="{CT}" NumberOfInstances="2"/>'.encode() in to_xml(event)
+
+
 def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
     schema = etree.XMLSchema(etree.parse(standards / "dicom-audit" / "dicom2017c.xsd"))
     for travel in (
@@ -91,5 +103,7 @@ def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
             interrupted_event(travel, seen),
             *transferred_events(travel, {CT: 2, MR: 1}, {CT: 1}, seen),
             query_event(CT, "1.2", b"x", False, seen),
+            mention_event(STORAGE_COMMITMENT, "1.2.9", "", {CT: 2}, True, seen),
+            mention_event(AVAILABILITY_NOTIFICATION, "1.2.9", PATIENT, {CT: 2}, False, seen),
         ):
             schema.assertValid(etree.fromstring(to_xml(event)))
