@@ -584,6 +584,7 @@ FRENCH: Final[dict[str, str]] = {
     "{which}: no name, serial number or file of a certificate": "{which} : ni nom, ni numéro de série, ni fichier d'un certificat",
     "Let old records go, of a node that stands still; what stays is proved.": "Laisser partir les vieux enregistrements d'un nœud arrêté ; ce qui reste est prouvé.",
     "Older than this; else than audit.keep_days.": "Plus vieux que cela ; sinon que audit.keep_days.",
+    "another process writes the audit trail {trail}: try again": "un autre processus écrit le journal d'audit {trail} : réessayez",
     "a process writes a trail: stop the node first": "un processus écrit un journal : arrêtez d'abord le nœud",
     "in use": "en service",
     "records since {day:%Y-%m-%d} are to be kept (audit.keep_days)": "les enregistrements depuis le {day:%Y-%m-%d} sont à garder (audit.keep_days)",

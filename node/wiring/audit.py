@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from metadata.datatypes import CX
 from metadata.model import Code
 from node.config import Settings
 from node.migrate import migrate_audit, script_location
+from node.texts import tr
 from node.wiring.clock import Clock
 from node.wiring.common import client_tls
 from registry.merges import NotMerged, Undone
@@ -37,7 +39,7 @@ from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
 from soap.faults import SoapFault
 from soap.operation import CallContext, Exchange, Written
-from storage.errors import OutOfSpace, StorageError
+from storage.errors import DatabaseLocked, OutOfSpace, StorageError
 from storage.faultpoints import reach
 from storage.space import RECORDS_MINIMUM_FREE_BYTES, LowWaterMark
 from transactions import (
@@ -131,6 +133,11 @@ OPERATOR = "operator"
 """The trail of what operators do."""
 RECEIVED = "received"
 """The trail of what other nodes send."""
+
+# An operator's command holds its trail for as long as it acts, mostly for less than a second; who
+# waits longer is told so.
+PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,17 +410,24 @@ def record_of(event: AuditEvent) -> Record:
 
 
 def open_auditor(
-    settings: Settings, stack: ExitStack, name: str, url: str = "", *, send: bool = True
+    settings: Settings,
+    stack: ExitStack,
+    name: str,
+    url: str = "",
+    *,
+    send: bool = True,
+    patience: float = PATIENCE_SECONDS,
 ) -> Auditor | None:
     """The auditor of the process ``name``; None where nothing is audited.
 
     With ``send`` its trail is sent to every repository of the configuration until ``stack``
-    ends. Raises StorageError, ConfigError and TlsError.
+    ends. Waits ``patience`` seconds for whoever writes it (see ``open_trail``). Raises
+    StorageError, ConfigError and TlsError.
     """
     section = settings.audit
     if not section.enabled:
         return None
-    trail = open_trail(settings, stack, name)
+    trail = open_trail(settings, stack, name, patience)
     auditor = Auditor(trail, section.source_id or settings.node.name, section.site_id, url)
     for sending in sendings(settings, trail) if send else ():
         sending.start()
@@ -439,13 +453,28 @@ def acting(settings: Settings) -> Iterator[Auditor | None]:
         yield open_auditor(settings, stack, OPERATOR, send=False)
 
 
-def open_trail(settings: Settings, stack: ExitStack, name: str) -> Trail:
-    """The trail ``name`` of the node, its schema brought up to date. Raises StorageError."""
-    folder = trail_folder(settings)
+def open_trail(
+    settings: Settings, stack: ExitStack, name: str, patience: float = PATIENCE_SECONDS
+) -> Trail:
+    """The trail ``name`` of the node, its schema brought up to date.
+
+    Waits ``patience`` seconds for whoever writes it. Raises StorageError, which is DatabaseLocked
+    where that is still so afterwards.
+    """
+    folder, deadline = trail_folder(settings), time.monotonic() + patience
+    low_water = LowWaterMark(RECORDS_MINIMUM_FREE_BYTES)
     with script_location("security") as scripts:
-        low_water = LowWaterMark(RECORDS_MINIMUM_FREE_BYTES)
-        trail = Trail(folder, settings.node.name, name, low_water, scripts)
-    return stack.enter_context(trail)
+        while True:
+            try:
+                trail = Trail(folder, settings.node.name, name, low_water, scripts)
+                return stack.enter_context(trail)
+            except DatabaseLocked as error:
+                if time.monotonic() >= deadline:
+                    words = tr(
+                        "another process writes the audit trail {trail}: try again", trail=name
+                    )
+                    raise DatabaseLocked(words) from error
+                time.sleep(_PAUSE_SECONDS)
 
 
 def trail_folder(settings: Settings) -> Path:

@@ -254,7 +254,7 @@ def _open_free(settings: Settings, stack: ExitStack) -> Auditor | None:
     """The auditor of the first trail that no other command is writing."""
     for number in range(_MOST_AT_ONCE):
         with suppress(DatabaseLocked):
-            return open_auditor(settings, stack, f"{CLIENT}-{number}", send=False)
+            return open_auditor(settings, stack, f"{CLIENT}-{number}", send=False, patience=0)
     return open_auditor(settings, stack, f"{CLIENT}-{_MOST_AT_ONCE}", send=False)
 
 

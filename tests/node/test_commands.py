@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from node.cli.exits import Exit
 from node.config import Settings
 from node.config_file import load
 from node.operator import operator_name
+from node.wiring.audit import OPERATOR, acting, open_auditor
 from node.wiring.client import consumer
 from node.wiring.commands import commanding
 from storage.space import LowWaterMark
@@ -150,6 +151,33 @@ def test_what_is_recorded_is_sent_on_at_the_end_and_later_what_did_not_get_there
         find()
         taking.join(10)
     assert got.count(b"<AuditMessage") == 2
+
+
+def test_an_operator_waits_for_the_command_of_another(
+    plain_node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, first = load(plain_node), ExitStack()
+    before = first.enter_context(acting(settings))
+    assert before is not None
+    before.looked("jo")
+    monkeypatch.setattr("node.wiring.audit.time.sleep", lambda _seconds: first.close())
+    with acting(settings) as auditor:
+        assert auditor is not None
+        auditor.looked("al")
+    users = [one.xpath("string(ActiveParticipant/@UserID)") for one in records(settings, OPERATOR)]
+    assert users == ["jo", "al"]
+
+
+def test_an_operator_is_told_who_is_in_the_way_for_too_long(
+    plain_node: Path, kosmos: Kosmos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = open_auditor.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "patience", 0.0)
+    with acting(load(plain_node)):
+        refused = kosmos("--lang", "fr", "audit", "find", "--config", plain_node)
+    assert refused.returncode == Exit.FAILED
+    assert "un autre processus écrit le journal d'audit operator" in refused.stderr
 
 
 def test_a_message_of_an_identity_source_is_recorded_as_it_was_answered(
