@@ -22,6 +22,7 @@ from metadata.datatypes import CX
 from node import feed
 from node.init import NewNode, create
 from node.storescu import Provider, find_files, send
+from tests import nursery
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class RunningNode:
     """A node that serves; ``endpoints`` as its line ``ready`` named them."""
 
     config: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | nursery.Process
     endpoints: dict[str, str]
     lines: list[str] = field(default_factory=list)
 
@@ -115,19 +116,26 @@ class Nodes:
             "KOSMOS__IMAGING_SOURCE__QUIET_SECONDS": "0.5",
             **overrides,
         }
-        process = subprocess.Popen(
-            [*self.program, "serve", "--config", str(self.config)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        node = RunningNode(self.config, process, {})
+        node = RunningNode(self.config, self._process(fault, environment), {})
         threading.Thread(target=self._read, args=(node,), daemon=True).start()
         self.running.append(node)
         line = await_(lambda: _ready(node))
         node.endpoints = dict(word.split("=", 1) for word in line.split()[1:])
         return node
+
+    def _process(
+        self, fault: str, environment: dict[str, str]
+    ) -> subprocess.Popen[str] | nursery.Process:
+        arguments = ["serve", "--config", str(self.config)]
+        if not fault and self.program is KOSMOS:
+            return nursery.Process(arguments, environment)
+        return subprocess.Popen(  # what happens at fault points is decided when code is read
+            [*self.program, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
 
     def _read(self, node: RunningNode) -> None:
         assert node.process.stdout is not None
