@@ -164,6 +164,7 @@ def _tend(arguments: list[str], environment: dict[str, str], *files: int) -> Non
     os.close(err)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # found out for the metrics, and not from this environment
     _be(arguments)
 
 

@@ -101,6 +101,8 @@ class Nodes:
     """Starts one node's processes, again and again on the same folder."""
 
     plain = True
+    forked = True
+    """Whether their code is read before they start (see ``nursery``), where that can be."""
 
     def __init__(self, folder: Path, port_base: int = 0) -> None:
         self.config = folder / "node" / "kosmos.toml"
@@ -127,7 +129,7 @@ class Nodes:
         self, fault: str, environment: dict[str, str]
     ) -> subprocess.Popen[str] | nursery.Process:
         arguments = ["serve", "--config", str(self.config)]
-        if not fault and self.program is KOSMOS:
+        if self.forked and not fault and self.program is KOSMOS:
             return nursery.Process(arguments, environment)
         return subprocess.Popen(  # what happens at fault points is decided when code is read
             [*self.program, *arguments],
