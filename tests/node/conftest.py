@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,6 +18,7 @@ import urllib3
 from node import cli, logs, texts
 from node.config import ENVIRONMENT_PREFIX
 from node.init import NewNode, create
+from tests import nursery
 
 MINIMAL = """\
 [node]
@@ -74,14 +74,7 @@ class Node:
         self.config = config
         self.log = config.with_name("node.log")
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.cli", "serve", "--config", str(config)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=Path(__file__).parents[2],
-            )
-        assert self.process.stdout is not None
+            self.process = nursery.Process(["serve", "--config", str(config)], stderr=log)
         self.ready_line = self.process.stdout.readline().strip()
         self.endpoints = dict(part.split("=", 1) for part in self.ready_line.split()[1:])
 
@@ -89,7 +82,7 @@ class Node:
         """Ask it to stop; its exit code."""
         self.process.terminate()
         self.process.communicate(timeout=30)
-        return self.process.returncode
+        return self.process.wait()
 
     def child(self, name: str) -> int:
         """The process id of one of its processes."""

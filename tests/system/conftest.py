@@ -22,6 +22,7 @@ from metadata.datatypes import CX
 from node import feed
 from node.init import NewNode, create
 from node.storescu import Provider, find_files, send
+from tests import nursery
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class RunningNode:
     """A node that serves; ``endpoints`` as its line ``ready`` named them."""
 
     config: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | nursery.Process
     endpoints: dict[str, str]
     lines: list[str] = field(default_factory=list)
 
@@ -100,6 +101,8 @@ class Nodes:
     """Starts one node's processes, again and again on the same folder."""
 
     plain = True
+    forked = True
+    """Whether their code is read before they start (see ``nursery``), where that can be."""
 
     def __init__(self, folder: Path, port_base: int = 0) -> None:
         self.config = folder / "node" / "kosmos.toml"
@@ -115,19 +118,26 @@ class Nodes:
             "KOSMOS__IMAGING_SOURCE__QUIET_SECONDS": "0.5",
             **overrides,
         }
-        process = subprocess.Popen(
-            [*self.program, "serve", "--config", str(self.config)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        node = RunningNode(self.config, process, {})
+        node = RunningNode(self.config, self._process(fault, environment), {})
         threading.Thread(target=self._read, args=(node,), daemon=True).start()
         self.running.append(node)
         line = await_(lambda: _ready(node))
         node.endpoints = dict(word.split("=", 1) for word in line.split()[1:])
         return node
+
+    def _process(
+        self, fault: str, environment: dict[str, str]
+    ) -> subprocess.Popen[str] | nursery.Process:
+        arguments = ["serve", "--config", str(self.config)]
+        if self.forked and not fault and self.program is KOSMOS:
+            return nursery.Process(arguments, environment)
+        return subprocess.Popen(  # what happens at fault points is decided when code is read
+            [*self.program, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
 
     def _read(self, node: RunningNode) -> None:
         assert node.process.stdout is not None

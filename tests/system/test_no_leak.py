@@ -72,6 +72,7 @@ class Flow(NamedTuple):
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     temporary = tmp_path_factory.mktemp("temporary")
     nodes = Nodes(tmp_path_factory.mktemp("leak"))
+    nodes.forked = False  # its command line is looked at
     try:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("TMPDIR", str(temporary))
