@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 from soap.message import Piece, length_of
@@ -47,6 +48,8 @@ class Outlet:
         self._piece: Piece = b""
         self._given = 0  # bytes of the piece
         self._blocked = False
+        self._writing = threading.Lock()
+        self._is_closed = False
         self.sent = 0
 
     async def run(self, start: Callable[[Job], Awaitable[bool]], stall_seconds: float) -> None:
@@ -60,10 +63,20 @@ class Outlet:
                 await self._wait_for_room(stall_seconds)
 
     def close(self) -> None:
-        """Give the descriptor back; the connection stays as it is."""
-        os.close(self._descriptor)
+        """Give the descriptor back; the connection stays as it is.
+
+        Who waits for a job may be cancelled while it runs: its end is waited for, and one that
+        comes later writes nothing, since the number may be another connection's by then.
+        """
+        with self._writing:
+            self._is_closed = True
+            os.close(self._descriptor)
 
     def _write(self) -> bool:
+        with self._writing:
+            return self._is_closed or self._write_some()
+
+    def _write_some(self) -> bool:
         end = self.sent + QUANTUM
         self._blocked = False
         while self.sent < end:
