@@ -77,8 +77,10 @@ class Process:
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """What it still says until it ends."""
+        """What it still says until it ends; nothing more when asked again."""
         self.wait(timeout)
+        if self.stdout.closed:
+            return "", None
         with self.stdout as rest:
             return rest.read(), None
 
