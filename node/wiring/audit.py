@@ -416,13 +416,12 @@ def open_auditor(
     url: str = "",
     *,
     send: bool = True,
-    patience: float = PATIENCE_SECONDS,
+    patience: float = 0.0,
 ) -> Auditor | None:
     """The auditor of the process ``name``; None where nothing is audited.
 
     With ``send`` its trail is sent to every repository of the configuration until ``stack``
-    ends. Waits ``patience`` seconds for whoever writes it (see ``open_trail``). Raises
-    StorageError, ConfigError and TlsError.
+    ends. ``patience``: see ``open_trail``. Raises StorageError, ConfigError and TlsError.
     """
     section = settings.audit
     if not section.enabled:
@@ -450,12 +449,10 @@ def acting(settings: Settings) -> Iterator[Auditor | None]:
     """
     migrate_audit(settings)
     with ExitStack() as stack:
-        yield open_auditor(settings, stack, OPERATOR, send=False)
+        yield open_auditor(settings, stack, OPERATOR, send=False, patience=PATIENCE_SECONDS)
 
 
-def open_trail(
-    settings: Settings, stack: ExitStack, name: str, patience: float = PATIENCE_SECONDS
-) -> Trail:
+def open_trail(settings: Settings, stack: ExitStack, name: str, patience: float = 0.0) -> Trail:
     """The trail ``name`` of the node, its schema brought up to date.
 
     Waits ``patience`` seconds for whoever writes it. Raises StorageError, which is DatabaseLocked

@@ -25,7 +25,7 @@ from imaging_source.ledger import Ledger
 from metadata.datatypes import CX
 from node.config import Settings
 from node.migrate import migrate_audit
-from node.wiring.audit import Auditor, open_auditor, sendings
+from node.wiring.audit import PATIENCE_SECONDS, Auditor, open_auditor, sendings
 from node.wiring.client import consumer
 from node.wiring.common import authority_of_images, soap_client, unrecorded
 from node.wiring.hl7_records import identity_events
@@ -254,8 +254,9 @@ def _open_free(settings: Settings, stack: ExitStack) -> Auditor | None:
     """The auditor of the first trail that no other command is writing."""
     for number in range(_MOST_AT_ONCE):
         with suppress(DatabaseLocked):
-            return open_auditor(settings, stack, f"{CLIENT}-{number}", send=False, patience=0)
-    return open_auditor(settings, stack, f"{CLIENT}-{_MOST_AT_ONCE}", send=False)
+            return open_auditor(settings, stack, f"{CLIENT}-{number}", send=False)
+    last = f"{CLIENT}-{_MOST_AT_ONCE}"
+    return open_auditor(settings, stack, last, send=False, patience=PATIENCE_SECONDS)
 
 
 def _read(message: bytes) -> Message:

@@ -24,7 +24,7 @@ from node.cli.exits import Exit
 from node.config import Settings
 from node.config_file import load
 from node.operator import operator_name
-from node.wiring.audit import OPERATOR, acting, open_auditor
+from node.wiring.audit import OPERATOR, acting
 from node.wiring.client import consumer
 from node.wiring.commands import commanding
 from storage.space import LowWaterMark
@@ -171,9 +171,7 @@ def test_an_operator_waits_for_the_command_of_another(
 def test_an_operator_is_told_who_is_in_the_way_for_too_long(
     plain_node: Path, kosmos: Kosmos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defaults = open_auditor.__kwdefaults__
-    assert defaults is not None
-    monkeypatch.setitem(defaults, "patience", 0.0)
+    monkeypatch.setattr("node.wiring.audit.PATIENCE_SECONDS", 0.0)
     with acting(load(plain_node)):
         refused = kosmos("--lang", "fr", "audit", "find", "--config", plain_node)
     assert refused.returncode == Exit.FAILED
