@@ -172,10 +172,12 @@ class CommitmentUser:
         """
         with self._database.read() as connection:
             rows = self._uncommitted(connection, study)
+            if not rows:
+                return False
             about = About.in_index(connection, study)
         for first in range(0, len(rows), _PORTION):
             self._ask(about, rows[first : first + _PORTION])
-        return bool(rows)
+        return True
 
     def _uncommitted(self, connection: Connection, study: str) -> Sequence[RowMapping]:
         """The instances to ask about: neither committed to, nor asked about of late."""

@@ -23,6 +23,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy import select
 
+from imaging_source.housekeeping import DAY_SECONDS
 from imaging_source.notices import available
 from imaging_source.requestor import TROUBLES
 from imaging_source.schema import INSTANCE, QUARANTINE
@@ -43,7 +44,6 @@ _SURE_SECONDS = 3600.0
 _ASKED_AT_ONCE = 20
 # A fetch under way must not keep the process from stopping.
 _STOP_SECONDS = 3.0
-_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Bounds:
 
     def are_passed(self, unused: float, kept: int) -> bool:
         """Whether a study unused for so many seconds may go, where so many bytes are kept."""
-        too_old = self.days is not None and unused > self.days * _DAY_SECONDS
+        too_old = self.days is not None and unused > self.days * DAY_SECONDS
         return too_old or (self.bytes is not None and kept > self.bytes)
 
 
@@ -260,7 +260,7 @@ class Archives:
         """What the archive has told of in the days that are looked at: a notice tells of some
         instances, not of how many the study has."""
         with self._database.read() as connection:
-            told = available(connection, self._clock() - self._days * _DAY_SECONDS)
+            told = available(connection, self._clock() - self._days * DAY_SECONDS)
         return [
             Held(one.study_instance_uid, told_at=one.told_at)
             for one in told

@@ -37,7 +37,7 @@ from imaging_source.archive_commitment import is_committed
 from imaging_source.archives import Archive
 from imaging_source.commitment import GIVE_UP_SECONDS, awaited
 from imaging_source.evicted import IS_EVICTED, hold_use, mark, unmark
-from imaging_source.housekeeping import GRACE_SECONDS, PAGE_SIZE, pages
+from imaging_source.housekeeping import DAY_SECONDS, GRACE_SECONDS, PAGE_SIZE, pages
 from imaging_source.outbox import State
 from imaging_source.recalling import NOTE_SECONDS
 from imaging_source.rejection import IS_KEPT
@@ -69,7 +69,7 @@ _ROUND_SECONDS = 600.0
 # A study that its archive does not have, or that waits for something, is left alone for this long.
 _PAUSE_SECONDS = 6 * 3600.0
 # After an archive has given other bytes, it frees nothing for this long.
-_DOUBT_SECONDS = 86_400.0
+_DOUBT_SECONDS = DAY_SECONDS
 # Studies looked up by one statement, for which all of them are sorted.
 _STUDIES_AT_ONCE = 5000
 

@@ -24,6 +24,8 @@ _log = structlog.get_logger("kosmos.imaging_source")
 # Far longer than any transfer takes: its file is an hour old before anything is removed.
 GRACE_SECONDS = 3600.0
 
+DAY_SECONDS = 86_400.0
+
 PAGE_SIZE = 500
 """Rows of one page of ``pages``."""
 

@@ -23,6 +23,7 @@ from imaging_source.dimse import MESSAGE_ID, N_CREATE_RQ, SOP_CLASS_UID, SOP_INS
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.encoded import Value, encode
 from imaging_source.evicted import INSTANCE_AVAILABILITY, IS_EVICTED, NEARLINE, ONLINE
+from imaging_source.housekeeping import DAY_SECONDS
 from imaging_source.ledger import About, End, Ledger, Mention, NoLedger, Purpose
 from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
@@ -47,7 +48,7 @@ _POLL_SECONDS = 2.0
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 900.0
 # Longer than a long weekend that a peer is switched off.
-_LOOK_BACK_SECONDS = 7 * 86_400.0
+_LOOK_BACK_SECONDS = 7 * DAY_SECONDS
 # Studies told in one round.
 _MOST = 100
 _STOP_SECONDS = 3.0

@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection, bindparam, exists, func, select, update
 
-from imaging_source.housekeeping import GRACE_SECONDS, PAGE_SIZE, pages
+from imaging_source.housekeeping import DAY_SECONDS, GRACE_SECONDS, PAGE_SIZE, pages
 from imaging_source.rejection import EXPIRED, Note, Reference, reject
 from imaging_source.schema import INSTANCE, QUARANTINE, REJECTION, STUDY
 from imaging_source.shown import SHOWN
@@ -24,8 +24,6 @@ from storage.database import Database
 from storage.errors import StorageError
 
 _log = structlog.get_logger("kosmos.imaging_source")
-
-DAY_SECONDS = 86_400.0
 
 _OLD = (
     select(INSTANCE.c.study_instance_uid)

@@ -13,13 +13,14 @@ from pydicom.uid import generate_uid
 
 from imaging_source import outbox
 from imaging_source.checking import Findings, check
+from imaging_source.housekeeping import DAY_SECONDS
 from imaging_source.index import MIGRATIONS, describe
 from imaging_source.intake import Status
 from imaging_source.outbox import Kind
 from imaging_source.overview import Stage, studies, study, waiting
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
-from imaging_source.retention import DAY_SECONDS, evict, expire
+from imaging_source.retention import evict, expire
 from imaging_source.withdrawal import Withdrawal
 from manifest.entry import PublicationPolicy
 from metadata.catalogue import RegistryError
