@@ -16,7 +16,7 @@ import structlog
 from node.config import Settings
 from node.migrate import script_location
 from node.texts import tr
-from node.wiring.audit import OPERATOR, RECEIVED, Auditor, trail_folder
+from node.wiring.audit import RECEIVED, Auditor, trail_folder
 from security.audit.chain import Verifier
 from security.audit.sender import Target
 from security.audit.trail import Trail
@@ -75,9 +75,9 @@ def prune(
         try:
             with _opened(settings, auditor, file) as trail:
                 auditor.pruned(operator, source, before)
-                # What the command writes, and what others have sent, is sent on to nobody.
-                own = file.stem in (OPERATOR, RECEIVED)
-                targets = [] if own else [str(Target.parse(x)) for x in settings.audit.send_to]
+                # What others have sent is sent on to nobody.
+                theirs = file.stem == RECEIVED
+                targets = [] if theirs else [str(Target.parse(x)) for x in settings.audit.send_to]
                 gone = trail.prune(before, targets)
         except DatabaseLocked:
             yield PrunedTrail(source, None)

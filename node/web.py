@@ -31,7 +31,7 @@ from node.lifeline import Lifeline, Listeners
 from node.process import run_process
 from node.version import kosmos_version
 from node.watch import Watch, watching
-from node.wiring.audit import RECEIVED, open_trail
+from node.wiring.audit import RECEIVED, open_trail, send_resting
 from node.wiring.common import affinity_domain, server_tls
 from node.wiring.gate import watch_issuers
 from node.wiring.nodes import watch_tls
@@ -182,6 +182,7 @@ async def run(
             if primary:
                 _keep_house(rooms, stack)
                 _notify(rooms, stack)
+                send_resting(settings, stack)
             watches = watch_tls(settings, rooms.guard)
             if rooms.gate is not None:
                 watches.append(watch_issuers(settings, rooms.gate.verifier))

@@ -33,7 +33,8 @@ from node.wiring.common import client_tls
 from registry.merges import NotMerged, Undone
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
-from security.audit.sender import Sending, Target
+from security.audit.resting import Resting
+from security.audit.sender import Delivery, Kept, Sending, Target
 from security.audit.syslog import Sender
 from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
@@ -131,6 +132,10 @@ BROKEN_OFF = "the answer broke off: not all of it reached who asked"
 
 OPERATOR = "operator"
 """The trail of what operators do."""
+CLIENT = "client"
+"""The beginning of the trails of commands that ask others, ``client-0``, ``client-1`` ...: of those
+that run at the same time, each has one of its own."""
+
 RECEIVED = "received"
 """The trail of what other nodes send."""
 
@@ -436,16 +441,35 @@ def open_auditor(
 
 def sendings(settings: Settings, trail: Trail) -> Iterator[Sending]:
     """What sends a trail to each repository of the configuration. Raises ConfigError, TlsError."""
-    sender = Sender(socket.gethostname(), "kosmos", str(os.getpid()))
     for target in settings.audit.send_to:
-        yield Sending(trail, Target.parse(target), sender, client_tls(settings))
+        yield Sending(trail, Target.parse(target), _sender(), client_tls(settings))
+
+
+def send_resting(settings: Settings, stack: ExitStack) -> None:
+    """Send what commands have left in their trails to each repository of the configuration, until
+    ``stack`` ends. Raises ConfigError and TlsError."""
+    if not (settings.audit.enabled and settings.audit.send_to):
+        return
+    targets, tls = [Target.parse(one) for one in settings.audit.send_to], client_tls(settings)
+
+    def deliveries(kept: Kept) -> list[Delivery]:
+        return [Delivery(kept, target, _sender(), tls) for target in targets]
+
+    resting = Resting(trail_folder(settings), (OPERATOR, f"{CLIENT}-*"), deliveries)
+    resting.start()
+    stack.callback(resting.stop)
+
+
+def _sender() -> Sender:
+    return Sender(socket.gethostname(), "kosmos", str(os.getpid()))
 
 
 @contextmanager
 def acting(settings: Settings) -> Iterator[Auditor | None]:
     """The auditor of what an operator's command does; None where nothing is audited.
 
-    Raises StorageError and OSError.
+    What it records is sent on by the node that serves (see ``send_resting``). Raises StorageError
+    and OSError.
     """
     migrate_audit(settings)
     with ExitStack() as stack:

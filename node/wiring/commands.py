@@ -25,7 +25,7 @@ from imaging_source.ledger import Ledger
 from metadata.datatypes import CX
 from node.config import Settings
 from node.migrate import migrate_audit
-from node.wiring.audit import PATIENCE_SECONDS, Auditor, open_auditor, sendings
+from node.wiring.audit import CLIENT, PATIENCE_SECONDS, Auditor, open_auditor, sendings
 from node.wiring.client import consumer
 from node.wiring.common import authority_of_images, soap_client, unrecorded
 from node.wiring.hl7_records import identity_events
@@ -44,9 +44,6 @@ from transactions.audit_dimse import (
 
 if TYPE_CHECKING:  # half a second, for who sends images
     from node.storescu import DicomFile, Provider, Stored
-
-CLIENT = "client"
-"""The trail of a command; of those that run at the same time, each has one of its own."""
 
 # More commands at once than anybody runs; whoever comes after them is told that a trail is in use.
 _MOST_AT_ONCE = 64
@@ -214,7 +211,8 @@ def commanding(settings: Settings, user: str) -> Iterator[Commanded | None]:
     """What records a command of ``user``; None where nothing is audited.
 
     At the end it sends its trail to the repositories of the configuration; what does not get
-    there, the next command sends. Raises StorageError and OSError where nothing can be recorded.
+    there, the node that serves sends (``send_resting``), or the next command. Raises StorageError
+    and OSError where nothing can be recorded.
     """
     migrate_audit(settings)
     with ExitStack() as stack:

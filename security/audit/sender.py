@@ -11,11 +11,12 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from fcntl import ioctl
 from termios import TIOCOUTQ
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -34,7 +35,7 @@ _PORTS = {"tls": 6514, "tcp": 601, "udp": 514}
 # How long records are gathered for one connection: a TLS handshake costs as much as many of them.
 _GATHER_SECONDS = 0.2
 # Between attempts: doubled each time, five minutes at most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 _PEER_SECONDS = 10.0
 _BATCH = 100
 # The largest datagram that crosses IPv4; a longer message is cut, as RFC 5426 3.2 allows.
@@ -69,41 +70,36 @@ class _Due:
     message: bytes
 
 
-class Sending:
-    """Keeps one repository up to date with one trail, in a thread, until ``stop``."""
+class Kept(Protocol):
+    """Where the records of a trail are, and how far each repository is: its ``Database``, or that
+    of a trail at rest (``security.audit.resting``)."""
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """See ``Database.read``."""
+
+    def write(self, work: Callable[[Connection], None]) -> None:
+        """See ``Database.write``."""
+
+
+class Delivery:
+    """What of one trail one repository has not got yet, brought there by ``send_now``."""
 
     def __init__(
-        self, trail: Trail, target: Target, sender: Sender, tls: ssl.SSLContext | None
+        self, kept: Kept, target: Target, sender: Sender, tls: ssl.SSLContext | None
     ) -> None:
-        self._trail = trail
+        self._kept = kept
         self._target = target
         self._sender = sender
         self._tls = tls
         self._stopping = threading.Event()
-        self._news = trail.news()
-        self._thread = threading.Thread(target=self._work, name="audit sender", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    def is_due(self) -> bool:
+        """Whether there is anything to send. Raises StorageError."""
+        return bool(self._due())
 
-    def stop(self) -> None:
-        """End; what was not sent is sent after the next start."""
+    def give_up(self) -> None:
+        """End ``send_now`` after what is on its way, in whatever thread it is."""
         self._stopping.set()
-        self._news.set()
-        self._thread.join(_PEER_SECONDS)
-
-    def _work(self) -> None:
-        pause = _FIRST_PAUSE
-        while not self._stopping.is_set():
-            self._news.clear()
-            if self.send_now():
-                pause = _FIRST_PAUSE
-                self._stopping.wait(_GATHER_SECONDS)
-                self._news.wait()
-            else:
-                self._stopping.wait(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
 
     def send_now(self) -> bool:
         """Send what is due, in the thread of who calls; whether it got there."""
@@ -131,7 +127,7 @@ class Sending:
 
     def _due(self) -> list[_Due]:
         columns = (RECORD.c.number, RECORD.c.at, RECORD.c.outcome, RECORD.c.message)
-        with self._trail.database.read() as connection:
+        with self._kept.read() as connection:
             key = SENT.c.target == str(self._target)
             done = connection.execute(select(SENT.c.number).where(key)).scalar() or 0
             statement = select(*columns).where(RECORD.c.number > done).order_by(RECORD.c.number)
@@ -194,4 +190,37 @@ class Sending:
             if not connection.execute(SENT.update().where(ours).values(number=number)).rowcount:
                 connection.execute(SENT.insert(), {"target": target, "number": number})
 
-        self._trail.database.write(work)
+        self._kept.write(work)
+
+
+class Sending(Delivery):
+    """Keeps one repository up to date with one trail, in a thread, until ``stop``."""
+
+    def __init__(
+        self, trail: Trail, target: Target, sender: Sender, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(trail.database, target, sender, tls)
+        self._news = trail.news()
+        self._thread = threading.Thread(target=self._work, name="audit sender", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what was not sent is sent after the next start."""
+        self.give_up()
+        self._news.set()
+        self._thread.join(_PEER_SECONDS)
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            self._news.clear()
+            if self.send_now():
+                pause = FIRST_PAUSE
+                self._stopping.wait(_GATHER_SECONDS)
+                self._news.wait()
+            else:
+                self._stopping.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)

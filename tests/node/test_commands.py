@@ -153,6 +153,32 @@ def test_what_is_recorded_is_sent_on_at_the_end_and_later_what_did_not_get_there
     assert got.count(b"<AuditMessage") == 2
 
 
+def test_what_operators_do_is_sent_on_by_the_node_that_serves(
+    plain_node: Path, kosmos: Kosmos, serve: Callable[[Path], object]
+) -> None:
+    assert kosmos("audit", "verify", "--config", plain_node).returncode == 0
+    got, found = bytearray(), threading.Event()
+
+    def take() -> None:
+        while not found.is_set():
+            connection, _ = repository.accept()  # one for each trail
+            with connection:
+                while piece := connection.recv(65536):
+                    got.extend(piece)
+                    if b"Audit Log Used" in got:
+                        found.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as repository:
+        target = f"tcp://127.0.0.1:{repository.getsockname()[1]}"
+        plain_node.write_text(plain_node.read_text() + f'\n[audit]\nsend_to = ["{target}"]\n')
+        taking = threading.Thread(target=take)
+        taking.start()
+        serve(plain_node)
+        assert found.wait(30)
+        taking.join(10)
+    assert operator_name().encode() in got
+
+
 def test_an_operator_waits_for_the_command_of_another(
     plain_node: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

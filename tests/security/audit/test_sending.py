@@ -74,7 +74,7 @@ def await_count(trail: Trail, count: int) -> None:
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "_GATHER_SECONDS", 0.02)
-    monkeypatch.setattr(sender_module, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(sender_module, "FIRST_PAUSE", 0.02)
 
 
 def some(first: int, count: int) -> list[bytes]:
