@@ -8,6 +8,7 @@ registrations beside single-row commits, and twenty who submit beside twenty who
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -38,6 +39,9 @@ from transactions.stored_query import (
 SUBMITTERS = QUERIERS = 20
 # Clients of the comparisons with the bare path and with single-row commits.
 CLIENTS = 8
+
+# On PostgreSQL a web process for each core, as a region runs them; an embedded database has one.
+_CORES = os.cpu_count() or 1
 
 # The least that a load should do, entries a second, and the longest wait for a large answer.
 _LOAD_REACH, _FIRST_BYTE_REACH = 3_000, 1.0
@@ -136,7 +140,8 @@ class Served:
 @contextmanager
 def _loaded(entries: int, large: int, server: Cluster | None) -> Iterator[Served]:
     url = server.new_database() if server else None
-    with fresh("scale", database=url, extra=_MANY_RESULTS) as place:
+    processes = _CORES if server else 1
+    with fresh("scale", database=url, extra=_MANY_RESULTS, web_processes=processes) as place:
         with open_database(place.settings.registry, "registry") as database:
             loading = region.load(database, place, entries, large)
         with place.serve("web") as web:

@@ -1,9 +1,9 @@
 """The processes under measurement: those of a node, by the node's own wiring.
 
-``web`` serves the node's SOAP endpoints and its identity feed, and the bare paths beside
-them; ``dicom`` receives images. Each prints its ports as one line of JSON when it accepts,
-and stops when its standard input ends. It differs from ``kosmos serve`` in that nobody
-supervises it and nothing is published.
+``web-0`` serves the node's SOAP endpoints and its identity feed, and the bare paths beside
+them, ``web-1`` and so on all but the feed from the same socket; ``dicom`` receives images. Each
+prints its ports as one line of JSON when it accepts, and stops when its standard input ends. It
+differs from ``kosmos serve`` in that nobody supervises it and nothing is published.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ from node.wiring.pictures import open_variants
 from node.wiring.rooms import Rooms, open_rooms
 from registry import Registry
 from soap.asgi import Application
-from soap.server import Router, WebServer, listen
+from soap.server import Router, WebServer
 
 # Opening a socket that is bound takes milliseconds.
 _START_SECONDS = 10.0
@@ -49,22 +50,25 @@ def announce(ports: Mapping[str, int]) -> None:
     print(json.dumps(dict(ports)), flush=True)
 
 
-async def web(settings: Settings) -> None:
-    """Serve until standard input ends."""
+async def web(settings: Settings, name: str, listener: socket.socket) -> None:
+    """Serve what comes to ``listener`` until standard input ends."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     with ExitStack() as stack:
-        listener = listen("127.0.0.1", 0)
-        rooms = open_rooms(settings, stack, listener.getsockname()[1])
+        http = listener.getsockname()[1]
+        rooms = open_rooms(settings, stack, http, name)
         routes: dict[str, Application] = {**rooms.endpoints, **_bare_paths(settings, stack)}
         server = WebServer(Router(routes, rooms.mounts), tls=server_tls(settings, "http"))
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(server.ready.wait, _START_SECONDS)
-        feed = await _feed(rooms)
-        announce({"http": listener.getsockname()[1], "mllp": feed.port})
+        ports, feeds = {"http": http}, []
+        if name == "web-0":
+            feeds.append(await _feed(rooms))
+            ports["mllp"] = feeds[0].port
+        announce(ports)
         _when_input_ends(lambda: loop.call_soon_threadsafe(stopping.set))
         await stopping.wait()
         server.should_exit = True
-        await asyncio.gather(serving, feed.stop())
+        await asyncio.gather(serving, *(feed.stop() for feed in feeds))
 
 
 async def _feed(rooms: Rooms) -> MllpServer:
@@ -116,16 +120,16 @@ def _when_input_ends(stop: Callable[[], object]) -> None:
 
 
 def main() -> None:
-    """``python -m benchmarks.server web|dicom CONFIG``."""
-    process, config = sys.argv[1:]
+    """``python -m benchmarks.server dicom|web-0|web-1... CONFIG [SOCKET]``: its descriptor."""
+    process, config, *given = sys.argv[1:]
     settings = load(Path(config))
     logs.configure(process, settings.node.log_format, settings.node.log_level)
     gc.freeze()  # as node.preload and node.process do
     gc.set_threshold(COLLECT_EVERY)
-    if process == "web":
-        uvloop.run(web(settings))
-    else:
+    if process == "dicom":
         dicom(settings)
+    else:
+        uvloop.run(web(settings, process, socket.socket(fileno=int(given[0]))))
 
 
 if __name__ == "__main__":
