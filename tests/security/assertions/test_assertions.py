@@ -251,6 +251,16 @@ def test_other_sound_algorithms_are_accepted(desk: Desk, method: SignatureMethod
     assert desk.verify(token).subject == "ada@example"
 
 
+def test_a_signature_says_the_same_wherever_it_is_moved(desk: Desk) -> None:
+    """Else a forgery that moves it would be refused for being spoilt, not for what it is."""
+    [info] = etree.fromstring(desk.token()).iter(f"{{{DS}}}SignedInfo")
+    before = etree.tostring(info, method="c14n", exclusive=True)
+    signature = info.getparent()
+    assert signature is not None
+    etree.Element("elsewhere").append(signature)
+    assert etree.tostring(info, method="c14n", exclusive=True) == before
+
+
 def test_what_was_changed_after_signing_is_refused(desk: Desk) -> None:
     def promote(root: etree._Element) -> None:
         next(root.iter("{urn:hl7-org:v3}Role")).set("code", "admin")
