@@ -12,24 +12,34 @@ from functools import partial
 
 from conformance.bench import Bench
 from conformance.case import Actor, Cases
+from conformance.cases.secure_nodes import DAY, issued
 from conformance.expectation import Expectation, SecurityFault, Success, any_of
 from conformance.seen import Answer, Seen
 from conformance.tokens import (
     DOCTOR,
     NURSE,
     USER,
+    behind,
+    bereft,
     beside,
     by_old_means,
     by_the_public_key,
     changed,
     commented,
     held,
+    in_advice,
+    in_extension,
     in_object,
     nested,
+    of_a_part,
+    of_a_weak_key,
+    of_another_holder,
     of_another_key,
+    of_something_else,
     signed,
     twice_signed,
     unsigned,
+    with_a_namesake,
 )
 from metadata.datatypes import new_uuid_urn
 from security.assertions.issuing import Issuer
@@ -42,6 +52,9 @@ SPEC = "ITI TF-2 3.40.4.1.3"
 
 # Longer than any two clocks of a domain differ.
 LONG = timedelta(hours=3)
+
+# Longer than anybody is logged in.
+FOR_EVER = timedelta(days=3650)
 
 SENDER_VOUCHES = "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"
 
@@ -84,6 +97,11 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "Une assertion pas encore valide",
         lambda issuer: held(issuer, LONG),
     ),
+    "long-lived": (
+        "An assertion that holds for ten years",
+        "Une assertion valable dix ans",
+        lambda issuer: held(issuer, timedelta(), FOR_EVER),
+    ),
     "unsigned": ("An assertion without signature", "Une assertion sans signature", unsigned),
     "audience": (
         "An assertion for another audience",
@@ -99,6 +117,11 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "An assertion signed with a key of somebody else under the issuer's name",
         "Une assertion signée avec la clé d'un autre sous le nom de l'émetteur",
         of_another_key,
+    ),
+    "weak-key": (
+        "An assertion signed with an RSA key of 1024 bits, certified by the issuer's key",
+        "Une assertion signée avec une clé RSA de 1024 bits, certifiée par la clé de l'émetteur",
+        of_a_weak_key,
     ),
     "sha-1": (
         "An assertion signed by SHA-1",
@@ -125,6 +148,26 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "Une assertion forgée devant une assertion signée",
         beside,
     ),
+    "wrapped-behind": (
+        "A forged assertion behind a signed one",
+        "Une assertion forgée derrière une assertion signée",
+        behind,
+    ),
+    "wrapped-extension": (
+        "A forged assertion inside another element, in front of a signed one",
+        "Une assertion forgée dans un autre élément, devant une assertion signée",
+        in_extension,
+    ),
+    "wrapped-advice": (
+        "A signed assertion in the Advice of a forged one",
+        "Une assertion signée dans l'Advice d'une assertion forgée",
+        in_advice,
+    ),
+    "wrapped-signature": (
+        "A forged assertion with the signature of the one behind it",
+        "Une assertion forgée munie de la signature de celle qui la suit",
+        bereft,
+    ),
     "wrapped-object": (
         "A signed assertion inside the signature of a forged one",
         "Une assertion signée dans la signature d'une assertion forgée",
@@ -139,6 +182,26 @@ BAD: dict[str, tuple[str, str, Callable[[Issuer], str]]] = {
         "A good assertion inside another element of the WS-Security header",
         "Une bonne assertion dans un autre élément de l'en-tête WS-Security",
         nested,
+    ),
+    "identifier": (
+        "A good assertion behind another element with the same identifier",
+        "Une bonne assertion derrière un autre élément de même identifiant",
+        with_a_namesake,
+    ),
+    "reference": (
+        "An assertion whose signature is that of a Timestamp",
+        "Une assertion dont la signature est celle d'un Timestamp",
+        of_something_else,
+    ),
+    "transform": (
+        "An assertion whose signature leaves out its attributes, by an XPath Transform",
+        "Une assertion dont la signature omet les attributs, par un Transform XPath",
+        of_a_part,
+    ),
+    "holder": (
+        "An assertion bound to the key of somebody else (holder-of-key)",
+        "Une assertion liée à la clé d'un autre (holder-of-key)",
+        of_another_holder,
     ),
     "confirmation": (
         "An assertion that is neither bearer nor holder-of-key",
@@ -179,3 +242,33 @@ def _again(bench: Bench) -> Iterator[Seen]:
     token = signed(_issuer(bench))
     yield _ask(bench, token)
     yield _ask(bench, token)
+
+
+@CASES.case(
+    "S02-same-id",
+    "Two assertions of the same issuer with the same ID",
+    "Deux assertions du même émetteur avec le même ID",
+    spec="SAML Core 1.3.4; ITI TF-2 3.40.4.1.3",
+    expected=[Success(), SecurityFault()],
+)
+def _same_id(bench: Bench) -> Iterator[Seen]:
+    first = _issuer(bench).draft(USER)
+    for person in (USER, TWO_ROLES):
+        yield _ask(bench, signed(_issuer(bench), person, id=first.id))
+
+
+@CASES.case(
+    "S02-replay",
+    "An assertion that another node has brought before",
+    "Une assertion déjà apportée par un autre nœud",
+    spec=SPEC,
+    needs="secured authority",
+    expected=[Success(), Success(), SecurityFault()],
+)
+def _replay(bench: Bench) -> Iterator[Seen]:
+    """The other node is answered to an assertion of its own: so it may connect and ask."""
+    other = bench.connecting_as(issued(-DAY / 2, bench))
+    token = signed(_issuer(bench))
+    yield _ask(bench, token)
+    yield _ask(other, signed(_issuer(bench)))
+    yield _ask(other, token)
