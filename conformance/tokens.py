@@ -211,9 +211,9 @@ def changed(issuer: Issuer) -> str:
     return _text(root)
 
 
-def commented(issuer: Issuer) -> str:
-    """A good assertion with a comment in its NameID, which no signature covers."""
-    return issuer.issue(USER).replace("kit.user@", "kit<!--.-->.user@")
+def interrupted(by: str, issuer: Issuer) -> str:
+    """A good assertion with ``by`` in the midst of its NameID, in the place of the dot."""
+    return issuer.issue(USER).replace("kit.user@", f"kit{by}user@")
 
 
 def beside(issuer: Issuer) -> str:
