@@ -41,6 +41,7 @@ from conformance.tokens import (
     unsigned,
     with_a_namesake,
 )
+from conformance.wire import Post, post_of
 from metadata.datatypes import new_uuid_urn
 from security.assertions.issuing import Issuer
 from transactions.iti_18 import ITI_18, AdhocQueryResponse
@@ -246,6 +247,20 @@ INTERRUPTED: dict[str, tuple[str, str, Callable[[Issuer], str], Expectation]] = 
 # Which name was read is not to be seen from outside, but in the audit trail: see there.
 for _name, (_en, _fr, _make, _expected) in INTERRUPTED.items():
     _add(_name, _en, _fr, _make, _expected)
+
+
+@CASES.case(
+    "S02-outside",
+    "A good assertion in the header, outside of WS-Security",
+    "Une bonne assertion dans l'en-tête, hors de WS-Security",
+    spec=SPEC,
+    expected=[SecurityFault()],
+)
+def _outside(bench: Bench) -> Iterator[Seen]:
+    url, end = bench.targets.endpoint("registry"), b"</soap:Header>"
+    post = post_of(ITI_18, ITI_18.write_request(get_associations([new_uuid_urn()])), url)
+    body = b"".join(post.body).replace(end, signed(_issuer(bench)).encode() + end)
+    yield bench.wire.send(url, Post.of(post.content_type, body), ITI_18)
 
 
 @CASES.case(

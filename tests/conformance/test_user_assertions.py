@@ -57,7 +57,7 @@ from transactions.stored_query import get_associations
 
 NAME, AUDIENCE = "https://idp.example/kit", "urn:example:kit"
 DAY = timedelta(days=1)
-FORGED = {f"S02-{name}" for name in (*BAD, "same-id", "replay")}
+FORGED = {f"S02-{name}" for name in (*BAD, "outside", "same-id", "replay")}
 
 
 @dataclass(frozen=True)
