@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from conformance.bench import Bench, Session
 from conformance.case import Case
 from conformance.cases import secure_nodes
-from conformance.cases.user_assertions import BAD, CASES
+from conformance.cases.user_assertions import BAD, CASES, FOR_EVER
 from conformance.results import Verdict
 from conformance.run import run_case
 from conformance.targets import Targets
@@ -98,12 +98,11 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]
         access = stack.enter_context(Database.open(f"sqlite:///{folder}/access.db"))
         with script_location("security.access") as scripts:
             access.migrate(scripts)
-        verifier = Verifier(
-            profile,
-            Issuers.read({NAME: identity.certificate}),
-            Terms(audiences=[AUDIENCE], longest=DAY),
-            Seen(access, Reuse.SAME_NODE),
-        )
+        issuers, seen = Issuers.read({NAME: identity.certificate}), Seen(access, Reuse.SAME_NODE)
+
+        def strict(longest: timedelta) -> StrictGate:
+            return StrictGate(Verifier(profile, issuers, Terms([AUDIENCE], longest), seen))
+
         registry = Registry(database, domain_of())
         pool = stack.enter_context(ThreadPoolExecutor(2))
 
@@ -120,8 +119,12 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registries]
             audiences=[AUDIENCE],
             lifetime=timedelta(hours=1),
         )
-        signatures = {name: SignatureGate(one) for name, one in lenient(issuer).items()}
-        gates = {"strict": StrictGate(verifier), "believing": BelievingGate(), **signatures}
+        gates = {
+            "strict": strict(DAY),
+            "lasting": strict(2 * FOR_EVER),
+            "believing": BelievingGate(),
+            **{name: SignatureGate(one) for name, one in lenient(issuer).items()},
+        }
         router = Router({f"/{name}": door(gate) for name, gate in gates.items()})
         tls = server_context(identity.certificate, identity.key, authority.certificate)
         url = stack.enter_context(running_server(router, tls=tls))
@@ -198,6 +201,13 @@ def test_a_registry_that_leaves_out_one_check_fails_what_it_is_for(
     monkeypatch.setattr(room, check, lambda *given: True)
     failed = {case.id for case in CASES if judge(case, "strict") is Verdict.FAILED}
     assert failed == {f"S02-{name}" for name in admitted}
+
+
+def test_a_registry_that_takes_an_assertion_for_ever_fails_the_long_lived_one(
+    judge: Judge,
+) -> None:
+    failed = {case.id for case in CASES if judge(case, "lasting") is Verdict.FAILED}
+    assert failed == {"S02-long-lived"}
 
 
 def test_a_registry_that_answers_something_else_fails_every_case(registries: Registries) -> None:
