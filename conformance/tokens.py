@@ -6,6 +6,7 @@ ones that were spoilt in one way each; none is a secret.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -24,8 +25,9 @@ from signxml.signer import XMLSigner
 
 from metadata.datatypes import LocalizedString
 from metadata.model import Code
+from security.assertions.conditions import HOLDER_OF_KEY
 from security.assertions.issuing import Issuer, Person, written
-from security.assertions.structure import DS, SAML
+from security.assertions.structure import DS, SAML, WSU
 
 ROLES = "2.16.840.1.113883.2.9.6.2.7"
 """ISCO-08, the code system of roles in the examples of XUA."""
@@ -43,9 +45,14 @@ USER = Person(
 SIGNATURE = f"{{{DS}}}Signature"
 NAME_ID = f"{{{SAML}}}Subject/{{{SAML}}}NameID"
 
-
+_HOUR = timedelta(hours=1)
 _EXCLUSIVE = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
 _SHA1 = DigestAlgorithm.SHA1
+_XPATH = "http://www.w3.org/TR/1999/REC-xpath-19991116"
+_XML = "http://www.w3.org/XML/1998/namespace"
+_ATTRIBUTES = f"{{{SAML}}}AttributeStatement"
+_SOMEBODY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Somebody else")])
+_PLACE = 1  # of a Signature in an assertion: behind Issuer
 
 
 def good_tokens(issuer: Issuer | None) -> Callable[[], str]:
@@ -59,10 +66,17 @@ def signed(issuer: Issuer, /, person: Person = USER, **changes: object) -> str:
     return issuer.sign(written(draft, issuer.profile))
 
 
-def held(issuer: Issuer, begin: timedelta) -> str:
-    """A signed assertion that holds for an hour, from ``begin`` after now."""
+def held(issuer: Issuer, begin: timedelta, lifetime: timedelta = _HOUR) -> str:
+    """A signed assertion that holds from ``begin`` after now, for an hour or for ``lifetime``."""
     start = datetime.now(UTC) + begin
-    return signed(issuer, not_before=start, not_on_or_after=start + timedelta(hours=1))
+    return signed(issuer, not_before=start, not_on_or_after=start + lifetime)
+
+
+def of_another_holder(issuer: Issuer) -> str:
+    """A signed assertion that is bound to the key of somebody else (holder-of-key)."""
+    _, certificate = somebody_else()
+    holder = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    return signed(issuer, confirmation=HOLDER_OF_KEY, holder=holder)
 
 
 def unsigned(issuer: Issuer) -> str:
@@ -72,21 +86,23 @@ def unsigned(issuer: Issuer) -> str:
 
 
 def of_another_key(issuer: Issuer) -> str:
-    """An assertion under the issuer's name, signed by somebody else."""
+    """An assertion under the issuer's name, signed by somebody else; it brings his certificate."""
     key, certificate = somebody_else()
+    return replace(issuer, key=key, certificate=certificate).issue(USER)
+
+
+def of_a_weak_key(issuer: Issuer) -> str:
+    """An assertion signed by RSA of 1024 bits, with a certificate that the issuer's key signed."""
+    key, name = _weak_key(), issuer.certificate.subject
+    certificate = _certificate(name, key.public_key()).sign(issuer.key, SHA256())
     return replace(issuer, key=key, certificate=certificate).issue(USER)
 
 
 def by_old_means(issuer: Issuer, *, method: bool) -> str:
     """An assertion whose digest is SHA-1; with ``method`` that of the signature, too."""
-    is_rsa = isinstance(issuer.key, rsa.RSAPrivateKey)
-    old, new = (
-        (SignatureMethod.RSA_SHA1, SignatureMethod.RSA_SHA256)
-        if is_rsa
-        else (SignatureMethod.ECDSA_SHA1, SignatureMethod.ECDSA_SHA256)
-    )
+    old, new = _methods(issuer)
     signer = _OldSigner(signature_algorithm=old if method else new, digest_algorithm=_SHA1)
-    return _signed_by(signer, issuer, issuer.key)
+    return _text(_signed_by(signer, issuer, _drafted(issuer)))
 
 
 def by_the_public_key(issuer: Issuer) -> str:
@@ -94,7 +110,7 @@ def by_the_public_key(issuer: Issuer) -> str:
     public = issuer.certificate.public_key()
     secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     signer = XMLSigner(signature_algorithm=SignatureMethod.HMAC_SHA256, c14n_algorithm=_EXCLUSIVE)
-    return _signed_by(signer, issuer, secret)
+    return _text(_signed_by(signer, issuer, _drafted(issuer), key=secret))
 
 
 def twice_signed(issuer: Issuer) -> str:
@@ -108,7 +124,57 @@ def twice_signed(issuer: Issuer) -> str:
 
 def nested(issuer: Issuer) -> str:
     """A good assertion inside another element of the WS-Security header."""
-    return f'<k:Wrapper xmlns:k="urn:kit">{issuer.issue(USER)}</k:Wrapper>'
+    return _wrapped(issuer.issue(USER))
+
+
+def with_a_namesake(issuer: Issuer) -> str:
+    """A good assertion behind another element with the same identifier."""
+    token = issuer.issue(USER)
+    namesake = etree.Element("{urn:kit}Namesake")
+    namesake.set(f"{{{_XML}}}id", etree.fromstring(token).get("ID", ""))
+    return _text(namesake) + token
+
+
+def of_something_else(issuer: Issuer) -> str:
+    """An assertion whose Signature holds, but is that of a Timestamp in front of it."""
+    header, identifier = etree.Element("{urn:kit}Header"), "_kit-timestamp"
+    timestamp = etree.SubElement(header, f"{{{WSU}}}Timestamp", nsmap={"wsu": WSU})
+    timestamp.set(f"{{{WSU}}}Id", identifier)
+    etree.SubElement(timestamp, f"{{{WSU}}}Created").text = datetime.now(UTC).isoformat()
+    header.append(_drafted(issuer))
+    return "".join(map(_text, _signed_by(_signer(issuer), issuer, header, identifier)))
+
+
+def of_a_part(issuer: Issuer) -> str:
+    """An assertion with attributes that its Signature, which holds, leaves out (by a Transform)."""
+    signer = _signer(issuer)
+    signer.signature_annotators.append(_leave_out_attributes)
+    part = _signed_by(signer, issuer, _drafted(issuer, Person(USER.subject)))
+    said = _drafted(issuer).find(_ATTRIBUTES)
+    assert said is not None
+    part.append(said)
+    return _text(part)
+
+
+def _leave_out_attributes(signature: etree._Element, signing_settings: object) -> None:
+    """Between the usual transforms; called when SignedInfo is there and not signed yet."""
+    transforms = next(signature.iter(f"{{{DS}}}Transforms"))
+    transform = etree.Element(f"{{{DS}}}Transform", Algorithm=_XPATH)
+    filtering = etree.SubElement(transform, f"{{{DS}}}XPath", nsmap={"saml2": SAML})
+    filtering.text = "not(ancestor-or-self::saml2:AttributeStatement)"
+    transforms.insert(1, transform)
+
+
+def _methods(issuer: Issuer) -> tuple[SignatureMethod, SignatureMethod]:
+    """How the issuer's key signs, by SHA-1 and by SHA-256."""
+    if isinstance(issuer.key, rsa.RSAPrivateKey):
+        return SignatureMethod.RSA_SHA1, SignatureMethod.RSA_SHA256
+    return SignatureMethod.ECDSA_SHA1, SignatureMethod.ECDSA_SHA256
+
+
+def _signer(issuer: Issuer) -> XMLSigner:
+    _, method = _methods(issuer)
+    return XMLSigner(signature_algorithm=method, c14n_algorithm=_EXCLUSIVE)
 
 
 class _OldSigner(XMLSigner):
@@ -121,9 +187,21 @@ class _OldSigner(XMLSigner):
         """Whatever is asked for."""
 
 
-def _signed_by(signer: XMLSigner, issuer: Issuer, key: Any) -> str:
-    root = written(issuer.draft(USER), issuer.profile)
-    return _text(signer.sign(root, key=key, reference_uri=root.get("ID"), id_attribute="ID"))
+def _drafted(issuer: Issuer, person: Person = USER) -> etree._Element:
+    """An assertion that is not signed yet."""
+    return written(issuer.draft(person), issuer.profile)
+
+
+def _signed_by(
+    signer: XMLSigner, issuer: Issuer, root: etree._Element, identifier: str = "", key: Any = None
+) -> etree._Element:
+    """``root`` with a Signature of itself, or of the element in it that has ``identifier``."""
+    return signer.sign(
+        root,
+        key=key or issuer.key,
+        cert=[issuer.certificate],
+        reference_uri=identifier or root.get("ID"),
+    )
 
 
 def changed(issuer: Issuer) -> str:
@@ -133,9 +211,9 @@ def changed(issuer: Issuer) -> str:
     return _text(root)
 
 
-def commented(issuer: Issuer) -> str:
-    """A good assertion with a comment in its NameID, which no signature covers."""
-    return issuer.issue(USER).replace("kit.user@", "kit<!--.-->.user@")
+def interrupted(by: str, issuer: Issuer) -> str:
+    """A good assertion with ``by`` in the midst of its NameID, in the place of the dot."""
+    return issuer.issue(USER).replace("kit.user@", f"kit{by}user@")
 
 
 def beside(issuer: Issuer) -> str:
@@ -144,14 +222,50 @@ def beside(issuer: Issuer) -> str:
     return _text(_evil(token)) + token
 
 
+def behind(issuer: Issuer) -> str:
+    """An evil assertion behind a good one."""
+    token = issuer.issue(USER)
+    return token + _text(_evil(token))
+
+
+def in_extension(issuer: Issuer) -> str:
+    """An evil assertion inside another element, in front of a good one."""
+    token = issuer.issue(USER)
+    return _wrapped(_text(_evil(token))) + token
+
+
+def in_advice(issuer: Issuer) -> str:
+    """An evil assertion that holds a good one in its Advice."""
+    token = issuer.issue(USER)
+    evil, advice = _evil(token), etree.Element(f"{{{SAML}}}Advice")
+    advice.append(etree.fromstring(token))
+    conditions = evil.find(f"{{{SAML}}}Conditions")
+    assert conditions is not None
+    conditions.addnext(advice)
+    return _text(evil)
+
+
 def in_object(issuer: Issuer) -> str:
     """An evil assertion with the Signature of a good one, which stands in its Object."""
     token = issuer.issue(USER)
     evil = _evil(token)
     original, signature = _parted(token)
     etree.SubElement(signature, f"{{{DS}}}Object").append(original)
-    evil.insert(1, signature)  # behind Issuer, where a Signature belongs
+    evil.insert(_PLACE, signature)
     return _text(evil)
+
+
+def bereft(issuer: Issuer) -> str:
+    """An evil assertion with the Signature of a good one, which stands behind it without."""
+    token = issuer.issue(USER)
+    evil = _evil(token)
+    original, signature = _parted(token)
+    evil.insert(_PLACE, signature)
+    return _text(evil) + _text(original)
+
+
+def _wrapped(inner: str) -> str:
+    return f'<k:Wrapper xmlns:k="urn:kit">{inner}</k:Wrapper>'
 
 
 def _parted(token: str) -> tuple[etree._Element, etree._Element]:
@@ -185,12 +299,22 @@ def _text(element: etree._Element) -> str:
 def somebody_else() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A key that nobody believes, and its certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Somebody else")])
+    return key, _certificate(_SOMEBODY, key.public_key()).sign(key, SHA256())
+
+
+@cache
+def _weak_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)
+
+
+def _certificate(
+    issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+) -> x509.CertificateBuilder:
+    """A certificate of somebody else, not signed yet."""
     start = datetime.now(UTC) - timedelta(days=1)
-    builder = (
-        x509.CertificateBuilder(name, name, key.public_key())
+    return (
+        x509.CertificateBuilder(issuer, _SOMEBODY, key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + timedelta(days=30))
     )
-    return key, builder.sign(key, SHA256())

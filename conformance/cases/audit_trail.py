@@ -22,10 +22,12 @@ from conformance.cases.imaging import ask, nobodys
 from conformance.cases.query_faults import without
 from conformance.cases.repository import prepared
 from conformance.cases.secure_nodes import nobody
+from conformance.cases.user_assertions import INTERRUPTED
 from conformance.expectation import Mismatch, Same, Success
 from conformance.seen import Answer, Compared, Seen
 from conformance.tokens import USER, unsigned
 from metadata.datatypes import new_oid, new_uuid_urn
+from security.assertions.issuing import Issuer
 from transactions.stored_query import (
     find_documents_by_reference_id,
     get_associations,
@@ -278,6 +280,35 @@ def _assertion(bench: Bench) -> Iterator[Seen]:
     assert issuer is not None
     bench.asking(lambda: unsigned(issuer)).query(get_associations([new_uuid_urn()]))
     yield from _alert(bench, before)
+
+
+def _in_full(make: Callable[[Issuer], str], bench: Bench) -> Iterator[Seen]:
+    issuer, marker = bench.targets.issuer, new_uuid_urn()
+    assert issuer is not None
+    answer = bench.asking(partial(make, issuer)).query(get_associations([marker]))
+    yield answer
+    whole = answer.fault is not None or _named(bench, marker)
+    yield Compared("the user's name", True, whole)
+
+
+def _named(bench: Bench, marker: str) -> bool:
+    """Whether the one record that names ``marker`` names the user."""
+    found = _repository(bench).await_records(
+        lambda record: record.names(marker), 1, bench.targets.timeout
+    )
+    return bool(found) and _names_user(found)
+
+
+for _name, (_en, _fr, _make, _expected) in INTERRUPTED.items():
+    CASES.add(
+        f"S03-{_name}",
+        f"{_en}: whoever is admitted is recorded by his whole name",
+        f"{_fr} : qui est admis est tracé sous son nom entier",
+        spec="ITI TF-2 3.40.4.2, 3.20",
+        needs="registry issuer",
+        expected=[_expected, Same(PERSON)],
+        stimulus=partial(_in_full, _make),
+    )
 
 
 @CASES.case(

@@ -22,7 +22,7 @@ from metadata.model import Code
 from security.assertions.conditions import BEARER
 from security.assertions.profile import AssertionProfile
 from security.assertions.signature import IssuerError
-from security.assertions.structure import ASSERTION, SAML
+from security.assertions.structure import ASSERTION, DS, SAML
 
 PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"
 
@@ -128,7 +128,8 @@ def written(draft: Draft, profile: AssertionProfile) -> etree._Element:
     root.set("IssueInstant", _moment(draft.not_before))
     root.set("Version", draft.version)
     _add(root, "Issuer").text = draft.issuer
-    signature = etree.SubElement(root, "{http://www.w3.org/2000/09/xmldsig#}Signature")
+    # Under the prefix that its content will have: whoever moves it must not have to write it anew.
+    signature = etree.SubElement(root, f"{{{DS}}}Signature", nsmap={"ds": DS})
     signature.set("Id", "placeholder")
     _subject(root, draft)
     conditions = _add(root, "Conditions")
@@ -153,11 +154,9 @@ def _subject(root: etree._Element, draft: Draft) -> None:
     confirmation.set("Method", draft.confirmation)
     if draft.holder:
         data = _add(confirmation, "SubjectConfirmationData")
-        info = etree.SubElement(data, "{http://www.w3.org/2000/09/xmldsig#}KeyInfo")
-        x509_data = etree.SubElement(info, "{http://www.w3.org/2000/09/xmldsig#}X509Data")
-        etree.SubElement(
-            x509_data, "{http://www.w3.org/2000/09/xmldsig#}X509Certificate"
-        ).text = draft.holder
+        info = etree.SubElement(data, f"{{{DS}}}KeyInfo", nsmap={"ds": DS})
+        x509_data = etree.SubElement(info, f"{{{DS}}}X509Data")
+        etree.SubElement(x509_data, f"{{{DS}}}X509Certificate").text = draft.holder
 
 
 def _attributes(root: etree._Element, person: Person, profile: AssertionProfile) -> None:

@@ -23,6 +23,7 @@ from soap.xml import parse
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 ASSERTION = f"{{{SAML}}}Assertion"
 DS = "http://www.w3.org/2000/09/xmldsig#"
+WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 ENVELOPED = f"{DS}enveloped-signature"
 
@@ -36,10 +37,9 @@ _OTHER_ASSERTIONS = (
     "{urn:oasis:names:tc:SAML:1.0:assertion}Assertion",
     "{urn:oasis:names:tc:SAML:1.1:assertion}Assertion",
 )
-_WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
 _IDENTIFIERS = etree.XPath(
     "//@ID | //@Id | //@xml:id | //@wsu:Id | //@AssertionID",
-    namespaces={"wsu": _WSU},
+    namespaces={"wsu": WSU},
 )
 
 

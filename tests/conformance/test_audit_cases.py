@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,16 @@ import pytest
 from conformance.auditing import AuditRepository
 from conformance.case import Case
 from conformance.cases import audit_trail
+from conformance.cases.user_assertions import INTERRUPTED
 from conformance.results import Verdict
 from conformance.run import run
 from conformance.targets import Targets
+from conformance.tokens import USER
 from metadata.identifiers import SUCCESS
+from security.assertions.issuing import Issuer
+from security.assertions.profile import AssertionProfile
 from security.audit.syslog import Sender, frame
+from security.pki import create_authority
 from soap.endpoint import Endpoint, Operation
 from soap.server import Router, running_server
 from tests.conformance.conftest import free_port
@@ -53,7 +59,7 @@ def scribe(port: int, lie: Lie) -> Iterator[str]:
             yield f"{url}/registry"
 
 
-def verdict(case: Case, lie: Lie, timeout: float) -> Verdict:
+def verdict(case: Case, lie: Lie, timeout: float, issuer: Issuer | None = None) -> Verdict:
     port = free_port()
     with scribe(port, lie) as url:
         targets = Targets(
@@ -61,6 +67,7 @@ def verdict(case: Case, lie: Lie, timeout: float) -> Verdict:
             patients=("A", "B", "C"),
             audit_listener=f"127.0.0.1:{port}",
             timeout=timeout,
+            issuer=issuer,
         )
         [result] = run(targets, [case]).results
     return result.verdict
@@ -108,6 +115,30 @@ def test_right_records_pass() -> None:
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_wrong_record_fails(lie: Lie) -> None:
     assert verdict(QUERIED, lie, 0.3) is Verdict.FAILED
+
+
+def naming(user: str) -> Lie:
+    """Says that this user asked."""
+    end = b"<AuditSourceIdentification"
+    participant = f'<ActiveParticipant UserID="u" UserName="&lt;{user}@issuer&gt;"/>'.encode()
+    return replaced(end, participant + end)
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_record_that_names_the_user_in_part_fails(name: str, tmp_path: Path) -> None:
+    identity = create_authority(tmp_path, "Issuer")
+    issuer = Issuer.read(
+        "https://idp.example",
+        identity.certificate,
+        identity.key,
+        profile=AssertionProfile.read(),
+        audiences=[],
+        lifetime=timedelta(hours=1),
+    )
+    case = CASES[f"S03-{name}"]
+    assert verdict(case, naming(USER.subject), 5, issuer) is Verdict.PASSED
+    for told in ("kit", ".user@example.org", "kituser@example.org"):
+        assert verdict(case, naming(told), 0.3, issuer) is Verdict.FAILED
 
 
 def test_a_node_that_sends_a_record_once_only_loses_it_in_an_outage() -> None:

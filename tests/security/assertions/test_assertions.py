@@ -6,7 +6,7 @@ import base64
 import contextlib
 import copy
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from lxml import etree
 from signxml.algorithms import SignatureMethod
 
 from conformance.cases.user_assertions import BAD
+from conformance.tokens import NAME_ID, unsigned
 from metadata.model import Code
 from node.migrate import script_location
 from security.assertions.conditions import HOLDER_OF_KEY
@@ -60,8 +61,6 @@ from tests.security.assertions.conftest import (
 )
 
 XSD = Path(__file__).parents[4] / "shared/standards/saml/sstc-saml-schema-assertion-2.0.xsd"
-SIGNATURE = f"{{{DS}}}Signature"
-NAME_ID = f"{{{SAML}}}Subject/{{{SAML}}}NameID"
 
 
 def refused(desk: Desk, token: str, certificate: str | None = None) -> str:
@@ -213,15 +212,6 @@ def test_an_issuer_that_is_believed_no_more_is_refused_also_where_it_was_verifie
     desk.verify(token)
 
 
-def test_an_unsigned_assertion_is_refused(desk: Desk) -> None:
-    def strip(root: etree._Element) -> None:
-        signature = root.find(SIGNATURE)
-        assert signature is not None
-        root.remove(signature)
-
-    assert refused(desk, desk.forged(strip)) == INVALID_TOKEN
-
-
 def test_the_key_is_that_of_the_configuration_not_that_of_the_token(
     desk: Desk, attacker: Issuer
 ) -> None:
@@ -249,6 +239,16 @@ def test_weak_or_confused_algorithms_are_refused(desk: Desk, method: str) -> Non
 def test_other_sound_algorithms_are_accepted(desk: Desk, method: SignatureMethod) -> None:
     token = desk.issuer.sign(written(desk.draft(), desk.issuer.profile), method)
     assert desk.verify(token).subject == "ada@example"
+
+
+def test_a_signature_says_the_same_wherever_it_is_moved(desk: Desk) -> None:
+    """Else a forgery that moves it would be refused for being spoilt, not for what it is."""
+    [info] = etree.fromstring(desk.token()).iter(f"{{{DS}}}SignedInfo")
+    before = etree.tostring(info, method="c14n", exclusive=True)
+    signature = info.getparent()
+    assert signature is not None
+    etree.Element("elsewhere").append(signature)
+    assert etree.tostring(info, method="c14n", exclusive=True) == before
 
 
 def test_what_was_changed_after_signing_is_refused(desk: Desk) -> None:
@@ -352,23 +352,33 @@ def test_a_weak_key_is_not_believed(tmp_path: Path) -> None:
         Issuers.read({NAME: file})
 
 
-REASONS = {
-    "expired": "has expired",
-    "early": "not valid yet",
-    "unsigned": "not signed",
-    "audience": "another audience",
-    "issuer": "issuer of the assertion is not known",
-    "key": "no key of the issuer has signed",
-    "sha-1": "signature algorithm is not accepted",
-    "digest": "digest algorithm is not accepted",
-    "hmac": "signature algorithm is not accepted",
-    "changed": "no key of the issuer has signed",
-    "wrapped-beside": "more than one assertion",
-    "wrapped-object": "more than one assertion",
-    "twice-signed": "expected one Signature",
-    "nested": "not in the WS-Security header",
-    "confirmation": "no SubjectConfirmation",
-    "authn-statement": "no AuthnStatement",
+REFUSALS = {
+    "expired": (MESSAGE_EXPIRED, "has expired"),
+    "early": (INVALID_TOKEN, "not valid yet"),
+    "long-lived": (INVALID_TOKEN, "may hold for 12:00:00 at most"),
+    "unsigned": (INVALID_TOKEN, "not signed"),
+    "audience": (FAILED_AUTHENTICATION, "another audience"),
+    "issuer": (FAILED_AUTHENTICATION, "issuer of the assertion is not known"),
+    "key": (FAILED_CHECK, "no key of the issuer has signed"),
+    "weak-key": (FAILED_CHECK, "no key of the issuer has signed"),
+    "sha-1": (INVALID_TOKEN, "signature algorithm is not accepted"),
+    "digest": (INVALID_TOKEN, "digest algorithm is not accepted"),
+    "hmac": (INVALID_TOKEN, "signature algorithm is not accepted"),
+    "changed": (FAILED_CHECK, "no key of the issuer has signed"),
+    "wrapped-beside": (INVALID_SECURITY, "more than one assertion"),
+    "wrapped-behind": (INVALID_SECURITY, "more than one assertion"),
+    "wrapped-extension": (INVALID_SECURITY, "more than one assertion"),
+    "wrapped-advice": (INVALID_SECURITY, "more than one assertion"),
+    "wrapped-signature": (INVALID_SECURITY, "more than one assertion"),
+    "wrapped-object": (INVALID_SECURITY, "more than one assertion"),
+    "twice-signed": (INVALID_TOKEN, "expected one Signature"),
+    "nested": (INVALID_SECURITY, "not in the WS-Security header"),
+    "identifier": (INVALID_SECURITY, "an identifier is given to two elements"),
+    "reference": (INVALID_TOKEN, "one Reference, to the assertion"),
+    "transform": (INVALID_TOKEN, "expected the transforms"),
+    "holder": (FAILED_AUTHENTICATION, "no SubjectConfirmation"),
+    "confirmation": (FAILED_AUTHENTICATION, "no SubjectConfirmation"),
+    "authn-statement": (INVALID_TOKEN, "no AuthnStatement"),
 }
 
 
@@ -376,78 +386,19 @@ REASONS = {
 def test_every_forgery_of_the_kit_is_refused_for_what_is_wrong_with_it(
     desk: Desk, forgery: str
 ) -> None:
-    with pytest.raises(TokenRefused, match=REASONS[forgery]):
+    subcode, reason = REFUSALS[forgery]
+    with pytest.raises(TokenRefused, match=reason) as error:
         desk.verify(BAD[forgery][2](desk.issuer))
+    assert error.value.subcode == subcode
 
 
-# -- wrapping: what was signed is moved away, and something else stands in its place
-
-
-def _evil(token: str) -> etree._Element:
-    """A copy of an assertion, unsigned, that names the administrator."""
-    root = etree.fromstring(token)
-    signature, name = root.find(SIGNATURE), root.find(NAME_ID)
-    assert signature is not None
-    assert name is not None
-    root.remove(signature)
-    name.text = "admin"
-    root.set("ID", "_evil")
-    return root
-
-
-def _text(element: etree._Element) -> str:
-    return etree.tostring(element, encoding="unicode")
-
-
-def _inside_the_signature(token: str) -> str:
-    """The evil one carries the signature, and the signed one inside it, as an Object."""
-    evil, signed = _evil(token), etree.fromstring(token)
-    signature = signed.find(SIGNATURE)
-    assert signature is not None
-    signed.remove(signature)
-    holder = etree.SubElement(signature, f"{{{DS}}}Object")
-    holder.append(signed)
-    evil.insert(1, signature)
-    return _text(evil)
-
-
-def _inside_the_evil_one(token: str) -> str:
-    evil = _evil(token)
-    advice = etree.SubElement(evil, f"{{{SAML}}}Advice")
-    advice.append(etree.fromstring(token))
-    return _text(evil)
-
-
-def _signature_moved(token: str) -> str:
-    """The evil one carries the signature of the signed one, which is beside it."""
-    evil, signed = _evil(token), etree.fromstring(token)
-    signature = signed.find(SIGNATURE)
-    assert signature is not None
-    evil.insert(1, copy.deepcopy(signature))
-    signed.remove(signature)
-    return _text(evil) + _text(signed)
-
-
-WRAPPINGS: dict[str, Callable[[str], str]] = {
-    "evil first": lambda token: _text(_evil(token)) + token,
-    "evil last": lambda token: token + _text(_evil(token)),
-    "signed in the Object of the signature": _inside_the_signature,
-    "signed in the evil one": _inside_the_evil_one,
-    "signature moved": _signature_moved,
-    "evil in an extension": lambda token: f"<x>{_text(_evil(token))}</x>{token}",
-}
-
-
-@pytest.mark.parametrize("layout", WRAPPINGS)
-def test_wrapped_signatures_are_refused(desk: Desk, layout: str) -> None:
-    token = WRAPPINGS[layout](desk.token())
-    assert refused(desk, token) in (INVALID_SECURITY, INVALID_TOKEN)
+# -- where an assertion stands
 
 
 def test_an_assertion_elsewhere_in_the_message_is_refused(desk: Desk) -> None:
     token = desk.token()
     for letter in (
-        message(token, f"<q>{_text(_evil(token))}</q>"),
+        message(token, f"<q>{unsigned(desk.issuer)}</q>"),
         envelope(token),
         message("", f"<q>{token}</q>"),
         envelope(message_header(token) * 2),
@@ -462,28 +413,11 @@ def message_header(token: str) -> str:
     return f'<w:Security xmlns:w="{WSSE}">{token}</w:Security>'
 
 
-def test_an_identifier_of_two_elements_is_refused(desk: Desk) -> None:
-    token = desk.token()
-    identifier = etree.fromstring(token).get("ID")
-    with pytest.raises(TokenRefused) as error:
-        desk.verifier.verify(message(token, f'<q xml:id="{identifier}"/>'), None)
-    assert error.value.subcode == INVALID_SECURITY
-
-
-def test_a_reference_to_something_else_is_refused(desk: Desk) -> None:
+def test_a_reference_to_the_whole_message_is_refused(desk: Desk) -> None:
     def point(root: etree._Element) -> None:
         next(root.iter(f"{{{DS}}}Reference")).set("URI", "")
 
     assert refused(desk, desk.forged(point)) == INVALID_TOKEN
-
-
-def test_transforms_that_could_hide_something_are_refused(desk: Desk) -> None:
-    def add(root: etree._Element) -> None:
-        transforms = next(root.iter(f"{{{DS}}}Transforms"))
-        extra = etree.SubElement(transforms, f"{{{DS}}}Transform")
-        extra.set("Algorithm", "http://www.w3.org/TR/1999/REC-xslt-19991116")
-
-    assert refused(desk, desk.forged(add)) == INVALID_TOKEN
 
 
 def test_encrypted_and_old_assertions_are_refused(desk: Desk) -> None:
