@@ -6,15 +6,21 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE
 
 from imaging_source.archives import Bounds
+from imaging_source.notices import MODALITY_PERFORMED_PROCEDURE_STEP
 from metadata.datatypes import CX
 from node.config_file import ConfigError, load
 from node.init import TEST_AUTHORITY, NewNode, create
@@ -94,7 +100,22 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     assert {("RAD-8", "E"), ("RAD-8", "C")} <= set(kinds)
 
 
-def test_what_a_node_asks_to_be_committed_to_and_notifies_is_recorded_with_the_patient(
+def performs(port: int, study: str, patient: str) -> None:
+    """A modality begins a step of a study and completes it (MPPS)."""
+    ae, scheduled, step, end = AE("MODALITY"), Dataset(), Dataset(), Dataset()
+    ae.add_requested_context(MODALITY_PERFORMED_PROCEDURE_STEP)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    scheduled.StudyInstanceUID = study
+    step.PatientID, step.ScheduledStepAttributesSequence = patient, [scheduled]
+    step.PerformedProcedureStepStatus = "IN PROGRESS"
+    end.PerformedProcedureStepStatus = "COMPLETED"
+    named = (MODALITY_PERFORMED_PROCEDURE_STEP, generate_uid())
+    assert association.send_n_create(step, *named)[0].Status == 0x0000
+    assert association.send_n_set(end, *named)[0].Status == 0x0000
+    association.release()
+
+
+def test_what_a_node_and_its_peers_tell_one_another_is_recorded_with_the_patient(
     tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, tool: Any
 ) -> None:
     config = create(NewNode(tmp_path / "node", plain=True, port_base=port_base))
@@ -113,16 +134,19 @@ notified = ["KOSMOS"]"""
     )
     with closing(sqlite3.connect(config.parent / "data" / "imaging.db")) as index, index:
         index.execute("UPDATE study SET published_revision = revision")
+    performs(port_base + 4, str(dcmread(image).StudyInstanceUID), "1CT1")
 
-    def recorded() -> set[tuple[str, str, int]]:
+    def recorded() -> Counter[tuple[str, str, int]]:
         patient = ("--patient", CX.of("1CT1", TEST_AUTHORITY))
         found = kosmos("audit", "find", *patient, "--config", config, "--json")
         told = [
             (one["transaction"], one["action"], one["outcome"]) for one in json.loads(found.stdout)
         ]
-        return {one for one in told if one[0] in ("RAD-10", "RAD-49")}
+        return Counter(one for one in told if one[0] != "RAD-8")
 
-    wait_for(lambda: recorded() == {("RAD-10", "R", 0), ("RAD-49", "R", 0)})
+    # What the node tells itself has two records: who tells, and who is told.
+    both = {("RAD-10", "R", 0): 2, ("RAD-49", "R", 0): 2}
+    wait_for(lambda: recorded() == both | {("RAD-6", "C", 0): 1, ("RAD-7", "U", 0): 1})
 
 
 def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:
