@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select, update
 from imaging_source import schema
 from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
-from imaging_source.ledger import UNKNOWN, About, Mention, Purpose
+from imaging_source.ledger import UNKNOWN, About, End, Mention, Purpose
 from imaging_source.notices import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     MODALITY_PERFORMED_PROCEDURE_STEP,
@@ -31,6 +31,8 @@ from imaging_source.notifying import Notifier
 from imaging_source.receiver import Listening
 from imaging_source.requestor import Peer
 from imaging_source.schema import COMPLETION, INSTANCE, PERFORMED_STEP
+from imaging_source.service import Refused
+from imaging_source.shown import Unseen
 from storage.database import Database
 from storage.errors import OutOfSpace
 from tests.imaging_source.book import Book, about
@@ -417,6 +419,43 @@ def test_a_notice_is_recorded_with_its_answer_and_not_sent_where_it_cannot_be(
     finally:
         server.shutdown()
     assert book.told[1:] == [("told", "PEER", mention, False)]
+
+
+def test_a_peer_is_not_told_of_what_it_may_not_see_and_waits_where_nobody_knows(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    seen, hidden = (
+        make_instance(),
+        make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid()),
+    )
+    assert store(seen) == store(hidden) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    asked: list[End] = []
+    known = False
+
+    def veil(asker: End) -> Unseen:
+        asked.append(asker)
+        if not known:
+            raise Refused(0xA700, "the registry is away")
+        return {str(hidden.StudyInstanceUID)}.intersection
+
+    peer = Peer("KOSMOS", "127.0.0.1", provider)
+    notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock, veil=veil)
+    assert notifier.run_once() == 2
+    assert {(one.title, one.address, one.user) for one in asked} == {("KOSMOS", "127.0.0.1", None)}
+    assert told(database) == []
+    known = True
+    clock.now += 6
+    assert notifier.run_once() == 2
+    assert [study for study, _, _ in told(database)] == [seen.StudyInstanceUID]
+    clock.now += 3600
+    assert notifier.run_once() == 0
+
+    anew = update(schema.STUDY).values(revision=9, published_revision=9)
+    database.write(lambda connection: connection.execute(anew).close())
+    assert Notifier(database, "HERE", {"KOSMOS": peer}, clock).run_once() == 2
+    assert hidden.StudyInstanceUID in {study for study, _, _ in told(database)}
 
 
 def test_a_peer_that_is_away_is_told_later(

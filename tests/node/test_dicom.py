@@ -6,9 +6,10 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
+from sqlalchemy import Text, insert, select
 
 from imaging_source.archives import Bounds
+from imaging_source.ledger import NoLedger
 from imaging_source.notices import MODALITY_PERFORMED_PROCEDURE_STEP
+from imaging_source.schema import PEER_TOLD, STUDY
+from imaging_source.shown import Veil, no_veil
 from metadata.datatypes import CX
 from node.config_file import ConfigError, load
 from node.init import TEST_AUTHORITY, NewNode, create
+from node.migrate import migrate, open_database
 from node.operator import operator_name
-from node.wiring.dicom import staying_archives
+from node.wiring.dicom import dicom_services, staying_archives
+from node.wiring.pictures import open_variants
 from storage.database import Database
 from tests.waiting import wait_for
 
@@ -147,6 +154,31 @@ notified = ["KOSMOS"]"""
     # What the node tells itself has two records: who tells, and who is told.
     both = {("RAD-10", "R", 0): 2, ("RAD-49", "R", 0): 2}
     wait_for(lambda: recorded() == both | {("RAD-6", "C", 0): 1, ("RAD-7", "U", 0): 1})
+
+
+@pytest.mark.parametrize(("veil", "tried"), [(no_veil, 1), (lambda _asker: set, 0)])
+def test_whom_a_node_notifies_of_what_its_policy_says(
+    plain_node: Path, veil: Veil, tried: int
+) -> None:
+    keys = 'peers = { VIEWER = "dicom://127.0.0.1:9" }\nnotified = ["VIEWER"]'
+    text = plain_node.read_text()
+    plain_node.write_text(text.replace("[imaging_source]", f"[imaging_source]\n{keys}"))
+    settings = load(plain_node)
+    migrate(settings)
+    with ExitStack() as stack:
+        index = stack.enter_context(open_database(settings.imaging_source, "imaging_source"))
+        needed = {
+            one.name: "" if isinstance(one.type, Text) else 0
+            for one in STUDY.columns
+            if not one.nullable
+        }
+        row = {"study_instance_uid": "1.2.3", "published_revision": 1, "changed_at": time.time()}
+        index.write(lambda one: one.execute(insert(STUDY), needed | row).close())
+        variants = open_variants(settings, stack)
+        services = dicom_services(settings, index, variants, NoLedger(), veil)
+        assert services.notifier.run_once() == 1
+        with index.read() as connection:
+            assert connection.execute(select(PEER_TOLD.c.attempts)).scalar_one() == tried
 
 
 def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:
