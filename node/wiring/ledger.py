@@ -198,7 +198,8 @@ def ledger_of(
 
 
 def node_of(end: End) -> Node:
-    """An application entity: known by its certificate, or by its title alone."""
+    """An application entity: known by its certificate, by its title alone, or, before it has told
+    that, by its address."""
     if end.certificate is None:
-        return Node(end.title, end.address)
+        return Node(end.title or end.address, end.address)
     return Node(names_of(end.certificate)[1], end.address, f"AETITLES={end.title}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import subprocess
 import time
@@ -71,6 +72,9 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
     image = get_testdata_file("CT_small.dcm")
     assert tool("storescu", *here, str(image)).returncode == 0
+    with socket.create_connection(("127.0.0.1", port_base + 4)) as nonsense:
+        nonsense.sendall(b"GET / HTTP/1.1\r\n")
+        assert nonsense.recv(1) == b"\x07"  # A-ABORT
 
     query = ("-S", *here, "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1")
     found = tool("findscu", "-aet", "ASKER", *query)
@@ -98,6 +102,8 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     by_operator = [one for one in asked if one["trail"] == "client-0"]
     assert {one["transaction"] for one in by_operator} == {"RAD-14"}
     assert all(operator_name() in one["users"] for one in by_operator)
+    [alert] = [one for one in asked if one["transaction"] == "not-understood"]
+    assert (alert["trail"], alert["outcome"], alert["users"][0]) == ("dicom", 8, "127.0.0.1")
 
     recorded = kosmos(
         "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
