@@ -89,6 +89,10 @@ Permits = Callable[[bytes | None, str, str], Permit]
 """What a peer may do, by certificate (DER), address and calling title; raises NodeRefused."""
 
 
+NotUnderstood = Callable[[End, str], None]
+"""Is told of a peer that breaks the protocol, and how, in words of ours."""
+
+
 def everything(_certificate: bytes | None, _address: str, _title: str) -> Permit:
     """The permits where every node that is trusted may do everything."""
     return EVERYTHING
@@ -124,18 +128,21 @@ class Association:
         services: Services,
         permit: Callable[[str], Permit],
         turned_away: Callable[[str], None],
+        not_understood: NotUnderstood,
         records: Callable[[str], Records] = lambda title: Records(asker=End(title)),
         identify: Identify = nobody,
     ) -> None:
         """``permit`` tells what may be done under a calling title, and raises NodeRefused;
-        ``turned_away`` is told why a request is refused that its node may not make; ``records``
-        where it is recorded; ``identify`` for whom the association is."""
+        ``turned_away`` is told why a request is refused that its node may not make, and
+        ``not_understood`` why an association is aborted; ``records`` tells where it is recorded;
+        ``identify`` for whom the association is."""
         self._identify = identify
         self._ask_permit = permit
         self._turned_away = turned_away
+        self._not_understood = not_understood
         self._permit = EVERYTHING
         self._records_of = records
-        self._records = Records()
+        self._records = records("")  # until its title is known
         self._stored = self._records.transfers(Service.STORE)
         self._socket = connection
         self._intake = intake
@@ -320,6 +327,8 @@ class Association:
         reason = AbortReason.INVALID_PARAMETER
         if isinstance(error, ProtocolError):
             reason = error.reason
+        if reason is not AbortReason.NOT_SPECIFIED:  # that is a failure of ours
+            self._not_understood(self._records.asker, str(error))
         try:
             self._line.abort(reason)
         except PeerGone:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +41,7 @@ from imaging_source.elements import (
 from imaging_source.encoded import Value, encode
 from imaging_source.evicted import evicted_of
 from imaging_source.header import is_uid
+from imaging_source.ledger import About, Mention, Purpose
 from imaging_source.line import Line
 from imaging_source.negotiation import Offer
 from imaging_source.parts import Row, look_up
@@ -143,10 +145,12 @@ class Commitments:
 
     def answer(self, exchange: Exchange) -> None:
         """Handle one N-ACTION request."""
-        if exchange.request.kind != REQUEST:
-            raise Refused(_NO_SUCH_ACTION, "only action 1, request storage commitment, is known")
-        commitment = _read(exchange)
-        self._database.write(lambda connection: self._put(connection, commitment))
+        with exchange.records.hearing(Purpose.COMMITMENT) as heard:
+            if exchange.request.kind != REQUEST:
+                raise Refused(_NO_SUCH_ACTION, "only action 1, to request commitment, is known")
+            commitment = _read(exchange)
+            heard(self._mentions(commitment.references))
+            self._database.write(lambda connection: self._put(connection, commitment))
         exchange.respond(SUCCESS)
         if commitment.peer in self._peers:
             self._asked.set()
@@ -171,6 +175,19 @@ class Commitments:
                 self.run_once()
             except StorageError as error:
                 _log.error("reports wait", code="dicom-commitment", error=type(error).__name__)
+
+    def _mentions(self, references: Iterable[Reference]) -> list[Mention]:
+        """What is named, by study; what is not here, or not shown, as of a study unknown."""
+        with self._database.read() as connection:
+            rows = look_up(connection, (one.sop_instance_uid for one in references))
+            named: defaultdict[str, Counter[str]] = defaultdict(Counter)
+            for one in references:
+                row = rows.get(one.sop_instance_uid)
+                named[row["study_instance_uid"] if row else ""][one.sop_class_uid] += 1
+            return [
+                Mention(Purpose.COMMITMENT, About.in_index(connection, study), classes)
+                for study, classes in named.items()
+            ]
 
     def _put(self, connection: Connection, commitment: Commitment) -> None:
         """Note a request; one that comes again is answered again."""

@@ -60,9 +60,19 @@ _REQUEST_ATTRIBUTES = 0x00400275
 _REQUESTED_PROCEDURE_ID = 0x00401001
 _PLACER_ORDER_NUMBER = 0x00402016
 
-_WANTED = frozenset(
+_OF_THE_PATIENT = frozenset(
     {
         _CHARACTER_SET,
+        _PATIENT_NAME,
+        _PATIENT_ID,
+        _ISSUER_OF_PATIENT_ID,
+        _ISSUER_QUALIFIERS,
+        _BIRTH_DATE,
+        _SEX,
+    }
+)
+_WANTED = _OF_THE_PATIENT | frozenset(
+    {
         _SOP_CLASS_UID,
         _SOP_INSTANCE_UID,
         _STUDY_DATE,
@@ -78,12 +88,6 @@ _WANTED = frozenset(
         _TIMEZONE_OFFSET,
         _STUDY_DESCRIPTION,
         _SERIES_DESCRIPTION,
-        _PATIENT_NAME,
-        _PATIENT_ID,
-        _ISSUER_OF_PATIENT_ID,
-        _ISSUER_QUALIFIERS,
-        _BIRTH_DATE,
-        _SEX,
         _BODY_PART,
         _STUDY_UID,
         _SERIES_UID,
@@ -138,6 +142,11 @@ def read_header(data: bytes, transfer_syntax_uid: str, more: bool = False) -> He
         instance_number=values.number(_INSTANCE_NUMBER),
         number_of_frames=values.number(_FRAMES) or 1,
     )
+
+
+def read_patient(elements: Elements) -> Patient:
+    """The patient whom a small data set names. Raises Unreadable."""
+    return _patient(_Values(elements, elements.find(_OF_THE_PATIENT)))
 
 
 def is_uid(text: str) -> bool:

@@ -1,19 +1,20 @@
-"""What peers do over DICOM associations, what archives are asked and give, and what peers are told,
-to whoever keeps records of it.
+"""What peers do over DICOM associations, what archives are asked and give, and what peers are told
+and tell, to whoever keeps records of it.
 
 A transfer is told twice for each study of an association: when it begins, before its first instance
 is acknowledged or sent, and when it has ended, with the number of instances, so that a CT of 300
 images is not 300 records. What comes by C-MOVE is told as what is stored. A query of a peer is told
 before its first response, one of ours once it was answered, and so is what a peer is told of
-instances (N-ACTION of a storage commitment, N-CREATE of a notice). Where the ledger cannot record
-(StorageError), the peer is refused, and nobody is asked or told. Not here: what a record looks
-like.
+instances (N-ACTION of a storage commitment, N-CREATE of a notice). What a peer tells us of them, or
+of a performed procedure step, is told before it is acted on and again before it is answered. Where
+the ledger cannot record (StorageError), the peer is refused, and nobody is asked or told. Not here:
+what a record looks like.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -76,7 +77,7 @@ class About:
 
 
 UNKNOWN = About()
-"""Of an instance that was not taken."""
+"""Of an instance that was not taken, and of what says nothing that is known here."""
 
 
 @dataclass(slots=True)
@@ -109,19 +110,27 @@ class Question:
 
 
 class Purpose(Enum):
-    """Why a peer is told of instances."""
+    """Why one application entity tells another of a study."""
 
-    COMMITMENT = "N-ACTION of ours"
-    AVAILABILITY = "N-CREATE of ours"
+    COMMITMENT = "N-ACTION of a storage commitment"
+    AVAILABILITY = "N-CREATE of a notice of availability"
+    STEP_BEGUN = "N-CREATE of a performed procedure step"
+    STEP_CHANGED = "N-SET of a performed procedure step"
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """Instances of a study that a peer is told of, in number by SOP class; none of them travels."""
+    """A study of which one tells another, with the instances named, in number by SOP class; none
+    of them travels."""
 
     purpose: Purpose
     about: About
-    classes: Mapping[str, int]
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+
+Hearing = Callable[[Iterable[Mention]], None]
+"""Takes what a peer has said, once it is read and before it is acted on: what is recorded should
+this process die at it is durable then. Raises StorageError."""
 
 
 class Ledger(Protocol):
@@ -147,6 +156,12 @@ class Ledger(Protocol):
     def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
         """The same of what we tell a peer of instances."""
 
+    def hearing(self, peer: End, purpose: Purpose) -> AbstractContextManager[Hearing]:
+        """Record what a peer tells us, durably, done or refused, when this context ends.
+
+        Raises StorageError, before anything is done where there is no room.
+        """
+
 
 class NoLedger:
     """Where nothing is recorded."""
@@ -169,6 +184,10 @@ class NoLedger:
     def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
         """Nothing."""
         return nullcontext()
+
+    def hearing(self, peer: End, purpose: Purpose) -> AbstractContextManager[Hearing]:
+        """Nothing."""
+        return nullcontext(lambda _mentions: None)
 
 
 class Transfers:
@@ -222,3 +241,7 @@ class Records:
     def transfers(self, service: Service, destination: End | None = None) -> Transfers:
         """A new group of transfers."""
         return Transfers(self.ledger, service, self.asker, destination)
+
+    def hearing(self, purpose: Purpose) -> AbstractContextManager[Hearing]:
+        """What the peer tells is read, acted on, and recorded at the end: see ``Ledger``."""
+        return self.ledger.hearing(self.asker, purpose)

@@ -8,9 +8,11 @@ what tells that a study is complete, or that an archive has it: ``is_performed``
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydicom.uid import generate_uid
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
@@ -20,9 +22,10 @@ from imaging_source.completeness import Signal, tell
 from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
 from imaging_source.elements import Elements, encoding_of
 from imaging_source.evicted import INSTANCE_AVAILABILITY
-from imaging_source.header import is_uid
+from imaging_source.header import is_uid, read_patient
+from imaging_source.ledger import About, Mention, Purpose
 from imaging_source.negotiation import Offer
-from imaging_source.references import items_of, texts_of
+from imaging_source.references import REFERENCED_SOP_CLASS_UID, items_of, texts_of
 from imaging_source.schema import AVAILABILITY, AVAILABLE_INSTANCE, PERFORMED_STEP
 from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
 from storage.database import Database
@@ -86,6 +89,18 @@ def available(connection: Connection, since: float) -> list[Available]:
     return [Available(*row) for row in connection.execute(query.order_by(AVAILABILITY.c.told_at))]
 
 
+class _Told(NamedTuple):
+    """What a notice says of an instance."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    retrieve_ae_title: str
+    availability: str
+
+
+_TOLD_OF = REFERENCED_SOP_CLASS_UID, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY
+
+
 class Notices:
     """Takes notices in."""
 
@@ -106,35 +121,48 @@ class Notices:
 
     def begin_step(self, exchange: Exchange) -> None:
         """Handle the N-CREATE of a performed procedure step."""
-        elements = _elements(exchange)
-        uid = _created(exchange)
-        if _status(elements) is not Step.IN_PROGRESS:
-            raise Refused(_INVALID_VALUE, "a step begins IN PROGRESS (0040,0252)")
-        found = (
-            texts_of(item, _STUDY_INSTANCE_UID)[0] for item in items_of(elements, _SCHEDULED_STEPS)
-        )
-        studies = {study for study in found if is_uid(study)}
-        if not studies:
-            raise Refused(_MISSING_ATTRIBUTE, "no Study Instance UID in (0040,0270)")
-        sender, now = exchange.line.name, self._clock()
+        with exchange.records.hearing(Purpose.STEP_BEGUN) as heard:
+            elements = _elements(exchange)
+            studies = _scheduled(elements)
+            heard(_of_the_patient(elements, studies))
+            uid = _created(exchange)
+            if _status(elements) is not Step.IN_PROGRESS:
+                raise Refused(_INVALID_VALUE, "a step begins IN PROGRESS (0040,0252)")
+            if not studies:
+                raise Refused(_MISSING_ATTRIBUTE, "no Study Instance UID in (0040,0270)")
+            self._begin(uid, studies, exchange.line.name)
+        exchange.respond(SUCCESS)
+
+    def _begin(self, uid: str, studies: Sequence[str], sender: str) -> None:
+        """Note a step that begins; Refused where it is known."""
+        now = self._clock()
 
         def work(connection: Connection) -> None:
             if _studies_of(connection, uid):
                 raise Refused(_DUPLICATE_INSTANCE, "this step is known")
             row = {"sop_instance_uid": uid, "status": Step.IN_PROGRESS, "sender": sender}
             times = {"created_at": now, "changed_at": now}
-            rows = [{**row, **times, "study_instance_uid": study} for study in sorted(studies)]
+            rows = [{**row, **times, "study_instance_uid": study} for study in studies]
             connection.execute(insert(PERFORMED_STEP), rows)
 
         try:
             self._database.write(work)
         except IntegrityError as error:
             raise Refused(_DUPLICATE_INSTANCE, "this step is begun at this moment") from error
-        exchange.respond(SUCCESS)
 
     def change_step(self, exchange: Exchange) -> None:
         """Handle the N-SET of a performed procedure step."""
-        uid, status = exchange.request.sop_instance_uid, _status(_elements(exchange))
+        uid = exchange.request.sop_instance_uid
+        with exchange.records.hearing(Purpose.STEP_CHANGED) as heard:
+            with self._database.read() as connection:
+                studies = _studies_of(connection, uid)
+                known = [About.in_index(connection, study) for study in studies]
+            heard(Mention(Purpose.STEP_CHANGED, about) for about in known)
+            self._change(uid, _status(_elements(exchange)))
+        exchange.respond(SUCCESS)
+
+    def _change(self, uid: str, status: Step | None) -> None:
+        """Note how a step goes on, and that its studies are complete; Refused where it may not."""
         now = self._clock()
 
         def work(connection: Connection) -> None:
@@ -152,25 +180,35 @@ class Notices:
                     tell(connection, study, Signal.MPPS, now)
 
         self._database.write(work)
-        exchange.respond(SUCCESS)
 
     def note_availability(self, exchange: Exchange) -> None:
         """Handle the N-CREATE of an instance availability notification."""
-        elements = _elements(exchange)
-        _created(exchange)
-        (study,) = texts_of(elements, _STUDY_INSTANCE_UID)
-        if not is_uid(study):
-            raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
-        instances = [
-            texts_of(item, _SOP_INSTANCE_UID, _RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY)
-            for series in items_of(elements, _REFERENCED_SERIES)
-            for item in items_of(series, _REFERENCED_SOP)
-        ]
-        if not all(is_uid(uid) for uid, _, _ in instances):
-            raise Refused(_MISSING_ATTRIBUTE, "Referenced SOP Instance UID (0008,1155) is missing")
-        online = {uid: title for uid, title, state in instances if state != "UNAVAILABLE"}
-        named = {uid for uid, _, _ in instances}
-        sender, now = exchange.line.name, self._clock()
+        with exchange.records.hearing(Purpose.AVAILABILITY) as heard:
+            elements = _elements(exchange)
+            _created(exchange)
+            (study,) = texts_of(elements, _STUDY_INSTANCE_UID)
+            if not is_uid(study):
+                raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
+            instances = [_Told(*texts_of(item, *_TOLD_OF)) for item in _named(elements)]
+            with self._database.read() as connection:
+                about = About.in_index(connection, study)
+            classes = Counter(one.sop_class_uid for one in instances)
+            heard([Mention(Purpose.AVAILABILITY, about, classes)])
+            if not all(is_uid(one.sop_instance_uid) for one in instances):
+                text = "Referenced SOP Instance UID (0008,1155) is missing"
+                raise Refused(_MISSING_ATTRIBUTE, text)
+            self._note(study, instances, exchange.line.name)
+        exchange.respond(SUCCESS)
+
+    def _note(self, study: str, instances: Sequence[_Told], sender: str) -> None:
+        """Note what is available of a study."""
+        online = {
+            one.sop_instance_uid: one.retrieve_ae_title
+            for one in instances
+            if one.availability != "UNAVAILABLE"
+        }
+        named = {one.sop_instance_uid for one in instances}
+        now = self._clock()
         place = next(filter(None, online.values()), sender)
         row = {"study": study, "sender": sender, "place": place, "now": now}
 
@@ -181,7 +219,6 @@ class Notices:
                 tell(connection, study, Signal.IAN, now, count)
 
         self._database.write(work)
-        exchange.respond(SUCCESS)
 
 
 def _add_up(
@@ -209,6 +246,26 @@ def _add_up(
 
 def _elements(exchange: Exchange) -> Elements:
     return Elements(exchange.data_set, encoding_of(exchange.context.transfer_syntax))
+
+
+def _scheduled(elements: Elements) -> list[str]:
+    """The studies of the scheduled steps that one step performs."""
+    steps = items_of(elements, _SCHEDULED_STEPS)
+    found = (texts_of(item, _STUDY_INSTANCE_UID)[0] for item in steps)
+    return sorted({study for study in found if is_uid(study)})
+
+
+def _of_the_patient(elements: Elements, studies: Iterable[str]) -> list[Mention]:
+    """What a step that begins says of its studies, which may be none, and of its patient."""
+    patient = read_patient(elements)
+    whose = patient.patient_id, patient.issuer_oid
+    return [Mention(Purpose.STEP_BEGUN, About(study, *whose)) for study in [*studies] or [""]]
+
+
+def _named(elements: Elements) -> Iterator[Elements]:
+    """The items of a notice, one for each instance."""
+    for series in items_of(elements, _REFERENCED_SERIES):
+        yield from items_of(series, _REFERENCED_SOP)
 
 
 def _created(exchange: Exchange) -> str:

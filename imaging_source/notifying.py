@@ -2,8 +2,10 @@
 
 A row for each study and peer says which revision the peer knows; what is published beyond it is
 told, until the peer has taken it. So nothing is to be noted at the moment of publishing, and a
-process that dies tells at most once too often. Studies that changed longer ago than the days
-looked at are not told: a peer that is added today need not hear of years.
+process that dies tells at most once too often. What the peer may not see when it would be told is
+not told, nor later, unless it is published anew: a subscriber (ITI-53) is told by the same rule.
+Studies that changed longer ago than the days looked at are not told: a peer that is added today
+need not hear of years.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from imaging_source.notices import INSTANCE_AVAILABILITY_NOTIFICATION
 from imaging_source.references import Reference
 from imaging_source.requestor import TROUBLES, Peer, Requested, Unreachable
 from imaging_source.schema import INSTANCE, PEER_TOLD, STUDY
-from imaging_source.service import SUCCESS
-from imaging_source.shown import SHOWN
+from imaging_source.service import SUCCESS, Refused
+from imaging_source.shown import SHOWN, Veil, no_veil
 from storage.database import Database
 from storage.errors import StorageError
 
@@ -66,7 +68,7 @@ class _Due:
 class Notifier:
     """Tells ``peers`` of the studies that are published; ``title`` is where to retrieve them.
 
-    ``ledger`` records each notice.
+    ``ledger`` records each notice, ``veil`` hides studies from peers.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Notifier:
         peers: Mapping[str, Peer],
         clock: Callable[[], float] = time.time,
         ledger: Ledger | None = None,
+        veil: Veil = no_veil,
     ) -> None:
         self._database = database
+        self._veil = veil
         self._ledger = ledger or NoLedger()
         self._title = title
         self._peers = peers
@@ -103,7 +107,7 @@ class Notifier:
             for due in self._due(peer):
                 if self._stopping.is_set():
                     return tried
-                self._note(peer, due, self._tell(peer, due))
+                self._note(peer, due, self._settle(peer, due))
                 tried += 1
         return tried
 
@@ -136,8 +140,26 @@ class Notifier:
         with self._database.read() as connection:
             return [_Due(*row) for row in connection.execute(query)]
 
-    def _tell(self, peer: Peer, due: _Due) -> bool:
-        """Whether the peer has taken the notice; StorageError where that would leave no record."""
+    def _settle(self, peer: Peer, due: _Due) -> bool:
+        """Whether the peer has taken the notice, or may not see the study and so is not told.
+
+        Raises StorageError where that would leave no record, or nobody knows what it may see.
+        """
+        try:
+            if self._sees(peer, due.study_instance_uid):
+                self._tell(peer, due)
+        except (*TROUBLES, Refused) as error:
+            _log.warning("notice not taken", code="dicom-notices", reason=str(error))
+            return False
+        return True
+
+    def _sees(self, peer: Peer, study: str) -> bool:
+        """Whether the peer may see a study. Raises Refused where the registry cannot say."""
+        unseen = self._veil(End(peer.title, peer.host))
+        return unseen is None or not unseen([study])
+
+    def _tell(self, peer: Peer, due: _Due) -> None:
+        """Have the peer take the notice. Raises one of TROUBLES, and StorageError."""
         with self._database.read() as connection:
             instances = _instances(connection, due.study_instance_uid)
             about = About.in_index(connection, due.study_instance_uid)
@@ -151,19 +173,14 @@ class Notifier:
             (MESSAGE_ID, 1),
             (SOP_INSTANCE_UID, str(generate_uid())),
         )
-        try:
-            with Requested(peer, self._title, contexts) as asked:
-                if (context_id := asked.line.context_of(sop_class)) is None:
-                    raise Unreachable(f"{peer.title} takes no notices of availability")
-                data_set = encode(values, EXPLICIT_VR_LITTLE_ENDIAN)
-                with self._ledger.telling(End(peer.title, peer.host), mention):
-                    answer = asked.request(context_id, N_CREATE_RQ, elements, data_set).command
-                    if answer.status != SUCCESS:
-                        raise Unreachable(f"{peer.title} answers with status {answer.status:#06x}")
-                return True
-        except TROUBLES as error:
-            _log.warning("notice not taken", code="dicom-notices", reason=str(error))
-            return False
+        with Requested(peer, self._title, contexts) as asked:
+            if (context_id := asked.line.context_of(sop_class)) is None:
+                raise Unreachable(f"{peer.title} takes no notices of availability")
+            data_set = encode(values, EXPLICIT_VR_LITTLE_ENDIAN)
+            with self._ledger.telling(End(peer.title, peer.host), mention):
+                answer = asked.request(context_id, N_CREATE_RQ, elements, data_set).command
+                if answer.status != SUCCESS:
+                    raise Unreachable(f"{peer.title} answers with status {answer.status:#06x}")
 
     def _notice(
         self, due: _Due, instances: list[Row[str, str, str, bool]]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from imaging_source.association import Association, Permits, everything
+from imaging_source.association import Association, NotUnderstood, Permits, everything
 from imaging_source.description.worker import Describer
 from imaging_source.guard import Doorman, Limits
 from imaging_source.handover import IndexDoor
@@ -73,6 +73,7 @@ class Listening:
     """Told the address of who fails in the TLS handshake, and why."""
     turned_away: Callable[[str, str], None] = lambda address, reason: None
     """Told the address of who asks for what it may not, and why it may not."""
+    not_understood: NotUnderstood = lambda peer, reason: None
     ledger: Ledger = field(default_factory=NoLedger)
     identify: Identify = nobody
     """Judges for whom associations are."""
@@ -167,6 +168,7 @@ class Receiver:
                     here.services,
                     partial(here.permit, certificate, address),
                     partial(here.turned_away, address),
+                    here.not_understood,
                     lambda title: Records(here.ledger, End(title, address, certificate)),
                     here.identify,
                 )

@@ -240,7 +240,8 @@ class ImagingSourceSection(Section):
     recall_seconds: Seconds = 60.0
     """Seconds for which who asks for images waits while they are fetched again."""
     notified: tuple[AeTitle, ...] = ()
-    """Titles of peers that are told of each published study (instance availability, N-CREATE)."""
+    """Titles of peers that are told of each published study that they may see (instance
+    availability, N-CREATE)."""
     quiet_seconds: Seconds = 60.0
     """Seconds without a new image after which a study is published."""
     repository: Literal["local"] | HttpUrl = "local"

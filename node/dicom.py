@@ -77,6 +77,7 @@ def listening(
         permit=guard.permit,
         refused=guard.refused,
         turned_away=guard.turned_away,
+        not_understood=guard.not_understood,
         ledger=ledger,
         identify=users or nobody,
     )

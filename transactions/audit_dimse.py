@@ -2,14 +2,16 @@
 
 Covers DICOM PS3.15 A.5.3.3 (Begin Transferring DICOM Instances), A.5.3.7 (DICOM Instances
 Transferred) and A.5.3.10 (Query) for C-STORE, C-MOVE, C-GET and C-FIND, which RAD TF-2 calls
-RAD-8, RAD-16 and RAD-14; and A.5.3.6 (DICOM Instances Accessed) for what we ask to be committed to
-(RAD-10) and notify (RAD-49). One record is about one study, however many instances it has.
+RAD-8, RAD-16 and RAD-14; A.5.3.6 (DICOM Instances Accessed) for storage commitments that are asked
+for (RAD-10) and notices of availability (RAD-49), and A.5.3.15 (Procedure Record) for performed
+procedure steps (RAD-6, RAD-7). One record is about one study, however many instances it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transactions.audit import (
     DESTINATION,
@@ -42,9 +44,34 @@ STORED = Coded("RAD-8", "IHE Transactions", "Modality Images Stored")
 RETRIEVED = Coded("RAD-16", "IHE Transactions", "Retrieve Images")
 RETRIEVED_BY_WEB = Coded("RAD-107", "IHE Transactions", WEB_IMAGING["RAD-107"][0])
 QUERIED = Coded("RAD-14", "IHE Transactions", "Query Images")
-STORAGE_COMMITMENT = Coded("RAD-10", "IHE Transactions", "Storage Commitment")
-AVAILABILITY_NOTIFICATION = Coded(
-    "RAD-49", "IHE Transactions", "Instance Availability Notification"
+_PROCEDURE_RECORD = Coded("110111", "DCM", "Procedure Record")
+
+
+class Telling(NamedTuple):
+    """What one tells another of a study: transaction, and which event it is there."""
+
+    type: Coded
+    id: Coded
+    action: Action
+
+
+STORAGE_COMMITMENT = Telling(
+    Coded("RAD-10", "IHE Transactions", "Storage Commitment"), INSTANCES_ACCESSED, Action.READ
+)
+AVAILABILITY_NOTIFICATION = Telling(
+    Coded("RAD-49", "IHE Transactions", "Instance Availability Notification"),
+    INSTANCES_ACCESSED,
+    Action.READ,
+)
+STEP_IN_PROGRESS = Telling(
+    Coded("RAD-6", "IHE Transactions", "Modality Procedure Step In Progress"),
+    _PROCEDURE_RECORD,
+    Action.CREATE,
+)
+STEP_COMPLETED = Telling(
+    Coded("RAD-7", "IHE Transactions", "Modality Procedure Step Completed"),
+    _PROCEDURE_RECORD,
+    Action.UPDATE,
 )
 
 
@@ -114,24 +141,24 @@ def query_event(
 
 
 def mention_event(
-    type_: Coded,
+    telling: Telling,
     study: str,
     patient_id: str,
     classes: Mapping[str, int],
     done: bool,
     scene: Scene,
 ) -> AuditEvent:
-    """The scene's server was told of instances of a study, in number by SOP class, none of which
-    has travelled: they were used, by reference (PS3.15 A.5.3.6)."""
+    """The scene's server was told of a study and of instances of it, in number by SOP class, none
+    of which has travelled: they were used, by reference (PS3.15 A.5.3.6)."""
     ends = (end_of(scene.client, True), end_of(scene.server, False))
     patients = (patient(patient_id),) if patient_id else ()
     return event_of(
-        INSTANCES_ACCESSED,
-        type_,
+        telling.id,
+        telling.type,
         scene,
         (*ends, *scene.users),
         (*patients, study_object(study, classes)),
-        action=Action.READ,
+        action=telling.action,
         outcome=Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE,
         purpose_of_use=scene.purpose_of_use,
     )

@@ -9,6 +9,7 @@ import typer
 from node.cli import output
 from node.cli.exits import CommandError, UsageError
 from node.cli.options import DEFAULT_CONFIG, Config, Json
+from node.operator import operator_name
 from node.texts import tr
 
 if TYPE_CHECKING:
@@ -47,18 +48,18 @@ def _offer(patient: str, language: str, settings: Settings) -> dict[str, str]:
     from metadata.datatypes import CX
     from metadata.identifiers import SUCCESS
     from node import summaries
-    from node.wiring.client import consumer
+    from node.wiring.commands import consuming
     from transactions.iti_61 import ITI_61
 
     authority = settings.affinity_domain.assigning_authority
     patient_id = CX(patient) if "^" in patient else CX.of(patient, authority)
-    finder = consumer(settings)
-    known = summaries.promised(finder, patient_id, settings)
-    wanted = summaries.missing(known, language, settings)
-    if not wanted:
-        return {}
-    request = summaries.promise(patient_id, wanted, language, settings)
-    response = finder.client.call(finder.registry_url, ITI_61, request)
+    with consuming(settings, operator_name()) as finder:
+        known = summaries.promised(finder, patient_id, settings)
+        wanted = summaries.missing(known, language, settings)
+        if not wanted:
+            return {}
+        request = summaries.promise(patient_id, wanted, language, settings)
+        response = finder.client.call(finder.registry_url, ITI_61, request)
     if response.status != SUCCESS:
         lines = [f"{error.code}: {error.context}" for error in response.errors]
         raise CommandError("\n".join([tr("refused"), *lines]))

@@ -30,10 +30,11 @@ from node.demo.display import Display, Step, StepFailed
 from node.demo.report import report
 from node.demo.stage import Stage
 from node.demo.studies import dataset_digest, patients_of
+from node.operator import operator_name
 from node.storescu import AssociationFailed, DicomFile, Provider, send
 from node.texts import tr
 from node.wiring.audit import trail_folder
-from node.wiring.client import consumer
+from node.wiring.commands import consuming
 from security.audit.chain import Verifier
 from security.audit.search import Wanted, find
 from security.audit.trail import Record
@@ -79,21 +80,21 @@ def perform(stage: Stage, files: list[DicomFile], console: Console) -> Verdict:
             patients=len(patients_of(files)),
         )
     )
-    us = consumer(stage.settings)
-    _announce(display, stage, files)
-    _store(display, stage, files)
-    _publish(display, stage, us, files)
-    entries = _find(display, stage, us, files)
-    manifests = _open(display, us, entries)
-    folder = stage.folder / "fetched"
-    fetched = _fetch(display, us, manifests, folder)
-    verdict = _compare(display, files, fetched)
-    if verdict.ok:
-        try:
-            report(display, stage, us, correct(display, stage, us, files))
-        except ConsumerError as error:
-            raise StepFailed(_words(error)) from error
-        console.print(_prove(display, stage))
+    with consuming(stage.settings, operator_name()) as us:
+        _announce(display, stage, files)
+        _store(display, stage, files)
+        _publish(display, stage, us, files)
+        entries = _find(display, stage, us, files)
+        manifests = _open(display, us, entries)
+        folder = stage.folder / "fetched"
+        fetched = _fetch(display, us, manifests, folder)
+        verdict = _compare(display, files, fetched)
+        if verdict.ok:
+            try:
+                report(display, stage, us, correct(display, stage, us, files))
+            except ConsumerError as error:
+                raise StepFailed(_words(error)) from error
+            console.print(_prove(display, stage))
     console.print(_summary(files, manifests))
     display.verdict(str(verdict), verdict.ok)
     return verdict

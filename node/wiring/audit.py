@@ -253,6 +253,11 @@ class Auditor:
         outcome = Outcome.MAJOR_FAILURE if handshake else Outcome.SERIOUS_FAILURE
         self._record([event._replace(outcome=outcome)])
 
+    def not_understood(self, reason: str, peer: Node) -> None:
+        """Record that a peer broke its protocol, without waiting and with the same proviso."""
+        scene = self._scene(Side.SERVER, peer, self._here())
+        self._record([not_understood_event(self._here().user_id, reason, scene)])
+
     def at(self, door: str) -> Auditor:
         """The auditor of one door of the process: its path is in the records."""
         return replace(self, url=f"{self.url}/{door}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -230,7 +230,9 @@ def calling(settings: Settings, user: str) -> Iterator[SoapClient]:
     """The client of a command of ``user``, of whose calls there is a record where there is a trail
     (see ``commanding``)."""
     with commanding(settings, user) as commanded:
-        yield soap_client(settings, user, commanded.calling if commanded else unrecorded)
+        recording = commanded.calling if commanded else unrecorded
+        with closing(soap_client(settings, user, recording)) as client:
+            yield client
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def dicom_services(
     offered |= commitments.services | CommitmentReports(database).services
     offered |= Notices(database).services
     told = {one: peers[one] for one in section.notified}
-    notifier = Notifier(database, title, told, ledger=ledger)
+    notifier = Notifier(database, title, told, ledger=ledger, veil=veil)
     fetching = archives(settings, database, stay)
     evictor = Evictor(database, blobs, stay) if section.lets_go else None
     return DicomServices(offered, commitments, fetching, notifier, recaller, evictor)

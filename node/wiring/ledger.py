@@ -1,17 +1,27 @@
-"""The records of DICOM associations, of what archives are asked and give, and peers are told.
+"""The records of DICOM associations, of what archives are asked and give, peers are told and tell.
 
 They are in the audit trail of the process ``dicom``; what a command asks, in that of the command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
-from imaging_source.ledger import About, End, Mention, Purpose, Question, Service, Transfer
+from imaging_source.ledger import (
+    UNKNOWN,
+    About,
+    End,
+    Hearing,
+    Mention,
+    Purpose,
+    Question,
+    Service,
+    Transfer,
+)
 from metadata.datatypes import CX
 from node.config import Settings
 from node.wiring.audit import Auditor, by_user
@@ -22,6 +32,8 @@ from transactions.audit_dimse import (
     AVAILABILITY_NOTIFICATION,
     RETRIEVED,
     RETRIEVED_BY_WEB,
+    STEP_COMPLETED,
+    STEP_IN_PROGRESS,
     STORAGE_COMMITMENT,
     STORED,
     Travel,
@@ -35,8 +47,13 @@ from transactions.audit_events import web_imaging_event
 
 # What this node asks for itself.
 _FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
-# What it tells of its own accord.
-_TOLD = {Purpose.COMMITMENT: STORAGE_COMMITMENT, Purpose.AVAILABILITY: AVAILABILITY_NOTIFICATION}
+# What it tells, or is told.
+_TOLD = {
+    Purpose.COMMITMENT: STORAGE_COMMITMENT,
+    Purpose.AVAILABILITY: AVAILABILITY_NOTIFICATION,
+    Purpose.STEP_BEGUN: STEP_IN_PROGRESS,
+    Purpose.STEP_CHANGED: STEP_COMPLETED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,27 @@ class TrailLedger:
     def telling(self, peer: End, mention: Mention) -> AbstractContextManager[None]:
         """See ``Ledger``."""
         return self._calling(peer, partial(self._told, mention))
+
+    @contextmanager
+    def hearing(self, peer: End, purpose: Purpose) -> Iterator[Hearing]:
+        """See ``Ledger``."""
+        self.auditor.trail.ready()
+        said, begun, done = [Mention(purpose, UNKNOWN)], None, False
+
+        def events(scene: Scene) -> list[AuditEvent]:
+            seen = self._seen(scene, peer)
+            return [self._told(one, done, seen) for one in said]
+
+        def heard(mentions: Iterable[Mention]) -> None:
+            nonlocal said, begun
+            said = [*mentions] or said
+            begun = self.auditor.keep(events)
+
+        try:
+            yield heard
+            done = True
+        finally:
+            self.auditor.record(events, begun).result()
 
     @contextmanager
     def _calling(self, peer: End, describe: Callable[[bool, Scene], AuditEvent]) -> Iterator[None]:
@@ -160,7 +198,8 @@ def ledger_of(
 
 
 def node_of(end: End) -> Node:
-    """An application entity: known by its certificate, or by its title alone."""
+    """An application entity: known by its certificate, by its title alone, or, before it has told
+    that, by its address."""
     if end.certificate is None:
-        return Node(end.title, end.address)
+        return Node(end.title or end.address, end.address)
     return Node(names_of(end.certificate)[1], end.address, f"AETITLES={end.title}")

@@ -1,8 +1,8 @@
 """Which nodes may connect to a process, at each of its doors; who is turned away is recorded.
 
-The list is that of the configuration (``security.nodes``). Records of refusals, and of handshakes
-that fail, are few whatever a scanner does: one for an address and minute, with the number of those
-that it stands for (ITI TF-2 3.19, DICOM PS3.15 A.5.3.11).
+The list is that of the configuration (``security.nodes``). Records of refusals, of handshakes that
+fail and of peers that break the protocol are few whatever a scanner does: one for an address and
+minute, with the number of those that it stands for (ITI TF-2 3.19, DICOM PS3.15 A.5.3.11).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from hl7.adt import LINK_CHANGE
 from hl7.errors import INTERNAL, InvalidMessage, Problem
 from hl7.message import Message
 from hl7.mllp import Handler
+from imaging_source.ledger import End
 from node.config import Settings
 from node.config_trust import KnownNodeSection, ProxySection
 from node.watch import Watch
 from node.wiring.audit import Auditor
 from node.wiring.common import renew_tls, tls_files, trusted_by
 from node.wiring.gate import UserGate
+from node.wiring.ledger import node_of
 from security.forwarded import Judge, Proxies
 from security.nodes import KnownNode, NodeRefused, Nodes, Permit
 from security.trust import Revocations, read_certificates, read_revocations
@@ -34,6 +36,7 @@ from soap.asgi import Application, Receive, Scope, Send, certificate_of, peer_of
 from soap.envelope import Envelope
 from soap.faults import FAILED_AUTHENTICATION, SENDER, SoapFault
 from soap.operation import CallContext, Exchange, Gate
+from transactions.audit import Node
 
 log = structlog.get_logger(__name__)
 
@@ -43,30 +46,24 @@ RECORD_SECONDS = 60.0
 MOST_ADDRESSES = 1000
 
 
-class Refusals:
-    """Records refused nodes in the log and the trail."""
+class Sparing:
+    """Which of many events get a record: the first of an address in a minute."""
 
-    def __init__(
-        self, auditor: Auditor | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._auditor = auditor
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._told: dict[str, tuple[float, int]] = {}
 
-    def __call__(self, address: str, reason: str, *, handshake: bool = True) -> None:
-        """Record that ``address`` was refused: in its handshake, or as a node that is not listed
-        or may not do what it asks. Never waits, never raises."""
+    def recorded(self, address: str, reason: str) -> str | None:
+        """What to record of an event of ``address``: its reason, and how many before it went
+        without a record; None while one is recent."""
         unsaid = self._due(address)
         if unsaid is None:
-            return
-        more = f"; {unsaid} more in the last minutes" if unsaid else ""
-        log.warning("node refused", code="NODE-REFUSED", peer=address, reason=reason + more)
-        if self._auditor is not None:
-            self._auditor.refused_node(reason + more, address, handshake=handshake)
+            return None
+        return f"{reason}; {unsaid} more in the last minutes" if unsaid else reason
 
     def _due(self, address: str) -> int | None:
-        """How many refusals of ``address`` went without a record; None while one is recent."""
+        """How many of ``address`` went without a record; None while one is recent."""
         now = self._clock()
         with self._lock:
             if len(self._told) >= MOST_ADDRESSES and address not in self._told:
@@ -84,6 +81,35 @@ class Refusals:
         self._told = {
             one: told for one, told in self._told.items() if now - told[0] < RECORD_SECONDS
         }
+
+
+class Refusals:
+    """Records refused nodes in the log and the trail, and who is not understood in the trail.
+
+    Neither waits nor raises; each is spared for itself, so that noise hides no refusal.
+    """
+
+    def __init__(
+        self, auditor: Auditor | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._auditor = auditor
+        self._refused, self._broken = Sparing(clock), Sparing(clock)
+
+    def __call__(self, address: str, reason: str, *, handshake: bool = True) -> None:
+        """Record that ``address`` was refused: in its handshake, or as a node that is not listed
+        or may not do what it asks."""
+        if (told := self._refused.recorded(address, reason)) is None:
+            return
+        log.warning("node refused", code="NODE-REFUSED", peer=address, reason=told)
+        if self._auditor is not None:
+            self._auditor.refused_node(told, address, handshake=handshake)
+
+    def not_understood(self, peer: Node, reason: str) -> None:
+        """Record that ``peer`` broke the protocol, and was cut off."""
+        if self._auditor is None:
+            return
+        if (told := self._broken.recorded(peer.address, reason)) is not None:
+            self._auditor.not_understood(told, peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +133,10 @@ class NodeGuard:
     def turned_away(self, address: str, reason: str) -> None:
         """Record a node that is not listed, or may not do what it asks."""
         self.refused(address, reason, handshake=False)
+
+    def not_understood(self, peer: End, reason: str) -> None:
+        """Record a DICOM peer that broke the protocol."""
+        self.refused.not_understood(node_of(peer), reason)
 
     def check(self, certificate: bytes | None, address: str, transaction: str) -> None:
         """Raise NodeRefused unless a peer may do ``transaction``."""

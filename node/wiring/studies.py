@@ -10,10 +10,12 @@ from metadata.identifiers import APPROVED
 from node.config import Settings
 from node.endpoints import Endpoints
 from node.migrate import open_database
+from node.operator import operator_name
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.blobs import open_images
-from node.wiring.common import Asked, soap_client
+from node.wiring.commands import calling
+from node.wiring.common import Asked
 from storage.database import Database
 from transactions.stored_query import get_documents
 
@@ -37,16 +39,17 @@ def check_images(
     """
     section = settings.imaging_source
     url = Endpoints.of(settings).registry if section.registry == "local" else section.registry
-    asked = Asked.remote(url or "", client := soap_client(settings))
+    with (
+        calling(settings, operator_name()) as client,
+        open_index(settings) as database,
+        progress(tr("images"), 0) as step,
+    ):
+        asked = Asked.remote(url or "", client)
 
-    def in_force(entries: Sequence[str]) -> set[str]:
-        if files_only:
-            return set(entries)
-        found = asked.ask(get_documents(entry_uuid=entries)).documents
-        return {one.entry_uuid for one in found if one.availability_status == APPROVED}
+        def in_force(entries: Sequence[str]) -> set[str]:
+            if files_only:
+                return set(entries)
+            found = asked.ask(get_documents(entry_uuid=entries)).documents
+            return {one.entry_uuid for one in found if one.availability_status == APPROVED}
 
-    try:
-        with open_index(settings) as database, progress(tr("images"), 0) as step:
-            return check(database, open_images(settings), in_force, hashes=hashes, step=step)
-    finally:
-        client.close()
+        return check(database, open_images(settings), in_force, hashes=hashes, step=step)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from imaging_source.ledger import About, End, Mention, Question, Transfer
+from imaging_source.ledger import (
+    UNKNOWN,
+    About,
+    End,
+    Hearing,
+    Mention,
+    Purpose,
+    Question,
+    Transfer,
+)
 from storage.errors import OutOfSpace
 
 
@@ -45,6 +54,23 @@ class Book:
     def telling(self, peer: End, mention: Mention) -> Iterator[None]:
         with self._calling("told", peer, mention):
             yield
+
+    @contextmanager
+    def hearing(self, peer: End, purpose: Purpose) -> Iterator[Hearing]:
+        said = [Mention(purpose, UNKNOWN)]
+
+        def heard(mentions: Iterable[Mention]) -> None:
+            said[:] = [*mentions] or said
+            self._tell("hears", peer.title, *said)
+
+        self._check()
+        done = False
+        try:
+            yield heard
+            done = True
+        finally:
+            self._check()
+            self._tell("heard", peer.title, *said, done)
 
     @contextmanager
     def _calling(self, what: str, peer: End, said: Question | Mention) -> Iterator[None]:

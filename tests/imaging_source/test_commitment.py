@@ -25,6 +25,7 @@ from imaging_source.dimse import (
 from imaging_source.encoded import encode
 from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
+from imaging_source.ledger import UNKNOWN, Mention, Purpose
 from imaging_source.parts import look_up
 from imaging_source.receiver import Listening
 from imaging_source.references import Reference
@@ -32,6 +33,7 @@ from imaging_source.requestor import Peer, Requested
 from imaging_source.schema import COMMITMENT, INSTANCE
 from storage.blobs import BlobStore
 from storage.database import Database
+from tests.imaging_source.book import Book, about
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 Make = Callable[..., Dataset]
@@ -109,8 +111,8 @@ def commitments(
 
 
 @pytest.fixture
-def provider(start_receiver: Start, commitments: Commitments) -> int:
-    return start_receiver(Listening(port=0, services=commitments.services))
+def provider(start_receiver: Start, commitments: Commitments, book: Book) -> int:
+    return start_receiver(Listening(port=0, services=commitments.services, ledger=book))
 
 
 def states(database: Database) -> list[str]:
@@ -171,6 +173,35 @@ def test_what_is_stored_is_committed_to(
     assert named == [one.SOPInstanceUID for one in sent]
     assert states(database) == [State.REPORTED]
     assert commitments.run_once() == 0
+
+
+def test_who_asks_for_which_studies_is_recorded_before_the_answer(
+    provider: int,
+    modality: Modality,
+    database: Database,
+    store: Store,
+    make_instance: Make,
+    book: Book,
+) -> None:
+    first, second, never = make_instance(), make_instance(), make_instance()
+    other = make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid())
+    for one in (first, second, other):
+        assert store(one) == 0
+
+    def recorded() -> list[tuple[Any, ...]]:
+        return [one for one in book.told if one[1] == "MODALITY"]
+
+    assert modality.ask(provider, first, never, second, other) == 0x0000
+    ct, why = first.SOPClassUID, Purpose.COMMITMENT
+    said = [Mention(why, about(first), {ct: 2}), Mention(why, UNKNOWN, {ct: 1})]
+    said.append(Mention(why, about(other), {ct: 1}))
+    assert recorded() == [("hears", "MODALITY", *said), ("heard", "MODALITY", *said, True)]
+
+    assert modality.ask(provider, first, action=2) == 0x0123
+    assert recorded()[2:] == [("heard", "MODALITY", Mention(why, UNKNOWN), False)]
+    book.full = True
+    assert modality.ask(provider, first) == 0xA700
+    assert len(states(database)) == 1
 
 
 def test_what_is_not_stored_is_named_with_its_reason(

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select, update
 from imaging_source import schema
 from imaging_source.evicted import mark
 from imaging_source.index import MIGRATIONS
-from imaging_source.ledger import Mention, Purpose
+from imaging_source.ledger import UNKNOWN, About, End, Mention, Purpose
 from imaging_source.notices import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     MODALITY_PERFORMED_PROCEDURE_STEP,
@@ -31,12 +31,15 @@ from imaging_source.notifying import Notifier
 from imaging_source.receiver import Listening
 from imaging_source.requestor import Peer
 from imaging_source.schema import COMPLETION, INSTANCE, PERFORMED_STEP
+from imaging_source.service import Refused
+from imaging_source.shown import Unseen
 from storage.database import Database
 from storage.errors import OutOfSpace
 from tests.imaging_source.book import Book, about
 
 Start = Callable[[Listening], int]
-STUDY = "1.2.3.4"
+STUDY, PATIENT = "1.2.3.4", "P^7"
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture
@@ -47,8 +50,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def provider(start_receiver: Start, database: Database, clock: Any) -> int:
-    return start_receiver(Listening(port=0, services=Notices(database, clock).services))
+def provider(start_receiver: Start, database: Database, clock: Any, book: Book) -> int:
+    services = Notices(database, clock).services
+    return start_receiver(Listening(port=0, services=services, ledger=book))
 
 
 @contextmanager
@@ -72,6 +76,7 @@ def create(
     scheduled.StudyInstanceUID = study
     step = Dataset()
     step.PerformedProcedureStepStatus = status
+    step.PatientID = PATIENT
     step.ScheduledStepAttributesSequence = [scheduled] if study else []
     with associated(port, MODALITY_PERFORMED_PROCEDURE_STEP) as association:
         ready()
@@ -123,6 +128,61 @@ def test_a_study_is_performed_when_its_last_step_has_ended(
     assert change(provider, second, "DISCONTINUED") == 0x0000
     assert performed(database) is True
     assert told(database) == [(STUDY, "mpps", None)]
+
+
+def heard(book: Book) -> list[tuple[Any, ...]]:
+    """What was told to the ledger of what a peer said, without the peer, and forgotten there."""
+    said = [one[:1] + one[2:] for one in book.told if one[1] == "MODALITY"]
+    book.told.clear()
+    return said
+
+
+def test_what_a_modality_tells_of_a_step_is_recorded_with_study_and_patient(
+    provider: int, store: Callable[..., int], make_instance: Any, book: Book
+) -> None:
+    image = make_instance()
+    uid, study = generate_uid(), str(image.StudyInstanceUID)
+    begun = Mention(Purpose.STEP_BEGUN, About(study, PATIENT))
+    assert create(provider, uid, study=study).Status == 0x0000
+    assert heard(book) == [("hears", begun), ("heard", begun, True)]
+    assert create(provider, uid, study=study).Status == 0x0111
+    assert heard(book) == [("hears", begun), ("heard", begun, False)]
+
+    assert store(image) == 0  # now the study is known, and whose it is
+    ended = Mention(Purpose.STEP_CHANGED, about(image))
+    assert change(provider, uid, "COMPLETED") == 0x0000
+    assert heard(book) == [("hears", ended), ("heard", ended, True)]
+    unknown = Mention(Purpose.STEP_CHANGED, UNKNOWN)
+    assert change(provider, generate_uid(), "COMPLETED") == 0x0112
+    assert heard(book) == [("hears", unknown), ("heard", unknown, False)]
+
+
+def test_what_is_said_to_be_available_is_recorded_with_what_is_named(
+    provider: int, store: Callable[..., int], make_instance: Any, book: Book
+) -> None:
+    image = make_instance()
+    assert store(image) == 0
+    study, one = str(image.StudyInstanceUID), (generate_uid(), "ONLINE")
+    named = Mention(Purpose.AVAILABILITY, about(image), {CT_IMAGE: 1})
+    assert notify(provider, one, study=study) == 0x0000
+    assert heard(book) == [("hears", named), ("heard", named, True)]
+    assert notify(provider, ("", "ONLINE"), study=study) == 0x0120
+    assert heard(book) == [("hears", named), ("heard", named, False)]
+    assert notify(provider, one, study="") == 0x0120
+    assert heard(book) == [("heard", Mention(Purpose.AVAILABILITY, UNKNOWN), False)]
+
+
+def test_nothing_is_noted_where_it_cannot_be_recorded(
+    provider: int, database: Database, book: Book
+) -> None:
+    uid = generate_uid()
+    assert create(provider, uid).Status == 0x0000
+    book.full = True
+    assert create(provider, generate_uid()).Status == 0xA700
+    assert change(provider, uid, "COMPLETED") == 0xA700
+    assert notify(provider, (generate_uid(), "ONLINE")) == 0xA700
+    assert performed(database) is False
+    assert told(database) == []
 
 
 def test_a_step_without_a_uid_gets_one(provider: int, database: Database) -> None:
@@ -187,16 +247,18 @@ def notify(
     port: int,
     *instances: tuple[str, str],
     sender: str = "MODALITY",
+    study: str = STUDY,
     ready: Callable[[], object] = lambda: None,
 ) -> int:
     """Tell of instances of the study, each with its availability, once it is ``ready``."""
     series, notice = Dataset(), Dataset()
     series.ReferencedSOPSequence = [Dataset() for _ in instances]
     for item, (uid, availability) in zip(series.ReferencedSOPSequence, instances, strict=True):
+        item.ReferencedSOPClassUID = CT_IMAGE
         item.ReferencedSOPInstanceUID = uid
         item.RetrieveAETitle = "PACS"
         item.InstanceAvailability = availability
-    notice.StudyInstanceUID = STUDY
+    notice.StudyInstanceUID = study
     notice.ReferencedSeriesSequence = [series]
     with associated(port, INSTANCE_AVAILABILITY_NOTIFICATION, sender) as association:
         ready()
@@ -331,7 +393,7 @@ def test_a_notice_is_recorded_with_its_answer_and_not_sent_where_it_cannot_be(
     publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
     database.write(lambda connection: connection.execute(publish).close())
     mention = Mention(Purpose.AVAILABILITY, about(image), {image.SOPClassUID: 2})
-    book, peer = Book(), Peer("KOSMOS", "127.0.0.1", provider)
+    book, peer = Book(), Peer("KOSMOS", "127.0.0.1", provider)  # not that of the provider
     notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock, ledger=book)
 
     book.full = True
@@ -357,6 +419,43 @@ def test_a_notice_is_recorded_with_its_answer_and_not_sent_where_it_cannot_be(
     finally:
         server.shutdown()
     assert book.told[1:] == [("told", "PEER", mention, False)]
+
+
+def test_a_peer_is_not_told_of_what_it_may_not_see_and_waits_where_nobody_knows(
+    provider: int, database: Database, clock: Any, store: Callable[..., int], make_instance: Any
+) -> None:
+    seen, hidden = (
+        make_instance(),
+        make_instance(StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid()),
+    )
+    assert store(seen) == store(hidden) == 0
+    publish = update(schema.STUDY).values(published_revision=schema.STUDY.c.revision)
+    database.write(lambda connection: connection.execute(publish).close())
+    asked: list[End] = []
+    known = False
+
+    def veil(asker: End) -> Unseen:
+        asked.append(asker)
+        if not known:
+            raise Refused(0xA700, "the registry is away")
+        return {str(hidden.StudyInstanceUID)}.intersection
+
+    peer = Peer("KOSMOS", "127.0.0.1", provider)
+    notifier = Notifier(database, "HERE", {"KOSMOS": peer}, clock, veil=veil)
+    assert notifier.run_once() == 2
+    assert {(one.title, one.address, one.user) for one in asked} == {("KOSMOS", "127.0.0.1", None)}
+    assert told(database) == []
+    known = True
+    clock.now += 6
+    assert notifier.run_once() == 2
+    assert [study for study, _, _ in told(database)] == [seen.StudyInstanceUID]
+    clock.now += 3600
+    assert notifier.run_once() == 0
+
+    anew = update(schema.STUDY).values(revision=9, published_revision=9)
+    database.write(lambda connection: connection.execute(anew).close())
+    assert Notifier(database, "HERE", {"KOSMOS": peer}, clock).run_once() == 2
+    assert hidden.StudyInstanceUID in {study for study, _, _ in told(database)}
 
 
 def test_a_peer_that_is_away_is_told_later(

@@ -14,7 +14,10 @@ from node.cli.demo_verb import kit_arguments
 from node.demo.run import Verdict
 from node.demo.stage import Stage, set_up
 from node.demo.studies import choose, dataset_digest, patients_of, sample_folder
+from node.operator import operator_name
+from security.audit.search import Wanted, find
 
+DEMO = (sys.executable, "-m", "node.cli", "demo", "--no-stay")
 REAL_STUDIES = sample_folder() / "dicomdirtests"
 
 
@@ -58,7 +61,7 @@ def test_a_persons_own_study_travels_the_whole_way(tmp_path: Path) -> None:
     study = tmp_path / "study"
     shutil.copytree(REAL_STUDIES / "77654033", study)
     shown = subprocess.run(
-        [sys.executable, "-m", "node.cli", "demo", "--no-stay", "--study", str(study)],
+        [*DEMO, "--study", str(study), "--folder", str(tmp_path / "kept")],
         capture_output=True,
         text=True,
         timeout=100,
@@ -76,6 +79,10 @@ def test_a_persons_own_study_travels_the_whole_way(tmp_path: Path) -> None:
     assert "Approved -- RPLC --> Deprecated" in shown.stdout
     assert "3 images, three ways, equal pixels" in shown.stdout
     assert "7 images fetched, 7 identical" in shown.stdout
+    asked = find([tmp_path / "kept/node/data/audit/client-0.db"], Wanted(), 10_000)
+    kinds = {"ITI-18", "ITI-43", "RAD-69", "RAD-107"}
+    assert {one.record.type for one in asked} == kinds
+    assert {operator_name() in one.record.users for one in asked} == {True}
 
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE
+from sqlalchemy import Text, insert, select
 
 from imaging_source.archives import Bounds
+from imaging_source.ledger import NoLedger
+from imaging_source.notices import MODALITY_PERFORMED_PROCEDURE_STEP
+from imaging_source.schema import PEER_TOLD, STUDY
+from imaging_source.shown import Veil, no_veil
 from metadata.datatypes import CX
 from node.config_file import ConfigError, load
 from node.init import TEST_AUTHORITY, NewNode, create
+from node.migrate import migrate, open_database
 from node.operator import operator_name
-from node.wiring.dicom import staying_archives
+from node.wiring.dicom import dicom_services, staying_archives
+from node.wiring.pictures import open_variants
 from storage.database import Database
 from tests.waiting import wait_for
 
@@ -58,6 +72,9 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     here = ("-aec", "KOSMOS", "127.0.0.1", str(port_base + 4))
     image = get_testdata_file("CT_small.dcm")
     assert tool("storescu", *here, str(image)).returncode == 0
+    with socket.create_connection(("127.0.0.1", port_base + 4)) as nonsense:
+        nonsense.sendall(b"GET / HTTP/1.1\r\n")
+        assert nonsense.recv(1) == b"\x07"  # A-ABORT
 
     query = ("-S", *here, "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=1CT1")
     found = tool("findscu", "-aet", "ASKER", *query)
@@ -85,6 +102,8 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     by_operator = [one for one in asked if one["trail"] == "client-0"]
     assert {one["transaction"] for one in by_operator} == {"RAD-14"}
     assert all(operator_name() in one["users"] for one in by_operator)
+    [alert] = [one for one in asked if one["transaction"] == "not-understood"]
+    assert (alert["trail"], alert["outcome"], alert["users"][0]) == ("dicom", 8, "127.0.0.1")
 
     recorded = kosmos(
         "audit", "find", "--patient", CX.of("1CT1", TEST_AUTHORITY), "--config", config, "--json"
@@ -94,7 +113,22 @@ def test_a_peer_queries_a_node_and_a_stranger_does_not(
     assert {("RAD-8", "E"), ("RAD-8", "C")} <= set(kinds)
 
 
-def test_what_a_node_asks_to_be_committed_to_and_notifies_is_recorded_with_the_patient(
+def performs(port: int, study: str, patient: str) -> None:
+    """A modality begins a step of a study and completes it (MPPS)."""
+    ae, scheduled, step, end = AE("MODALITY"), Dataset(), Dataset(), Dataset()
+    ae.add_requested_context(MODALITY_PERFORMED_PROCEDURE_STEP)
+    association = ae.associate("127.0.0.1", port, ae_title="KOSMOS")
+    scheduled.StudyInstanceUID = study
+    step.PatientID, step.ScheduledStepAttributesSequence = patient, [scheduled]
+    step.PerformedProcedureStepStatus = "IN PROGRESS"
+    end.PerformedProcedureStepStatus = "COMPLETED"
+    named = (MODALITY_PERFORMED_PROCEDURE_STEP, generate_uid())
+    assert association.send_n_create(step, *named)[0].Status == 0x0000
+    assert association.send_n_set(end, *named)[0].Status == 0x0000
+    association.release()
+
+
+def test_what_a_node_and_its_peers_tell_one_another_is_recorded_with_the_patient(
     tmp_path: Path, port_base: int, serve: Serve, kosmos: Kosmos, tool: Any
 ) -> None:
     config = create(NewNode(tmp_path / "node", plain=True, port_base=port_base))
@@ -113,16 +147,44 @@ notified = ["KOSMOS"]"""
     )
     with closing(sqlite3.connect(config.parent / "data" / "imaging.db")) as index, index:
         index.execute("UPDATE study SET published_revision = revision")
+    performs(port_base + 4, str(dcmread(image).StudyInstanceUID), "1CT1")
 
-    def recorded() -> set[tuple[str, str, int]]:
+    def recorded() -> Counter[tuple[str, str, int]]:
         patient = ("--patient", CX.of("1CT1", TEST_AUTHORITY))
         found = kosmos("audit", "find", *patient, "--config", config, "--json")
         told = [
             (one["transaction"], one["action"], one["outcome"]) for one in json.loads(found.stdout)
         ]
-        return {one for one in told if one[0] in ("RAD-10", "RAD-49")}
+        return Counter(one for one in told if one[0] != "RAD-8")
 
-    wait_for(lambda: recorded() == {("RAD-10", "R", 0), ("RAD-49", "R", 0)})
+    # What the node tells itself has two records: who tells, and who is told.
+    both = {("RAD-10", "R", 0): 2, ("RAD-49", "R", 0): 2}
+    wait_for(lambda: recorded() == both | {("RAD-6", "C", 0): 1, ("RAD-7", "U", 0): 1})
+
+
+@pytest.mark.parametrize(("veil", "tried"), [(no_veil, 1), (lambda _asker: set, 0)])
+def test_whom_a_node_notifies_of_what_its_policy_says(
+    plain_node: Path, veil: Veil, tried: int
+) -> None:
+    keys = 'peers = { VIEWER = "dicom://127.0.0.1:9" }\nnotified = ["VIEWER"]'
+    text = plain_node.read_text()
+    plain_node.write_text(text.replace("[imaging_source]", f"[imaging_source]\n{keys}"))
+    settings = load(plain_node)
+    migrate(settings)
+    with ExitStack() as stack:
+        index = stack.enter_context(open_database(settings.imaging_source, "imaging_source"))
+        needed = {
+            one.name: "" if isinstance(one.type, Text) else 0
+            for one in STUDY.columns
+            if not one.nullable
+        }
+        row = {"study_instance_uid": "1.2.3", "published_revision": 1, "changed_at": time.time()}
+        index.write(lambda one: one.execute(insert(STUDY), needed | row).close())
+        variants = open_variants(settings, stack)
+        services = dicom_services(settings, index, variants, NoLedger(), veil)
+        assert services.notifier.run_once() == 1
+        with index.read() as connection:
+            assert connection.execute(select(PEER_TOLD.c.attempts)).scalar_one() == tried
 
 
 def test_an_archive_that_does_not_answer_is_told_by_name(plain_node: Path, kosmos: Kosmos) -> None:

@@ -139,6 +139,58 @@ def test_what_a_peer_is_told_of_is_recorded_with_its_patient_and_as_told_by_this
 
 
 @pytest.mark.parametrize(
+    ("purpose", "type_", "event", "action"),
+    [
+        (Purpose.COMMITMENT, "RAD-10", "110103", "R"),
+        (Purpose.AVAILABILITY, "RAD-49", "110103", "R"),
+        (Purpose.STEP_BEGUN, "RAD-6", "110111", "C"),
+        (Purpose.STEP_CHANGED, "RAD-7", "110111", "U"),
+    ],
+)
+def test_what_a_peer_tells_is_recorded_with_its_patient_and_as_told_by_the_peer(
+    tmp_path: Path, purpose: Purpose, type_: str, event: str, action: str
+) -> None:
+    make_key(tmp_path)
+    mention = Mention(purpose, ABOUT, {CT: 300})
+    with ExitStack() as life:
+        ledger = opened(tmp_path, life)
+        with ledger.hearing(MODALITY, purpose) as heard:
+            heard([mention])
+        with suppress(ValueError), ledger.hearing(MODALITY, purpose):
+            raise ValueError  # it cannot be read
+    kinds, messages = told(tmp_path)
+    assert kinds == [(type_, action, 0), (type_, action, 8)]
+    patient = str(CX.of("P^1", AUTHORITY)).replace("&", "&amp;")
+    assert [patient in one for one in messages] == [True, False]
+    assert [ABOUT.study_instance_uid in one for one in messages] == [True, False]
+    for one in messages:
+        record = etree.fromstring(one.encode())
+        assert record.xpath("string(//EventID/@csd-code)") == event
+        asks = {
+            end.get("UserID"): end.get("UserIsRequestor")
+            for end in record.iter("ActiveParticipant")
+        }
+        assert asks == {"MODALITY": "true", "KOSMOS": "false"}
+
+
+def test_what_a_peer_told_a_killed_process_is_recorded_as_interrupted(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    make_key(tmp_path / "alive")
+    ledger = opened(tmp_path / "alive", stack)
+    with ledger.hearing(MODALITY, Purpose.STEP_BEGUN) as heard:
+        heard([Mention(Purpose.STEP_BEGUN, ABOUT)])
+        shutil.copytree(tmp_path / "alive", tmp_path / "killed")  # what is durable now
+    with ExitStack() as life:
+        opened(tmp_path / "killed", life)
+    kinds, messages = told(tmp_path / "killed")
+    assert kinds == [("RAD-6", "C", 12)]
+    assert INTERRUPTED in messages[0]
+    assert ABOUT.study_instance_uid in messages[0]
+    assert told(tmp_path / "alive")[0] == [("RAD-6", "C", 0)]
+
+
+@pytest.mark.parametrize(
     ("question", "type_"),
     [(Question(b"key", "1.2.840.1"), "RAD-14"), (Question(b"key"), "RAD-129")],
 )

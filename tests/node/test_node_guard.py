@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ import urllib3
 
 from hl7.client import MllpClient
 from hl7.mllp import MllpLimits, MllpServer
+from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.requestor import Peer, Requested, Unreachable
 from node.wiring.nodes import RECORD_SECONDS, NodeGuard, Refusals
 from security.audit import syslog
@@ -25,9 +27,10 @@ from soap.asgi import Receive, Scope, Send, respond
 from soap.server import running_server
 from tests.security.audit.conftest import message
 from tests.security.listeners import C_ECHO, IMPLICIT, VERIFICATION, Listeners, Terms
+from transactions.audit import Node
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-C_STORE, NOT_AUTHORIZED = 0x0001, 0x0124
+C_STORE, NOT_AUTHORIZED, ABORT = 0x0001, 0x0124, 7
 
 ADT = b"MSH|^~\\&|A|B|C|D|20260101||ADT^A04^ADT_A01|77|P|2.3.1\rPID|||SECRET\r"
 
@@ -59,6 +62,9 @@ class Told:
 
     def refused_node(self, reason: str, address: str, *, handshake: bool) -> None:
         self.said.append(f"{address} {reason} {handshake}")
+
+    def not_understood(self, reason: str, peer: Node) -> None:
+        self.said.append(f"{peer.user_id} at {peer.address}: {reason}")
 
 
 @pytest.fixture
@@ -217,6 +223,39 @@ def test_by_dicom_a_node_asks_what_it_may_under_its_own_titles(
     assert told.said[3:] == ["127.0.0.1 this node is not listed here False"]
 
 
+def test_who_breaks_the_protocol_of_dicom_is_recorded_by_the_name_that_it_has(
+    pki: dict[str, Identity], listeners: Listeners, modalities: NodeGuard, told: Told
+) -> None:
+    def hears_an_abort(connection: socket.socket, pdu: bytes) -> bool:
+        with connection:
+            connection.sendall(pdu)
+            return connection.recv(1) == bytes([ABORT])
+
+    unknown_type, too_long = struct.pack(">BxI", 9, 0), struct.pack(">BxI", 1, 2**32 - 1)
+    terms = Terms(permit=modalities.permit, not_understood=modalities.not_understood)
+    plain = listeners.open("dicom", None, terms)
+    assert hears_an_abort(plain.connect(), unknown_type)
+    assert hears_an_abort(plain.connect(), too_long)
+    assert told.said == [
+        "127.0.0.1 at 127.0.0.1: PDU type 9 does not exist",
+        "127.0.0.1 at 127.0.0.1: PDU type 1 of 4294967295 bytes; at most 262144 are accepted",
+    ]
+    told.said.clear()
+    tls = calling(pki, "feeder")
+    secured = listeners.open("dicom", serving(pki), terms).connect()
+    assert hears_an_abort(tls.wrap_socket(secured, server_hostname="localhost"), unknown_type)
+    assert told.said == ["CN=feeder,O=Kosmos test PKI at 127.0.0.1: PDU type 9 does not exist"]
+    told.said.clear()
+    with plain.connect() as connection:
+        connection.close()  # who says nothing has broken nothing
+    kosmos = Peer("KOSMOS", "127.0.0.1", plain.port)
+    with Requested(kosmos, "CT1", [(VERIFICATION, IMPLICIT)]) as association:
+        association.line.send(unknown_type)
+        with pytest.raises((PeerGone, ProtocolError)):
+            association.line.read()
+    assert [one.partition(":")[0] for one in told.said] == ["CT1 at 127.0.0.1"]
+
+
 def test_by_dicom_without_tls_a_node_is_known_by_its_title_alone(
     listeners: Listeners, modalities: NodeGuard
 ) -> None:
@@ -271,6 +310,21 @@ def test_a_scanner_leaves_one_record_a_minute_with_a_count() -> None:
         "10.0.0.1 no certificate True",
         "10.0.0.2 no certificate True",
         "10.0.0.1 no certificate; 99 more in the last minutes True",
+    ]
+
+
+def test_noise_leaves_one_record_a_minute_and_hides_no_refusal() -> None:
+    told, now = Told(), [0.0]
+    refusals = Refusals(told, lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(100):
+        refusals.not_understood(Node("CT1", "10.0.0.1"), "PDU type 9 does not exist")
+    refusals("10.0.0.1", "no certificate")
+    now[0] = RECORD_SECONDS + 1
+    refusals.not_understood(Node("CT1", "10.0.0.1"), "PDU type 9 does not exist")
+    assert told.said == [
+        "CT1 at 10.0.0.1: PDU type 9 does not exist",
+        "10.0.0.1 no certificate True",
+        "CT1 at 10.0.0.1: PDU type 9 does not exist; 99 more in the last minutes",
     ]
 
 

@@ -113,3 +113,6 @@ def test_without_its_registry_the_check_says_that_it_cannot_be_asked(
     with Database.open(load(plain_node).imaging_source.database) as database:
         database.write(lambda one: one.execute(update(STUDY).values(published_entry="urn:uuid:1")))
     assert kosmos("check-images", "--config", plain_node).returncode == 4
+    found = json.loads(kosmos("audit", "find", "--json", "--config", plain_node).stdout)
+    asked = [(one["transaction"], one["outcome"]) for one in found if one["trail"] == "client-0"]
+    assert asked == [("ITI-18", 12)]

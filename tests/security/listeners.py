@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from hl7.client import MllpClient, MllpError
 from hl7.mllp import MllpLimits, MllpServer, frame
-from imaging_source.association import Permits, everything
+from imaging_source.association import NotUnderstood, Permits, everything
 from imaging_source.guard import Limits as DicomLimits
 from imaging_source.guard import PeerGone
 from imaging_source.index import MIGRATIONS
@@ -77,6 +77,7 @@ class Terms:
     refused: Refused = field(default=lambda address, reason: None)
     permit: Permits = everything
     turned_away: Refused = field(default=lambda address, reason: None)
+    not_understood: NotUnderstood = field(default=lambda peer, reason: None)
     admits: Callable[[bytes | None, str], bool] = field(default=lambda certificate, address: True)
 
 
@@ -160,6 +161,7 @@ class Listeners:
             permit=terms.permit,
             refused=terms.refused,
             turned_away=terms.turned_away,
+            not_understood=terms.not_understood,
         )
         port = self._stack.enter_context(DicomReceiver(self._intake, listening)).port
 

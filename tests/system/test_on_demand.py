@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 
 from metadata.identifiers import DEPRECATED, IS_SNAPSHOT_OF, ON_DEMAND, SUCCESS
 from metadata.model import DocumentEntry
+from security.audit.search import Wanted, find
 from soap.client import SoapClient
 from soap.faults import PeerError
 from tests.system.conftest import KOSMOS, Nodes, RunningNode, await_
@@ -40,6 +41,13 @@ def kosmos_summary(node: RunningNode, patient: str = PATIENT) -> subprocess.Comp
         check=False,
         env={**os.environ, "KOSMOS__NODE__HTTP_PORT": port, "LC_ALL": "C"},
     )
+
+
+def recorded(node: RunningNode, trail: str) -> list[str]:
+    """The transactions of which a trail has records, in their order."""
+    folder = node.config.parent / "data" / "audit"
+    found = find([folder / f"{trail}.db"], Wanted(), 100)
+    return [one.record.type for one in found][::-1]
 
 
 def retrieve(node: RunningNode, client: SoapClient, unique_id: str) -> RetrievedDocument:
@@ -75,6 +83,7 @@ def test_a_summary_is_offered_assembled_registered_replaced_and_removed(
     ids = json.loads(made.stdout)
     assert ids.keys() == {CDA, PDF}
     assert json.loads(kosmos_summary(node).stdout) == {}
+    assert recorded(node, "client-0") == ["ITI-18", "ITI-61", "ITI-18"]
     assert found(node) == []
     offered = found(node, type=[ON_DEMAND])
     assert {entry.unique_id for entry in offered} == set(ids.values())
