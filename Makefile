@@ -4,7 +4,8 @@
 # Variables: PYTHON=python3.12  STAY=0 (demo ends with its verdict)  STUDY=/path (your own DICOM)
 #            DEMO_PLAIN=1 (demo without TLS and assertions)
 #            SCALE=small|100k|1m|10m (make bench: a region's registry, an hour for 1m)
-#            SECONDS=600 TARGETS="mllp mime" (make fuzz: of each parser, which parsers)
+#            SECONDS=60 (make fuzz: of each parser, 600 unless you say; make soak: of each
+#            promise, its full length unless you say)  TARGETS="mllp mime" (make fuzz: these)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,7 +41,7 @@ export PYTHONDONTWRITEBYTECODE :=
 STAY ?= 1
 STUDY ?=
 SCALE ?=
-SECONDS ?= 600
+SECONDS ?=
 TARGETS ?=
 
 .PHONY: help
@@ -71,7 +72,11 @@ tests: $(VENV)/.test
 
 .PHONY: fuzz
 fuzz: $(VENV)/.test ## Play each parser for SECONDS=600 with broken inputs; TARGETS="mllp mime": those
-	$(BIN)/python -W ignore -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
+	$(BIN)/python -W ignore -m tests.fuzz --seconds $(or $(SECONDS),600) $(TARGETS)
+
+.PHONY: soak
+soak: peers $(VENV)/.test ## Prove what holds for long: an hour of one machine; SECONDS=60 of each
+	KOSMOS_SOAK_SECONDS=$(SECONDS) $(BIN)/pytest tests/soak
 
 .PHONY: bench
 bench: PEERS += nginx-light:nginx

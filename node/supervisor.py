@@ -18,11 +18,13 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from multiprocessing import util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -184,9 +186,11 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         with (
             self._http_socket() as http,
-            self._presence(),
+            self._presence() as alone,
             tempfile.TemporaryDirectory("-kosmos-metrics") as metrics,
         ):
+            if alone:
+                self._replace_temporary(metrics, util.get_temp_dir())
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
             try:
                 await self._until_stopped(self._start_all(http))
@@ -204,18 +208,35 @@ class Supervisor:
             child.reload()
 
     @contextlib.contextmanager
-    def _presence(self) -> Iterator[None]:
-        """Our process id for operators, under a lock that tells a running node from a memory."""
+    def _presence(self) -> Iterator[bool]:
+        """Our process id for operators, under a lock that tells a running node from a memory.
+
+        False where another node on this folder has it; who writes what is settled elsewhere.
+        """
         path = _presence_file(self._settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:
-            # Another node on this folder keeps the lock; who writes what is settled elsewhere.
-            with contextlib.suppress(BlockingIOError):
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.truncate(0)
-                file.write(f"{os.getpid()}\n")
-                file.flush()
-            yield
+            except BlockingIOError:
+                yield False
+                return
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield True
+
+    def _replace_temporary(self, *folders: str) -> None:
+        """Keep links to our temporary folders, in place of those to the last supervisor's.
+
+        Who is killed cannot clear away behind himself: if they are still there, they go.
+        """
+        for number, folder in enumerate(folders):
+            link = self._settings.node.data_dir / PID_FOLDER / f"temporary-{number}"
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(link.readlink(), ignore_errors=True)
+                link.unlink()
+            link.symlink_to(folder)
 
     async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Run ``work`` to its end, or until a signal comes."""

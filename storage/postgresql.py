@@ -49,9 +49,10 @@ FIRST_PAUSE_SECONDS = 0.005
 _dice = random.Random()
 
 _COLLISIONS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-# Lock not available, statement timeout, too many connections, out of memory, and a server
-# that starts, stops or recovers.
-_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03"})
+# Lock not available, statement timeout, too many connections, out of memory, a server that
+# starts, stops or recovers, and a transaction that it gave up as idle before anything of it was
+# committed: so it is where a server that stood still for longer goes on.
+_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03", "25P03"})
 _FULL = frozenset({"53100"})  # disk full
 # A broken connection, a shutdown, the server's disk, a corrupt table.
 _BROKEN = ("08", "57P", "58", "XX")

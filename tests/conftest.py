@@ -20,6 +20,9 @@ from tests.storage.object_server import ObjectServer
 from tests.storage.object_server import program as object_server_program
 from tests.storage.shelves import FileShelf, ObjectShelf, Shelf
 
+collect_ignore = ["soak"]
+"""They take minutes each: ``make soak`` names their folder."""
+
 _ACCOUNT = "postgres"
 _numbers = count()
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,24 @@ def test_no_process_outlives_a_supervisor_that_was_killed(plain_node: Path, serv
     node.process.kill()
     node.process.communicate()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def test_temporary_files_of_a_node_that_was_killed_go_when_it_is_started_again(
+    plain_node: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:  # a socket's path must be short
+        monkeypatch.setenv("TMPDIR", temporary)
+        node = serve(plain_node)
+        children = [node.child("web-0"), node.child("dicom")]
+        node.process.kill()
+        node.process.communicate()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+        left = {*Path(temporary).iterdir()}
+        node = serve(plain_node)
+        assert left
+        assert not left & {*Path(temporary).iterdir()}
+        assert node.stop() == 0
+        assert not [*Path(temporary).iterdir()]
 
 
 def test_a_secure_node_demands_a_certificate_and_serves_who_has_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from storage import postgresql
 from storage.database import Database
@@ -97,6 +98,26 @@ def test_works_behind_a_paused_server_wait_in_a_bounded_queue_and_none_is_lost(
         assert answers.count("busy") >= len(refused) - 1
         assert [stuck.result(), *answers].count("kept") == 1
         assert count(database) == 1
+
+
+@pytest.mark.parametrize("again", [ADD, text("COMMIT")], ids=["statement", "commit"])
+def test_a_transaction_that_the_server_gave_up_as_idle_is_busy_for_nothing_of_it_was_done(
+    url: str, again: TextClause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "IDLE_TIMEOUT_MILLISECONDS", 50)
+
+    def work(connection: Connection) -> None:
+        connection.execute(ADD, {"id": 1})
+        server = select.poll()
+        server.register(connection.connection.driver_connection.fileno(), select.POLLIN)  # type: ignore[union-attr]
+        assert server.poll(5000)  # it says that it has given up
+        connection.execute(again, {"id": 2} if again is ADD else {})
+
+    with Database.open(url) as database:
+        with pytest.raises(DatabaseBusy):
+            database.write(work)
+        assert count(database) == 0
+        assert outcome(database, 1) == "kept"
 
 
 def test_a_server_without_a_free_connection_is_busy_and_comes_back(url: str) -> None:
