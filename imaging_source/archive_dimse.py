@@ -13,6 +13,7 @@ from imaging_source.archives import Held
 from imaging_source.dimse import (
     C_FIND_RQ,
     C_MOVE_RQ,
+    MEDIUM,
     MESSAGE_ID,
     MOVE_DESTINATION,
     PRIORITY,
@@ -43,7 +44,6 @@ _STUDY_DATE = 0x00080020
 _INSTANCES = 0x00201208
 _SOP_CLASS_UID = 0x00080016
 PENDING = (0xFF00, 0xFF01)
-_MEDIUM = 0
 
 # An archive that reads from tape says nothing for minutes between two instances.
 _LIMITS = Limits(idle_seconds=600.0)
@@ -202,7 +202,7 @@ def send(
     elements: tuple[tuple[int, str | int], ...] = (
         (SOP_CLASS_UID, sop_class),
         (MESSAGE_ID, 1),
-        (PRIORITY, _MEDIUM),
+        (PRIORITY, MEDIUM),
         *more,
     )
     context_id = line.context_of(sop_class)

@@ -14,13 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from imaging_source.dimse import (
+    C_STORE_RQ,
     COMMAND_LIMIT_BYTES,
     FRAGMENT_OVERHEAD_BYTES,
+    MEDIUM,
+    MESSAGE_ID,
+    PRIORITY,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
     Command,
     Fragment,
     fragment_head,
     read_command,
     read_fragments,
+    write_request,
 )
 from imaging_source.guard import AbortReason, Limits, PduReader, PduType, PeerGone, ProtocolError
 from imaging_source.negotiation import Context, release_response
@@ -97,6 +104,31 @@ class Line:
         """Send a data set in PDUs as long as the peer takes them."""
         for buffers in _batches(context_id, pieces, self._pdu_bytes):
             self._send_buffers(buffers)
+
+    def send_instance(
+        self,
+        context_id: int,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        pieces: Iterable[bytes],
+        origin: Iterable[tuple[int, str | int]] = (),
+    ) -> int:
+        """Send a C-STORE request (PS3.7 9.1.1) with the data set in ``pieces``; its Message ID.
+
+        ``origin`` are the elements of the C-MOVE that it is for. Raises PeerGone, and what
+        ``pieces`` raises: half of it is sent then.
+        """
+        message_id = self.next_message_id()
+        elements: tuple[tuple[int, str | int], ...] = (
+            (SOP_CLASS_UID, sop_class_uid),
+            (MESSAGE_ID, message_id),
+            (PRIORITY, MEDIUM),
+            (SOP_INSTANCE_UID, sop_instance_uid),
+            *origin,
+        )
+        self.send(write_request(context_id, C_STORE_RQ, elements, has_data_set=True))
+        self.stream(context_id, pieces)
+        return message_id
 
     def read(self) -> Message:
         """The next message; PeerGone when the association ends instead.

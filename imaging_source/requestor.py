@@ -60,6 +60,10 @@ class Unreachable(Exception):
     """There is no association with the peer: nobody answers, or the answer is no."""
 
 
+class Rejected(Unreachable):
+    """The answer is no."""
+
+
 TROUBLES = (Unreachable, PeerGone, ProtocolError, Unreadable)
 """What goes wrong between a peer and us: it is away, leaves, or says what makes no sense."""
 
@@ -80,7 +84,7 @@ class Requested:
 
         Of the classes ``provided`` we are the provider, and the peer is the user.
 
-        Raises Unreachable.
+        Raises Unreachable, which is Rejected where the peer says no.
         """
         self._limits = limits or Limits()
         self._socket = _connect(peer)
@@ -147,7 +151,7 @@ class Requested:
         self.line.send(_request(peer, calling, proposed, said))
         kind, content = self._reader.read()
         if kind != PduType.ASSOCIATE_AC:
-            raise PeerGone("it rejects the association")
+            raise Rejected(f"{peer.title} rejects the association")
         answer = _read_answer(content)
         asked = {2 * number + 1: one for number, one in enumerate(contexts)}
         accepted = {

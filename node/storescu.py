@@ -6,26 +6,24 @@ converted. Covers the storage user only; the house's own provider is ``imaging_s
 
 from __future__ import annotations
 
-import socket
-import ssl
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pynetdicom import AE, Association, _config, build_context, evt
+from pynetdicom.dsutils import split_dataset
 
+from imaging_source.dimse import C_STORE_RQ
+from imaging_source.elements import Unreadable
+from imaging_source.guard import PeerGone, ProtocolError
+from imaging_source.requestor import MOST_CONTEXTS, Peer, Rejected, Requested, Unreachable
 from node.texts import tr
 
-# PS3.8 9.3.2: presentation context identifiers are the odd numbers from 1 to 255.
-MOST_CONTEXTS = 128
-# Each response awaits the provider's disk; each connection a handshake.
-RESPONSE_SECONDS = 60.0
-CONNECT_SECONDS = 10.0
-# Larger fragments cost less per byte; a provider that wants less says so (PS3.8 D.1).
-PDU_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
 CALLING_TITLE = "KOSMOS_SCU"
 INSTANCE = "MediaStorageSOPInstanceUID"
 TAGS = [
@@ -33,8 +31,8 @@ TAGS = [
     *("Modality", "SOPClassUID", "SOPInstanceUID"),
 ]
 
-# Send the bytes of the file, and do not decode them first.
-_config.STORE_SEND_CHUNKED_DATASET = True
+# What ends an association: its peer, or a file that cannot be read, of which half is sent.
+_BREAKS = (PeerGone, ProtocolError, Unreadable, OSError)
 
 
 class AssociationFailed(Exception):
@@ -123,33 +121,60 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return str(dataset.get(keyword) or "")
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A storage provider: where it is, how it is called, how it is spoken to."""
-
-    host: str
-    port: int
-    title: str
-    tls: ssl.SSLContext | None = None
-
-
 def send(
     files: Iterable[DicomFile],
-    provider: Provider,
+    provider: Peer,
     calling: str = CALLING_TITLE,
     on_stored: Callable[[Stored], None] = lambda stored: None,
 ) -> list[Stored]:
     """Send ``files`` and return the answers in their order. Raises AssociationFailed."""
     answers: list[Stored] = []
     for group in _groups(files):
-        association = _associate(group, provider, calling)
-        try:
-            for file in group:
-                answers.append(_store(association, file))
-                on_stored(answers[-1])
-        finally:
-            association.release()
+        for answer in _sent(group, provider, calling):
+            answers.append(answer)
+            on_stored(answer)
     return answers
+
+
+def _sent(group: list[DicomFile], provider: Peer, calling: str) -> Iterator[Stored]:
+    """Send what one association carries; where that breaks off, the rest has no answer."""
+    wanted = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in group)
+    left = deque(group)
+    try:
+        with suppress(*_BREAKS), Requested(provider, calling, wanted) as association:
+            while left:
+                status = _store(association, left[0])
+                yield Stored(left.popleft(), status)
+    except Rejected as error:
+        text = tr("{title} at {place} rejects us", title=provider.title, place=_place(provider))
+        raise AssociationFailed(text, unreachable=False) from error
+    except Unreachable as error:
+        text = tr("nothing answers DICOM at {place}", place=_place(provider))
+        raise AssociationFailed(text, unreachable=True) from error
+    yield from (Stored(file, None) for file in left)
+
+
+def _place(provider: Peer) -> str:
+    return f"{provider.host}:{provider.port}"
+
+
+def _store(association: Requested, file: DicomFile) -> int | None:
+    """The provider's status; None where it takes no such file. Raises one of _BREAKS."""
+    context_id = association.line.context_of(file.sop_class_uid, file.transfer_syntax_uid)
+    if context_id is None:
+        return None
+    uids = file.sop_class_uid, file.sop_instance_uid
+    association.line.send_instance(context_id, *uids, _data_set(file.path))
+    return association.response_to(C_STORE_RQ).command.status
+
+
+def _data_set(path: Path) -> Iterator[bytes]:
+    """The pieces of a file that follow its meta information."""
+    _, begin = split_dataset(path)
+    with path.open("rb") as file:
+        file.seek(begin)
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
 
 
 def _groups(files: Iterable[DicomFile]) -> Iterator[list[DicomFile]]:
@@ -165,45 +190,3 @@ def _groups(files: Iterable[DicomFile]) -> Iterator[list[DicomFile]]:
         group.append(file)
     if group:
         yield group
-
-
-def _associate(group: list[DicomFile], provider: Provider, calling: str) -> Association:
-    user = AE(calling)
-    user.connection_timeout = CONNECT_SECONDS
-    user.dimse_timeout = RESPONSE_SECONDS
-    wanted = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in group)
-    association = user.associate(
-        provider.host,
-        provider.port,
-        # One syntax in each: what is accepted is then what the file is in.
-        contexts=[build_context(sop_class, syntax) for sop_class, syntax in wanted],
-        ae_title=provider.title,
-        max_pdu=PDU_BYTES,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
-        tls_args=None if provider.tls is None else (provider.tls, provider.host),
-    )
-    if association.is_established:
-        return association
-    place = f"{provider.host}:{provider.port}"
-    if association.is_rejected:
-        text = tr("{title} at {place} rejects us", title=provider.title, place=place)
-        raise AssociationFailed(text, unreachable=False)
-    raise AssociationFailed(tr("nothing answers DICOM at {place}", place=place), unreachable=True)
-
-
-def _store(association: Association, file: DicomFile) -> Stored:
-    try:
-        answer = association.send_c_store(file.path)
-    except (ValueError, RuntimeError):  # no accepted context; the association is gone
-        return Stored(file, None)
-    if "Status" not in answer:
-        # Aborted, or silent for too long: to each further file it would be silent as long.
-        association.abort()
-    return Stored(file, answer.get("Status"))
-
-
-def _no_delay(event: evt.Event) -> None:
-    """Without this every instance waits 40 ms for a delayed acknowledgement of TCP."""
-    connection = event.assoc.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

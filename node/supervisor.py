@@ -188,9 +188,8 @@ class Supervisor:
             self._http_socket() as http,
             self._presence() as alone,
             tempfile.TemporaryDirectory("-kosmos-metrics") as metrics,
+            self._remembered(metrics, util.get_temp_dir()) if alone else contextlib.nullcontext(),
         ):
-            if alone:
-                self._replace_temporary(metrics, util.get_temp_dir())
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
             try:
                 await self._until_stopped(self._start_all(http))
@@ -226,17 +225,24 @@ class Supervisor:
             file.flush()
             yield True
 
-    def _replace_temporary(self, *folders: str) -> None:
+    @contextlib.contextmanager
+    def _remembered(self, *folders: str) -> Iterator[None]:
         """Keep links to our temporary folders, in place of those to the last supervisor's.
 
-        Who is killed cannot clear away behind himself: if they are still there, they go.
+        Who is killed cannot clear away behind himself: if his are still there, they go.
         """
-        for number, folder in enumerate(folders):
-            link = self._settings.node.data_dir / PID_FOLDER / f"temporary-{number}"
+        run = self._settings.node.data_dir / PID_FOLDER
+        links = [run / f"temporary-{number}" for number, _ in enumerate(folders)]
+        for link, folder in zip(links, folders, strict=True):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(link.readlink(), ignore_errors=True)
                 link.unlink()
             link.symlink_to(folder)
+        try:
+            yield
+        finally:
+            for link in links:
+                link.unlink(missing_ok=True)
 
     async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Run ``work`` to its end, or until a signal comes."""

@@ -125,6 +125,7 @@ class PostgreSQLEngine:
             _translating_all_but_collisions(),
             _connected(self._writers) as connection,
             connection.begin(),
+            _nothing_committed(),
         ):
             return work(connection)
 
@@ -186,6 +187,18 @@ def _connected(pool: Engine) -> Iterator[Connection]:
         ) from error
     with connection:
         yield connection
+
+
+@contextmanager
+def _nothing_committed() -> Iterator[None]:
+    """Where the connection breaks within, no COMMIT was sent: the work may come back."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        text = f"PostgreSQL broke off: {type(error.orig).__name__}"
+        raise DatabaseBusy(text) from error
 
 
 @contextmanager

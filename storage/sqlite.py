@@ -53,15 +53,15 @@ IDLE_READERS = 32
 # Size to which the WAL file is cut back after a checkpoint.
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
-# 64 MiB of pages and indexes for the writer, in KiB (negative: SQLite's convention).
-_CACHE_KIB = -64 * 1024
+CACHE_KIB = 64 * 1024
+"""What the writer keeps of pages and indexes; it comes to that as the database grows."""
 
 _WRITER_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
     f"journal_size_limit={_JOURNAL_LIMIT_BYTES}",
-    f"cache_size={_CACHE_KIB}",
+    f"cache_size={-CACHE_KIB}",  # negative: SQLite's convention for KiB
 )
 _READER_PRAGMAS = ("query_only=ON", "wal_autocheckpoint=0")
 

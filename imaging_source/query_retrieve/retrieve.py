@@ -19,15 +19,10 @@ import structlog
 from imaging_source.data_sets import data_set_of
 from imaging_source.dimse import (
     C_STORE_RQ,
-    MESSAGE_ID,
     MOVE_ORIGINATOR,
     MOVE_ORIGINATOR_MESSAGE_ID,
-    PRIORITY,
-    SOP_CLASS_UID,
-    SOP_INSTANCE_UID,
     Command,
     Counts,
-    write_request,
 )
 from imaging_source.elements import Unreadable
 from imaging_source.encoded import Values, encode
@@ -59,7 +54,6 @@ _SOME_FAILED = 0xB000
 _DESTINATION_UNKNOWN = 0xA801
 
 _FAILED_UIDS = 0x00080058
-_MEDIUM = 0
 
 # A person who waits sees progress this often; each telling is a segment of its own.
 _TELL_SECONDS = 1.0
@@ -250,17 +244,9 @@ def _store(
     answered: Callable[[int], Command],
 ) -> int:
     """Send one instance and wait for the status."""
-    message_id = line.next_message_id()
-    elements: tuple[tuple[int, str | int], ...] = (
-        (SOP_CLASS_UID, selected.sop_class_uid),
-        (MESSAGE_ID, message_id),
-        (PRIORITY, _MEDIUM),
-        (SOP_INSTANCE_UID, selected.sop_instance_uid),
-        *origin,
-    )
-    line.send(write_request(context_id, C_STORE_RQ, elements, has_data_set=True))
+    uids = selected.sop_class_uid, selected.sop_instance_uid
     try:
-        line.stream(context_id, data_set_of(content))
+        message_id = line.send_instance(context_id, *uids, data_set_of(content), origin)
     except StorageError as error:  # half of it is sent: what follows would be taken for the rest
         text = f"a file broke while it was sent ({type(error).__name__})"
         raise ProtocolError(AbortReason.NOT_SPECIFIED, text) from error

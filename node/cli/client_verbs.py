@@ -19,9 +19,10 @@ from node.texts import tr
 if TYPE_CHECKING:
     from consumer.client import Consumer
     from consumer.ways import WayName
+    from imaging_source.requestor import Peer
     from metadata.model import Code, DocumentEntry
     from node.config import Settings
-    from node.storescu import DicomFile, Provider, Stored
+    from node.storescu import DicomFile, Stored
     from transactions.registry_response import RegistryResponse
 
 Patient = Annotated[
@@ -222,7 +223,7 @@ def _send_images(
 
 @contextmanager
 def _storing(
-    files: list[DicomFile], provider: Provider, settings: Settings | None
+    files: list[DicomFile], provider: Peer, settings: Settings | None
 ) -> Iterator[list[Stored]]:
     """A list of answers, of which there is a record where there is a node to keep it."""
     from node.storescu import CALLING_TITLE
@@ -236,12 +237,12 @@ def _storing(
             yield stack.enter_context(commanded.storing(files, provider, CALLING_TITLE))
 
 
-def _provider(dicom: str | None, ae_title: str | None, settings: Settings | None) -> Provider:
+def _provider(dicom: str | None, ae_title: str | None, settings: Settings | None) -> Peer:
     """The storage provider named on the command line, or that of the node."""
-    from node.storescu import Provider
+    from imaging_source.requestor import Peer
 
     if dicom is not None:
-        return Provider(*address(dicom), ae_title or "KOSMOS")
+        return Peer(ae_title or "KOSMOS", *address(dicom))
     assert settings is not None  # else a place is named
     from node.endpoints import Endpoints
     from node.wiring.common import client_tls
@@ -250,7 +251,7 @@ def _provider(dicom: str | None, ae_title: str | None, settings: Settings | None
     if places.dicom is None or places.ae_title is None:
         raise UsageError(tr("this node takes no images; name a place with --dicom"))
     tls = client_tls(settings) if settings.dicom_over_tls else None
-    return Provider(*address(places.dicom), ae_title or places.ae_title, tls)
+    return Peer(ae_title or places.ae_title, *address(places.dicom), tls)
 
 
 def _show_stored(answers: list[Stored], json: bool) -> None:

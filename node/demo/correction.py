@@ -19,6 +19,7 @@ from conformance.dimse import Dimse, Entity, asked, receiving
 from conformance.images import another, part10, pixel_digest, rejection_note
 from consumer.client import Consumer
 from consumer.ways import WayName
+from imaging_source.requestor import Peer
 from manifest.flavours import is_manifest
 from manifest.kos import Manifest
 from metadata.datatypes import CX, CXi
@@ -26,7 +27,7 @@ from metadata.identifiers import APPROVED, DEPRECATED, RPLC, STUDY_INSTANCE_UID_
 from metadata.model import DocumentEntry
 from node.demo.display import Display, Step, StepFailed
 from node.demo.stage import MOVE_TITLE, Stage
-from node.storescu import AssociationFailed, DicomFile, Provider, read, send
+from node.storescu import AssociationFailed, DicomFile, read, send
 from node.texts import tr
 
 # Why the image goes: Rejected for Quality Reasons (PS3.16 CID 7011).
@@ -96,7 +97,7 @@ def _written(made: FileDataset, path: Path) -> DicomFile:
 def _send(display: Display, stage: Stage, correction: Correction) -> None:
     with display.step("C-STORE", tr("Rejection note and a new image")) as step:
         source = _source(stage)
-        provider = Provider(source.host, source.port, source.title, stage.tls)
+        provider = Peer(source.title, source.host, source.port, stage.tls)
         try:
             answers = send([correction.note, correction.added], provider)
         except AssociationFailed as error:

@@ -18,6 +18,7 @@ from rich.console import Console
 from consumer.client import Consumer
 from consumer.errors import ConsumerError, Refused
 from hl7.client import MllpClient, MllpError
+from imaging_source.requestor import Peer
 from manifest.flavours import is_manifest
 from manifest.kos import Manifest
 from metadata.datatypes import CX
@@ -31,7 +32,7 @@ from node.demo.report import report
 from node.demo.stage import Stage
 from node.demo.studies import dataset_digest, patients_of
 from node.operator import operator_name
-from node.storescu import AssociationFailed, DicomFile, Provider, send
+from node.storescu import AssociationFailed, DicomFile, send
 from node.texts import tr
 from node.wiring.audit import trail_folder
 from node.wiring.commands import consuming
@@ -163,7 +164,7 @@ def _expect_accepted(client: MllpClient, message: bytes) -> None:
 def _store(display: Display, stage: Stage, files: list[DicomFile]) -> None:
     with display.step("C-STORE", tr("DICOM Storage")) as step:
         host, port = _address(stage.endpoints.dicom)
-        provider = Provider(host, port, stage.settings.imaging_source.ae_title, stage.tls)
+        provider = Peer(stage.settings.imaging_source.ae_title, host, port, stage.tls)
         try:
             answers = send(files, provider)
         except AssociationFailed as error:

@@ -43,7 +43,8 @@ from transactions.audit_dimse import (
 )
 
 if TYPE_CHECKING:  # half a second, for who sends images
-    from node.storescu import DicomFile, Provider, Stored
+    from imaging_source.requestor import Peer
+    from node.storescu import DicomFile, Stored
 
 # More commands at once than anybody runs; whoever comes after them is told that a trail is in use.
 _MOST_AT_ONCE = 64
@@ -97,7 +98,7 @@ class Commanded:
 
     @contextmanager
     def storing(
-        self, files: Sequence[DicomFile], provider: Provider, calling: str
+        self, files: Sequence[DicomFile], provider: Peer, calling: str
     ) -> Iterator[list[Stored]]:
         """Record, study by study, that instances are sent by C-STORE under the title ``calling``,
         and how that ended: who sends them puts the answers into the list."""

@@ -27,8 +27,9 @@ from imaging_source.guard import Limits
 from imaging_source.intake import Intake
 from imaging_source.negotiation import Titles
 from imaging_source.receiver import Listening, Receiver
+from imaging_source.requestor import Peer
 from imaging_source.schema import INSTANCE, QUARANTINE
-from node.storescu import Provider, find_files
+from node.storescu import find_files
 from node.storescu import send as send_files
 from security.pki import create_authority, issue
 from security.tls import client_context, server_context
@@ -270,7 +271,7 @@ def test_real_files_of_every_kind_are_answered_and_none_does_harm(
 ) -> None:
     """Those that pydicom brings: odd, broken on purpose, of every transfer syntax."""
     files = [one for one in find_files([DATA]) if one.size < 100_000]
-    answers = send_files(files, Provider("127.0.0.1", port, "KOSMOS"))
+    answers = send_files(files, Peer("KOSMOS", "127.0.0.1", port))
     assert all(one.status is not None for one in answers)
     stored = {one.file.sop_instance_uid for one in answers if one.ok}
     assert {one["sop_instance_uid"] for one in instances(database)} == stored

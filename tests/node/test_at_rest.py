@@ -14,13 +14,14 @@ import urllib3
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from imaging_source.requestor import Peer
 from node import backup, restore
 from node.check import check_all
 from node.config_file import ConfigError, load
 from node.init import NewNode, create
 from node.progress import silent
 from node.sealing import new_key, rotate, seal
-from node.storescu import Provider, find_files, send
+from node.storescu import find_files, send
 from node.texts import tr
 from node.wiring.blobs import open_blobs, open_images
 from node.wiring.keys import open_keys
@@ -76,7 +77,7 @@ class Sealed:
     def _send(self, node: Node) -> None:
         host, port = node.endpoints["dicom"].partition("@")[2].split(":")
         files = list(find_files([self.image.parent]))
-        [answer] = send(files, Provider(host, int(port), "KOSMOS"))
+        [answer] = send(files, Peer("KOSMOS", host, int(port)))
         assert answer.status == 0
 
     def _images(self, node: Node) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from hl7.client import MllpClient
 from imaging_source.evicted import is_evicted, mark
 from imaging_source.rejection import EXPIRED
 from imaging_source.reporting import Kept, keep
+from imaging_source.requestor import Peer
 from imaging_source.schema import INSTANCE, REPORT
 from metadata.datatypes import CX
 from node import backup, feed, restore
@@ -27,7 +28,7 @@ from node.demo.studies import sample_folder
 from node.documents import Description, provide
 from node.holdings import places, stores
 from node.init import NewNode, create
-from node.storescu import Provider, find_files, send
+from node.storescu import find_files, send
 from node.wiring.blobs import open_blobs, open_images
 from node.wiring.common import affinity_domain
 from node.wiring.rooms import cross_check
@@ -105,7 +106,7 @@ def sender(node: Any, tmp_path: Path) -> Iterator[Sender]:
 def store_images(node: Any) -> int:
     host, port = node.endpoints["dicom"].partition("@")[2].split(":")
     files = list(find_files([sample_folder()]))[:3]
-    answers = list(send(files, Provider(host, int(port), "KOSMOS")))
+    answers = list(send(files, Peer("KOSMOS", host, int(port))))
     assert [answer.status for answer in answers] == [0] * len(files)
     return len(files)
 

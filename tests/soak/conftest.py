@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.sqlite import CACHE_KIB
 from tests.system.conftest import RunningNode
 
 _ASKED = float(os.environ.get("KOSMOS_SOAK_SECONDS") or "inf")
@@ -64,6 +65,37 @@ def descriptors(pids: Mapping[str, int]) -> Counter[str]:
 def resident(pids: Mapping[str, int]) -> Counter[str]:
     """KiB of memory that each process has, what it shares included."""
     return Counter({name: _status(pid, "VmRSS") for name, pid in pids.items()})
+
+
+def own(pids: Mapping[str, int]) -> Counter[str]:
+    """KiB of memory that are each process's own, less what SQLite keeps of the databases that it
+    writes: that is as much as they have, up to a bound."""
+    return Counter({name: _status(pid, "RssAnon") - _cached(pid) for name, pid in pids.items()})
+
+
+def _cached(pid: int) -> int:
+    open_for_writing = {
+        path
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if (path := _target(link)).suffix == ".db" and _is_writable(pid, link.name)
+    }
+    return sum(min(path.stat().st_size // 1024, CACHE_KIB) for path in open_for_writing)
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.readlink()
+    except FileNotFoundError:  # closed meanwhile
+        return Path()
+
+
+def _is_writable(pid: int, descriptor: str) -> bool:
+    try:
+        info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
+    except FileNotFoundError:
+        return False
+    [flags] = re.findall(r"^flags:\s+([0-7]+)", info, re.MULTILINE)
+    return bool(int(flags, 8) & os.O_RDWR)
 
 
 def threads(pids: Mapping[str, int]) -> Counter[str]:

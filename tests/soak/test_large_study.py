@@ -48,12 +48,12 @@ def test_a_study_of_two_gigabytes_costs_no_process_200_mib_on_its_way_in_and_out
     instances = int(INSTANCES * at_most(FULL_SECONDS) / FULL_SECONDS)
     study = Study(tmp_path / "sent", 1, instances, EDGE)
 
-    coming = {name: Memory(pid) for name, pid in pids.items()}
+    coming = {name: Memory([pid]) for name, pid in pids.items()}
     inwards = send(study, "KOSMOS", dicom(node)[1])
     manifest = await_(lists(node, instances, PATIENT))
     taken = {name: round(memory.growth()) for name, memory in coming.items()}
 
-    going = {name: Memory(pid) for name, pid in pids.items()}
+    going = {name: Memory([pid]) for name, pid in pids.items()}
     started = time.monotonic()
     report = node.consumer().fetch_images(manifest, tmp_path / "fetched")
     outwards = time.monotonic() - started

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -118,6 +119,43 @@ def test_a_transaction_that_the_server_gave_up_as_idle_is_busy_for_nothing_of_it
             database.write(work)
         assert count(database) == 0
         assert outcome(database, 1) == "kept"
+
+
+def end(connection: Connection) -> None:
+    """The server ends the connection, and says so."""
+    connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def cut(connection: Connection) -> None:
+    """The network loses the connection, and nobody says anything."""
+    descriptor = os.dup(connection.connection.driver_connection.fileno())  # type: ignore[union-attr]
+    with socket.socket(fileno=descriptor) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("lose", [end, cut])
+def test_a_connection_that_is_lost_before_the_commit_is_busy_for_nothing_of_it_was_done(
+    url: str, lose: Callable[[Connection], None]
+) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(ADD, {"id": 1})
+        lose(connection)
+        connection.execute(ADD, {"id": 2})
+
+    with Database.open(url) as database:
+        with pytest.raises(DatabaseBusy):
+            database.write(work)
+        assert count(database) == 0
+        assert outcome(database, 1) == "kept"
+
+
+def test_a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown(url: str) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(ADD, {"id": 1})
+        cut(connection)
+
+    with Database.open(url) as database, pytest.raises(DatabaseUnavailable):
+        database.write(work)
 
 
 def test_a_server_without_a_free_connection_is_busy_and_comes_back(url: str) -> None:

@@ -18,10 +18,11 @@ import pytest
 
 from consumer.client import Consumer
 from hl7.client import MllpClient
+from imaging_source.requestor import Peer
 from metadata.datatypes import CX
 from node import feed
 from node.init import NewNode, create
-from node.storescu import Provider, find_files, send
+from node.storescu import find_files, send
 from tests import nursery
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class RunningNode:
     def store(self, files: Iterable[Path]) -> list[int | None]:
         """Send images by C-STORE; the status of each, None where no answer came."""
         host, port = self.endpoints["dicom"].partition("@")[2].split(":")
-        answers = send(find_files(files), Provider(host, int(port), "KOSMOS"))
+        answers = send(find_files(files), Peer("KOSMOS", host, int(port)))
         return [answer.status for answer in answers]
 
     def logged(self, event: str) -> bool:
