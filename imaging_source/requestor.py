@@ -9,11 +9,11 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydicom.uid import UID
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
@@ -38,6 +38,8 @@ from imaging_source.guard import (
 )
 from imaging_source.line import Line, Message
 from imaging_source.negotiation import UNREADABLE, Context, longest_pdu, user_information
+
+T = TypeVar("T")
 
 # Context IDs are the odd numbers below 256 (PS3.8 9.3.2.2).
 MOST_CONTEXTS = 128
@@ -160,6 +162,23 @@ class Requested:
             if one.result == 0 and one.context_id in asked
         }
         self.line.established(peer.title, accepted, longest_pdu(answer))
+
+
+def in_groups(
+    items: Iterable[T], contexts_of: Callable[[T], Collection[tuple[str, str]]]
+) -> Iterator[list[T]]:
+    """The items in groups that one association can carry, with all that ``contexts_of`` each."""
+    group: list[T] = []
+    contexts: set[tuple[str, str]] = set()
+    for item in items:
+        wanted = contexts_of(item)
+        if len(contexts.union(wanted)) > MOST_CONTEXTS:
+            yield group
+            group, contexts = [], set()
+        contexts.update(wanted)
+        group.append(item)
+    if group:
+        yield group
 
 
 def _connect(peer: Peer) -> socket.socket:

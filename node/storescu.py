@@ -20,7 +20,7 @@ from pynetdicom.dsutils import split_dataset
 from imaging_source.dimse import C_STORE_RQ
 from imaging_source.elements import Unreadable
 from imaging_source.guard import PeerGone, ProtocolError
-from imaging_source.requestor import MOST_CONTEXTS, Peer, Rejected, Requested, Unreachable
+from imaging_source.requestor import Peer, Rejected, Requested, Unreachable, in_groups
 from node.texts import tr
 
 _PIECE_BYTES = 256 * 1024
@@ -129,7 +129,7 @@ def send(
 ) -> list[Stored]:
     """Send ``files`` and return the answers in their order. Raises AssociationFailed."""
     answers: list[Stored] = []
-    for group in _groups(files):
+    for group in in_groups(files, _contexts):
         for answer in _sent(group, provider, calling):
             answers.append(answer)
             on_stored(answer)
@@ -138,7 +138,7 @@ def send(
 
 def _sent(group: list[DicomFile], provider: Peer, calling: str) -> Iterator[Stored]:
     """Send what one association carries; where that breaks off, the rest has no answer."""
-    wanted = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in group)
+    wanted = dict.fromkeys(context for file in group for context in _contexts(file))
     left = deque(group)
     try:
         with suppress(*_BREAKS), Requested(provider, calling, wanted) as association:
@@ -152,6 +152,11 @@ def _sent(group: list[DicomFile], provider: Peer, calling: str) -> Iterator[Stor
         text = tr("nothing answers DICOM at {place}", place=_place(provider))
         raise AssociationFailed(text, unreachable=True) from error
     yield from (Stored(file, None) for file in left)
+
+
+def _contexts(file: DicomFile) -> list[tuple[str, str]]:
+    """In the one syntax that the file is in: what is accepted is then what is sent."""
+    return [(file.sop_class_uid, file.transfer_syntax_uid)]
 
 
 def _place(provider: Peer) -> str:
@@ -175,18 +180,3 @@ def _data_set(path: Path) -> Iterator[bytes]:
         file.seek(begin)
         while piece := file.read(_PIECE_BYTES):
             yield piece
-
-
-def _groups(files: Iterable[DicomFile]) -> Iterator[list[DicomFile]]:
-    """``files`` in groups that one association can carry: a context for each class and syntax."""
-    group: list[DicomFile] = []
-    contexts: set[tuple[str, str]] = set()
-    for file in files:
-        context = (file.sop_class_uid, file.transfer_syntax_uid)
-        if context not in contexts and len(contexts) == MOST_CONTEXTS:
-            yield group
-            group, contexts = [], set()
-        contexts.add(context)
-        group.append(file)
-    if group:
-        yield group

@@ -10,9 +10,10 @@ instance is named.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import structlog
 
@@ -37,7 +38,7 @@ from imaging_source.query_retrieve.selection import (
     part_of,
     select_instances,
 )
-from imaging_source.requestor import MOST_CONTEXTS, Peer, Requested, Unreachable
+from imaging_source.requestor import Peer, Requested, Unreachable, in_groups
 from imaging_source.service import CANCELLED, PENDING, SUCCESS, Exchange, Refused
 from imaging_source.shown import Veil, all_is_seen, no_veil
 from imaging_source.variants import NoVariant, Variants
@@ -143,7 +144,7 @@ class Retriever:
         there = End(destination.title, destination.host)
         with closing(exchange.records.transfers(Service.MOVE, there)) as transfers:
             progress = _Progress(len(selected), transfers)
-            for group in _groups(selected) if selected else ():
+            for group in in_groups(selected, attrgetter("contexts")):
                 if exchange.is_cancelled():
                     break
                 self._move(exchange, destination, group, progress)
@@ -251,19 +252,6 @@ def _store(
         text = f"a file broke while it was sent ({type(error).__name__})"
         raise ProtocolError(AbortReason.NOT_SPECIFIED, text) from error
     return answered(message_id).status
-
-
-def _groups(selected: list[Selected]) -> Iterator[list[Selected]]:
-    """The instances in groups that one association can carry."""
-    group: list[Selected] = []
-    contexts: set[tuple[str, str]] = set()
-    for one in selected:
-        if len(contexts.union(one.contexts)) > MOST_CONTEXTS:
-            yield group
-            group, contexts = [], set()
-        contexts.update(one.contexts)
-        group.append(one)
-    yield group
 
 
 def _conclude(exchange: Exchange, progress: _Progress) -> None:

@@ -33,8 +33,8 @@ from node.wiring.common import client_tls
 from registry.merges import NotMerged, Undone
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
-from security.audit.resting import Resting
-from security.audit.sender import Delivery, Kept, Sending, Target
+from security.audit.resting import Deliveries, Resting
+from security.audit.sender import Delivery, Sending, Target
 from security.audit.syslog import Sender
 from security.audit.trail import Begun, Record, Trail
 from security.nodes import names_of
@@ -132,6 +132,7 @@ BROKEN_OFF = "the answer broke off: not all of it reached who asked"
 
 OPERATOR = "operator"
 """The trail of what operators do."""
+
 CLIENT = "client"
 """The beginning of the trails of commands that ask others, ``client-0``, ``client-1`` ...: of those
 that run at the same time, each has one of its own."""
@@ -438,16 +439,11 @@ def open_auditor(
         return None
     trail = open_trail(settings, stack, name, patience)
     auditor = Auditor(trail, section.source_id or settings.node.name, section.site_id, url)
-    for sending in sendings(settings, trail) if send else ():
+    for target in settings.audit.send_to if send else ():
+        sending = Sending(trail, Target.parse(target), _sender(), client_tls(settings))
         sending.start()
         stack.callback(sending.stop)
     return auditor
-
-
-def sendings(settings: Settings, trail: Trail) -> Iterator[Sending]:
-    """What sends a trail to each repository of the configuration. Raises ConfigError, TlsError."""
-    for target in settings.audit.send_to:
-        yield Sending(trail, Target.parse(target), _sender(), client_tls(settings))
 
 
 def send_resting(settings: Settings, stack: ExitStack) -> None:
@@ -455,14 +451,17 @@ def send_resting(settings: Settings, stack: ExitStack) -> None:
     ``stack`` ends. Raises ConfigError and TlsError."""
     if not (settings.audit.enabled and settings.audit.send_to):
         return
-    targets, tls = [Target.parse(one) for one in settings.audit.send_to], client_tls(settings)
-
-    def deliveries(kept: Kept) -> list[Delivery]:
-        return [Delivery(kept, target, _sender(), tls) for target in targets]
-
-    resting = Resting(trail_folder(settings), (OPERATOR, f"{CLIENT}-*"), deliveries)
+    names = (OPERATOR, f"{CLIENT}-*")
+    resting = Resting(trail_folder(settings), names, deliveries(settings))
     resting.start()
     stack.callback(resting.stop)
+
+
+def deliveries(settings: Settings) -> Deliveries:
+    """What brings a trail to each repository of the configuration, in the thread of who calls.
+    Raises ConfigError and TlsError."""
+    targets, tls = [Target.parse(one) for one in settings.audit.send_to], client_tls(settings)
+    return lambda kept: [Delivery(kept, target, _sender(), tls) for target in targets]
 
 
 def _sender() -> Sender:

@@ -25,7 +25,7 @@ from imaging_source.ledger import Ledger
 from metadata.datatypes import CX
 from node.config import Settings
 from node.migrate import migrate_audit
-from node.wiring.audit import CLIENT, PATIENCE_SECONDS, Auditor, open_auditor, sendings
+from node.wiring.audit import CLIENT, PATIENCE_SECONDS, Auditor, deliveries, open_auditor
 from node.wiring.client import consumer
 from node.wiring.common import authority_of_images, soap_client, unrecorded
 from node.wiring.hl7_records import identity_events
@@ -222,8 +222,8 @@ def commanding(settings: Settings, user: str) -> Iterator[Commanded | None]:
             authority = authority_of_images(settings)
             yield Commanded(auditor, user, authority) if auditor else None
         finally:
-            for sending in sendings(settings, auditor.trail) if auditor else ():
-                sending.send_now()
+            for delivery in deliveries(settings)(auditor.trail.database) if auditor else ():
+                delivery.send_now()
 
 
 @contextmanager
