@@ -127,7 +127,8 @@ class MllpServer:
     ``start()`` binds, ``stop()`` ends: no new connections, messages under way are answered
     within ``grace`` seconds, idle connections closed at once. ``ssl_context`` makes it MLLP
     over TLS (ITI TF-2 3.19); ``by_node`` then gives the handler for a peer's certificate (DER),
-    and ``refused`` is told of handshakes that fail. One connection has at most one message in
+    and ``refused`` is told of handshakes that fail. ``overlong`` is told the address of whoever
+    sends more than a block may have. One connection has at most one message in
     hand, so ``workers`` and the number of connections bound everything; a connection that has not
     brought a whole message yet makes room for another.
     """
@@ -143,10 +144,12 @@ class MllpServer:
         workers: int = 8,
         by_node: Callable[[bytes | None], Handler] | None = None,
         refused: Refused | None = None,
+        overlong: Refused | None = None,
     ) -> None:
         self._handler = handler
         self._by_node = by_node
         self._refused = refused
+        self._overlong = overlong
         self._address = (host, port)
         self._ssl = ssl_context
         self._limits = limits
@@ -203,6 +206,10 @@ class MllpServer:
         self._connections[task] = connection
         try:
             await connection.serve()
+        except BlockTooLong as error:
+            log.warning("MLLP-SIZE connection closed: %s", error)
+            if self._overlong is not None:
+                self._overlong(peer, str(error))
         finally:
             del self._connections[task]
             self._places.leave(task)
@@ -241,14 +248,12 @@ class Connection:
             self._waiting.cancel()
 
     async def serve(self) -> None:
-        """Serve the peer until it leaves, breaks the protocol or exceeds a limit."""
+        """Serve the peer until it leaves or exceeds a limit; raises BlockTooLong."""
         try:
             await self._serve()
         except TimeoutError:
             log.info("MLLP-DEADLINE connection closed: peer too slow or idle")
             self._writer.transport.abort()  # a peer that does not read would hold a close
-        except BlockTooLong as error:
-            log.warning("MLLP-SIZE connection closed: %s", error)
         except (ConnectionError, ssl.SSLError) as error:
             log.info("MLLP-LOST connection lost: %s", type(error).__name__)
 

@@ -153,6 +153,7 @@ class Web:
                 limits=most,
                 by_node=self._guard.mllp(self._rooms.feed) if tls else None,
                 refused=self._guard.refused,
+                overlong=self._guard.overlong,
             )
             await feed.start()
             self._feeds.append(feed)

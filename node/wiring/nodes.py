@@ -138,6 +138,10 @@ class NodeGuard:
         """Record a DICOM peer that broke the protocol."""
         self.refused.not_understood(node_of(peer), reason)
 
+    def overlong(self, address: str, reason: str) -> None:
+        """Record an MLLP peer whose block does not end."""
+        self.refused.not_understood(Node(address, address), reason)
+
     def check(self, certificate: bytes | None, address: str, transaction: str) -> None:
         """Raise NodeRefused unless a peer may do ``transaction``."""
         try:

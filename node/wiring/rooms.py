@@ -33,10 +33,12 @@ from node.config import Settings
 from node.endpoints import takes_subscriptions, web_url
 from node.logs import within_call
 from node.migrate import open_database
+from node.operator import operator_name
 from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
+from node.wiring.commands import calling
 from node.wiring.common import Asked, affinity_domain, soap_client, unrecorded
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
@@ -467,8 +469,7 @@ def cross_check(settings: Settings, progress: Progress) -> Reconciliation:
 
 def _repository(settings: Settings, stack: ExitStack) -> tuple[Repository, Asked]:
     """The repository of a node that does not serve, and its registry."""
-    client = soap_client(settings)
-    stack.callback(client.close)
+    client = stack.enter_context(calling(settings, operator_name()))
     registry = None
     if settings.registry.enabled:
         database = stack.enter_context(open_database(settings.registry, "registry"))

@@ -131,6 +131,7 @@ def report_listener(
         limits=most,
         by_node=guard.mllp(feed.answer) if settings.tls.enabled else None,
         refused=guard.refused,
+        overlong=guard.overlong,
     )
     return ReportListener(server)
 

@@ -28,6 +28,7 @@ from node.demo.studies import sample_folder
 from node.documents import Description, provide
 from node.holdings import places, stores
 from node.init import NewNode, create
+from node.operator import operator_name
 from node.storescu import find_files, send
 from node.wiring.blobs import open_blobs, open_images
 from node.wiring.common import affinity_domain
@@ -463,6 +464,26 @@ def test_reconcile_names_exactly_the_blob_and_the_rows_that_are_gone(
     for_a_person = kosmos("reconcile", "--grace-hours", "0", "--config", quiet)
     for line in (f"missing: {blob}", f"unheld: {row}", f"unregistered: {entry}"):
         assert line in for_a_person.stdout.splitlines()
+
+
+def test_reconcile_records_what_it_asks_a_registry_elsewhere(
+    quiet: Path, accepted: list[str], kosmos: Kosmos
+) -> None:
+    with Database.open(load(quiet).repository.database) as database:
+        unconfirmed = "UPDATE stored_document SET state = 'stored' WHERE unique_id = :id"
+        database.write(_statement(unconfirmed, accepted[0]))
+    elsewhere = {
+        "KOSMOS__REGISTRY__ENABLED": "false",
+        "KOSMOS__IMAGING_SOURCE__ENABLED": "false",
+        "KOSMOS__REPOSITORY__REGISTRY": "http://127.0.0.1:9/registry",
+    }
+    told = kosmos("reconcile", "--grace-hours", "0", "--json", "--config", quiet, **elsewhere)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["undecided"] == [accepted[0]]
+    found = json.loads(kosmos("audit", "find", "--config", quiet, "--json").stdout)
+    [asked] = [one for one in found if one["trail"] == "client-0"]
+    assert (asked["transaction"], asked["outcome"]) == ("ITI-18", 12)
+    assert operator_name() in asked["users"]
 
 
 def test_reconcile_with_scrub_names_a_damaged_document(

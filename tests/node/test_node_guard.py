@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 import urllib3
 
-from hl7.client import MllpClient
+from hl7.client import MllpClient, MllpClosed
 from hl7.mllp import MllpLimits, MllpServer
 from imaging_source.guard import PeerGone, ProtocolError
 from imaging_source.requestor import Peer, Requested, Unreachable
@@ -93,9 +93,10 @@ def feeding(pki: dict[str, Identity], guard: NodeGuard) -> Iterator[int]:
     server = MllpServer(
         accept,
         ssl_context=serving(pki),
-        limits=MllpLimits(handshake=0.5),
+        limits=MllpLimits(max_block=1000, handshake=0.5),
         by_node=guard.mllp(accept),
         refused=guard.refused,
+        overlong=guard.overlong,
     )
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -124,6 +125,18 @@ def test_by_mllp_a_node_that_may_not_feed_gets_ar(
     assert b"this node is not listed here" in answers["unlisted"]
     assert b"SECRET" not in answers["unlisted"]
     assert told.said == ["127.0.0.1 viewer may not do ITI-8 here False"]
+
+
+def test_who_sends_a_block_without_an_end_is_recorded(
+    pki: dict[str, Identity], guard: NodeGuard, told: Told
+) -> None:
+    with (
+        feeding(pki, guard) as port,
+        MllpClient("127.0.0.1", port, ssl_context=calling(pki, "feeder")) as client,
+        pytest.raises(MllpClosed),
+    ):
+        client.send(ADT + b"." * 1000)
+    assert told.said == ["127.0.0.1 at 127.0.0.1: block longer than 1000 bytes"]
 
 
 def test_by_http_a_node_that_may_not_look_gets_403(
