@@ -120,12 +120,13 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A study of which one tells another, with the instances named, in number by SOP class; none
-    of them travels."""
+    """A study of which one tells another, with the instances named, in number by SOP class, none
+    of which travels, or with the UID of the ``step`` performed."""
 
     purpose: Purpose
     about: About
     classes: Mapping[str, int] = field(default_factory=dict)
+    step: str = ""
 
 
 Hearing = Callable[[Iterable[Mention]], None]

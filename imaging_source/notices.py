@@ -23,7 +23,7 @@ from imaging_source.dimse import N_CREATE_RQ, N_SET_RQ
 from imaging_source.elements import Elements, encoding_of
 from imaging_source.evicted import INSTANCE_AVAILABILITY
 from imaging_source.header import is_uid, read_patient
-from imaging_source.ledger import About, Mention, Purpose
+from imaging_source.ledger import UNKNOWN, About, Mention, Purpose
 from imaging_source.negotiation import Offer
 from imaging_source.references import REFERENCED_SOP_CLASS_UID, items_of, texts_of
 from imaging_source.schema import AVAILABILITY, AVAILABLE_INSTANCE, PERFORMED_STEP
@@ -124,8 +124,9 @@ class Notices:
         with exchange.records.hearing(Purpose.STEP_BEGUN) as heard:
             elements = _elements(exchange)
             studies = _scheduled(elements)
-            heard(_of_the_patient(elements, studies))
             uid = _created(exchange)
+            heard(_of_the_patient(elements, studies, uid))
+            _require_uid(uid)
             if _status(elements) is not Step.IN_PROGRESS:
                 raise Refused(_INVALID_VALUE, "a step begins IN PROGRESS (0040,0252)")
             if not studies:
@@ -156,8 +157,8 @@ class Notices:
         with exchange.records.hearing(Purpose.STEP_CHANGED) as heard:
             with self._database.read() as connection:
                 studies = _studies_of(connection, uid)
-                known = [About.in_index(connection, study) for study in studies]
-            heard(Mention(Purpose.STEP_CHANGED, about) for about in known)
+                known = [About.in_index(connection, study) for study in studies] or [UNKNOWN]
+            heard(_of_step(Purpose.STEP_CHANGED, about, uid) for about in known)
             self._change(uid, _status(_elements(exchange)))
         exchange.respond(SUCCESS)
 
@@ -185,7 +186,7 @@ class Notices:
         """Handle the N-CREATE of an instance availability notification."""
         with exchange.records.hearing(Purpose.AVAILABILITY) as heard:
             elements = _elements(exchange)
-            _created(exchange)
+            _require_uid(_created(exchange))
             (study,) = texts_of(elements, _STUDY_INSTANCE_UID)
             if not is_uid(study):
                 raise Refused(_MISSING_ATTRIBUTE, "Study Instance UID (0020,000D) is missing")
@@ -255,11 +256,18 @@ def _scheduled(elements: Elements) -> list[str]:
     return sorted({study for study in found if is_uid(study)})
 
 
-def _of_the_patient(elements: Elements, studies: Iterable[str]) -> list[Mention]:
-    """What a step that begins says of its studies, which may be none, and of its patient."""
+def _of_the_patient(elements: Elements, studies: Iterable[str], uid: str) -> list[Mention]:
+    """What the step ``uid`` that begins says of its studies, which may be none, and of its
+    patient."""
     patient = read_patient(elements)
     whose = patient.patient_id, patient.issuer_oid
-    return [Mention(Purpose.STEP_BEGUN, About(study, *whose)) for study in [*studies] or [""]]
+    about = [About(study, *whose) for study in [*studies] or [""]]
+    return [_of_step(Purpose.STEP_BEGUN, one, uid) for one in about]
+
+
+def _of_step(purpose: Purpose, about: About, uid: str) -> Mention:
+    """A step of a study; what is no UID is not repeated."""
+    return Mention(purpose, about, step=uid if is_uid(uid) else "")
 
 
 def _named(elements: Elements) -> Iterator[Elements]:
@@ -271,10 +279,13 @@ def _named(elements: Elements) -> Iterator[Elements]:
 def _created(exchange: Exchange) -> str:
     """The UID of what is created: the user's, or one of ours that the response tells."""
     uid = exchange.request.sop_instance_uid or str(generate_uid())
-    if not is_uid(uid):
-        raise Refused(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
     exchange.request = replace(exchange.request, sop_instance_uid=uid)
     return uid
+
+
+def _require_uid(uid: str) -> None:
+    if not is_uid(uid):
+        raise Refused(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
 
 
 def _status(elements: Elements) -> Step | None:

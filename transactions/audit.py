@@ -109,7 +109,7 @@ class ParticipantObject(NamedTuple):
     """A ParticipantObjectIdentification: what the exchange was about.
 
     ``details`` are (type, value) in clear; ``instances`` counts the DICOM instances of a study,
-    ``sop_classes`` by SOP class.
+    ``sop_classes`` by SOP class; ``step`` is the UID of a performed procedure step (MPPS) of it.
     """
 
     id: str
@@ -120,6 +120,7 @@ class ParticipantObject(NamedTuple):
     details: tuple[tuple[str, str], ...] = ()
     instances: int | None = None
     sop_classes: tuple[tuple[str, int], ...] = ()
+    step: str = ""
 
 
 class AuditEvent(NamedTuple):
@@ -231,7 +232,7 @@ def _object(item: ParticipantObject) -> str:
         f' ParticipantObjectTypeCode="{item.type_code}"'
         f' ParticipantObjectTypeCodeRole="{item.role}">'
         f"{_coded('ParticipantObjectIDTypeCode', item.id_type)}"
-        f"{query}{details}{_instances(item)}</ParticipantObjectIdentification>"
+        f"{query}{details}{_description(item)}</ParticipantObjectIdentification>"
     )
 
 
@@ -246,14 +247,16 @@ def _detail(kind: str, value: str) -> str:
     return f"<ParticipantObjectDetail{attributes}/>"
 
 
-def _instances(item: ParticipantObject) -> str:
+def _description(item: ParticipantObject) -> str:
+    """What is said of a study: its step, its instances."""
     counts = list(item.sop_classes)
     if item.instances is not None:
         counts.append(("", item.instances))
-    if not counts:
+    if not counts and not item.step:
         return ""
+    step = f"<MPPS{_attributes((('UID', item.step),))}/>" if item.step else ""
     classes = "".join(
         f"<SOPClass{_attributes((('UID', uid), ('NumberOfInstances', str(count))))}/>"
         for uid, count in counts
     )
-    return f"<ParticipantObjectDescription>{classes}</ParticipantObjectDescription>"
+    return f"<ParticipantObjectDescription>{step}{classes}</ParticipantObjectDescription>"

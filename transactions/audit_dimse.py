@@ -141,15 +141,10 @@ def query_event(
 
 
 def mention_event(
-    telling: Telling,
-    study: str,
-    patient_id: str,
-    classes: Mapping[str, int],
-    done: bool,
-    scene: Scene,
+    telling: Telling, study: ParticipantObject, patient_id: str, done: bool, scene: Scene
 ) -> AuditEvent:
-    """The scene's server was told of a study and of instances of it, in number by SOP class, none
-    of which has travelled: they were used, by reference (PS3.15 A.5.3.6)."""
+    """The scene's server was told of a study and of instances of it, none of which has travelled:
+    they were used, by reference (PS3.15 A.5.3.6)."""
     ends = (end_of(scene.client, True), end_of(scene.server, False))
     patients = (patient(patient_id),) if patient_id else ()
     return event_of(
@@ -157,7 +152,7 @@ def mention_event(
         telling.type,
         scene,
         (*ends, *scene.users),
-        (*patients, study_object(study, classes)),
+        (*patients, study),
         action=telling.action,
         outcome=Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE,
         purpose_of_use=scene.purpose_of_use,

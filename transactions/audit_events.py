@@ -632,12 +632,17 @@ def _document(
 
 
 def study_object(
-    study_instance_uid: str, counts: Mapping[str, int] | None = None
+    study_instance_uid: str, counts: Mapping[str, int] | None = None, step: str = ""
 ) -> ParticipantObject:
-    """A study, with the number of its instances by SOP class."""
+    """A study, with the number of its instances by SOP class, or a performed step of it."""
     classes = tuple(sorted((counts or {}).items()))
     return ParticipantObject(
-        study_instance_uid, _SYSTEM_OBJECT, _ROLE_REPORT, _STUDY_UID, sop_classes=classes
+        study_instance_uid,
+        _SYSTEM_OBJECT,
+        _ROLE_REPORT,
+        _STUDY_UID,
+        sop_classes=classes,
+        step=step,
     )
 
 

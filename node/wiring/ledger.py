@@ -43,7 +43,7 @@ from transactions.audit_dimse import (
     query_event,
     transferred_events,
 )
-from transactions.audit_events import web_imaging_event
+from transactions.audit_events import study_object, web_imaging_event
 
 # What this node asks for itself.
 _FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
@@ -141,8 +141,8 @@ class TrailLedger:
 
     def _told(self, mention: Mention, done: bool, scene: Scene) -> AuditEvent:
         about = mention.about
-        told = _TOLD[mention.purpose], about.study_instance_uid, self._patient(about)
-        return mention_event(*told, mention.classes, done, scene)
+        study = study_object(about.study_instance_uid, mention.classes, mention.step)
+        return mention_event(_TOLD[mention.purpose], study, self._patient(about), done, scene)
 
     def _begun(self, transfer: Transfer, scene: Scene) -> list[AuditEvent]:
         return [begin_event(*self._travel(transfer, scene))]

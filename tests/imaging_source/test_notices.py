@@ -142,18 +142,19 @@ def test_what_a_modality_tells_of_a_step_is_recorded_with_study_and_patient(
 ) -> None:
     image = make_instance()
     uid, study = generate_uid(), str(image.StudyInstanceUID)
-    begun = Mention(Purpose.STEP_BEGUN, About(study, PATIENT))
+    begun = Mention(Purpose.STEP_BEGUN, About(study, PATIENT), step=uid)
     assert create(provider, uid, study=study).Status == 0x0000
     assert heard(book) == [("hears", begun), ("heard", begun, True)]
     assert create(provider, uid, study=study).Status == 0x0111
     assert heard(book) == [("hears", begun), ("heard", begun, False)]
 
     assert store(image) == 0  # now the study is known, and whose it is
-    ended = Mention(Purpose.STEP_CHANGED, about(image))
+    ended = Mention(Purpose.STEP_CHANGED, about(image), step=uid)
     assert change(provider, uid, "COMPLETED") == 0x0000
     assert heard(book) == [("hears", ended), ("heard", ended, True)]
-    unknown = Mention(Purpose.STEP_CHANGED, UNKNOWN)
-    assert change(provider, generate_uid(), "COMPLETED") == 0x0112
+    other = generate_uid()
+    unknown = Mention(Purpose.STEP_CHANGED, UNKNOWN, step=other)
+    assert change(provider, other, "COMPLETED") == 0x0112
     assert heard(book) == [("hears", unknown), ("heard", unknown, False)]
 
 

@@ -12,6 +12,7 @@ from transactions.audit import Action, AuditEvent, Coded, Node, Outcome, Scene, 
 from transactions.audit_dimse import (
     AVAILABILITY_NOTIFICATION,
     RETRIEVED,
+    STEP_IN_PROGRESS,
     STORAGE_COMMITMENT,
     STORED,
     Travel,
@@ -21,6 +22,7 @@ from transactions.audit_dimse import (
     query_event,
     transferred_events,
 )
+from transactions.audit_events import study_object
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 OWN, ASKER, THIRD = Node("KOSMOS", "here", "17"), Node("ASKER", "10.0.0.1"), Node("VIEWER", "v")
@@ -84,15 +86,24 @@ def test_a_query_is_recorded_with_its_identifier(seen: Scene) -> None:
 
 def test_instances_that_a_peer_is_told_of_are_accessed_and_not_transferred(seen: Scene) -> None:
     ours = seen._replace(client=OWN, server=ASKER)
-    event = mention_event(AVAILABILITY_NOTIFICATION, "1.2.9", PATIENT, {CT: 2}, True, ours)
+    named = study_object("1.2.9", {CT: 2})
+    event = mention_event(AVAILABILITY_NOTIFICATION, named, PATIENT, True, ours)
     assert (event.id.code, event.type.code, event.action) == ("110103", "RAD-49", Action.READ)
     assert ends(event) == [("KOSMOS", True, ()), ("ASKER", False, ())]
     assert [one.id for one in event.objects] == [PATIENT, "1.2.9"]
     assert f'<SOPClass UID="{CT}" NumberOfInstances="2"/>'.encode() in to_xml(event)
 
 
+def test_a_step_is_recorded_by_its_uid(seen: Scene) -> None:
+    step = study_object("1.2.9", step="1.2.10")
+    event = mention_event(STEP_IN_PROGRESS, step, PATIENT, True, seen)
+    assert (event.id.code, event.type.code, event.action) == ("110111", "RAD-6", Action.CREATE)
+    assert b'<MPPS UID="1.2.10"/>' in to_xml(event)
+
+
 def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
     schema = etree.XMLSchema(etree.parse(standards / "dicom-audit" / "dicom2017c.xsd"))
+    named, step = study_object("1.2.9", {CT: 2}), study_object("1.2.9", step="1.2.10")
     for travel in (
         Travel(STORED, "1.2.9", PATIENT, ASKER, OWN, Action.CREATE),
         Travel(RETRIEVED, "1.2.9", "", OWN, THIRD),
@@ -103,7 +114,8 @@ def test_every_record_is_valid(seen: Scene, standards: Path) -> None:
             interrupted_event(travel, seen),
             *transferred_events(travel, {CT: 2, MR: 1}, {CT: 1}, seen),
             query_event(CT, "1.2", b"x", False, seen),
-            mention_event(STORAGE_COMMITMENT, "1.2.9", "", {CT: 2}, True, seen),
-            mention_event(AVAILABILITY_NOTIFICATION, "1.2.9", PATIENT, {CT: 2}, False, seen),
+            mention_event(STORAGE_COMMITMENT, named, "", True, seen),
+            mention_event(AVAILABILITY_NOTIFICATION, named, PATIENT, False, seen),
+            mention_event(STEP_IN_PROGRESS, step, PATIENT, True, seen),
         ):
             schema.assertValid(etree.fromstring(to_xml(event)))
