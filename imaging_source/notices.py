@@ -29,6 +29,7 @@ from imaging_source.references import REFERENCED_SOP_CLASS_UID, items_of, texts_
 from imaging_source.schema import AVAILABILITY, AVAILABLE_INSTANCE, PERFORMED_STEP
 from imaging_source.service import PROCESSING_FAILURE, SUCCESS, Exchange, Refused, Services
 from storage.database import Database
+from storage.faultpoints import reach
 
 MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
 INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
@@ -132,6 +133,7 @@ class Notices:
             if not studies:
                 raise Refused(_MISSING_ATTRIBUTE, "no Study Instance UID in (0040,0270)")
             self._begin(uid, studies, exchange.line.name)
+            reach("imaging.told")
         exchange.respond(SUCCESS)
 
     def _begin(self, uid: str, studies: Sequence[str], sender: str) -> None:
@@ -160,6 +162,7 @@ class Notices:
                 known = [About.in_index(connection, study) for study in studies] or [UNKNOWN]
             heard(_of_step(Purpose.STEP_CHANGED, about, uid) for about in known)
             self._change(uid, _status(_elements(exchange)))
+            reach("imaging.told")
         exchange.respond(SUCCESS)
 
     def _change(self, uid: str, status: Step | None) -> None:
@@ -199,6 +202,7 @@ class Notices:
                 text = "Referenced SOP Instance UID (0008,1155) is missing"
                 raise Refused(_MISSING_ATTRIBUTE, text)
             self._note(study, instances, exchange.line.name)
+            reach("imaging.told")
         exchange.respond(SUCCESS)
 
     def _note(self, study: str, instances: Sequence[_Told], sender: str) -> None:

@@ -48,6 +48,7 @@ POINTS = {
     "imaging.evicted": "instances are marked as evicted, their files are still there",
     "imaging.kept": "an instance's file is durable, its index row is not written",
     "imaging.stored": "an instance's index row is committed, its answer has not left",
+    "imaging.told": "what a peer told (MPPS, IAN) is noted, and neither recorded nor answered",
     "keys.rewrapped": "a data key is wrapped by the new key, and still by the old one",
     "keys.sealing": "a blob lies sealed, and as it was",
     "notifier.after_send": "a subscriber took a notification, which is still in the outbox",

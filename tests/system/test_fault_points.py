@@ -26,7 +26,9 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from pynetdicom import AE
 
 from consumer.administrator import Administrator
 from consumer.errors import ConsumerError, Refused
@@ -59,6 +61,9 @@ from transactions.registry_response import RegistryResponse
 from transactions.stored_query import find_documents, get_submission_set_and_contents
 from transactions.subscription_filters import DOCUMENT_FILTER
 from transactions.wsn import Topic
+
+MPPS = "1.2.840.10008.3.1.2.3.3"
+"""Modality Performed Procedure Step."""
 
 # Who serves, and starts at once again what has died: the pauses are for what dies by itself.
 SERVE = """
@@ -136,10 +141,16 @@ class World:
         assert {error.code for error in answer.errors} <= {"XDSUnknownPatientId"}
         return list(answer.objects().documents)
 
-    def store(self, *images: Path) -> bool:
-        """Send images by C-STORE; whether all are acknowledged."""
+    @property
+    def dicom(self) -> tuple[str, int]:
+        """Host and port of the DICOM listener, where somebody listens."""
         host, port = self.node.endpoints["dicom"].partition("@")[2].split(":")
         socket.create_connection((host, int(port))).close()  # refused sooner, and closed
+        return host, int(port)
+
+    def store(self, *images: Path) -> bool:
+        """Send images by C-STORE; whether all are acknowledged."""
+        assert self.dicom
         return self.node.store(images) == [0] * len(images)
 
     def named(self, unique_id: str | None) -> DocumentRequest:
@@ -418,6 +429,38 @@ class StoringByWeb(Storing):
             return bool(answer.status == 200)
 
 
+class Performing:
+    """MPPS: a step of a study that begins."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.uid, self.study = world, generate_uid(), generate_uid()
+        self.successes = 0
+
+    def attempt(self) -> bool:
+        host, port = self.world.dicom
+        scheduled, step = Dataset(), Dataset()
+        scheduled.StudyInstanceUID = self.study
+        step.ScheduledStepAttributesSequence = [scheduled]
+        step.PerformedProcedureStepStatus = "IN PROGRESS"
+        user = AE("MODALITY")
+        user.add_requested_context(MPPS)
+        association = user.associate(host, port, ae_title="KOSMOS")
+        if not association.is_established:
+            return False
+        answer, _ = association.send_n_create(step, MPPS, self.uid)
+        association.release()
+        status = answer.get("Status")
+        self.successes += status == 0x0000
+        return status in (0x0000, 0x0111)  # or a duplicate of what is known
+
+    def look(self, acknowledged: bool) -> None:
+        index = self.world.node.config.parent / "data" / "imaging.db"
+        known = "SELECT status, study_instance_uid FROM performed_step WHERE sop_instance_uid = ?"
+        with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as connection:
+            found = connection.execute(known, [self.uid]).fetchall()
+        assert found == [("IN PROGRESS", self.study)] or (not found and not acknowledged)
+
+
 class Reporting:
     """MDM^T02, and the publication of the report."""
 
@@ -531,6 +574,7 @@ FLOWS: dict[str, Callable[[World], Flow]] = {
     "imaging.kept": Storing,
     "imaging.stored": Storing,
     "blobs.kept": Storing,
+    "imaging.told": Performing,
     "handover.indexed": StoringByWeb,
     "reporting.made": Reporting,
     "reporting.read": ReportingByImage,
@@ -646,11 +690,13 @@ def recorded(trail: Path, kind: str, name: str) -> list[int]:
 
 def assert_recorded(world: World, flow: Flow) -> None:
     """Each answer that said success has its record, and what was cut off has one, too."""
-    trail = world.node.config.parent / "data" / "audit" / "web-0.db"
+    trails = world.node.config.parent / "data" / "audit"
     if isinstance(flow, Registering):
-        outcomes = recorded(trail, "ITI-41", str(flow.draft.set.unique_id))
+        outcomes = recorded(trails / "web-0.db", "ITI-41", str(flow.draft.set.unique_id))
     elif isinstance(flow, Retrieving):
-        outcomes = recorded(trail, "ITI-43", str(flow.unique_id))
+        outcomes = recorded(trails / "web-0.db", "ITI-43", str(flow.unique_id))
+    elif isinstance(flow, Performing):
+        outcomes = recorded(trails / "dicom.db", "RAD-6", flow.uid)
     else:
         return
     assert outcomes
