@@ -12,6 +12,7 @@ whether it came by ITI-8 or ITI-44.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -37,6 +38,10 @@ _ACCEPTED = FeedOutcome(ACCEPT)
 # Longest identifier: an ExternalIdentifier's value has 256 characters (rim.xsd), so nothing
 # could ever be submitted for a longer one, and PostgreSQL could not index it.
 LONGEST_ID = 256
+
+# What XML 1.0 has no character for (section 2.2): nothing could be submitted for such an
+# identifier, no answer could name it as a survivor, and PostgreSQL does not store NUL.
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 _OUTCOMES = Statement(
     select(
@@ -82,7 +87,7 @@ class Patients:
         """
         if feed.event == UPDATE:
             return _ACCEPTED  # demographics: the registry keeps none
-        if problem := _length_problem(feed):
+        if problem := _unkeepable(feed):
             return problem
         outcome = write(self._database, lambda connection: self._process(connection, feed))
         reach("patients.committed")
@@ -164,13 +169,15 @@ class Patients:
         )
 
 
-def _length_problem(feed: IdentityFeed) -> FeedOutcome | None:
+def _unkeepable(feed: IdentityFeed) -> FeedOutcome | None:
     """Why the message cannot even be remembered."""
     former = [one for one in (feed.subsumed, feed.previous) if one is not None]
     named = (*feed.identifiers, *former, *feed.local, feed.sender, feed.control_id, feed.digest)
-    if all(len(text) <= LONGEST_ID for text in named):
-        return None
-    return refused(DATA_TYPE, f"an identifier has more than {LONGEST_ID} characters")
+    if any(len(text) > LONGEST_ID for text in named):
+        return refused(DATA_TYPE, f"an identifier has more than {LONGEST_ID} characters")
+    if any(_NOT_XML.search(text) for text in named):
+        return refused(DATA_TYPE, "an identifier has a control character")
+    return None
 
 
 def _earlier_outcome(connection: Connection, feed: IdentityFeed) -> FeedOutcome | None:

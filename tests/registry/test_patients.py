@@ -55,10 +55,11 @@ def test_an_identifier_of_another_domain_is_refused(house: Any) -> None:
     assert state(house) == before
 
 
+@pytest.mark.parametrize("value", ["y" * 300, "y\0", "y\x01z"], ids=["long", "nul", "control"])
 @pytest.mark.parametrize("field", ["identifier", "control_id"])
-def test_what_cannot_be_kept_is_refused_for_good(house: Any, field: str) -> None:
+def test_what_cannot_be_kept_is_refused_for_good(house: Any, field: str, value: str) -> None:
     before = state(house)
-    given = {"identifier": "x", field: "y" * 300}
+    given = {"identifier": "x", field: value}
     outcome = house.feed("A01", **given)
     assert (outcome.ack_code, outcome.error_code) == ("AE", "102")
     assert state(house) == before
