@@ -53,6 +53,8 @@ def read_query(request: Request) -> Query:
     for name, value in request.query:
         if len(value) > _MOST_CHARACTERS * (64 if "," in value else 1):
             raise _bad(f"the value of {_shown(name)} is too long")
+        if "\0" in value:  # no text has one, and PostgreSQL compares none with it
+            raise _bad(f"the value of {_shown(name)} has a NUL character")
         _PARAMETERS.get(name.lower(), _key(name))(query, value)
     return query
 

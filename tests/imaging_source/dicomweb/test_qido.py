@@ -247,6 +247,8 @@ def test_what_is_not_matched_is_named(web: Any, three_studies: list[str]) -> Non
         "fuzzymatching=maybe",
         "PatientID=1&PatientID=2",
         f"PatientID={'1' * 2000}",
+        "PatientID=a%00b",
+        "ModalitiesInStudy=CT%00",
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_few_words(web: Any, query: str) -> None:
