@@ -110,13 +110,17 @@ def postgresql_url() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_SORTED = "LOCALE_PROVIDER icu ICU_LOCALE 'fr' LOCALE 'C'"
+
+
 @pytest.fixture
 def postgresql_database_url(postgresql_url: str) -> Iterator[str]:
-    """The URL of a fresh, empty PostgreSQL database."""
+    """The URL of a fresh, empty PostgreSQL database, which sorts text as a hospital's does: by
+    the rules of its language, where what is no letter comes before digits."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     plain = postgresql_url.replace("+psycopg", "")
     with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 {_SORTED}")
     yield postgresql_url.replace("/postgres?", f"/{name}?")
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -24,8 +24,9 @@ _DATE = re.compile(r"[0-9]{8}")
 _TIME = re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _FULL_HOURS = re.compile(r"(?<=..)(00)+$")
-# Greater than every digit that may follow.
-_AFTER_DIGITS = "~"
+# The last moment that a time of fewer digits stands for: made of digits, for what is none may
+# come before them where a database sorts by a language.
+_LAST_MOMENT = "235959.999999"
 _LIKE_SPECIAL = re.compile(r"[%_~]")
 
 
@@ -79,11 +80,17 @@ def _range(kind: Kind, column: ColumnElement[Any], value: str) -> list[ColumnEle
     if not (first or last) or any(not form.fullmatch(part) for part in (first, last) if part):
         raise Refused(NOT_OF_THE_CLASS, f"{value[:24]!r} is no {kind.value} or range of them")
     if kind is Kind.TIME:  # 08:00 includes what says only 08, and up to 09:30 is 09:30:59
-        first, last = _FULL_HOURS.sub("", first), last and last + _AFTER_DIGITS
+        first, last = _FULL_HOURS.sub("", first), last and _end_of_time(last)
     bounds = [column != ""]
     bounds += [column >= first] if first else []
     bounds += [column <= last] if last else []
     return bounds
+
+
+def _end_of_time(text: str) -> str:
+    if "." in text:
+        return text.ljust(len(_LAST_MOMENT), "9")
+    return text + _LAST_MOMENT[len(text) :]
 
 
 def _text(column: ColumnElement[Any], values: list[str]) -> Match:
