@@ -34,7 +34,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.migrations import SchemaVersion, metadata_differs, schema_version
 from storage.objects import ObjectStore
-from storage.safety import release
+from storage.safety import may_create_tables, release
 
 # The tables that each actor's code expects.
 METADATA = {
@@ -122,11 +122,15 @@ def _database(name: str, actor: Actor) -> Callable[[], str]:
             refuse_unsafe(database, name)
             with script_location(name) as scripts:
                 version = schema_version(database, scripts, name)
+            with database.read() as connection:
+                found, may_create = release(connection), may_create_tables(connection)
             if version.present is None:
+                if not may_create:
+                    raise StorageError(
+                        tr("the user may not make tables: GRANT CREATE ON SCHEMA public TO user")
+                    )
                 return tr("not there yet; `kosmos serve` makes it")
             _compare(database, name, version)
-            with database.read() as connection:
-                found = release(connection)
         return tr("answers ({release}), its schema is up to date", release=found)
 
     return attempt

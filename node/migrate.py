@@ -149,6 +149,15 @@ def _remedy(unsafe: Unsafe) -> str:
             value=unsafe.value,
             needed=unsafe.needed,
         )
+    if unsafe.setting == "server_encoding":
+        return tr(
+            "is {value}, which cannot hold every name; CREATE DATABASE name ENCODING '{needed}' "
+            "TEMPLATE template0",
+            value=unsafe.value,
+            needed=unsafe.needed,
+        )
+    if unsafe.setting == "pg_is_in_recovery":
+        return tr("is a standby, where nothing can be written; name the primary, or promote it")
     return tr(
         "is {value}, so that a power cut loses what was acknowledged; "
         "ALTER SYSTEM SET {setting} = {needed}, then pg_reload_conf()",

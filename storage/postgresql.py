@@ -50,10 +50,12 @@ _dice = random.Random()
 
 _COLLISIONS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 # Lock not available, statement timeout, too many connections, out of memory, a server that
-# starts, stops or recovers, and a transaction that it gave up as idle before anything of it was
-# committed: so it is where a server that stood still for longer goes on.
-_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03", "25P03"})
+# starts, stops or recovers, a transaction that it gave up as idle before anything of it was
+# committed: so it is where a server that stood still for longer goes on; and a standby, which
+# may stand where the primary was until somebody promotes it.
+_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03", "25P03", "25006"})
 _FULL = frozenset({"53100"})  # disk full
+_FORBIDDEN = frozenset({"42501"})  # insufficient privilege: the operator's to grant
 # A broken connection, a shutdown, the server's disk, a corrupt table.
 _BROKEN = ("08", "57P", "58", "XX")
 
@@ -61,6 +63,12 @@ _BROKEN = ("08", "57P", "58", "XX")
 def _state(error: DBAPIError) -> str | None:
     state = getattr(error.orig, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def _words(error: DBAPIError) -> str:
+    """What the server says, without the statement, or what the way to it does; on one line."""
+    said = error.orig.diag.message_primary if isinstance(error.orig, psycopg.Error) else None
+    return " ".join((said or str(error.orig)).split())
 
 
 def translate(error: DBAPIError) -> StorageError | None:
@@ -71,6 +79,8 @@ def translate(error: DBAPIError) -> StorageError | None:
         return OutOfSpace(text)
     if state in _BUSY or state in _COLLISIONS:
         return DatabaseBusy(text)
+    if state in _FORBIDDEN:  # names tables and roles, no data
+        return DatabaseUnavailable(f"PostgreSQL: {_words(error)}")
     unreached = state is None and isinstance(error.orig, psycopg.OperationalError)
     if unreached or error.connection_invalidated or (state or "").startswith(_BROKEN):
         return DatabaseUnavailable(text)
@@ -89,7 +99,7 @@ class PostgreSQLEngine:
                 pass  # a wrong URL or a server that is away shows when opening, not later
         except DatabaseBusy as error:
             self.close()
-            raise DatabaseUnavailable(str(error)) from error
+            raise DatabaseUnavailable(_why_closed(error)) from error
 
     @contextmanager
     def read(self, snapshot: bool) -> Iterator[Connection]:
@@ -147,6 +157,8 @@ def _pool(url: URL, size: int, isolation: str, read_only: bool) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "kosmos",
+            # Whatever PGCLIENTENCODING or the database says.
+            "client_encoding": "utf8",
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         },
     )
@@ -187,6 +199,12 @@ def _connected(pool: Engine) -> Iterator[Connection]:
         ) from error
     with connection:
         yield connection
+
+
+def _why_closed(error: DatabaseBusy) -> str:
+    """The same for who starts the node, with what only words tell: password, name, address."""
+    cause = error.__cause__
+    return f"PostgreSQL: {_words(cause)}" if isinstance(cause, DBAPIError) else str(error)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Settings of a database under which an acknowledged commit could be lost: found, named.
+"""Settings of a database under which an acknowledged commit could be lost, or what is sent could
+not be kept: found, named.
 
 Durability on PostgreSQL is the server's. What is judged is what our own session sees, so a
 setting of the role or of the database counts as one of the server. On SQLite there is nothing to
@@ -22,6 +23,9 @@ OLDEST_POSTGRESQL = 15
 # synchronous_commit all wait for the server's own disk.
 _MUST_BE_ON = ("fsync", "full_page_writes", "synchronous_commit")
 
+# Any other has no room for some of the names that XML and HL7 may bring, or mixes them up.
+_ENCODING = "UTF8"
+
 
 @dataclass(frozen=True, slots=True)
 class Unsafe:
@@ -39,6 +43,15 @@ def unsafe_settings(connection: Connection) -> list[Unsafe]:
     return list(_unsafe_postgresql(connection))
 
 
+def may_create_tables(connection: Connection) -> bool:
+    """Whether the user of ``connection`` may make the tables of a new database; PostgreSQL lets
+    nobody but its owner unless it was told to."""
+    if connection.dialect.name != "postgresql":
+        return True
+    may = connection.execute(text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
+    return bool(may.scalar_one())
+
+
 def release(connection: Connection) -> str:
     """Name and release of the database, for a person."""
     if connection.dialect.name == "sqlite":
@@ -54,6 +67,10 @@ def _unsafe_postgresql(connection: Connection) -> Iterator[Unsafe]:
     for name in _MUST_BE_ON:
         if (value := _setting(connection, name)) == "off":
             yield Unsafe(name, value, "on")
+    if (encoding := _setting(connection, "server_encoding")) != _ENCODING:
+        yield Unsafe("server_encoding", encoding, _ENCODING)
+    if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+        yield Unsafe("pg_is_in_recovery", "on", "off")
 
 
 def _setting(connection: Connection, name: str) -> str:

@@ -215,6 +215,24 @@ def test_unsafe_settings_of_the_database_are_refused_and_their_remedy_told(
     assert "registry.database: synchronous_commit: is off" in served.stderr
 
 
+def test_a_user_who_may_not_make_tables_is_told_so_before_the_start(
+    kosmos: Kosmos, plain_node: Path, postgresql_database_url: str
+) -> None:
+    plain = postgresql_database_url.replace("+psycopg", "")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        name = f"guest_{connection.info.dbname}"
+        connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+        guest = plain.replace("postgres@", f"{name}@")
+        checked = kosmos(
+            "check", "--config", plain_node, "--json", KOSMOS__REGISTRY__DATABASE=guest
+        )
+        served = kosmos("serve", "--config", plain_node, KOSMOS__REGISTRY__DATABASE=guest)
+        connection.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+    assert "GRANT CREATE ON SCHEMA" in findings(checked)["registry.database"]
+    assert served.returncode == 1
+    assert "permission denied for schema public" in served.stderr
+
+
 def test_check_warns_where_no_withdrawal_of_a_manifest_can_arrive(plain_node: Path) -> None:
     def told() -> list[str]:
         found = check_all(load(plain_node))

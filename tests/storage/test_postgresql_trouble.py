@@ -173,3 +173,39 @@ def test_a_server_without_a_free_connection_is_busy_and_comes_back(url: str) -> 
             assert outcome(database, 1) == "kept"
         admin.execute(SQL("DROP OWNED BY {}").format(role))
         admin.execute(SQL("DROP ROLE {}").format(role))
+
+
+def test_a_user_without_a_right_is_told_which(url: str) -> None:
+    with psycopg.connect(plain(url), autocommit=True) as admin:
+        role = Identifier(f"powerless_{admin.info.dbname}")
+        admin.execute(SQL("CREATE ROLE {} LOGIN").format(role))
+        powerless = url.replace("postgres@", f"powerless_{admin.info.dbname}@")
+        with Database.open(powerless) as database:
+            with pytest.raises(DatabaseUnavailable, match="permission denied for table note"):
+                count(database)
+            with pytest.raises(DatabaseUnavailable, match="permission denied for table note"):
+                add(database, 1)
+        admin.execute(SQL("DROP ROLE {}").format(role))
+
+
+def test_a_standby_is_busy_until_somebody_promotes_it(url: str) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("SET TRANSACTION READ ONLY"))  # as every one of a standby is
+        connection.execute(ADD, {"id": 1})
+
+    with Database.open(url) as database, pytest.raises(DatabaseBusy):
+        database.write(work)
+
+
+def test_who_opens_a_database_is_told_why_it_cannot_be_had(url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(plain(url))["dbname"]
+    with pytest.raises(DatabaseUnavailable, match=f'database "{name}_x" does not exist'):
+        Database.open(url.replace(f"/{name}?", f"/{name}_x?"))
+
+
+def test_text_is_utf_8_whatever_the_environment_says(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with Database.open(url) as database, database.read() as connection:
+        assert connection.execute(text("SELECT 'Łódź'")).scalar_one() == "Łódź"

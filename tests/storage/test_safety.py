@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,34 @@ def test_what_our_own_database_sets_counts(postgresql_database_url: str) -> None
         name = Identifier(connection.info.dbname)
         connection.execute(SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
     assert found_in(postgresql_database_url) == [Unsafe("synchronous_commit", "off", "on")]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_an_encoding_without_room_for_every_name_is_found(
+    postgresql_url: str, encoding: str
+) -> None:
+    name = f"test_{encoding.lower()}_{os.getpid()}"
+    with psycopg.connect(postgresql_url.replace("+psycopg", ""), autocommit=True) as admin:
+        form = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        admin.execute(f"CREATE DATABASE {name} {form}")
+        try:
+            found = found_in(postgresql_url.replace("/postgres?", f"/{name}?"))
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert found == [Unsafe("server_encoding", encoding, "UTF8")]
+
+
+def test_a_standby_is_found(postgresql_database_url: str) -> None:
+    plain = postgresql_database_url.replace("+psycopg", "")
+    with psycopg.connect(plain) as connection:  # a function of ours that says what a standby would
+        name = Identifier(connection.info.dbname)
+        connection.execute(
+            "CREATE FUNCTION pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+        connection.execute(
+            SQL("ALTER DATABASE {} SET search_path = public, pg_catalog").format(name)
+        )
+    assert found_in(postgresql_database_url) == [Unsafe("pg_is_in_recovery", "on", "off")]
 
 
 def test_an_old_release_is_found(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
