@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, make_url, text
 
 from storage.database import Database
@@ -150,26 +151,34 @@ def _copy_sqlite(source: sqlite3.Connection, target: Path) -> None:
 
 
 def _run(command: list[str], url: URL) -> None:
-    """Run a program of PostgreSQL on ``url``; the password goes by the environment alone."""
+    """Run a program of PostgreSQL on ``url``."""
     if shutil.which(command[0]) is None:
         raise DatabaseUnavailable(
             f"{command[0]} is not on the PATH: install PostgreSQL's client programs, of the "
             "server's version or newer (Debian: postgresql-client)"
         )
-    place = url.set(drivername="postgresql", password=None).render_as_string()
-    environment = {**os.environ, **({"PGPASSWORD": url.password} if url.password else {})}
+    place, secret = _way_to(url)
     done = subprocess.run(
         [*command, f"--dbname={place}"],
         check=False,
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, **secret},
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:
         # The first line names the cause; later ones may quote rows.
         reason = done.stderr.strip().splitlines()[:1]
         raise DatabaseUnavailable(" ".join([*reason, f"({command[0]} ended with an error)"]))
+
+
+def _way_to(url: URL) -> tuple[str, dict[str, str]]:
+    """The database as PostgreSQL's programs name it, by the words of our own connections, and
+    the environment with its password: everybody sees what a program is called with."""
+    ours = url.set(drivername="postgresql+psycopg")
+    _, words = ours.get_dialect()().create_connect_args(ours)
+    password = words.pop("password", None)
+    return make_conninfo(**words), {"PGPASSWORD": password} if password else {}
 
 
 def _sync(file: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, text
 
 from storage.database import Database
@@ -138,3 +139,23 @@ def test_without_the_programs_of_postgresql_the_remedy_is_told(
         pytest.raises(DatabaseUnavailable, match="pg_dump is not on the PATH: install"),
     ):
         held.copy(tmp_path / "copy")
+
+
+def test_a_password_goes_by_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pg_restore"
+    program.write_text('#!/bin/sh\necho "$PGPASSWORD" "$@" > "$(dirname "$0")/called"\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    load(tmp_path / "copy", "postgresql://user:s3%40cret@localhost:5433/name?sslmode=require")
+    password, *called = (tmp_path / "called").read_text().split()
+    assert password == "s3@cret"
+    place = " ".join(called).partition("--dbname=")[2]
+    assert conninfo_to_dict(place) == {
+        "user": "user",
+        "host": "localhost",
+        "port": "5433",
+        "dbname": "name",
+        "sslmode": "require",
+    }
