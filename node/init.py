@@ -1,7 +1,8 @@
 """``kosmos init``: a folder with everything a node needs to start.
 
-Writes ``kosmos.toml``, the code sets (``codes.toml``, or ``codes.xml`` where that was given)
-and, unless the node is plain, a test PKI in ``pki/``.
+Writes ``kosmos.toml``, the code sets (``codes.toml``, or ``codes.xml`` where that was given),
+the password of the database in a file of its own and, unless the node is plain, a test PKI in
+``pki/``.
 Nothing that exists is overwritten: a node's identifiers must never change under its documents.
 """
 
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 from metadata.datatypes import new_oid
 from node import codes
 from node.texts import tr
@@ -23,6 +27,7 @@ DEFAULT_CODES = resources.files("metadata").joinpath("codes_fr.toml")
 # of the national health identifier, which the conformance kit takes for granted too.
 TEST_AUTHORITY = "1.2.250.1.213.1.4.10"
 CONFIG_FILE = "kosmos.toml"
+PASSWORD_FILE = "database.password"
 
 TEMPLATE = """\
 # A Kosmos node. Every key is explained in docs/configuration.md; what is left out has a default.
@@ -100,6 +105,10 @@ def create(node: NewNode) -> Path:
     config = _config(node, name)
     node.folder.mkdir(parents=True, exist_ok=True)
     (node.folder / name).write_bytes(content)
+    if (password := _separated(node.database)[1]) is not None:
+        secret = node.folder / PASSWORD_FILE
+        secret.touch(mode=0o600)
+        secret.write_text(f"{password}\n")
     if not node.plain:
         _create_pki(node.folder / "pki")
     # Written last: a folder with this file is complete.
@@ -111,7 +120,9 @@ def _config(node: NewNode, codes_name: str) -> str:
     named = codes.read(node.codes).assigning_authority if node.codes else None
     authority = named or (TEST_AUTHORITY if node.plain else new_oid())
     base = "" if node.port_base is None else f"port_base = {node.port_base}\n"
-    database = "" if node.database is None else f"database = {_quoted(node.database)}\n"
+    url, password = _separated(node.database)
+    database = "" if url is None else f"database = {_quoted(url)}\n"
+    database += "" if password is None else f"database_password_file = {_quoted(PASSWORD_FILE)}\n"
     return TEMPLATE.format(
         name=_quoted(node.folder.resolve().name or "kosmos"),
         # A plain node is for this machine only; a secure one is there to be reached.
@@ -130,6 +141,20 @@ def _config(node: NewNode, codes_name: str) -> str:
         crl="" if node.plain else 'crl = "pki/crl.pem"\n',
         assertions="" if node.plain else ASSERTIONS.format(issuer=_quoted(_issuer_name())),
     )
+
+
+def _separated(database: str | None) -> tuple[str | None, str | None]:
+    """A database's URL without its password, and the password; what is no URL stays as it is."""
+    try:
+        url = make_url(database or "")
+    except ArgumentError:
+        return database, None
+    if url.password is None:
+        return database, None
+    rest = URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database, url.query
+    )
+    return rest.render_as_string(hide_password=False), url.password
 
 
 def _quoted(text: str) -> str:

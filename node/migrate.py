@@ -168,12 +168,15 @@ def _remedy(unsafe: Unsafe) -> str:
 
 
 def database_url(section: Actor, name: str) -> URL:
-    """The URL with the password of its file. Raises ConfigError."""
+    """The URL with the password of its file, unless it has one itself, as another has that the
+    environment names. Raises ConfigError."""
     try:
         url = make_url(section.database)
     except ArgumentError:
         text = tr("no database URL: write sqlite:////path/file.db or postgresql://host/name")
         raise ConfigError([Problem(f"{name}.database", "", text)]) from None
+    if url.password is not None:
+        return url
     password = read_secret(section.database_password_file)
     return url if password is None else url.set(password=password)
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 
 from conformance.targets import DEFAULT_AUTHORITY
 from node.check import check_all
 from node.cli.exits import Exit
 from node.cli.output import time_text
+from node.config import RegistrySection
 from node.config_file import load
 from node.demo.studies import sample_folder
 from node.init import NewNode, create
+from node.migrate import actors, database_url
 from tests.storage.object_server import ObjectServer
 
 Kosmos = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,6 +47,23 @@ def test_init_gives_a_secure_node_an_identity(tmp_path: Path) -> None:
     assert settings.tls.enabled
     assert settings.tls.key.stat().st_mode & 0o077 == 0
     assert settings.registry.database == "postgresql://db/kosmos"
+
+
+def test_init_keeps_the_password_of_the_database_apart(tmp_path: Path) -> None:
+    url = "postgresql://me:s3%40cret@db:5433/kosmos?sslmode=require"
+    file = create(NewNode(tmp_path / "node", database=url))
+    assert "cret" not in file.read_text()
+    assert (file.parent / "database.password").stat().st_mode & 0o077 == 0
+    settings = load(file)
+    for name, section in actors(settings).items():
+        assert database_url(section, name) == make_url(url)
+
+
+def test_a_password_in_the_url_goes_before_that_of_the_file(tmp_path: Path) -> None:
+    section = RegistrySection(
+        database="postgresql://me:here@db/kosmos", database_password_file=tmp_path / "not there"
+    )
+    assert database_url(section, "registry").password == "here"
 
 
 def test_only_a_plain_node_takes_administrative_transactions_unasked(tmp_path: Path) -> None:
