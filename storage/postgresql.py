@@ -50,10 +50,11 @@ _dice = random.Random()
 
 _COLLISIONS = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 # Lock not available, statement timeout, too many connections, out of memory, a server that
-# starts, stops or recovers, a transaction that it gave up as idle before anything of it was
-# committed: so it is where a server that stood still for longer goes on; and a standby, which
-# may stand where the primary was until somebody promotes it.
-_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03", "25P03", "25006"})
+# starts, stops or recovers, and a transaction that it gave up as idle before anything of it was
+# committed: so it is where a server that stood still for longer goes on.
+_BUSY = frozenset({"55P03", "57014", "53300", "53200", "57P03", "25P03"})
+# Nothing can be written: a standby, which may stand where the primary was until it is promoted.
+_READ_ONLY = "25006"
 _FULL = frozenset({"53100"})  # disk full
 _FORBIDDEN = frozenset({"42501"})  # insufficient privilege: the operator's to grant
 # A broken connection, a shutdown, the server's disk, a corrupt table.
@@ -209,10 +210,13 @@ def _why_closed(error: DatabaseBusy) -> str:
 
 @contextmanager
 def _nothing_committed() -> Iterator[None]:
-    """Where the connection breaks within, no COMMIT was sent: the work may come back."""
+    """Where the connection breaks within, or can only be read from, no COMMIT was sent: the work
+    may come back."""
     try:
         yield
     except DBAPIError as error:
+        if _state(error) == _READ_ONLY:
+            raise DatabaseBusy("PostgreSQL is a standby") from error
         if not error.connection_invalidated:
             raise
         text = f"PostgreSQL broke off: {type(error.orig).__name__}"
