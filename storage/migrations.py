@@ -20,6 +20,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 
+from storage.errors import DatabaseBusy
+
 if TYPE_CHECKING:
     from storage.database import Database
 
@@ -55,8 +57,14 @@ def migrate(database: Database, script_location: str | Path) -> None:
     DatabaseUnavailable if the database is read-only or away.
     """
     config = configuration(script_location)
-    with _one_at_a_time:
-        database.write(lambda connection: _upgrade(connection, config))
+    try:
+        with _one_at_a_time:
+            database.write(lambda connection: _upgrade(connection, config))
+    except DatabaseBusy as error:
+        raise DatabaseBusy(
+            f"{error}: the tables are in use and were not changed; try again, "
+            "or look in pg_stat_activity for who holds them"
+        ) from error
 
 
 def _upgrade(connection: Connection, config: Config) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, inspect
+from sqlalchemy import Column, Integer, MetaData, Table, Text, inspect, text
 
+from storage import migrations
 from storage.database import Database
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.migrations import metadata_differs
 
 METADATA = MetaData()
@@ -95,6 +96,21 @@ def test_two_nodes_that_start_together_both_find_the_new_schema(
         with ThreadPoolExecutor(2) as pool:
             seen = list(pool.map(start, range(2)))
     assert seen == [{"thing", "test_schema_version"}] * 2
+
+
+def test_a_table_that_is_held_is_left_as_it_is_and_the_remedy_told(
+    postgresql_database_url: str, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
+    with Database.open(postgresql_database_url) as database:
+        database.migrate(scripts)
+        (scripts / "versions" / "0002_second.py").write_text(SECOND)
+        with database.read() as reader:
+            reader.execute(text("SELECT id FROM thing")).all()
+            with pytest.raises(DatabaseBusy, match="in use and were not changed"):
+                database.migrate(scripts)
+        database.migrate(scripts)
+        assert metadata_differs(database, METADATA) == []
 
 
 def test_a_read_only_database_is_not_migrated(database_url: str, scripts: Path) -> None:
