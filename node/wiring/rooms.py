@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import Any, Never, Protocol, TypeVar, Unpack
 
 import structlog
 from sqlalchemy import text
@@ -53,6 +53,7 @@ from registry.patients import Patients
 from registry.subscriptions.notifier import Notifier
 from repository import Repository
 from repository.reconciliation import Options, Reconciliation
+from repository.repository import Register
 from security.access.carried import CarriedChoices
 from security.access.sight import Sight
 from soap.asgi import Application
@@ -453,29 +454,42 @@ def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]
     ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
     with ExitStack() as stack:
-        repository, asked = _repository(settings, stack)
+        client = stack.enter_context(calling(settings, operator_name()))
+        asked = _asked(settings, _registry(settings, stack), client)
+        repository = _repository(settings, stack, asked.register)
         options["inventory"] = asked.inventory
         with progress(tr("documents"), repository.count()) as options["step"]:
             return repository.reconcile(asked.knows, **options)
 
 
 def cross_check(settings: Settings, progress: Progress) -> Reconciliation:
-    """Only look: what ``reconcile`` would find of documents that cannot be served."""
+    """Only look: what ``reconcile`` would find of documents that cannot be served.
+
+    Nobody is called, so that a node that is being restored needs none of its keys for it.
+    """
     with ExitStack() as stack:
-        repository, asked = _repository(settings, stack)
+        registry, inventory = _registry(settings, stack), None
+        if registry is not None and settings.repository.registry == "local":
+            inventory = registry.inventory(settings.repository.unique_id)
+        repository = _repository(settings, stack, _unregistered)
         with progress(tr("cross check"), repository.count()) as step:
-            return repository.inspect(asked.inventory, step)
+            return repository.inspect(inventory, step)
 
 
-def _repository(settings: Settings, stack: ExitStack) -> tuple[Repository, Asked]:
-    """The repository of a node that does not serve, and its registry."""
-    client = stack.enter_context(calling(settings, operator_name()))
-    registry = None
-    if settings.registry.enabled:
-        database = stack.enter_context(open_database(settings.registry, "registry"))
-        registry = Registry(database, affinity_domain(settings))
-    asked = _asked(settings, registry, client)
+def _registry(settings: Settings, stack: ExitStack) -> Registry | None:
+    """The registry of a node that does not serve, if it has one."""
+    if not settings.registry.enabled:
+        return None
+    database = stack.enter_context(open_database(settings.registry, "registry"))
+    return Registry(database, affinity_domain(settings))
+
+
+def _repository(settings: Settings, stack: ExitStack, register: Register) -> Repository:
+    """The repository of a node that does not serve."""
     section = settings.repository
     database = stack.enter_context(open_database(section, "repository"))
-    blobs = open_blobs(settings)
-    return Repository(database, blobs, section.unique_id, asked.register), asked
+    return Repository(database, open_blobs(settings), section.unique_id, register)
+
+
+def _unregistered(*_: object) -> Never:
+    raise AssertionError("who only looks registers nothing")

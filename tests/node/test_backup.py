@@ -28,6 +28,7 @@ from node.demo.studies import sample_folder
 from node.documents import Description, provide
 from node.holdings import places, stores
 from node.init import NewNode, create
+from node.migrate import migrate
 from node.operator import operator_name
 from node.storescu import find_files, send
 from node.wiring.blobs import open_blobs, open_images
@@ -272,6 +273,16 @@ def test_a_node_that_never_served_has_nothing_to_back_up(
     told = kosmos("backup", tmp_path / "backups", "--config", plain_node)
     assert told.returncode == 1
     assert "registry.db is empty: there is nothing to back up" in told.stderr
+
+
+def test_a_secure_node_is_restored_before_its_keys_are_brought(tmp_path: Path) -> None:
+    config = create(NewNode(tmp_path / "node"))
+    migrate(load(config))
+    made = backup.create(load(config), config, tmp_path / "backups")
+    restored = restore.restore(made.folder, tmp_path / "new")
+    assert restored.config.exists()
+    assert not restored.alarm
+    assert not (tmp_path / "new" / "pki").exists()
 
 
 def test_half_a_backup_is_never_taken_for_one(quiet: Path, tmp_path: Path) -> None:
