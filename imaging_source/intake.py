@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from imaging_source.data_sets import data_set_of, inflated
 from imaging_source.elements import Truncated, Unreadable
+from imaging_source.extent import prove_end
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
 from imaging_source.ledger import UNKNOWN, About
@@ -197,6 +198,10 @@ class Arrival:
         if (header.sop_class_uid, header.sop_instance_uid) != self._announced:
             comment = "the data set is not the instance announced"
             raise Refused(Outcome(Status.WRONG_CLASS, comment))
+        if self._syntax not in INFLATED:  # the end of what is deflated has been proved
+            with spooled.content.open() as file:
+                start = spooled.size - self._size + header.rest
+                prove_end(file, start, self._syntax)
         note = self._note(spooled) if header.sop_class_uid == KEY_OBJECT_SELECTION else None
         blob = self._door.blobs.keep(spooled)
         return Arrived(
