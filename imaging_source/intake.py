@@ -110,8 +110,12 @@ class Intake(Door):
         reach("imaging.stored")
         for one, verdict in zip(arrived, verdicts, strict=True):
             if verdict.is_quarantine:
-                reason = verdict.value
-                _log.warning("instance in quarantine", code="imaging-quarantine", reason=reason)
+                _log.warning(
+                    "instance in quarantine",
+                    code="imaging-quarantine",
+                    reason=verdict.value,
+                    sender=one.sender,
+                )
             elif verdict is Verdict.STORED:
                 self.stored(one.header.sop_instance_uid)
         return verdicts
@@ -186,7 +190,7 @@ class Arrival:
             reach("imaging.kept")
             return arrived
         except Unreadable as error:
-            raise Refused(Outcome(Status.CANNOT_UNDERSTAND, str(error)[:64])) from error
+            raise refusal(Status.CANNOT_UNDERSTAND, str(error), self._sender) from error
         except (StorageError, OSError) as error:
             raise Refused(out_of_resources(error)) from error
         finally:
@@ -197,7 +201,7 @@ class Arrival:
         header = self._header(spooled)
         if (header.sop_class_uid, header.sop_instance_uid) != self._announced:
             comment = "the data set is not the instance announced"
-            raise Refused(Outcome(Status.WRONG_CLASS, comment))
+            raise refusal(Status.WRONG_CLASS, comment, self._sender)
         if self._syntax not in INFLATED:  # the end of what is deflated has been proved
             with spooled.content.open() as file:
                 start = spooled.size - self._size + header.rest
@@ -256,6 +260,18 @@ def outcome_of(verdict: Verdict) -> Outcome:
     if verdict.is_quarantine:
         return Outcome(Status.COERCED, f"put in quarantine: {verdict.value}")
     return Outcome(Status.SUCCESS)
+
+
+def refusal(status: int, comment: str, sender: str) -> Refused:
+    """What a sender is told of an instance that is not taken in; people find it in the log."""
+    _log.warning(
+        "instance refused",
+        code="imaging-refused",
+        status=f"{status:04X}",
+        reason=comment,
+        sender=sender,
+    )
+    return Refused(Outcome(status, comment[:64]))
 
 
 def out_of_resources(error: StorageError | OSError) -> Outcome:
