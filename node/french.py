@@ -408,6 +408,7 @@ FRENCH: Final[dict[str, str]] = {
     "Lines of two identifiers: of a patient there, and in this domain.": "Lignes de deux identifiants : d'un patient là-bas, et dans ce domaine.",
     "--patient or --table, not both": "--patient ou --table, pas les deux",
     "{file}: line {number} is not two identifiers": "{file} : la ligne {number} n'est pas deux identifiants",
+    "{file} is no whole archive": "{file} n'est pas une archive entière",
     "the archive unpacks to more than there is room for": "l'archive déballée prendrait plus de place qu'il n'y en a",
     "not everything was taken in: see above": "tout n'a pas été pris : voir ci-dessus",
     "this node is no imaging source": "ce nœud n'est pas une source d'images",

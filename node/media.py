@@ -62,7 +62,8 @@ def identities(settings: Settings, everyone: CX | None, table: Path | None) -> I
 
 
 def import_(settings: Settings, path: Path, whose: Identities, progress: Progress) -> Imported:
-    """Take in what is at ``path``. Raises TooLarge, ConfigError, StorageError and OSError."""
+    """Take in what is at ``path``. Raises TooLarge, zipfile.BadZipFile, ConfigError,
+    StorageError and OSError."""
     data = settings.node.data_dir
     room = shutil.disk_usage(_files(settings).parent).free
     with _door(settings) as door, sources(path, room) as files:
