@@ -25,7 +25,7 @@ from imaging_source.elements import Unreadable
 from imaging_source.index import Arrived
 from imaging_source.intake import Door, Refused
 from imaging_source.part10 import META_LIMIT_BYTES, FileArrival, Meta, read_meta
-from imaging_source.reconciliation import UNREADABLE, Identities, UnknownPatient, reconcile
+from imaging_source.reconciliation import UNREADABLE, Identities, UnknownPatient, now, reconcile
 
 SENDER = "IMPORT"
 
@@ -131,7 +131,10 @@ class Importer:
     identities: Identities
     aside: Path
     journal: Journal
+    earlier: Callable[[str], str | None] = lambda _uid: None
+    """When an instance that is here came under another identity, if it did."""
     done: Imported = field(default_factory=Imported)
+    _now: str = field(default_factory=now)
     _kept: list[tuple[Source, Arrived]] = field(default_factory=list)
 
     def run(self, files: list[Source], step: Callable[[], object]) -> Imported:
@@ -180,7 +183,8 @@ class Importer:
         if self.identities.is_empty or meta is None:  # such a head refuses its file
             return head
         file.seek(meta.end)
-        return head[: meta.end] + reconcile(file, meta, self.identities)
+        when = self.earlier(meta.sop_instance_uid) or self._now
+        return head[: meta.end] + reconcile(file, meta, self.identities, when)
 
     def _commit(self) -> None:
         kept, self._kept = self._kept, []

@@ -182,7 +182,6 @@ def test_what_was_put_aside_is_tried_again_with_a_better_table(
     stranger = make_instance(PatientID="P9", StudyInstanceUID="1.2.9", SeriesInstanceUID="1.2.10")
     stranger.save_as(medium / "stranger", enforce_file_format=True)
     (medium / "cut.dcm").unlink()
-    (medium / "copy.dcm").unlink()
 
     def taken(table: str) -> Imported:
         (tmp_path / "table.csv").write_text(table)
