@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-import structlog
-
 from imaging_source.dimse import Command
 from imaging_source.header import is_uid
-from imaging_source.intake import Door, Outcome, Status, out_of_resources
+from imaging_source.intake import Door, Outcome, Status, out_of_resources, refusal
 from imaging_source.ledger import Transfers
 from imaging_source.negotiation import Context
 from storage.errors import StorageError
-
-_log = structlog.get_logger("kosmos.imaging_source")
 
 # Statuses of a response that storage shares with other services (PS3.7 Annex C).
 _CLASS_NOT_SUPPORTED = 0x0122
@@ -64,9 +60,11 @@ class Refusal:
 def sink_of(door: Door, request: Command, context: Context, sender: str) -> Sink:
     """Where the instance of a C-STORE request goes."""
     if request.sop_class_uid != context.abstract_syntax:
-        return Refusal(_CLASS_NOT_SUPPORTED, "not the SOP class of the context")
+        comment = "not the SOP class of the context"
+        return _told(refusal(_CLASS_NOT_SUPPORTED, comment, sender).outcome)
     if not is_uid(request.sop_instance_uid):
-        return Refusal(_INVALID_INSTANCE, "Affected SOP Instance UID is not a UID")
+        comment = "Affected SOP Instance UID is not a UID"
+        return _told(refusal(_INVALID_INSTANCE, comment, sender).outcome)
     announced = request.sop_class_uid, request.sop_instance_uid
     try:
         return door.begin(*announced, context.transfer_syntax, sender)
@@ -96,5 +94,8 @@ def recorded(transfers: Transfers, outcome: Outcome, sop_class_uid: str) -> Outc
 
 
 def _no_room(error: StorageError) -> Refusal:
-    outcome = out_of_resources(error)
+    return _told(out_of_resources(error))
+
+
+def _told(outcome: Outcome) -> Refusal:
     return Refusal(outcome.status, outcome.comment)

@@ -60,6 +60,7 @@ from imaging_source.negotiation import (
     Titles,
     negotiate,
     release_response,
+    titles_in,
 )
 from imaging_source.service import Exchange, Handler, Services, answer
 from imaging_source.users import Identify, UserRefused, nobody
@@ -177,12 +178,20 @@ class Association:
     def _associate(self) -> bool:
         """Answer the association request; whether the association is established."""
         _, content = self._reader.read()
+        called, calling = titles_in(content)
         offer, pdu_bytes = self._services.offer, self._limits.pdu_bytes
         result = negotiate(content, self._titles, pdu_bytes, offer)
         if isinstance(result, Accepted):
             result = self._judged(result)
         if isinstance(result, Rejection):
-            _log.warning("association rejected", code="dicom-rejected", reason=result.reason)
+            _log.warning(
+                "association rejected",
+                code="dicom-rejected",
+                reason=result.words,
+                called=called,
+                calling=calling,
+                peer=self._records.asker.address,
+            )
             self._line.send(result.encode())
             self._reader.drain()
             return False

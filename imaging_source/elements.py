@@ -79,6 +79,8 @@ class Elements:
     start: int = 0
     end: int = -1
     more: bool = False
+    reached: int = 0
+    """Where the last element begins that ``find`` has looked at."""
 
     def find(self, wanted: Collection[int]) -> dict[int, tuple[int, int]]:
         """Where the values of the ``wanted`` tags are, at this level.
@@ -91,6 +93,7 @@ class Elements:
         found: dict[int, tuple[int, int]] = {}
         position = self.start
         while position < end:
+            self.reached = position
             head = self._head(position, self.encoding)
             tag, start, position, _ = head
             if tag > last:

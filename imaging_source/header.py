@@ -8,7 +8,7 @@ character set.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from imaging_source.charset import decode, encodings_of
@@ -118,6 +118,8 @@ class Header:
     series_time: str
     instance_number: int | None
     number_of_frames: int
+    rest: int = field(default=0, compare=False)
+    """Where in the data set an element begins behind which nothing has been looked at."""
 
 
 def read_header(data: bytes, transfer_syntax_uid: str, more: bool = False) -> Header:
@@ -141,6 +143,7 @@ def read_header(data: bytes, transfer_syntax_uid: str, more: bool = False) -> He
         series_time=values.time(_SERIES_TIME),
         instance_number=values.number(_INSTANCE_NUMBER),
         number_of_frames=values.number(_FRAMES) or 1,
+        rest=elements.reached,
     )
 
 

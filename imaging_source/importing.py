@@ -3,7 +3,8 @@
 Every file is looked at; names and extensions mean nothing, and no name of an archive is ever used
 as a path. What is no DICOM file is passed over, what is one but cannot be taken in is put aside
 with a note of why. Rows are committed in groups, and a journal tells which files are done, so that
-an import that broke off goes on where it was. Imported twice, an instance is stored once.
+an import that broke off goes on where it was; what was put aside is tried again. Imported
+twice, an instance is stored once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from imaging_source.elements import Unreadable
 from imaging_source.index import Arrived
 from imaging_source.intake import Door, Refused
 from imaging_source.part10 import META_LIMIT_BYTES, FileArrival, Meta, read_meta
-from imaging_source.reconciliation import UNREADABLE, Identities, UnknownPatient, reconcile
+from imaging_source.reconciliation import UNREADABLE, Identities, UnknownPatient, now, reconcile
 
 SENDER = "IMPORT"
 
@@ -32,6 +33,7 @@ SENDER = "IMPORT"
 GROUP = 64
 _PIECE = 1024 * 1024
 _MAGIC = b"DICM"
+_ARCHIVE = b"PK\x03\x04"
 
 STORED, DUPLICATE, OTHER, FAILED = "stored", "duplicate", "not DICOM", "failed"
 """What becomes of a file; a verdict of the index that means quarantine is told by its own name."""
@@ -75,9 +77,10 @@ class TooLarge(Exception):
 def sources(path: Path, room: int) -> Iterator[list[Source]]:
     """The files at ``path``: a folder, a DICOMDIR, an archive or one file.
 
-    Raises TooLarge for an archive that unpacks to more than ``room`` bytes, OSError.
+    Raises TooLarge for an archive that unpacks to more than ``room`` bytes, zipfile.BadZipFile
+    for what begins as one and lacks its directory, OSError.
     """
-    if path.is_file() and zipfile.is_zipfile(path):
+    if path.is_file() and (zipfile.is_zipfile(path) or _begins_as_archive(path)):
         with zipfile.ZipFile(path) as archive:
             entries = [one for one in archive.infolist() if not one.is_dir()]
             if sum(one.file_size for one in entries) > room:
@@ -88,6 +91,11 @@ def sources(path: Path, room: int) -> Iterator[list[Source]]:
         path = path.parent
     files = [path] if path.is_file() else _walk(path)
     yield [_on_disk(one, path) for one in files]
+
+
+def _begins_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -123,7 +131,10 @@ class Importer:
     identities: Identities
     aside: Path
     journal: Journal
+    earlier: Callable[[str], str | None] = lambda _uid: None
+    """When an instance that is here came under another identity, if it did."""
     done: Imported = field(default_factory=Imported)
+    _now: str = field(default_factory=now)
     _kept: list[tuple[Source, Arrived]] = field(default_factory=list)
 
     def run(self, files: list[Source], step: Callable[[], object]) -> Imported:
@@ -172,7 +183,8 @@ class Importer:
         if self.identities.is_empty or meta is None:  # such a head refuses its file
             return head
         file.seek(meta.end)
-        return head[: meta.end] + reconcile(file, meta, self.identities)
+        when = self.earlier(meta.sop_instance_uid) or self._now
+        return head[: meta.end] + reconcile(file, meta, self.identities, when)
 
     def _commit(self) -> None:
         kept, self._kept = self._kept, []
@@ -184,21 +196,29 @@ class Importer:
     def _put_aside(self, source: Source, reason: str) -> None:
         """Keep a copy of what cannot be taken in, as far as it can be read, and why."""
         self.aside.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = hashlib.sha256(f"{source.name}\0{source.state}".encode()).hexdigest()
+        kept, noted = self._places(source)
         note = {"file": source.name, "reason": reason}
-        (self.aside / f"{name}.json").write_text(json.dumps(note, ensure_ascii=False))
+        noted.write_text(json.dumps(note, ensure_ascii=False))
         try:
-            with source.open() as file, (self.aside / name).open("wb") as copy:
+            with source.open() as file, kept.open("wb") as copy:
                 while piece := file.read(_PIECE):
                     copy.write(piece)
         except (OSError, zipfile.BadZipFile, RuntimeError, EOFError):
             pass  # the note tells of it, the medium has it
         self._tell(source, FAILED, reason)
 
+    def _places(self, source: Source) -> tuple[Path, Path]:
+        """Where a file is put aside, and where why."""
+        name = hashlib.sha256(f"{source.name}\0{source.state}".encode()).hexdigest()
+        return self.aside / name, self.aside / f"{name}.json"
+
     def _tell(self, source: Source, outcome: str, reason: str = "") -> None:
         self.done.counts[outcome] += 1
-        if reason:
+        if reason:  # not done: what was in its way may be mended by the next time
             self.done.reasons[source.name] = reason
+            return
+        for place in self._places(source):
+            place.unlink(missing_ok=True)
         self.journal.add(source)
 
 

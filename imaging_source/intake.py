@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from imaging_source.data_sets import data_set_of, inflated
 from imaging_source.elements import Truncated, Unreadable
+from imaging_source.extent import prove_end
 from imaging_source.header import HEADER_LIMIT_BYTES, Header, read_header
 from imaging_source.index import Arrived, Verdict, add
 from imaging_source.ledger import UNKNOWN, About
@@ -109,8 +110,12 @@ class Intake(Door):
         reach("imaging.stored")
         for one, verdict in zip(arrived, verdicts, strict=True):
             if verdict.is_quarantine:
-                reason = verdict.value
-                _log.warning("instance in quarantine", code="imaging-quarantine", reason=reason)
+                _log.warning(
+                    "instance in quarantine",
+                    code="imaging-quarantine",
+                    reason=verdict.value,
+                    sender=one.sender,
+                )
             elif verdict is Verdict.STORED:
                 self.stored(one.header.sop_instance_uid)
         return verdicts
@@ -185,7 +190,7 @@ class Arrival:
             reach("imaging.kept")
             return arrived
         except Unreadable as error:
-            raise Refused(Outcome(Status.CANNOT_UNDERSTAND, str(error)[:64])) from error
+            raise refusal(Status.CANNOT_UNDERSTAND, str(error), self._sender) from error
         except (StorageError, OSError) as error:
             raise Refused(out_of_resources(error)) from error
         finally:
@@ -196,7 +201,11 @@ class Arrival:
         header = self._header(spooled)
         if (header.sop_class_uid, header.sop_instance_uid) != self._announced:
             comment = "the data set is not the instance announced"
-            raise Refused(Outcome(Status.WRONG_CLASS, comment))
+            raise refusal(Status.WRONG_CLASS, comment, self._sender)
+        if self._syntax not in INFLATED:  # the end of what is deflated has been proved
+            with spooled.content.open() as file:
+                start = spooled.size - self._size + header.rest
+                prove_end(file, start, self._syntax)
         note = self._note(spooled) if header.sop_class_uid == KEY_OBJECT_SELECTION else None
         blob = self._door.blobs.keep(spooled)
         return Arrived(
@@ -251,6 +260,18 @@ def outcome_of(verdict: Verdict) -> Outcome:
     if verdict.is_quarantine:
         return Outcome(Status.COERCED, f"put in quarantine: {verdict.value}")
     return Outcome(Status.SUCCESS)
+
+
+def refusal(status: int, comment: str, sender: str) -> Refused:
+    """What a sender is told of an instance that is not taken in; people find it in the log."""
+    _log.warning(
+        "instance refused",
+        code="imaging-refused",
+        status=f"{status:04X}",
+        reason=comment,
+        sender=sender,
+    )
+    return Refused(Outcome(status, comment[:64]))
 
 
 def out_of_resources(error: StorageError | OSError) -> Outcome:

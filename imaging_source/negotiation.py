@@ -50,6 +50,7 @@ _CONTEXT_LIMIT = 128
 # The parts of an A-ASSOCIATE-RQ (PS3.8 9.3.2, PS3.7 D.3.3): what comes before its items, and
 # the types of items and of user information that there are.
 _FIXED_BYTES = 68
+_CALLED, _CALLING = slice(4, 20), slice(20, 36)
 _ITEM_HEAD = struct.Struct(">BxH")
 _CONTEXT_HEAD_BYTES = 4
 _PRESENTATION_CONTEXT, _TRANSFER_SYNTAX, _USER_INFORMATION = 0x20, 0x40, 0x50
@@ -81,11 +82,12 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21), and it in words."""
 
     result: int
     source: int
     reason: int
+    words: str
 
     def encode(self) -> bytes:
         """The PDU."""
@@ -96,14 +98,14 @@ class Rejection:
         return _bytes(A_ASSOCIATE_RJ(primitive))
 
 
-NOT_THIS_USER = Rejection(1, 1, 1)
+NOT_THIS_USER = Rejection(1, 1, 1, "user not accepted")
 """No reason is given: there is none for users among those of the standard (PS3.7 D.3.3.7)."""
-APPLICATION_CONTEXT_UNKNOWN = Rejection(1, 1, 2)
-CALLING_AE_TITLE_UNKNOWN = Rejection(1, 1, 3)
-CALLED_AE_TITLE_UNKNOWN = Rejection(1, 1, 7)
-PROTOCOL_VERSION_UNKNOWN = Rejection(1, 2, 2)
-TEMPORARY_CONGESTION = Rejection(2, 3, 1)
-LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
+APPLICATION_CONTEXT_UNKNOWN = Rejection(1, 1, 2, "application context unknown")
+CALLING_AE_TITLE_UNKNOWN = Rejection(1, 1, 3, "calling AE title not accepted")
+CALLED_AE_TITLE_UNKNOWN = Rejection(1, 1, 7, "called AE title is not ours")
+PROTOCOL_VERSION_UNKNOWN = Rejection(1, 2, 2, "protocol version unknown")
+TEMPORARY_CONGESTION = Rejection(2, 3, 1, "too busy")
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "too many associations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,12 @@ def negotiate(
     asked = bytes(content)
     usual = len(asked) <= _USUAL_BYTES and not _brings_identity(asked)
     return (_remembered if usual else _negotiated)(asked, titles, pdu_bytes, offer)
+
+
+def titles_in(content: memoryview) -> tuple[str, str]:
+    """The called and the calling title of an A-ASSOCIATE-RQ, for a person to read."""
+    called, calling = bytes(content[_CALLED]), bytes(content[_CALLING])
+    return called.decode("ascii", "replace").strip(), calling.decode("ascii", "replace").strip()
 
 
 def release_response() -> bytes:

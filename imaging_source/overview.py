@@ -19,6 +19,7 @@ from imaging_source.schema import (
     EVICTED,
     INSTANCE,
     PUBLICATION,
+    QUARANTINE,
     STUDY,
     UNIDENTIFIED,
 )
@@ -65,6 +66,23 @@ class StudyOverview:
     attempts: int
     next_attempt_at: float | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """What arrived, was kept and is shown to nobody; ``sha256`` is the name of its file.
+
+    ``study_instance_uid`` is the study of the instance that is here under the same UID, where
+    there is one.
+    """
+
+    sop_instance_uid: str
+    study_instance_uid: str | None
+    reason: str
+    sender: str
+    received_at: float
+    size: int
+    sha256: str
 
 
 # The failed publication of a study that has not changed since, or its open one.
@@ -158,6 +176,24 @@ def waiting(connection: Connection) -> dict[Stage, int]:
     found = {Stage(stage): count for stage, count in connection.execute(unpublished)}
     stages = (Stage.SETTLING, Stage.SENDING, Stage.UNIDENTIFIED, Stage.FAILED)
     return {stage: found.get(stage, 0) for stage in stages}
+
+
+def put_aside(connection: Connection, limit: int = 100) -> list[PutAside]:
+    """What is in quarantine, the newest first."""
+    columns = [QUARANTINE.c[name] for name in ("reason", "sender", "received_at", "size", "sha256")]
+    same = INSTANCE.c.sop_instance_uid == QUARANTINE.c.sop_instance_uid
+    query = (
+        select(QUARANTINE.c.sop_instance_uid, INSTANCE.c.study_instance_uid, *columns)
+        .join_from(QUARANTINE, INSTANCE, same, isouter=True)
+        .order_by(QUARANTINE.c.received_at.desc(), QUARANTINE.c.sop_instance_uid)
+        .limit(limit)
+    )
+    return [PutAside(*row) for row in connection.execute(query)]
+
+
+def count_put_aside(connection: Connection) -> int:
+    """How much is in quarantine."""
+    return connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one()
 
 
 def _overview(row: Any) -> StudyOverview:

@@ -12,7 +12,7 @@ from pathlib import Path
 from imaging_source.elements import Elements, Encoding, Truncated, Unreadable
 from imaging_source.header import is_uid
 from imaging_source.index import Arrived
-from imaging_source.intake import Arrival, Door, Outcome, Refused, Status
+from imaging_source.intake import Arrival, Door, Refused, Status, refusal
 from storage.errors import StorageError
 
 # Meta information has some 300 bytes; private information may stand in it (0002,0102).
@@ -95,7 +95,7 @@ class FileArrival:
             raise self._refused
         if self._arrival is None:
             comment = "the file ends inside its head"
-            raise Refused(Outcome(Status.CANNOT_UNDERSTAND, comment))
+            raise refusal(Status.CANNOT_UNDERSTAND, comment, self._sender)
         return self._arrival.keep()
 
     def abort(self) -> None:
@@ -114,7 +114,7 @@ class FileArrival:
         self._head = bytearray()
 
     def _refuse(self, status: Status, comment: str) -> None:
-        self._refused = Refused(Outcome(status, comment[:64]))
+        self._refused = refusal(status, comment, self._sender)
         self._head = bytearray()
         self.abort()
 

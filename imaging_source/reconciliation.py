@@ -2,7 +2,8 @@
 
 Only where the person who imports says so: the identifying attributes of the data set are replaced
 and those it came with are kept in its Original Attributes Sequence (0400,0561). All other elements
-keep their bytes, pixels are copied as they are.
+keep their bytes, pixels are copied as they are. The same image under the same identity has the same
+bytes, whenever it is imported: the time of the first import is that of the later ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
@@ -23,6 +25,7 @@ from pydicom.tag import BaseTag
 
 from imaging_source.part10 import Meta
 
+_SYSTEM = "KOSMOS"
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
 # From here on the bytes are copied: pixels and what may come behind them.
 _PIXEL_GROUP = 0x7FE0
@@ -60,27 +63,43 @@ class UnknownPatient(Exception):
     """The table has no identity for the patient of an image."""
 
 
-def reconcile(file: BinaryIO, meta: Meta, identities: Identities) -> bytes:
+def now() -> str:
+    """The time, as DICOM writes it (DT)."""
+    return datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
+
+
+def reconciled_at(file: BinaryIO) -> str | None:
+    """When the identity in a stored file was replaced, if it was. Raises as ``reconcile`` does."""
+    with warnings.catch_warnings(action="ignore"):  # which would quote values
+        dataset = dcmread(file, specific_tags=["OriginalAttributesSequence"])
+    for item in reversed(dataset.get("OriginalAttributesSequence", [])):
+        if item.get("ModifyingSystem") == _SYSTEM:
+            return str(item.AttributeModificationDateTime)
+    return None
+
+
+def reconcile(file: BinaryIO, meta: Meta, identities: Identities, when: str) -> bytes:
     """The data set of ``file`` up to its pixels under another identity; the rest is left to read.
 
-    Raises UnknownPatient, and what is in UNREADABLE for what pydicom cannot read.
+    ``when`` is the time that is noted of it. Raises UnknownPatient, and what is in UNREADABLE for
+    what pydicom cannot read.
     """
     implicit = meta.transfer_syntax_uid == "1.2.840.10008.1.2"
     little = meta.transfer_syntax_uid != "1.2.840.10008.1.2.2"
     with warnings.catch_warnings(action="ignore"):  # which would quote values
         dataset = read_dataset(file, implicit, little, stop_when=_is_pixels)
-        return _encoded(dataset, identities, implicit=implicit, little=little)
+        identity = identities.of(str(dataset.get("PatientID", "")))
+        if identity is None:
+            raise UnknownPatient
+        _replace(dataset, identity, when)
+        return _encoded(dataset, implicit=implicit, little=little)
 
 
 def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group >= _PIXEL_GROUP
 
 
-def _encoded(dataset: Dataset, identities: Identities, *, implicit: bool, little: bool) -> bytes:
-    identity = identities.of(str(dataset.get("PatientID", "")))
-    if identity is None:
-        raise UnknownPatient
-    _replace(dataset, identity)
+def _encoded(dataset: Dataset, *, implicit: bool, little: bool) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = implicit
     buffer.is_little_endian = little
@@ -88,7 +107,7 @@ def _encoded(dataset: Dataset, identities: Identities, *, implicit: bool, little
     return buffer.getvalue()
 
 
-def _replace(dataset: Dataset, identity: Identity) -> None:
+def _replace(dataset: Dataset, identity: Identity, when: str) -> None:
     original = Dataset()
     for keyword in _IDENTITY:
         if keyword in dataset:
@@ -96,8 +115,8 @@ def _replace(dataset: Dataset, identity: Identity) -> None:
             del dataset[keyword]
     item = Dataset()
     item.ModifiedAttributesSequence = Sequence([original])
-    item.AttributeModificationDateTime = datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
-    item.ModifyingSystem = "KOSMOS"
+    item.AttributeModificationDateTime = when
+    item.ModifyingSystem = _SYSTEM
     item.SourceOfPreviousValues = ""
     item.ReasonForTheAttributeModification = "COERCE"
     earlier = list(dataset.get("OriginalAttributesSequence", []))

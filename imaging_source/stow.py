@@ -64,6 +64,7 @@ class _Result:
 
     meta: Meta | None
     about: About = UNKNOWN
+    series: str = ""
     reason: int = 0
 
     @property
@@ -144,6 +145,7 @@ class Storing:
             result.reason = refused.outcome.status
             return
         result.about = About.of(arrived.header.study)
+        result.series = arrived.header.series_instance_uid
         if self.study and result.study != self.study:
             result.reason = _OTHER_STUDY
             return
@@ -196,7 +198,7 @@ def _reference(result: _Result, root: str) -> dict[str, Any]:
     }
     if result.reason:
         return item | _failure(result)
-    url = f"{root}/studies/{result.study}/instances/{uid}"
+    url = f"{root}/studies/{result.study}/series/{result.series}/instances/{uid}"
     return item | {"00081190": {"vr": "UR", "Value": [url]}}
 
 

@@ -22,7 +22,7 @@ from imaging_source.eviction import Evictor
 from imaging_source.following import follow
 from imaging_source.ledger import Ledger, NoLedger
 from imaging_source.negotiation import Titles
-from imaging_source.overview import waiting
+from imaging_source.overview import count_put_aside, waiting
 from imaging_source.publisher import Publisher
 from imaging_source.receiver import Listening, run
 from imaging_source.retention import keep_for
@@ -154,6 +154,7 @@ def _count(database: Database, stop: threading.Event) -> None:
         try:
             with database.read() as connection:
                 counts, evicted = waiting(connection), figures(connection)
+                metrics.QUARANTINE.set(count_put_aside(connection))
             for stage, count in counts.items():
                 metrics.STUDIES.labels(stage.value).set(count)
             metrics.EVICTED.labels("all").set(evicted.instances)

@@ -6,12 +6,22 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from sqlalchemy import select
 
 from imaging_source import media
 from imaging_source.importing import Imported, Importer, Journal, sources
 from imaging_source.intake import Door, Intake
-from imaging_source.reconciliation import Identities, Identity, read_table
+from imaging_source.reconciliation import (
+    UNREADABLE,
+    Identities,
+    Identity,
+    read_table,
+    reconciled_at,
+)
+from imaging_source.schema import INSTANCE
 from metadata.datatypes import CX
 from node.config import Settings
 from node.config_file import ConfigError, Problem
@@ -22,6 +32,10 @@ from node.supervisor import running
 from node.texts import tr
 from node.wiring.blobs import distant_recaller, open_images, open_recalling
 from node.wiring.pictures import intake
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import StorageError
+from storage.files import stream
 
 # Below the data folder: files that could not be imported, and how far imports have come.
 QUARANTINE, JOURNALS = "quarantine", "imports"
@@ -62,12 +76,18 @@ def identities(settings: Settings, everyone: CX | None, table: Path | None) -> I
 
 
 def import_(settings: Settings, path: Path, whose: Identities, progress: Progress) -> Imported:
-    """Take in what is at ``path``. Raises TooLarge, ConfigError, StorageError and OSError."""
+    """Take in what is at ``path``. Raises TooLarge, zipfile.BadZipFile, ConfigError,
+    StorageError and OSError."""
     data = settings.node.data_dir
     room = shutil.disk_usage(_files(settings).parent).free
-    with _door(settings) as door, sources(path, room) as files:
+    with (
+        _door(settings) as door,
+        open_database(_source(settings), "imaging_source", read_only=True) as index,
+        sources(path, room) as files,
+    ):
         journal = Journal.of(path, data / JOURNALS)
-        importer = Importer(door, whose, data / QUARANTINE, journal)
+        earlier = partial(_reconciled_at, index, open_images(settings))
+        importer = Importer(door, whose, data / QUARANTINE, journal, earlier)
         complete = False
         try:
             with progress(tr("files"), len(files)) as step:
@@ -76,6 +96,20 @@ def import_(settings: Settings, path: Path, whose: Identities, progress: Progres
         finally:
             journal.close(complete=complete)
     return done
+
+
+def _reconciled_at(index: Database, blobs: BlobStore, uid: str) -> str | None:
+    """When an instance that is here came under another identity, if it did."""
+    query = select(INSTANCE.c.sha256).where(INSTANCE.c.sop_instance_uid == uid)
+    with index.read() as connection:
+        sha256 = connection.execute(query).scalar()
+    if sha256 is None:
+        return None
+    try:
+        with stream(blobs.open(sha256).content.reference()) as file:
+            return reconciled_at(file)
+    except (StorageError, *UNREADABLE):  # evicted, or in pieces: what comes is judged as it is
+        return None
 
 
 @contextmanager

@@ -59,6 +59,11 @@ STUDIES = Gauge(
     ["stage"],
     multiprocess_mode="mostrecent",
 )
+QUARANTINE = Gauge(
+    "kosmos_quarantine",
+    "Instances that were kept and not taken in, for they contradict what was here.",
+    multiprocess_mode="mostrecent",
+)
 EVICTED = Gauge(
     "kosmos_evicted",
     "Instances that are with their archive alone: all, and those that did not come back.",

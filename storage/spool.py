@@ -97,9 +97,14 @@ class SpooledFile:
             finally:
                 os.close(descriptor)
 
+    @property
+    def content(self) -> FileContent:
+        """The bytes, where they are now."""
+        return FileContent(self.path, self.size, self.seal)
+
     def chunks(self) -> Iterator[bytes]:
         """The bytes, in pieces of 256 KiB; still readable after ``keep`` moved them."""
-        return FileContent(self.path, self.size, self.seal).chunks()
+        return self.content.chunks()
 
     def discard(self) -> None:
         """Remove the temporary file; does nothing once the bytes are kept."""

@@ -65,6 +65,8 @@ def import_(
     json: Json = False,
 ) -> None:
     """Take images of a medium in; again, it goes on where it broke off."""
+    from zipfile import BadZipFile
+
     from imaging_source.importing import TooLarge
     from node.config_file import load
     from node.media import identities
@@ -83,6 +85,8 @@ def import_(
         done = run(settings, path, whose, output.progress)
     except TooLarge as error:
         raise CommandError(tr("the archive unpacks to more than there is room for")) from error
+    except BadZipFile as error:
+        raise CommandError(tr("{file} is no whole archive", file=path)) from error
     if json:
         data = {"counts": done.counts, "reasons": done.reasons, "studies": sorted(done.studies)}
         output.show_json(data)

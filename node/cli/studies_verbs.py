@@ -78,6 +78,39 @@ def show(study: Study, config: Config = DEFAULT_CONFIG, json: Json = False) -> N
     output.console().print(output.table([tr("attribute"), ""], rows))
 
 
+@studies_app.command(
+    "quarantine", help=tr("Print what arrived and was put aside, for it contradicts what is here.")
+)
+def list_quarantine(
+    limit: Annotated[int, typer.Option(min=1, help=tr("The newest so many."))] = 100,
+    config: Config = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Print the instances in quarantine, the newest first."""
+    from imaging_source.overview import put_aside
+
+    with index(config) as database, database.read() as connection:
+        found = put_aside(connection, limit)
+    if json:
+        output.show_json(
+            [{**asdict(one), "received_at": time_text(one.received_at)} for one in found]
+        )
+        return
+    rows = [
+        (
+            one.sop_instance_uid,
+            one.study_instance_uid or "",
+            one.reason,
+            one.sender,
+            time_text(one.received_at),
+            one.sha256,
+        )
+        for one in found
+    ]
+    headings = [tr("instance"), tr("study"), tr("reason"), tr("sender"), tr("arrived"), tr("file")]
+    output.console().print(output.table(headings, rows))
+
+
 def check_images(
     config: Config = DEFAULT_CONFIG,
     hashes: Annotated[

@@ -243,6 +243,13 @@ class Asked:
         sets = self.ask(get_submission_sets(held)).submission_sets
         return [*held, *(one.entry_uuid for one in (*links, *sets))]
 
+    def entries(self, entry_uuids: Sequence[str]) -> list[DocumentEntry]:
+        """Those of some documents, of any patients, that are registered.
+
+        RegistryUnavailable when it cannot say.
+        """
+        return _of_any_patient(self.query, _by_entry_uuid, entry_uuids)
+
     def ask(self, request: AdhocQueryRequest) -> Submission:
         """The objects that answer a query; RegistryUnavailable when there is no full answer."""
         return _answered(self.query, request).objects()
@@ -255,14 +262,40 @@ def _answered(query: Query, request: AdhocQueryRequest) -> AdhocQueryResponse:
     except (PeerError, SoapFault) as error:
         raise RegistryUnavailable(type(error).__name__) from error
     if response.status != SUCCESS:
-        raise RegistryUnavailable(response.status)
+        codes = sorted({error.code for error in response.errors})
+        raise RegistryUnavailable(", ".join(codes) or response.status)
     return response
+
+
+def _by_entry_uuid(names: Sequence[str]) -> AdhocQueryRequest:
+    return get_documents(entry_uuid=names)
+
+
+def _by_unique_id(names: Sequence[str]) -> AdhocQueryRequest:
+    return get_documents(unique_id=names)
+
+
+def _of_any_patient(
+    query: Query, asking: Callable[[Sequence[str]], AdhocQueryRequest], names: Sequence[str]
+) -> list[DocumentEntry]:
+    """The documents of some names. Raises RegistryUnavailable.
+
+    A registry shows in full those of one patient alone (XDSResultNotSinglePatient, ITI TF-2
+    3.18.4.1.3): where they are of several, each is asked for by itself.
+    """
+    try:
+        return list(_documents(query, asking(names)))
+    except RegistryUnavailable as error:
+        if len(names) < 2 or str(error) != _SEVERAL_PATIENTS:
+            raise
+    return [found for one in names for found in _documents(query, asking([one]))]
 
 
 def _documents(query: Query, request: AdhocQueryRequest) -> Sequence[DocumentEntry]:
     return _answered(query, request).objects().documents
 
 
+_SEVERAL_PATIENTS = "XDSResultNotSinglePatient"
 _NOWHERE = "urn:uuid:00000000-0000-0000-0000-000000000000"
 
 
@@ -278,10 +311,11 @@ def _unseen_far(
     """
     # Of nothing the same is asked: see ``registry.veil``.
     entry_uuids = entry_uuids if entry_uuids or unique_ids else [_NOWHERE]
-    found = [
-        *(_documents(query, get_documents(entry_uuid=list(entry_uuids))) if entry_uuids else ()),
-        *(_documents(query, get_documents(unique_id=list(unique_ids))) if unique_ids else ()),
-    ]
+    found: list[DocumentEntry] = []
+    if entry_uuids:
+        found += _of_any_patient(query, _by_entry_uuid, list(entry_uuids))
+    if unique_ids:
+        found += _of_any_patient(query, _by_unique_id, list(unique_ids))
     choices: dict[str, Choices] = {}
     seen: set[str | None] = set()
     for entry in found:

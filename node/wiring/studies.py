@@ -17,7 +17,6 @@ from node.wiring.blobs import open_images
 from node.wiring.commands import calling
 from node.wiring.common import Asked
 from storage.database import Database
-from transactions.stored_query import get_documents
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def check_images(
         def in_force(entries: Sequence[str]) -> set[str]:
             if files_only:
                 return set(entries)
-            found = asked.ask(get_documents(entry_uuid=entries)).documents
+            found = asked.entries(entries)
             return {one.entry_uuid for one in found if one.availability_status == APPROVED}
 
         return check(database, open_images(settings), in_force, hashes=hashes, step=step)

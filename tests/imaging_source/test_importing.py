@@ -165,6 +165,39 @@ def test_an_import_that_broke_off_goes_on_where_it_was(
     assert len(rows(database, INSTANCE)) == 3
 
 
+def test_an_archive_that_broke_off_is_no_file_that_may_be_passed_over(
+    medium: Path, take: Callable[..., Imported], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "cd.zip", "w") as archive:
+        archive.write(medium / "copy.dcm", "copy.dcm")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "cd.zip").read_bytes()[:-40])
+
+    with pytest.raises(zipfile.BadZipFile):
+        take(tmp_path / "cut.zip")
+
+
+def test_what_was_put_aside_is_tried_again_with_a_better_table(
+    medium: Path, make_instance: Make, take: Callable[..., Imported], tmp_path: Path
+) -> None:
+    stranger = make_instance(PatientID="P9", StudyInstanceUID="1.2.9", SeriesInstanceUID="1.2.10")
+    stranger.save_as(medium / "stranger", enforce_file_format=True)
+    (medium / "cut.dcm").unlink()
+
+    def taken(table: str) -> Imported:
+        (tmp_path / "table.csv").write_text(table)
+        return take(medium, Identities(table=read_table(tmp_path / "table.csv", "1.2.3.4")))
+
+    for _ in range(2):
+        assert taken("P1;D-7\n").reasons == {
+            "stranger": "the table has no line for its patient",
+        }
+    assert len(list((tmp_path / "aside").iterdir())) == 2
+    done = taken("P1;D-7\nP9;D-9\n")
+    assert done.reasons == {}
+    assert done.counts["stored"] == 1
+    assert list((tmp_path / "aside").iterdir()) == []
+
+
 def test_images_get_the_identity_that_is_said_and_keep_the_one_they_had(
     medium: Path, take: Callable[..., Imported], database: Database, blobs: BlobStore
 ) -> None:

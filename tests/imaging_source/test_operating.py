@@ -17,7 +17,7 @@ from imaging_source.housekeeping import DAY_SECONDS
 from imaging_source.index import MIGRATIONS, describe
 from imaging_source.intake import Status
 from imaging_source.outbox import Kind
-from imaging_source.overview import Stage, studies, study, waiting
+from imaging_source.overview import Stage, count_put_aside, put_aside, studies, study, waiting
 from imaging_source.publisher import Place, Publisher
 from imaging_source.rejection import SAFETY
 from imaging_source.retention import evict, expire
@@ -129,6 +129,27 @@ def test_a_study_whose_patient_is_not_known_says_so(
         (found,) = studies(connection, Stage.UNIDENTIFIED)
         assert waiting(connection)[Stage.UNIDENTIFIED] == 1
     assert found.reason == "nobody knows"
+
+
+def test_what_was_put_aside_is_listed_with_who_sent_it_and_why(
+    database: Database, store: Store, make_instance: Make
+) -> None:
+    first = make_instance()
+    store(first)
+    again = make_instance(SOPInstanceUID=first.SOPInstanceUID, StudyDescription="Other")
+    stranger = make_instance(PatientID="P2")
+    assert [store(again, "CT1"), store(stranger, "CT2")] == [Status.COERCED] * 2
+
+    with database.read() as connection:
+        found = put_aside(connection)
+        assert count_put_aside(connection) == 2
+        assert len(put_aside(connection, limit=1)) == 1
+
+    told = {(one.sop_instance_uid, one.study_instance_uid): one for one in found}
+    same = told[first.SOPInstanceUID, first.StudyInstanceUID]
+    assert (same.reason, same.sender) == ("other-bytes", "CT1")
+    other = told[stranger.SOPInstanceUID, None]
+    assert (other.reason, other.sender) == ("other-patient", "CT2")
 
 
 def test_pages_follow_one_another(database: Database, store: Store, make_instance: Make) -> None:

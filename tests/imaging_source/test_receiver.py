@@ -22,6 +22,7 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from imaging_source.guard import Limits
 from imaging_source.intake import Intake
@@ -141,6 +142,24 @@ def test_the_wrong_called_title_is_rejected(port: int, tool: Callable[[str], str
 
     assert done.returncode != 0
     assert "Called AE Title Not Recognized" in done.stdout + done.stderr
+
+
+def test_the_log_tells_who_was_turned_away_and_what_was_refused(
+    port: int, tool: Callable[[str], str], send: Send, make_instance: Make
+) -> None:
+    command = [tool("echoscu"), "-aet", "CT1", "-aec", "SOMEONE", "127.0.0.1", str(port)]
+    broken = make_instance(StudyInstanceUID="")
+    with capture_logs() as logged:
+        subprocess.run(command, capture_output=True, check=False)
+        send(port, broken)
+
+    told = {one["code"]: one for one in logged if "code" in one}
+    assert told["dicom-rejected"]["reason"] == "called AE title is not ours"
+    assert told["dicom-rejected"]["called"] == "SOMEONE"
+    assert told["dicom-rejected"]["calling"] == "CT1"
+    refused = told["imaging-refused"]
+    assert (refused["status"], refused["sender"]) == ("C000", "MODALITY")
+    assert refused["reason"] == "Study Instance UID is missing"
 
 
 def test_an_unknown_calling_title_is_rejected(

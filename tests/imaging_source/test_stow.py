@@ -18,6 +18,7 @@ from pydicom.uid import UID
 from sqlalchemy import Table, select
 from urllib3.response import BaseHTTPResponse
 
+from imaging_source.dicomweb.paths import Retrieval, Scope, resource
 from imaging_source.handover import DistantIntake, IndexDoor
 from imaging_source.intake import Intake
 from imaging_source.schema import INSTANCE, QUARANTINE
@@ -97,6 +98,10 @@ def test_files_are_stored_and_each_is_named_in_the_answer(
     assert uids(data, "00081199") == [one.SOPInstanceUID for one in files]
     study = files[0].StudyInstanceUID
     assert data["00081190"]["Value"][0].endswith(f"/dicomweb/studies/{study}")
+    for one, item in zip(files, data["00081199"]["Value"], strict=True):
+        (path,) = item["00081190"]["Value"]
+        whole = Scope(study, one.SeriesInstanceUID, one.SOPInstanceUID)
+        assert resource(path.partition("/dicomweb")[2]) == Retrieval(whole, "")
     found = rows(database, INSTANCE)
     assert {row["sop_instance_uid"] for row in found} == set(uids(data, "00081199"))
     assert all(blobs.open(row["sha256"]).size == row["size"] for row in found)

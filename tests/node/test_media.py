@@ -46,6 +46,17 @@ def test_what_is_imported_can_be_exported_and_imported_elsewhere(
     assert "1.2.3" in unknown.stderr
 
 
+def test_what_is_imported_twice_under_another_identity_is_the_same(
+    kosmos: Kosmos, plain_node: Path, medium: Path
+) -> None:
+    verb = ("import", medium, "--patient", "P-7", "--config", plain_node, "--json")
+    first = kosmos(*verb)
+    assert json.loads(first.stdout)["counts"]["stored"] == 7, first.stderr
+    again = kosmos(*verb)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["counts"]["duplicate"] == 7
+
+
 def test_a_serving_node_takes_media_and_files_by_http_and_shows_them(
     kosmos: Kosmos, plain_node: Path, serve: Callable[..., object], medium: Path
 ) -> None:

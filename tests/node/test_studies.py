@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from sqlalchemy import update
 
-from imaging_source.index import MIGRATIONS
+from imaging_source.index import MIGRATIONS, Verdict
 from imaging_source.intake import Intake
+from imaging_source.part10 import FileArrival
 from imaging_source.publisher import Place, Publisher
 from imaging_source.schema import STUDY
 from metadata.catalogue import RegistryError
@@ -68,6 +71,31 @@ def test_what_waits_is_told_with_its_reason(kosmos: Kosmos, plain_node: Path, st
     assert told["reason"] == "XDSRegistryMetadataError: no such code"
     only = kosmos("studies", "list", "--stage", "published", "--json", "--config", plain_node)
     assert json.loads(only.stdout) == []
+
+
+def test_what_was_put_aside_is_told_and_where_its_file_is(
+    kosmos: Kosmos, plain_node: Path, stuck: str
+) -> None:
+    settings = load(plain_node)
+    files = settings.imaging_source.files
+    assert files is not None
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
+    dataset.StudyDescription = "Other"
+    data = BytesIO()
+    dataset.save_as(data)
+    with Database.open(settings.imaging_source.database) as database:
+        intake = Intake(database, BlobStore(files))
+        arrival = FileArrival(intake, "CT1")
+        arrival.write(data.getvalue())
+        assert intake.index([arrival.keep()]) == [Verdict.OTHER_BYTES]
+
+    verb = ("studies", "quarantine", "--config", plain_node)
+    assert dataset.SOPInstanceUID[:20] in kosmos(*verb).stdout
+    (told,) = json.loads(kosmos(*verb, "--json").stdout)
+    assert told["sop_instance_uid"] == dataset.SOPInstanceUID
+    assert (told["study_instance_uid"], told["reason"]) == (stuck, "other-bytes")
+    assert told["sender"] == "CT1"
+    assert (files / told["sha256"][:2] / told["sha256"]).is_file()
 
 
 def test_a_failed_publication_is_resent_once(kosmos: Kosmos, plain_node: Path, stuck: str) -> None:

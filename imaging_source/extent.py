@@ -1,0 +1,54 @@
+"""Whether a data set is all there: no element may reach beyond its end (PS3.5 7.1, A.4).
+
+A copy that broke off is still a message that arrived whole: only the lengths in it tell. What
+follows the pixel data is nobody's image, and padding behind the last element does no harm; what
+cannot be walked is left to whoever looks into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from imaging_source.elements import Elements, Encoding, Truncated, Unreadable, encoding_of
+from imaging_source.window import Readable, Window
+
+# Float Pixel Data, Double Float Pixel Data and Pixel Data: the last of an image.
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_HEAD_BYTES = 12
+
+
+def prove_end(file: Readable, start: int, transfer_syntax_uid: str) -> None:
+    """Raises Truncated where ``file`` ends inside an element of the data set in it, and OSError.
+
+    ``start`` is where an element begins at the level of the data set.
+    """
+    window = Window(file)
+    encoding = encoding_of(transfer_syntax_uid)
+    elements = _Placed(b"", encoding, start, file.size, window=window)
+    reached, last = start, -1
+    try:
+        for tag, _, _, stop in elements.walk(_PIXELS[-1]):
+            if tag <= last or tag > _PIXELS[-1]:  # padding, or behind the image
+                return
+            reached, last = stop, tag
+            if tag in _PIXELS:
+                break
+    except Truncated:
+        if window.take(reached, _HEAD_BYTES).strip(b"\0"):
+            raise
+    except Unreadable:
+        return
+    if reached > file.size:
+        raise Truncated("the data set ends inside an element")
+
+
+@dataclass
+class _Placed(Elements):
+    """Elements whose heads are read where they lie: all of ``data`` need not be in memory."""
+
+    window: Window = field(kw_only=True)
+
+    def _head(self, position: int, encoding: Encoding) -> tuple[int, int, int, bool]:
+        self.data = self.window.take(position, _HEAD_BYTES)
+        tag, start, stop, is_unknown = super()._head(0, encoding)
+        return tag, position + start, stop if stop < 0 else position + stop, is_unknown
