@@ -461,6 +461,8 @@ FRENCH: Final[dict[str, str]] = {
     "users": "utilisateurs",
     "trail": "journal",
     "records": "traces",
+    "[consents]: the code sets have no formatCode of consent documents": "[consents] : les jeux de codes n'ont pas de formatCode de document de consentement",
+    "[consents]: the code sets have no eventCodeList code {named}": "[consents] : les jeux de codes n'ont pas le code {named} dans eventCodeList",
     "Log kept elsewhere, with the lines AUDIT-HEAD.": "Journal conservé ailleurs, avec les lignes AUDIT-HEAD.",
     "Prove also that a search finds each record.": "Prouve aussi qu'une recherche trouve chaque trace.",
     "a search misses record {number}": "une recherche manque la trace {number}",

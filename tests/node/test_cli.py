@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import psycopg
@@ -223,6 +224,24 @@ def test_check_warns_where_no_withdrawal_of_a_manifest_can_arrive(plain_node: Pa
     assert told() == ["the registry takes the withdrawal of a manifest"]
     plain_node.write_text(plain_node.read_text().replace("administration = true\n", ""))
     assert "registry.administration is off" in told()[0]
+
+
+def test_check_names_the_consents_that_no_document_can_give(kosmos: Kosmos, tmp_path: Path) -> None:
+    assert kosmos("init", tmp_path / "node").returncode == 0
+    config, policy = tmp_path / "node/kosmos.toml", tmp_path / "node/policy.toml"
+    shipped = resources.files("security.access").joinpath("policy.toml").read_text()
+    policy.write_text(shipped.replace("[consents]\n", '[consents]\n"1.2.3.1" = "opposed"\n'))
+    config.write_text(config.read_text() + '\n[policy]\nfile = "policy.toml"\n')
+
+    def told() -> str:
+        return next(one.text for one in check_all(load(config)) if one.subject == "policy.file")
+
+    assert told() == "Kosmos; [consents]: the code sets have no eventCodeList code 1.2.3.1"
+    codes = tmp_path / "node/codes.toml"
+    said = codes.read_text().replace("urn:ihe:iti:bppc", "urn:another")
+    head = "[codes.eventCodeList]\n"
+    codes.write_text(said.replace(head, f'{head}"1.2.3" = ["1.2.3.1 Opposition"]\n'))
+    assert told() == "Kosmos; [consents]: the code sets have no formatCode of consent documents"
 
 
 def test_check_compares_the_tables_with_those_that_the_code_expects(
