@@ -463,6 +463,8 @@ FRENCH: Final[dict[str, str]] = {
     "records": "traces",
     "[consents]: the code sets have no formatCode of consent documents": "[consents] : les jeux de codes n'ont pas de formatCode de document de consentement",
     "[consents]: the code sets have no eventCodeList code {named}": "[consents] : les jeux de codes n'ont pas le code {named} dans eventCodeList",
+    "private keys and passwords are read by nobody else": "clés privées et mots de passe ne sont lus par personne d'autre",
+    "{file} may be read by others: chmod o= {file}": "{file} peut être lu par d'autres : chmod o= {file}",
     "Log kept elsewhere, with the lines AUDIT-HEAD.": "Journal conservé ailleurs, avec les lignes AUDIT-HEAD.",
     "Prove also that a search finds each record.": "Prouve aussi qu'une recherche trouve chaque trace.",
     "a search misses record {number}": "une recherche manque la trace {number}",

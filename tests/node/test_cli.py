@@ -226,6 +226,27 @@ def test_check_warns_where_no_withdrawal_of_a_manifest_can_arrive(plain_node: Pa
     assert "registry.administration is off" in told()[0]
 
 
+def test_check_names_the_secrets_that_others_may_read(kosmos: Kosmos, tmp_path: Path) -> None:
+    assert kosmos("init", tmp_path / "node").returncode == 0
+    config, key = tmp_path / "node/kosmos.toml", tmp_path / "node/pki/node.key"
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o604)
+    said = f'[registry]\ndatabase_password_file = "{password}"'
+    config.write_text(config.read_text().replace("[registry]", said))
+
+    def told() -> str:
+        found = next(one for one in check_all(load(config)) if one.subject == "secrets")
+        return "" if found.ok else found.text
+
+    key.chmod(0o644)
+    assert f"tls.key: {key} may be read by others" in told()
+    assert f"registry.database_password_file: {password}" in told()
+    key.chmod(0o640)  # in a group they may be shared on purpose
+    password.chmod(0o600)
+    assert told() == ""
+
+
 def test_check_names_the_consents_that_no_document_can_give(kosmos: Kosmos, tmp_path: Path) -> None:
     assert kosmos("init", tmp_path / "node").returncode == 0
     config, policy = tmp_path / "node/kosmos.toml", tmp_path / "node/policy.toml"
@@ -269,6 +290,7 @@ def test_check_tries_the_object_store(
 ) -> None:
     for name in ("key", "secret"):
         (plain_node.parent / name).write_text(name)
+        (plain_node.parent / name).chmod(0o600)
     environment = {
         "KOSMOS__REPOSITORY__BLOBS": "s3://kosmos/check",
         "KOSMOS__OBJECT_STORE__ENDPOINT": f"http://127.0.0.1:{object_server.port}",
