@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -29,7 +30,7 @@ from node.config import Settings
 from node.migrate import migrate_audit, script_location
 from node.texts import tr
 from node.wiring.clock import Clock
-from node.wiring.common import client_tls
+from node.wiring.common import client_tls, tls_files
 from registry.merges import NotMerged, Undone
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
@@ -332,12 +333,21 @@ class Auditor:
 
     def _configured(self, settings: Settings) -> None:
         """Record a changed configuration; its digest is kept beside the trail afterwards."""
-        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
-        kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
-        before = kept.read_text() if kept.exists() else digest
-        if before != digest:
-            self._record([configuration_event(digest, self._own())]).result()
-        kept.write_text(digest)
+        with _configuring:
+            digest = _digest(settings)
+            kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
+            before = kept.read_text() if kept.exists() else digest
+            if before != digest:
+                self._record([configuration_event(digest, self._own())]).result()
+            kept.write_text(digest)
+
+    def reconfigured(self, settings: Settings) -> None:
+        """Record what this process has taken over while it serves, if it is another than before;
+        never raises."""
+        try:
+            self._configured(settings)
+        except (StorageError, OSError) as error:
+            log.critical("not recorded", code="AUDIT-LOST", error=type(error).__name__)
 
     def looked(self, user: str) -> None:
         """Record that somebody reads the trails."""
@@ -418,6 +428,25 @@ class Auditor:
             log.warning("clock put back", code="AUDIT-CLOCK", before=before.isoformat())
             events = [clock_event(before.isoformat(), self._own()), *events]
         return [record_of(event) for event in events]
+
+
+# Of one process: several kinds of files are taken over by threads of their own.
+_configuring = threading.Lock()
+
+
+def _digest(settings: Settings) -> str:
+    """SHA-256 of a configuration as it is understood, and of the files by which it is decided who
+    is believed, who sees what and what may be registered."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    named = [settings.affinity_domain.codes, settings.assertions.profile, settings.policy.file]
+    named += [one.certificates for one in settings.assertions.issuers]
+    if settings.tls.enabled:
+        named += [one for one in tls_files(settings) if one != settings.tls.key]
+    for place in dict.fromkeys(one for one in named if isinstance(one, Path)):
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        for file in filter(Path.is_file, files):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def by_user(scene: Scene, user: Claims | None) -> Scene:
