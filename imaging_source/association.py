@@ -62,7 +62,7 @@ from imaging_source.negotiation import (
     release_response,
     titles_in,
 )
-from imaging_source.service import Exchange, Handler, Services, answer
+from imaging_source.service import NOT_AUTHORIZED, Exchange, Handler, Services, answer
 from imaging_source.users import Identify, UserRefused, nobody
 from security.nodes import EVERYTHING, NodeRefused, Permit
 from storage.errors import StorageError
@@ -71,7 +71,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 
 # Status of a response to a request that is not for a storage provider (PS3.7 C.5).
 _UNRECOGNIZED_OPERATION = 0x0211
-_NOT_AUTHORIZED = 0x0124
 
 # What a permit calls the requests.
 _NAMES = {
@@ -275,9 +274,9 @@ class Association:
         self._request = request
         if request.has_data_set:
             permitted = self._may(request)
-            self._sink = self._sink_for(request) if permitted else Refusal(_NOT_AUTHORIZED)
+            self._sink = self._sink_for(request) if permitted else Refusal(NOT_AUTHORIZED)
         elif not self._may(request):
-            self._respond(Outcome(_NOT_AUTHORIZED))
+            self._respond(Outcome(NOT_AUTHORIZED))
         elif request.field == C_ECHO_RQ and self._syntax().abstract_syntax == VERIFICATION:
             self._respond(Outcome(Status.SUCCESS))
         elif request.field == C_STORE_RQ or self._handler(request) is not None:

@@ -14,7 +14,7 @@ what a record looks like.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +24,14 @@ from sqlalchemy import Connection, select
 
 from imaging_source.schema import STUDY
 from manifest.model import Study
+from storage.operators import among
+from storage.statement import Statement
+
+_KNOWN = Statement(
+    select(STUDY.c.study_instance_uid, STUDY.c.patient_id, STUDY.c.issuer_oid).where(
+        among(STUDY.c.study_instance_uid, "studies")
+    )
+)
 
 # Studies of one association that are under way; of more the one begun first is told as ended. One
 # that lasts for days may bring thousands.
@@ -74,6 +82,11 @@ class About:
             query.where(STUDY.c.study_instance_uid == study_instance_uid)
         ).first()
         return cls(study_instance_uid, *(row or ()))
+
+    @classmethod
+    def all_in_index(cls, connection: Connection, studies: Collection[str]) -> list[Self]:
+        """Those of some studies that the index knows."""
+        return [cls(*row) for row in _KNOWN.rows(connection, {"studies": list(studies)})]
 
 
 UNKNOWN = About()

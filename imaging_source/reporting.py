@@ -38,7 +38,7 @@ from imaging_source.report_matching import (
     candidates,
     is_about,
 )
-from imaging_source.reports import ENCAPSULATED_CDA, KnownReport, Status, Version
+from imaging_source.reports import ENCAPSULATED_CDA, INSTANCES, KnownReport, Status, Version
 from imaging_source.syntaxes import INFLATED
 from imaging_source.withdrawal import Withdrawal
 from manifest.cda import moment, read_cda, version_set
@@ -59,9 +59,6 @@ _log = structlog.get_logger("kosmos.imaging_source")
 _REPORTS_PER_ROUND = 10
 # A report with pictures has some megabytes; what is larger is none that a person reads.
 DOCUMENT_LIMIT_BYTES = 128 * 1024 * 1024
-
-INSTANCES = "DICOM"
-"""The sender of reports that come as instances, which are called by their SOP Instance UID."""
 
 _NO_STUDY = "its study is not here yet"
 

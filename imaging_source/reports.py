@@ -12,7 +12,7 @@ report is, and ``manifest.report`` says what is published.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -39,12 +39,18 @@ from imaging_source.schema import (
     REPORT,
     REPORT_NAME,
 )
+from imaging_source.shown import SHOWN
 from manifest.report import Form, Person, Report
+from storage.operators import among
+from storage.statement import Statement
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 ENCAPSULATED_CDA = "1.2.840.10008.5.1.4.1.1.104.2"
 DOCUMENTS = (ENCAPSULATED_PDF, ENCAPSULATED_CDA)
 """SOP classes of instances that hold a document (PS3.3 A.45)."""
+
+INSTANCES = "DICOM"
+"""The sender of reports that come as instances, which are called by their SOP Instance UID."""
 
 
 class Status(StrEnum):
@@ -117,6 +123,26 @@ def take_in(connection: Connection, version: Version) -> Taken:
     row = REPORT.c.report_uid == known["report_uid"]
     connection.execute(update(REPORT).where(row).values(**values))
     return Taken.CHANGED
+
+
+_AMONG_IMAGES = Statement(
+    select(REPORT.c.study_instance_uid, REPORT.c.published_entry)
+    .join_from(REPORT, REPORT_NAME, REPORT_NAME.c.report_uid == REPORT.c.report_uid)
+    .join(INSTANCE, INSTANCE.c.sop_instance_uid == REPORT_NAME.c.number)
+    .where(
+        among(REPORT.c.study_instance_uid, "studies"),
+        REPORT.c.published_entry.is_not(None),
+        REPORT_NAME.c.sender == INSTANCES,
+        INSTANCE.c.study_instance_uid == REPORT.c.study_instance_uid,
+        SHOWN,
+    )
+)
+
+
+def among_images(connection: Connection, studies: Collection[str]) -> list[tuple[str, str]]:
+    """Studies, of some, with the entryUUID of a published report that lies among their images:
+    whoever sees the images sees it."""
+    return [*_AMONG_IMAGES.rows(connection, {"studies": list(studies)})]
 
 
 def note_instance(connection: Connection, sop_class_uid: str, sop_instance_uid: str) -> None:

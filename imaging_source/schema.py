@@ -412,6 +412,7 @@ REPORT_NAME = Table(
     Column("number", Text, primary_key=True),
     _text("report_uid"),
 )
+Index("ix_report_name_report", REPORT_NAME.c.report_uid)
 
 # Instances that hold a document, or held one until they were rejected: still to be looked at.
 ENCAPSULATED = Table(

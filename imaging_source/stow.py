@@ -77,12 +77,13 @@ class _Result:
 class Storing:
     """One request while its body arrives; not for several threads at once.
 
-    ``study`` is the study of the URL, or empty.
+    ``study`` is the study of the URL, or empty; to ``taken`` the studies are added of what comes.
     """
 
     door: Door
     study: str
     sender: str
+    taken: set[str] = field(default_factory=set)
     results: list[_Result] = field(default_factory=list)
     _syncing: deque[tuple[_Result, Future[Arrived]]] = field(default_factory=deque)
     _kept: list[tuple[_Result, Arrived]] = field(default_factory=list)
@@ -146,6 +147,7 @@ class Storing:
             return
         result.about = About.of(arrived.header.study)
         result.series = arrived.header.series_instance_uid
+        self.taken.add(result.study)
         if self.study and result.study != self.study:
             result.reason = _OTHER_STUDY
             return
@@ -266,7 +268,8 @@ class Stow:
         study = self._study(scope["path"])
         parser = self._parser(scope)
         write = self._writer(scope)
-        storing = Storing(self._door, study, f"STOW-RS {peer_of(scope)}".strip())
+        sender = f"STOW-RS {peer_of(scope)}".strip()
+        storing = Storing(self._door, study, sender, scope.get("taken", set()))
         try:
             await self._receive(intake, parser, storing)
         except BaseException:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from imaging_source import schema as imaging_source_schema
 from node import check_access, check_tls, codes
 from node.config import Settings
-from node.config_file import ConfigError
+from node.config_file import ConfigError, Problem
 from node.migrate import Actor, actors, database_url, refuse_unsafe, script_location
 from node.safe_versions import refuse_outdated
 from node.sealing import at_rest
@@ -75,6 +76,7 @@ def check_all(settings: Settings) -> list[Finding]:
         *(_try(subject, _folder(path)) for subject, path in _folders(settings)),
         *_object_store(settings),
         *(_try(subject, attempt) for subject, attempt in check_access.attempts(settings)),
+        _try("secrets", lambda: secrets(settings)),
         _try("at_rest", lambda: at_rest(settings)),
         *_withdrawal(settings),
         *_peers(settings),
@@ -88,6 +90,36 @@ def _try(subject: str, attempt: Callable[[], str], *, peer: bool = False) -> Fin
         return Finding(subject, False, str(error), peer)
     except (OSError, ssl.SSLError) as error:
         return Finding(subject, False, error.strerror or str(error), peer)
+
+
+def secrets(settings: Settings) -> str:
+    """Who may read the private keys and the files of passwords. Raises ConfigError."""
+    known = [*_secret_files(settings.model_dump())]
+    if settings.tls.enabled:
+        known.append(("tls.key", settings.tls.key))
+        if settings.assertions.own.name:
+            known.append(("assertions.own.key", settings.assertions.own.key))
+    problems = [
+        Problem(key, "", tr("{file} may be read by others: chmod o= {file}", file=file))
+        for key, file in known
+        if file.is_file() and file.stat().st_mode & _OTHERS
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return tr("private keys and passwords are read by nobody else")
+
+
+# Rights of whoever is neither owner nor of the group, in which a key may be shared on purpose.
+_OTHERS = 0o007
+
+
+def _secret_files(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Path]]:
+    """The keys that name files of secrets, and the files."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _secret_files(value, f"{prefix}{key}.")
+        elif key.endswith("_file") and isinstance(value, Path):
+            yield f"{prefix}{key}", value
 
 
 def _versions() -> str:

@@ -115,7 +115,8 @@ def serve(settings: Settings, lifeline: Lifeline, *, http_port: int) -> None:
         watches = [_watch_codes(settings, publishing), *watch_tls(settings, guard)]
         if users is not None:
             watches.append(watch_issuers(settings, users.verifier))
-        tell = stack.enter_context(watching(*watches))
+        then = partial(auditor.reconfigured, settings) if auditor else None
+        tell = stack.enter_context(watching(*watches, then=then))
         signal.signal(signal.SIGHUP, lambda _number, _frame: tell())
         for work in _works(settings, database, services.evictor, stop):
             thread = threading.Thread(target=work, name=work.func.__name__)

@@ -46,6 +46,8 @@ class Watch:
         self._code, self._refused = code, refused
         self._files = files
         self._take_over = take_over
+        self.then: Callable[[], object] = lambda: None
+        """What is called when they are in force."""
         self._stopping = threading.Event()
         self._told = False
         # They may have changed since the process read them first: the first look reads again.
@@ -90,6 +92,7 @@ class Watch:
             )
         else:
             log.info(f"{self._what} in force", code=self._code, file=str(self._files[0]))
+            self.then()
 
 
 def _signatures(files: Sequence[Path | str]) -> list[Signature]:
@@ -110,14 +113,19 @@ def _signature(file: Path | str) -> Signature:
 
 
 @contextmanager
-def watching(*watches: Watch) -> Iterator[Callable[[], None]]:
-    """Look until the block ends; gives what tells all of them, for a signal handler."""
+def watching(
+    *watches: Watch, then: Callable[[], object] | None = None
+) -> Iterator[Callable[[], None]]:
+    """Look until the block ends; gives what tells all of them, for a signal handler. ``then`` is
+    called whenever something was taken over."""
 
     def tell() -> None:
         for watch in watches:
             watch.tell()
 
     for watch in watches:
+        if then is not None:
+            watch.then = then
         watch.start()
     try:
         yield tell

@@ -189,7 +189,8 @@ async def run(
                 watches.append(watch_issuers(settings, rooms.gate.verifier))
             if rooms.domain is not None:
                 watches.append(_watch_codes(settings, rooms.domain))
-            tell = stack.enter_context(watching(*watches))
+            then = partial(rooms.auditor.reconfigured, settings) if rooms.auditor else None
+            tell = stack.enter_context(watching(*watches, then=then))
             loop.add_signal_handler(signal.SIGHUP, tell)
             await stopping.wait()
         finally:

@@ -8,7 +8,7 @@ event, which action, who is source and who destination, which objects. The trans
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metadata.identifiers import (
@@ -286,17 +286,27 @@ WEB_IMAGING: Mapping[str, tuple[str, Kind]] = {
 
 
 def web_imaging_event(
-    number: str, study: str, asked: bytes, outcome: Outcome, scene: Scene
+    number: str, studies: Iterable[str], asked: bytes, outcome: Outcome, scene: Scene
 ) -> AuditEvent:
     """A request for images over the web; ``asked`` is its path and query, for a query to keep."""
     name, kind = WEB_IMAGING[number]
     type_ = Coded(number, "IHE Transactions", name)
-    objects = [study_object(study)] if study else []
+    objects = [*map(study_object, studies)]
     if kind[0] is QUERY:
         query = ParticipantObject(number, _SYSTEM_OBJECT, _ROLE_QUERY, type_, query=asked)
         objects.append(query)
     sends = kind[0] is INSTANCES_TRANSFERRED and kind[1] is Action.READ
     return _event(type_, kind, outcome, scene, tuple(objects), server_sends=sends)
+
+
+def of_patients(event: AuditEvent, whose: Callable[[Collection[str]], Iterable[str]]) -> AuditEvent:
+    """The same with the patients of the studies that travel, whom no request for images names:
+    ``whose`` gives them (CX) by Study Instance UID."""
+    studies = [one.id for one in event.objects if one.id_type == _STUDY_UID]
+    named = any(one.id_type == _PATIENT_NUMBER for one in event.objects)
+    if named or not studies or event.id == QUERY:
+        return event
+    return event._replace(objects=(*_patients(whose(studies)), *event.objects))
 
 
 def subscription_event(

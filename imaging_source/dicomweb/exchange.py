@@ -155,7 +155,9 @@ class _Exchange:
     # -- from answer to response
 
     async def _send_answer(self, answer: Answer) -> None:
-        headers = list(answer.headers)
+        headers = [*answer.headers, *_KEPT_BY_NOBODY]
+        if not answer.content_type.startswith(_PDF):
+            headers.append(_SANDBOX)
         length = len(answer.body) if answer.stream is None else answer.length
         has_body = answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
         if answer.content_type:
@@ -186,6 +188,15 @@ class _Exchange:
             ended = Ended(self._transaction, self._outcome, now, seconds, 0, sent, peer=peer)
             self._service.observe(ended)
 
+
+# Health data: no browser leaves it to whoever uses it next, or takes it for something else.
+_KEPT_BY_NOBODY: Headers = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+# What somebody has put into a document (CDA) is not run in the name of this node. Browsers show no
+# PDF in a sandbox, and run nothing in it that reaches this node.
+_SANDBOX, _PDF = (b"content-security-policy", b"default-src 'none'; sandbox"), "application/pdf"
 
 _BUSY: tuple[HTTPStatus, str, Headers] = (
     HTTPStatus.SERVICE_UNAVAILABLE,

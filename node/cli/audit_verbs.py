@@ -5,7 +5,7 @@ The first two only look, beside a node that serves. Whatever is done here is its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from node.texts import tr
 if TYPE_CHECKING:
     from node.config import Settings
     from node.wiring.audit import Auditor
+    from security.audit.heads import Head
     from security.audit.search import Found
     from security.audit.verification import Verified
 
@@ -43,7 +44,7 @@ def find(
 ) -> None:
     """Print records; with --json also their messages."""
     from node.wiring.audit import trail_folder
-    from security.audit.search import Wanted
+    from security.audit.search import UnreadableTrail, Wanted
     from security.audit.search import find as find_records
     from security.audit.verification import trails
 
@@ -51,7 +52,10 @@ def find(
         patient or None, user or None, transaction or None, moment(since), moment(until)
     )
     with _looking(config) as settings:
-        found = find_records(trails(trail_folder(settings)), wanted, limit)
+        try:
+            found = find_records(trails(trail_folder(settings)), wanted, limit)
+        except UnreadableTrail as error:
+            raise CommandError(f"{error}: {tr('the file is no trail any more')}") from error
     if json:
         output.show_json([_told(one) for one in found])
         return
@@ -77,19 +81,36 @@ def verify(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help=tr("Public key kept elsewhere.")),
     ] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help=tr("Log kept elsewhere, with the lines AUDIT-HEAD.")
+        ),
+    ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help=tr("Prove also that a search finds each record."))
+    ] = False,
     config: Config = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
     """Prove every trail of the node; exit code 1 when one is not what was written."""
     from node.wiring.audit import trail_folder
     from security.audit.chain import Verifier
-    from security.audit.verification import trails
+    from security.audit.verification import missing, trails
     from security.audit.verification import verify as verify_trail
 
+    kept = _kept(heads)
     with _looking(config) as settings:
-        folder = trail_folder(settings)
+        name, folder = settings.node.name, trail_folder(settings)
         verifier = Verifier(key) if key else Verifier.of(folder)
-        proved = [verify_trail(file, settings.node.name, verifier) for file in trails(folder)]
+        files = {f"{name}/{file.stem}": file for file in trails(folder)}
+        proved = [
+            verify_trail(file, name, verifier, kept=kept.get(source, ()), index=index)
+            for source, file in files.items()
+        ]
+    # Of this node's trails; a log may have those of others, too.
+    gone = (one for one in kept.keys() - files.keys() if one.rpartition("/")[0] == name)
+    proved += [missing(one, verifier, kept[one]) for one in sorted(gone)]
     if json:
         output.show_json([_proof(one) for one in proved])
     else:
@@ -125,6 +146,19 @@ def prune(
         output.console().print(output.table([tr("trail"), tr("records that left")], rows))
     if any(one.records is None for one in done):
         raise CommandError(tr("a process writes a trail: stop the node first"))
+
+
+def _kept(log: Path | None) -> Mapping[str, Sequence[Head]]:
+    """The heads in a log that was kept elsewhere, by trail."""
+    from security.audit.heads import heads_in
+
+    if log is None:
+        return {}
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            return heads_in(lines)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{log}: {error}") from error
 
 
 @contextmanager
@@ -194,3 +228,7 @@ def _verdict(verified: Verified) -> str:
             return tr("the end is missing, up to record {number}", number=number)
         case Fault.UNSIGNED:
             return tr("the head at record {number} was not signed here", number=number)
+        case Fault.UNFINDABLE:
+            return tr("a search misses record {number}", number=number)
+        case Fault.UNREADABLE:
+            return tr("the file is no trail any more")

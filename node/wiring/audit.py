@@ -10,15 +10,16 @@ import asyncio
 import hashlib
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -29,7 +30,7 @@ from node.config import Settings
 from node.migrate import migrate_audit, script_location
 from node.texts import tr
 from node.wiring.clock import Clock
-from node.wiring.common import client_tls
+from node.wiring.common import client_tls, tls_files
 from registry.merges import NotMerged, Undone
 from security.access.emergencies import Override
 from security.assertions.claims import Claims
@@ -82,6 +83,7 @@ from transactions.audit_events import (
     emergency_event,
     merge_undone_events,
     not_understood_event,
+    of_patients,
     trail_pruned_event,
     trail_used_event,
     unread_event,
@@ -146,11 +148,26 @@ PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 
 
+class WebRequest(NamedTuple):
+    """What a record tells of a request for images over the web: its transaction, the studies that
+    it is about, its path and query."""
+
+    number: str
+    studies: Sequence[str]
+    asked: bytes
+
+
+def _nobodys(_studies: Collection[str]) -> Iterable[str]:
+    """There is no index of images here."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Auditor:
     """Makes the records of one process, and puts them into its trail.
 
-    ``url`` is where the process is reached by SOAP; empty where it is not.
+    ``url`` is where the process is reached by SOAP; empty where it is not. ``whose`` gives the
+    patients of some studies, for records of who was given their images.
     """
 
     trail: Trail
@@ -158,6 +175,7 @@ class Auditor:
     site_id: str
     url: str = ""
     clock: Clock = field(default_factory=Clock)
+    whose: Callable[[Collection[str]], Iterable[str]] = _nobodys
 
     def admit(self) -> None:
         """Raise the busy fault when nothing more can be recorded (see ``soap`` Witness)."""
@@ -191,7 +209,7 @@ class Auditor:
         """Record a call of this process's own doors (see ``soap`` Witness)."""
         events = DESCRIBED[exchange.number](request, response, self._called(context))
         reach("audit.before_record")
-        return self._recorded(events, begun)
+        return self._recorded(self._of_whom(events), begun)
 
     def unread(
         self, exchange: Exchange[Any, Any] | None, reason: str, context: CallContext
@@ -209,19 +227,35 @@ class Auditor:
             _as(BROKEN_OFF, DESCRIBED[exchange.number](request, None, self._called(context)))
         )
 
+    def web_begins(self, about: WebRequest, context: CallContext) -> Begun:
+        """Keep, durably, what is to be recorded of a request that stores images and is cut off."""
+        try:
+            return self._begin([self._web(about, Outcome.MAJOR_FAILURE, context)])
+        except StorageError as error:
+            raise SoapFault.busy() from error
+
     def web(
-        self, number: str, study: str, asked: bytes, outcome: Outcome, context: CallContext
+        self,
+        about: WebRequest,
+        outcome: Outcome,
+        context: CallContext,
+        begun: Begun | None = None,
     ) -> Written:
         """Record a request for images over the web; its answer leaves when the future is done."""
-        event = web_imaging_event(number, study, asked, outcome, self._called(context))
-        return self._recorded([event])
+        return self._recorded([self._web(about, outcome, context)], begun)
 
-    def web_broke_off(self, number: str, study: str, asked: bytes, context: CallContext) -> None:
-        """Record that an answer over the web did not leave whole."""
-        event = web_imaging_event(
-            number, study, asked, Outcome.MAJOR_FAILURE, self._called(context)
-        )
-        self._record(_as(BROKEN_OFF, [event]))
+    def web_broke_off(
+        self, about: WebRequest, context: CallContext, begun: Begun | None = None
+    ) -> None:
+        """Record that an answer over the web did not leave whole, or not at all."""
+        self._record(_as(BROKEN_OFF, [self._web(about, Outcome.MAJOR_FAILURE, context)]), begun)
+
+    def _web(self, about: WebRequest, outcome: Outcome, context: CallContext) -> AuditEvent:
+        event = web_imaging_event(*about, outcome, self._called(context))
+        return of_patients(event, self.whose)
+
+    def _of_whom(self, events: Iterable[AuditEvent]) -> list[AuditEvent]:
+        return [of_patients(event, self.whose) for event in events]
 
     def keep(self, describe: Callable[[Scene], list[AuditEvent]]) -> Begun:
         """Keep, durably, what ``record`` is to record if this process dies before. Raises
@@ -299,12 +333,21 @@ class Auditor:
 
     def _configured(self, settings: Settings) -> None:
         """Record a changed configuration; its digest is kept beside the trail afterwards."""
-        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
-        kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
-        before = kept.read_text() if kept.exists() else digest
-        if before != digest:
-            self._record([configuration_event(digest, self._own())]).result()
-        kept.write_text(digest)
+        with _configuring:
+            digest = _digest(settings)
+            kept = trail_folder(settings) / f"{self.trail.source.rpartition('/')[2]}.configuration"
+            before = kept.read_text() if kept.exists() else digest
+            if before != digest:
+                self._record([configuration_event(digest, self._own())]).result()
+            kept.write_text(digest)
+
+    def reconfigured(self, settings: Settings) -> None:
+        """Record what this process has taken over while it serves, if it is another than before;
+        never raises."""
+        try:
+            self._configured(settings)
+        except (StorageError, OSError) as error:
+            log.critical("not recorded", code="AUDIT-LOST", error=type(error).__name__)
 
     def looked(self, user: str) -> None:
         """Record that somebody reads the trails."""
@@ -385,6 +428,25 @@ class Auditor:
             log.warning("clock put back", code="AUDIT-CLOCK", before=before.isoformat())
             events = [clock_event(before.isoformat(), self._own()), *events]
         return [record_of(event) for event in events]
+
+
+# Of one process: several kinds of files are taken over by threads of their own.
+_configuring = threading.Lock()
+
+
+def _digest(settings: Settings) -> str:
+    """SHA-256 of a configuration as it is understood, and of the files by which it is decided who
+    is believed, who sees what and what may be registered."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    named = [settings.affinity_domain.codes, settings.assertions.profile, settings.policy.file]
+    named += [one.certificates for one in settings.assertions.issuers]
+    if settings.tls.enabled:
+        named += [one for one in tls_files(settings) if one != settings.tls.key]
+    for place in dict.fromkeys(one for one in named if isinstance(one, Path)):
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        for file in filter(Path.is_file, files):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def by_user(scene: Scene, user: Claims | None) -> Scene:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from imaging_source.query_retrieve.retrieve import Retriever
 from imaging_source.query_retrieve.services import query_retrieve
 from imaging_source.recall import Recaller
 from imaging_source.requestor import Peer
-from imaging_source.service import OUT_OF_RESOURCES, Refused, Services
+from imaging_source.service import NOT_AUTHORIZED, OUT_OF_RESOURCES, Refused, Services
 from imaging_source.shown import Unseen, Veil, no_veil
 from imaging_source.variants import Variants
 from node import metrics
@@ -44,9 +45,12 @@ from node.wiring.common import (
     own_assertions,
     unrecorded,
 )
+from node.wiring.gate import terms_of
 from node.wiring.pictures import intake
 from node.wiring.sights import Caller, open_sights, unseen_by
 from registry import Registry
+from security.assertions.conditions import check_time
+from security.assertions.refusal import TokenRefused
 from soap.client import SoapClient
 from storage.database import Database
 from transactions.registry_response import RegistryUnavailable
@@ -119,7 +123,8 @@ def open_veil(
     auditor: Auditor | None = None,
 ) -> Veil:
     """What the access policy hides from application entities: from the user for whom one asks, or
-    from the node where it brings no assertion.
+    from the node where it brings no assertion. An association may outlast the assertion that it
+    brought: nothing more is shown on it then.
 
     ``client`` asks a registry that is another node's. Raises ConfigError and StorageError.
     """
@@ -127,13 +132,19 @@ def open_veil(
         return no_veil
     access = stack.enter_context(open_database(settings.access, "access", read_only=True))
     sights = open_sights(settings, stack, access, None)
-    documents = _unseen_documents(settings, stack, client, auditor)
+    documents, terms = _unseen_documents(settings, stack, client, auditor), terms_of(settings)
     trusted = frozenset(settings.imaging_source.trusted_titles)
 
     def veil(asker: End) -> Unseen | None:
         if asker.user is None and asker.title in trusted:
             return None
-        caller = None if asker.user is None else Caller(asker.user)
+        caller = None
+        if asker.user is not None:
+            try:
+                check_time(asker.user, terms, datetime.now(UTC))
+            except TokenRefused as refused:
+                raise Refused(NOT_AUTHORIZED, refused.reason) from refused
+            caller = Caller(asker.user)
         return partial(_known, unseen_by(caller, sights, documents, index))
 
     return veil

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from imaging_source.dicomweb.answer import Refusal
 from imaging_source.dicomweb.application import QIDO, ROOT, WADO
 from imaging_source.dicomweb.paths import Search, resource
 from imaging_source.dicomweb.wado_uri import URI, URI_ROOT
 from imaging_source.shown import Unseen
-from node.wiring.audit import Auditor
+from node.wiring.audit import Auditor, WebRequest
 from node.wiring.gate import UserGate
 from node.wiring.nodes import NodeGuard
 from security.assertions.claims import Claims
 from security.assertions.http import SCHEME, token_of
 from security.assertions.refusal import TokenRefused
+from security.audit.trail import Begun
 from soap.asgi import (
     Application,
     Message,
@@ -38,6 +41,8 @@ from soap.asgi import (
 from soap.faults import BUSY, INVALID_TOKEN, SoapFault
 from soap.operation import CallContext
 from transactions.audit import Outcome
+
+T = TypeVar("T")
 
 STORE = "RAD-108"
 """STOW-RS: images come from machines, which their certificates name."""
@@ -114,10 +119,15 @@ TRANSACTIONS: Mapping[str, Callable[[Scope], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Stands before ``application`` and records each request with how it was answered."""
+    """Stands before ``application`` and records each request with how it was answered.
+
+    The application adds to ``scope["taken"]`` the studies of what it takes in. What is stored is
+    in the trail also where the sender goes away, or the process dies, before an answer leaves.
+    """
 
     application: Application
     auditor: Auditor
+    pool: ThreadPoolExecutor
     transaction: Callable[[Scope], str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,46 +135,60 @@ class Recorder:
         number = self.transaction(scope)
         context = scope.get("caller") or _context(scope, number)
         asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
-
-        about = number, _study(asked), asked.encode()
+        studies: set[str] = {*_study(asked)}
+        scope["taken"] = studies
+        begun: Begun | None = None
         under_way = False
 
+        def about() -> WebRequest:
+            return WebRequest(number, sorted(studies), asked.encode())
+
         async def recording(message: Message) -> None:
-            nonlocal under_way
+            nonlocal begun, under_way
             if message["type"] == "http.response.start":
                 outcome = Outcome.SUCCESS if message["status"] < 400 else Outcome.SERIOUS_FAILURE
-                await asyncio.wrap_future(self.auditor.web(*about, outcome, context))
-                under_way = True
+                web = partial(self.auditor.web, about(), outcome, context, begun)
+                # Whose images they are takes a look into the index.
+                written = web() if number == QIDO else await self._in_pool(web)
+                await asyncio.wrap_future(written)
+                begun, under_way = None, True
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 under_way = False
 
         try:
             self.auditor.admit()
+            if number == STORE:
+                begun = await self._in_pool(partial(self.auditor.web_begins, about(), context))
         except SoapFault as fault:
             await respond(send, fault.status, f"{fault.reason}\n".encode())
             return
         try:
             await self.application(scope, receive, recording)
         finally:
-            if under_way:
-                self.auditor.web_broke_off(*about, context)
+            if under_way or begun is not None:
+                self.pool.submit(self.auditor.web_broke_off, about(), context, begun)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self.pool.submit(work))
 
 
 _STUDY = re.compile(r"/studies/([0-9.]{1,64})|[?&]studyUID=([0-9.]{1,64})", re.IGNORECASE)
 
 
-def _study(asked: str) -> str:
-    """The study that a request names; empty where it names none."""
+def _study(asked: str) -> Collection[str]:
+    """The study that a request names, if it names one."""
     found = _STUDY.search(asked)
-    return (found[1] or found[2]) if found else ""
+    return [found[1] or found[2]] if found else []
 
 
-def recorded(mounts: dict[str, Application], auditor: Auditor | None) -> dict[str, Application]:
+def recorded(
+    mounts: dict[str, Application], auditor: Auditor | None, pool: ThreadPoolExecutor
+) -> dict[str, Application]:
     """The applications of the imaging source, each behind a recorder where there is a trail."""
     if auditor is None:
         return mounts
-    return {path: Recorder(one, auditor, TRANSACTIONS[path]) for path, one in mounts.items()}
+    return {path: Recorder(one, auditor, pool, TRANSACTIONS[path]) for path, one in mounts.items()}
 
 
 def guarded(

@@ -5,10 +5,12 @@ They are in the audit trail of the process ``dicom``; what a command asks, in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+
+import structlog
 
 from imaging_source.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from imaging_source.ledger import (
@@ -27,6 +29,8 @@ from node.config import Settings
 from node.wiring.audit import Auditor, by_user
 from node.wiring.common import authority_of_images
 from security.nodes import names_of
+from storage.database import Database
+from storage.errors import StorageError
 from transactions.audit import Action, AuditEvent, Node, Outcome, Participant, Scene, Side
 from transactions.audit_dimse import (
     AVAILABILITY_NOTIFICATION,
@@ -44,6 +48,8 @@ from transactions.audit_dimse import (
     transferred_events,
 )
 from transactions.audit_events import study_object, web_imaging_event
+
+log = structlog.get_logger(__name__)
 
 # What this node asks for itself.
 _FETCHED = {Service.FETCH: RETRIEVED, Service.FETCH_BY_WEB: RETRIEVED_BY_WEB}
@@ -176,15 +182,35 @@ class TrailLedger:
 
     def _patient(self, about: About) -> str:
         """The patient as other records name him."""
-        if not about.patient_id:
-            return ""
-        return str(CX.of(about.patient_id, about.issuer_oid or self.authority))
+        return _named(about, self.authority)
+
+
+def whose(settings: Settings, index: Database) -> Callable[[Collection[str]], Sequence[str]]:
+    """Gives the patients (CX) of some studies, as far as the index knows them."""
+    authority = authority_of_images(settings)
+
+    def of(studies: Collection[str]) -> Sequence[str]:
+        try:
+            with index.read() as connection:
+                known = About.all_in_index(connection, studies)
+        except StorageError as error:  # what was done is recorded all the same
+            log.error("patients not recorded", code="AUDIT-PATIENT", error=type(error).__name__)
+            return ()
+        return sorted({named for one in known if (named := _named(one, authority))})
+
+    return of
+
+
+def _named(about: About, authority: str) -> str:
+    if not about.patient_id:
+        return ""
+    return str(CX.of(about.patient_id, about.issuer_oid or authority))
 
 
 def _asked(question: Question, done: bool, scene: Scene) -> AuditEvent:
     if not question.sop_class_uid:
         outcome = Outcome.SUCCESS if done else Outcome.SERIOUS_FAILURE
-        return web_imaging_event("RAD-129", "", question.asked, outcome, scene)
+        return web_imaging_event("RAD-129", (), question.asked, outcome, scene)
     syntax = EXPLICIT_VR_LITTLE_ENDIAN
     return query_event(question.sop_class_uid, syntax, question.asked, done, scene)
 

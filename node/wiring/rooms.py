@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Never, Protocol, TypeVar, Unpack
@@ -43,6 +43,7 @@ from node.wiring.common import Asked, affinity_domain, soap_client, unrecorded
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
 from node.wiring.identity import handing_on, listener
+from node.wiring.ledger import whose
 from node.wiring.nodes import NodeGuard, open_guard
 from node.wiring.on_demand import on_demand
 from node.wiring.pictures import open_variants, stow
@@ -300,6 +301,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
     variants = open_variants(settings, doors.stack)
     blobs = open_recalling(settings, database, distant_recaller(settings))
     source = ImagingSource(database, blobs, section.unique_id, variants)
+    if doors.auditor is not None:
+        doors.auditor = replace(doors.auditor, whose=whose(settings, database))
     unseen = doors.sights.studies(asked, database) if doors.sights else None
     rooms.endpoints["/imaging"] = doors.endpoint(
         "imaging",
@@ -307,7 +310,8 @@ def _open_imaging_source(doors: _Doors, rooms: Rooms, asked: Asked) -> None:
         Operation(RAD_69, _showing(RAD_69, _without_unseen(unseen, source.retrieve))),
     )
     if section.dicomweb.enabled:
-        mounts = recorded(_dicomweb(doors, database, blobs, variants), doors.at("dicomweb"))
+        images = _dicomweb(doors, database, blobs, variants)
+        mounts = recorded(images, doors.at("dicomweb"), doors.pool)
         if doors.gate is not None and unseen is not None:
             gate = doors.gate.at(doors.at("dicomweb"))
             mounts = guarded(mounts, gate, doors.pool, unseen)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from imaging_source.reports import among_images
 from imaging_source.shown import Unseen, published_entries
 from node.config import Settings
 from node.config_file import ConfigError, Problem
@@ -96,16 +97,19 @@ def unseen_by(
 def _unseen_studies(
     asked: UnseenDocuments, index: Database, sight: Sight, studies: Collection[str]
 ) -> Collection[str]:
-    """Those of some studies that are hidden or not published. Of none the same is asked, so that
-    the time of an answer does not tell a hidden study from one that is not there."""
+    """Those of some studies that are hidden or not published, or hold a report that is hidden. Of
+    none the same is asked, so that the time of an answer does not tell a hidden study from one that
+    is not there."""
     hidden: set[str] = set()
     named = list(studies)
     for start in range(0, len(named) or 1, PORTION):
         portion = named[start : start + PORTION]
         with index.read() as connection:
             entries = published_entries(connection, portion or [""])
-        unseen = asked(sight, list(entries.values()), ())
+            reports = among_images(connection, portion or [""])
+        unseen = asked(sight, [*entries.values(), *(entry for _, entry in reports)], ())
         hidden |= {one for one in portion if one not in entries or entries[one] in unseen}
+        hidden |= {study for study, entry in reports if entry in unseen}
     return hidden
 
 

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metadata.datatypes import CX
 from metadata.model import Code
 from security.assertions.claims import Claims
 
@@ -151,9 +152,19 @@ def _asker(policy: Policy, claims: Claims | None, emergency: bool) -> Asker:
         groups=policy.groups_of(map(spelled, claims.roles)),
         purposes=frozenset(map(spelled, claims.purposes)),
         names=frozenset((claims.subject, *claims.identifiers, *claims.organization_ids)),
-        patients=frozenset(claims.patients),
+        patients=frozenset(map(_patient, claims.patients)),
         emergency=emergency,
     )
+
+
+def _patient(named: str) -> str:
+    """A patient as the registry names him (ITI TF-3 4.2.3.1.7): issuers add the namespace of the
+    authority, or what kind of identifier it is."""
+    read = CX(named)
+    authority = read.assigning_authority
+    if not read.id or authority.universal_id_type != "ISO":
+        return named
+    return CX.of(read.id, authority.universal_id)
 
 
 class Judge:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -23,6 +23,11 @@ HOLDER_OF_KEY = "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key"
 
 _CONFIRMATION = f"{{{SAML}}}Subject/{{{SAML}}}SubjectConfirmation"
 _DATA = f"{{{SAML}}}SubjectConfirmationData"
+# What is known of conditions. Another one may forbid what is about to be done (SAML Core 2.5.1.1);
+# ProxyRestriction is about assertions made from this one, and none are (2.5.1.6).
+_KNOWN = frozenset(
+    f"{{{SAML}}}{name}" for name in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +41,28 @@ class Terms:
 
 def check_conditions(
     assertion: etree._Element, claims: Claims, terms: Terms, certificate: str | None, now: datetime
-) -> None:
-    """Whether a verified assertion holds here and now, for the node that shows ``certificate``.
+) -> Claims:
+    """The claims of a verified assertion that holds here and now, for the node that shows
+    ``certificate``; they end when that is confirmed no more (SubjectConfirmationData).
 
     Raises TokenRefused.
     """
     check_time(claims, terms, now)
     if claims.not_on_or_after - claims.not_before > terms.longest:
         raise TokenRefused(INVALID_TOKEN, f"an assertion may hold for {terms.longest} at most")
+    if any(one.tag not in _KNOWN for one in assertion.iterfind(f"{{{SAML}}}Conditions/*")):
+        raise TokenRefused(INVALID_TOKEN, "a condition of the assertion is not known here")
     _check_audience(assertion, terms.audiences)
-    if not any(
-        _confirms(one, terms.skew, certificate, now) for one in assertion.findall(_CONFIRMATION)
-    ):
+    confirmed = [
+        one
+        for one in assertion.findall(_CONFIRMATION)
+        if _confirms(one, terms.skew, certificate, now)
+    ]
+    if not confirmed:
         reason = "no SubjectConfirmation of the assertion holds: bearer or holder-of-key"
         raise TokenRefused(FAILED_AUTHENTICATION, reason)
+    until = max(_end(one) or claims.not_on_or_after for one in confirmed)
+    return replace(claims, not_on_or_after=min(until, claims.not_on_or_after))
 
 
 def check_time(claims: Claims, terms: Terms, now: datetime) -> None:
@@ -80,6 +93,12 @@ def _confirms(
     if method == HOLDER_OF_KEY:
         return data is not None and certificate is not None and _holds(data, certificate)
     return method == BEARER
+
+
+def _end(confirmation: etree._Element) -> datetime | None:
+    """When a confirmation ends before the assertion does; None where it does not say so."""
+    data = confirmation.find(_DATA)
+    return None if data is None else moment_of(data.get("NotOnOrAfter", ""))
 
 
 def _in_time(data: etree._Element, skew: timedelta, now: datetime) -> bool:

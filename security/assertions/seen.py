@@ -4,7 +4,8 @@ A memory that is a file has one writing process; each further one has its own, a
 others'. Each writes before it looks: of two that meet an assertion at once, one sees the other.
 
 A user's software brings one assertion with each of its calls until it expires, so bringing it
-again is no replay. Bringing it from another node is; so is another assertion of that name.
+again is no replay. Bringing it from another node is; so is another assertion of that name, and one
+again that its issuer made for a single use.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Meeting:
     digest: str
     node: str
     until: datetime
+    once: bool = False
+    """Whether its issuer allows a single use."""
 
 
 _ADD = text(
@@ -79,7 +82,9 @@ class Seen:
     def _is_replay(self, meeting: Meeting, first: tuple[str, str] | None) -> bool:
         if first is None:
             return False
-        return self.reuse is Reuse.NEVER or first != (meeting.digest, meeting.node)
+        if self.reuse is Reuse.NEVER or meeting.once:
+            return True
+        return first != (meeting.digest, meeting.node)
 
     def forget(self, before: datetime) -> int:
         """Drop what expired before a moment, which nobody can bring again; how many there were."""

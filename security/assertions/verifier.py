@@ -136,7 +136,7 @@ class Verifier:
         check_shape(assertion, self._profile)
         believed = self._issuers
         claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
-        if self._seen.reuse is not Reuse.NEVER:
+        if self._seen.reuse is not Reuse.NEVER and not claims.once:
             self._keep(key, claims, believed)
             if cutting is not None and cutting.is_exact():
                 self._keep((cutting.digest, certificate), claims, believed)
@@ -147,7 +147,8 @@ class Verifier:
             raise TokenRefused(INVALID_TOKEN, f"the assertion is larger than {MOST_BYTES} bytes")
         signed = self._issuers.verify(assertion, self._profile)
         claims = read_claims(signed.element, self._profile)
-        check_conditions(signed.element, claims, self._terms, certificate, self._clock())
+        now = self._clock()
+        held = check_conditions(signed.element, claims, self._terms, certificate, now)
         self._seen.meet(
             Meeting(
                 issuer=claims.issuer,
@@ -155,9 +156,10 @@ class Verifier:
                 digest=hashlib.sha256(signed.data).hexdigest(),
                 node=fingerprint(certificate) if certificate else "",
                 until=claims.not_on_or_after + self._terms.skew,
+                once=claims.once,
             )
         )
-        return claims
+        return held
 
     def _keep(self, key: Key, claims: Claims, believed: Issuers) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from pathlib import Path
 from security.audit.reading import read_message
 from security.audit.trail import Record, moment
 from security.audit.verification import open_read_only
+
+
+class UnreadableTrail(Exception):
+    """A file that is no trail any more; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,7 @@ class Found:
 def find(files: Sequence[Path], wanted: Wanted, most: int) -> list[Found]:
     """The newest ``most`` records that are wanted, the newest first.
 
-    What is told of a record is read from its message. Raises sqlite3.Error for a file that
-    cannot be read.
+    What is told of a record is read from its message. Raises UnreadableTrail.
     """
     newest = [one for file in files for one in _in_trail(file, wanted, most)]
     return sorted(newest, key=lambda one: one.record.when, reverse=True)[:most]
@@ -49,8 +53,11 @@ def find(files: Sequence[Path], wanted: Wanted, most: int) -> list[Found]:
 
 def _in_trail(file: Path, wanted: Wanted, most: int) -> list[Found]:
     statement, values = _statement(wanted, most)
-    with closing(open_read_only(file)) as connection:
-        rows = connection.execute(statement, values).fetchall()
+    try:
+        with closing(open_read_only(file)) as connection:
+            rows = connection.execute(statement, values).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise UnreadableTrail(str(file)) from error
     return [
         Found(file.stem, number, read_message(message, datetime.fromisoformat(at)))
         for number, at, message in rows

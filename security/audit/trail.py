@@ -32,6 +32,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 from sqlalchemy.dialects import sqlite
 
 from security.audit.chain import Signer, genesis, link
+from security.audit.heads import CODE
 from security.audit.pruning import prune
 from security.audit.schema import BEGUN, HEAD, MENTION, PRUNED, RECORD
 from security.audit.turns import Turns
@@ -231,21 +232,21 @@ class Trail:
 
     def _write(self, group: _Group) -> None:
         rows: list[tuple[object, ...]] = []
-        mentions: list[tuple[str, str, int]] = []
+        mentioned: list[tuple[str, str, int]] = []
         number, newest = self._number, self._chain
         ended = [entry for entry in group.entries if entry.begins is None]
         for record in (one for entry in ended for one in entry.records):
             number += 1
             newest = link(newest, number, record.message)
             rows.append((number, *_columns(record), newest))
-            mentions.extend(_mentions(record, number))
+            mentioned.extend(mentions(record, number))
         begun = [row for entry in group.entries if entry.begins for row in _begun(entry)]
         acts = [(entry.ends,) for entry in ended if entry.ends]
 
         def work(connection: Connection) -> None:
             driver = driver_of(connection)  # a third of the time, at every call of a node
             _insert(driver, RECORD, rows)
-            _insert(driver, MENTION, mentions)
+            _insert(driver, MENTION, mentioned)
             _insert(driver, BEGUN, begun)
             if acts:
                 driver.executemany(_DELETE_BEGUN, acts)
@@ -281,7 +282,7 @@ class Trail:
         self._sealed = self._number
         _log.info(
             "audit head",
-            code="AUDIT-HEAD",
+            code=CODE,
             source=self.source,
             number=self._number,
             chain=self._chain.hex(),
@@ -337,6 +338,7 @@ def _kept(row: Row[Any]) -> Record:
     return Record(row.message, when, row.type, row.action, row.outcome, patients, users)
 
 
-def _mentions(record: Record, number: int) -> list[tuple[str, str, int]]:
+def mentions(record: Record, number: int) -> list[tuple[str, str, int]]:
+    """The rows by which a record is found: whom it is about, and who took part."""
     named = [("patient", one) for one in record.patients] + [("user", one) for one in record.users]
     return [(kind, value, number) for kind, value in {*named} if value]

@@ -1,22 +1,26 @@
 """Whether a trail is what was written: every record, in its place, unaltered.
 
 The chain is computed anew from the first record on and compared link by link; signed heads are
-compared with the links they were signed over. Where old records have left, it begins with the link
-that the node's key has signed for that. What is found first is told, with its place.
+compared with the links they were signed over, those that a log elsewhere has kept as well. Where
+old records have left, it begins with the link that the node's key has signed for that. What is
+found first is told, with its place.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
 from security.audit.chain import Verifier, genesis, link
-from security.audit.trail import SUFFIX
+from security.audit.heads import Head
+from security.audit.reading import read_message
+from security.audit.trail import SUFFIX, mentions, moment
 
 # Rows between two steps of a progress bar.
 STEP = 10_000
@@ -31,6 +35,8 @@ class Fault(Enum):
     FORKED = "forked"  # a whole history, but not the one whose heads were signed
     CUT = "cut"  # the end is missing
     UNSIGNED = "unsigned"  # a head that the node's key did not sign
+    UNFINDABLE = "unfindable"  # what it is searched by is not what it says
+    UNREADABLE = "unreadable"  # no trail at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +60,75 @@ def trails(folder: Path) -> list[Path]:
 
 
 def verify(
-    file: Path, node: str, verifier: Verifier, step: Callable[[int], object] = lambda _rows: None
+    file: Path,
+    node: str,
+    verifier: Verifier,
+    step: Callable[[int], object] = lambda _rows: None,
+    *,
+    kept: Sequence[Head] = (),
+    index: bool = False,
 ) -> Verified:
     """Prove the trail in ``file`` of the node ``node``; it may be in use.
 
-    ``step`` is told of records proved, by the thousand. Raises sqlite3.Error for a file that
-    cannot be read.
+    ``step`` is told of records proved, by the thousand. ``kept`` are heads of the trail that were
+    kept elsewhere. With ``index`` it is proved as well that a search finds each record by what it
+    says, for which each has to be read.
     """
     source = f"{node}/{file.stem}"
-    with closing(open_read_only(file)) as connection:
-        connection.execute("BEGIN")  # one snapshot for records and heads
-        return _verify(connection, source, verifier, step)
+    try:
+        with closing(open_read_only(file)) as connection:
+            connection.execute("BEGIN")  # one snapshot for records and heads
+            found = _verify(connection, source, verifier, step)
+            if found.fault is None:
+                found = _against(connection, found, verifier, kept)
+            if found.fault is None and index:
+                found = _findable(connection, found)
+            return found
+    except sqlite3.DatabaseError:
+        return Verified(source, 0, Fault.UNREADABLE)
+
+
+def missing(source: str, verifier: Verifier, kept: Sequence[Head]) -> Verified:
+    """A trail that is not there, of which heads were kept elsewhere."""
+    true = [one.number for one in kept if verifier.is_true(source, *one)]
+    if not true:
+        return Verified(source, 0, Fault.UNSIGNED, kept[-1].number)
+    return Verified(source, 0, Fault.CUT, true[-1])
+
+
+def _against(
+    connection: sqlite3.Connection, found: Verified, verifier: Verifier, kept: Sequence[Head]
+) -> Verified:
+    """The same, or what a head that was kept elsewhere says against it."""
+    for number, signed, signature in kept:
+        if not verifier.is_true(found.source, number, signed, signature):
+            return replace(found, fault=Fault.UNSIGNED, number=number)
+        if number <= found.left:
+            continue
+        if number > found.left + found.records:
+            return replace(found, fault=Fault.CUT, number=kept[-1].number)
+        query = "SELECT CAST(chain AS BLOB) FROM audit_record WHERE number = ?"
+        if connection.execute(query, (number,)).fetchone() != (signed,):
+            return replace(found, fault=Fault.FORKED, number=number)
+    return found
+
+
+def _findable(connection: sqlite3.Connection, found: Verified) -> Verified:
+    """The same, or the first record that a search would miss, or find by what it does not say."""
+    columns = "number, at, type, action, outcome, CAST(message AS BLOB)"
+    mentioned = "SELECT 1 FROM audit_mention WHERE kind = ? AND value = ? AND number = ?"
+    for number, at, *said, message in connection.execute(
+        f"SELECT {columns} FROM audit_record ORDER BY number"
+    ):
+        try:
+            record = read_message(message, datetime.fromisoformat(at))
+        except ValueError:  # of a time that is none, too
+            return replace(found, fault=Fault.UNFINDABLE, number=number)
+        told = [record.type, record.action, record.outcome]
+        rows = (connection.execute(mentioned, one).fetchone() for one in mentions(record, number))
+        if moment(record.when) != at or told != said or not all(rows):
+            return replace(found, fault=Fault.UNFINDABLE, number=number)
+    return found
 
 
 def _verify(
@@ -148,9 +212,10 @@ def _beginning(connection: sqlite3.Connection) -> tuple[int, bytes, bytes | None
 
 
 def _which(connection: sqlite3.Connection, before: bytes, number: int, stored: bytes) -> Fault:
-    """Moved, when another record has the message that belongs here; altered, else."""
-    for _, message, _ in _records(connection, number):
-        if link(before, number, message) == stored:
+    """Moved, when another record has the message that belongs here, with or without its link;
+    altered, else."""
+    for _, message, own in _records(connection, number):
+        if link(before, number, message) in (stored, own):
             return Fault.REORDERED
     return Fault.ALTERED
 

@@ -277,6 +277,8 @@ def test_an_encapsulated_document_comes_out_as_it_is(
     answer = Ask(base, made)()
 
     assert (answer.headers["content-type"], answer.data) == ("application/pdf", b"%PDF-1.7 x")
+    assert "content-security-policy" not in answer.headers  # no browser shows it in a sandbox
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_an_anonymous_instance_names_nobody(base: str, make_image: Make, store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,11 @@ from metadata.identifiers import (
     STUDY_INSTANCE_UID_REFERENCE,
 )
 from metadata.model import Code
+from node.wiring.sights import Sights, unseen_by
+from security.access.carried import CarriedChoices
+from security.access.decision import Policy
+from security.access.emergencies import Emergencies
+from security.choices.store import ChoiceStore
 from storage.blobs import BlobStore
 from storage.database import Database
 from tests.imaging_source.reports_kit import PDF, Registry, cda
@@ -166,6 +171,43 @@ def test_a_pdf_among_the_images_is_published_beside_their_manifest(
     }
     clock.now += 60
     assert publisher.run_once() == 0
+
+
+def test_whoever_may_not_see_a_report_does_not_get_it_among_the_images(
+    publisher: Publisher,
+    registry: Registry,
+    database: Database,
+    blobs: BlobStore,
+    store: Store,
+    make_instance: Make,
+    make_document: Make,
+    clock: Any,
+) -> None:
+    """A mask may hide the report alone; its instance is a copy of it, so the study is hidden."""
+    image = make_instance()
+    document = make_document(StudyInstanceUID=image.StudyInstanceUID)
+    assert [store(one) for one in (image, document)] == [0, 0]
+    other = PDF + b"\n% by HL7"
+    take_in(
+        database,
+        version(blobs, clock, document=other, study_instance_uid=image.StudyInstanceUID),
+    )
+    clock.now += 60
+    publisher.run_once()
+    named = {registry.documents[one.entry_uuid]: one.entry_uuid for one in registry.reports()}
+    study = str(image.StudyInstanceUID)
+
+    assert unseen(database, {named[other]}, study) == set()
+    assert unseen(database, {named[PDF]}, study) == {study}
+    assert unseen(database, {named[PDF]}, "2.999") == {"2.999"}
+
+
+def unseen(database: Database, hidden: Collection[str], *studies: str) -> Collection[str]:
+    """Which of some studies are shown to nobody from whom these documents are hidden."""
+    policy = Policy.read()
+    emergencies = Emergencies(database, policy, print)
+    sights = Sights(policy, ChoiceStore(database), CarriedChoices(database), emergencies)
+    return unseen_by(None, sights, lambda _sight, _entries, _names: hidden, database)(studies)
 
 
 def test_a_deflated_document_is_published_like_any_other(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import psycopg
@@ -263,6 +264,45 @@ def test_check_warns_where_no_withdrawal_of_a_manifest_can_arrive(plain_node: Pa
     assert "registry.administration is off" in told()[0]
 
 
+def test_check_names_the_secrets_that_others_may_read(kosmos: Kosmos, tmp_path: Path) -> None:
+    assert kosmos("init", tmp_path / "node").returncode == 0
+    config, key = tmp_path / "node/kosmos.toml", tmp_path / "node/pki/node.key"
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o604)
+    said = f'[registry]\ndatabase_password_file = "{password}"'
+    config.write_text(config.read_text().replace("[registry]", said))
+
+    def told() -> str:
+        found = next(one for one in check_all(load(config)) if one.subject == "secrets")
+        return "" if found.ok else found.text
+
+    key.chmod(0o644)
+    assert f"tls.key: {key} may be read by others" in told()
+    assert f"registry.database_password_file: {password}" in told()
+    key.chmod(0o640)  # in a group they may be shared on purpose
+    password.chmod(0o600)
+    assert told() == ""
+
+
+def test_check_names_the_consents_that_no_document_can_give(kosmos: Kosmos, tmp_path: Path) -> None:
+    assert kosmos("init", tmp_path / "node").returncode == 0
+    config, policy = tmp_path / "node/kosmos.toml", tmp_path / "node/policy.toml"
+    shipped = resources.files("security.access").joinpath("policy.toml").read_text()
+    policy.write_text(shipped.replace("[consents]\n", '[consents]\n"1.2.3.1" = "opposed"\n'))
+    config.write_text(config.read_text() + '\n[policy]\nfile = "policy.toml"\n')
+
+    def told() -> str:
+        return next(one.text for one in check_all(load(config)) if one.subject == "policy.file")
+
+    assert told() == "Kosmos; [consents]: the code sets have no eventCodeList code 1.2.3.1"
+    codes = tmp_path / "node/codes.toml"
+    said = codes.read_text().replace("urn:ihe:iti:bppc", "urn:another")
+    head = "[codes.eventCodeList]\n"
+    codes.write_text(said.replace(head, f'{head}"1.2.3" = ["1.2.3.1 Opposition"]\n'))
+    assert told() == "Kosmos; [consents]: the code sets have no formatCode of consent documents"
+
+
 def test_check_compares_the_tables_with_those_that_the_code_expects(
     kosmos: Kosmos, plain_node: Path, postgresql_database_url: str
 ) -> None:
@@ -288,6 +328,7 @@ def test_check_tries_the_object_store(
 ) -> None:
     for name in ("key", "secret"):
         (plain_node.parent / name).write_text(name)
+        (plain_node.parent / name).chmod(0o600)
     environment = {
         "KOSMOS__REPOSITORY__BLOBS": "s3://kosmos/check",
         "KOSMOS__OBJECT_STORE__ENDPOINT": f"http://127.0.0.1:{object_server.port}",

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -26,6 +28,7 @@ from imaging_source.query_retrieve.find import Finder
 from imaging_source.query_retrieve.identifier import Identifier
 from imaging_source.query_retrieve.models import Level
 from imaging_source.schema import INSTANCE, SERIES, STUDY
+from imaging_source.service import NOT_AUTHORIZED, Refused
 from metadata.datatypes import CX, new_uuid_urn
 from metadata.identifiers import SUCCESS
 from node.config_file import load
@@ -36,6 +39,7 @@ from node.migrate import migrate, open_database
 from node.wiring.common import affinity_domain
 from node.wiring.dicom import open_veil
 from node.wiring.rooms import open_rooms
+from security.assertions.claims import Claims
 from security.pki import create_authority
 from soap.client import SoapClient
 from soap.server import Router, running_server
@@ -235,6 +239,25 @@ def test_the_same_is_answered_by_the_same_statements(
     assert shown == absent
     assert [*(ran - ran_for_absent)] == [*(ran_for_absent - ran)] == []
     assert ran.total() > 3
+
+
+def test_an_association_that_outlasts_its_assertion_is_shown_nothing(tmp_path: Path) -> None:
+    """What is under way goes on; the next C-FIND, C-MOVE or C-GET is refused."""
+    config = create(NewNode(tmp_path / "node", plain=True, port_base=0))
+    certificate = create_authority(tmp_path, "somebody").certificate
+    config.write_text(config.read_text() + JUDGED.format(certificates=certificate))
+    settings, now = load(config), datetime.now(UTC)
+    migrate(settings)
+    with ExitStack() as stack:
+        client = stack.enter_context(closing(SoapClient(timeout=10)))
+        index = stack.enter_context(open_database(settings.imaging_source, "imaging_source"))
+        veil = open_veil(settings, stack, index, client)
+        holding = Claims("_1", "somebody", "ada", now, now + timedelta(minutes=5))
+        ended = Claims("_2", "somebody", "ada", now, now - timedelta(minutes=2))
+        assert veil(End("STATION", user=holding)) is not None
+        with pytest.raises(Refused, match="has expired") as refused:
+            veil(End("STATION", user=ended))
+        assert refused.value.status == NOT_AUTHORIZED
 
 
 def test_every_door_is_asked(doors: dict[str, Ask]) -> None:

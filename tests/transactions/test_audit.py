@@ -174,7 +174,7 @@ def test_what_is_recorded_beside_transactions_is_valid(
         trail_pruned_event("operator", "2026-01-01T00:00:00+00:00", here),
         unread_event("ITI-18", "Registry Stored Query", "<AdhocQuery> is missing", here),
         *(
-            web_imaging_event(number, "1.2.3", b"/studies?x=1", Outcome.SUCCESS, here)
+            web_imaging_event(number, ["1.2.3"], b"/studies?x=1", Outcome.SUCCESS, here)
             for number in WEB_IMAGING
         ),
     ]

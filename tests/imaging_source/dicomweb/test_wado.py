@@ -76,6 +76,17 @@ def test_a_study_comes_out_as_it_was_stored_in_order(
     assert head["content-location"] == f"{web.root}{path(instances[1])}"
 
 
+def test_no_answer_is_left_for_whoever_uses_the_browser_next_nor_run_in_it(
+    web: Any, make_instance: Make, store: Store
+) -> None:
+    store(make_instance())
+    for asked in ("/studies", path(make_instance(), "study"), "/studies/1.2.3"):
+        headers = web.get(asked).headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+
+
 def test_one_instance_comes_alone_or_in_a_multipart(
     web: Any, make_instance: Make, store: Store, database: Database, blobs: BlobStore
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from metadata.model import Code, DocumentEntry
 from security.access import decision
 from security.access.decision import Asker, Choices, Facts, Judge, Policy, PolicyError, permitted
 from security.access.sight import facts_of
+from security.assertions.claims import Claims
 
 SHIPPED = (resources.files("security.access") / "policy.toml").read_text()
 POLICY = Policy.read()
@@ -204,3 +206,21 @@ def test_a_fault_in_a_policy_is_told_with_its_file(
     file.write_text(SHIPPED.replace(old, new, 1))
     with pytest.raises(PolicyError, match=told):
         Policy.read(file)
+
+
+@pytest.mark.parametrize(
+    ("named", "known"),
+    [
+        ("P1^^^&1.2&ISO", PATIENT),
+        ("P1^^^HOSPITAL&1.2&ISO", PATIENT),
+        ("P1^^^&1.2&ISO^NH", PATIENT),
+        ("P1^^^&1.3&ISO", "P1^^^&1.3&ISO"),
+        ("P1^^^HOSPITAL", "P1^^^HOSPITAL"),
+        ("P1", "P1"),
+    ],
+)
+def test_a_patient_of_an_assertion_is_known_by_number_and_authority(named: str, known: str) -> None:
+    """Issuers add the namespace, or the kind of identifier, as that of the French INS (NH)."""
+    now = datetime.now(UTC)
+    claims = Claims("_1", "issuer", "ada", now, now, patients=(named,))
+    assert POLICY.asker(claims).patients == {known}

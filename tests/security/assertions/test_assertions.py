@@ -194,6 +194,39 @@ def test_an_unknown_confirmation_confirms_nothing(desk: Desk) -> None:
     assert refused(desk, token) == FAILED_AUTHENTICATION
 
 
+def test_a_condition_that_is_not_known_may_forbid_anything(desk: Desk) -> None:
+    """SAML Core 2.5.1.1: an assertion with one is not valid for who does not understand it."""
+    assert refused(desk, with_condition(desk, "Condition")) == INVALID_TOKEN
+    assert desk.verify(with_condition(desk, "ProxyRestriction")).subject == "ada@example"
+
+
+def test_an_assertion_ends_with_its_confirmation_also_where_it_was_verified(desk: Desk) -> None:
+    root = written(desk.draft(), desk.issuer.profile)
+    data = etree.SubElement(_confirmation(root), f"{{{SAML}}}SubjectConfirmationData")
+    data.set("NotOnOrAfter", (desk.now + HOUR / 2).isoformat())
+    token = desk.issuer.sign(root)
+    desk.verify(token)
+    desk.now += HOUR / 2 + timedelta(seconds=59)
+    desk.verify(token)
+    desk.now += timedelta(seconds=1)
+    assert refused(desk, token) == MESSAGE_EXPIRED
+
+
+def _confirmation(root: etree._Element) -> etree._Element:
+    found = root.find(f"{{{SAML}}}Subject/{{{SAML}}}SubjectConfirmation")
+    assert found is not None
+    return found
+
+
+def with_condition(desk: Desk, name: str) -> str:
+    """A good assertion with one more condition."""
+    root = written(desk.draft(), desk.issuer.profile)
+    conditions = root.find(f"{{{SAML}}}Conditions")
+    assert conditions is not None
+    etree.SubElement(conditions, f"{{{SAML}}}{name}")
+    return desk.issuer.sign(root)
+
+
 # -- whose signature
 
 
@@ -549,6 +582,14 @@ def test_where_once_is_enough_it_may_not_come_again(
     desk = make_desk(pki, issuer, profile, Seen(database, Reuse.NEVER))
     token = desk.token()
     desk.verify(token)
+    assert refused(desk, token) == FAILED_AUTHENTICATION
+
+
+def test_what_its_issuer_made_for_a_single_use_may_not_come_again(desk: Desk) -> None:
+    """SAML Core 2.5.1.5 (OneTimeUse), whatever the node allows with others."""
+    token = with_condition(desk, "OneTimeUse")
+    desk.verify(token)
+    assert not desk.verifier.remembers(message(token), None)
     assert refused(desk, token) == FAILED_AUTHENTICATION
 
 

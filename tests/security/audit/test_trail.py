@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,10 +16,11 @@ import pytest
 from node.migrate import script_location
 from security.audit import trail as trail_module
 from security.audit.chain import Verifier, genesis, link, make_key
+from security.audit.heads import heads_in
 from security.audit.schema import METADATA
-from security.audit.search import Wanted, find
+from security.audit.search import UnreadableTrail, Wanted, find
 from security.audit.trail import Trail
-from security.audit.verification import Fault, Verified, trails, verify
+from security.audit.verification import Fault, Verified, missing, trails, verify
 from storage.errors import DatabaseLocked, OutOfSpace
 from storage.faultpoints import InjectedFault
 from storage.migrations import metadata_differs
@@ -175,6 +177,106 @@ def test_records_that_changed_places_are_told_from_altered_ones(
 
     found = tampered(folder, swap)
     assert (found.fault, found.number) == (Fault.REORDERED, 2)
+
+
+def test_records_that_changed_places_with_their_links_are_told_too(
+    open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+
+    def swap(connection: sqlite3.Connection) -> None:
+        for number, other in ((2, -4), (4, 2), (-4, 4)):
+            connection.execute(
+                "UPDATE audit_record SET number = ? WHERE number = ?", (other, number)
+            )
+
+    found = tampered(folder, swap)
+    assert (found.fault, found.number) == (Fault.REORDERED, 2)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    ("tamper", "fault", "number"),
+    [
+        (["DELETE FROM audit_record WHERE number > 3", "DELETE FROM audit_head"], Fault.CUT, 5),
+        (["DELETE FROM audit_record", "DELETE FROM audit_head"], Fault.CUT, 5),
+        ([], None, 0),
+    ],
+)
+def test_what_is_cut_off_with_its_heads_is_missed_by_those_in_a_log_elsewhere(
+    form: str,
+    tamper: list[str],
+    fault: Fault | None,
+    number: int,
+    open_trail: Open,
+    folder: Path,
+) -> None:
+    filled(open_trail)
+    kept = heads_in(logged(folder, form))[f"{NODE}/web"]
+    assert tampered(folder, lambda one: [one.execute(sql) for sql in tamper]).fault is None
+    found = verify(folder / "web.db", NODE, Verifier.of(folder), kept=kept)
+    assert (found.fault, found.number) == (fault, number)
+
+
+def test_another_history_signed_with_the_key_of_the_node_is_not_that_of_the_log(
+    open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+    kept = heads_in(logged(folder, "json"))[f"{NODE}/web"]
+    (folder / "web.db").unlink()
+    with open_trail("web") as trail:
+        for number in range(9):
+            trail.append([record(number, patient="another")]).result()
+    assert proved(folder).fault is None
+    found = verify(folder / "web.db", NODE, Verifier.of(folder), kept=kept)
+    assert (found.fault, found.number) == (Fault.FORKED, 5)
+    assert missing(f"{NODE}/gone", Verifier.of(folder), kept).fault is Fault.UNSIGNED
+    assert missing(f"{NODE}/web", Verifier.of(folder), kept).fault is Fault.CUT
+
+
+def logged(folder: Path, form: str) -> list[str]:
+    """The heads of the trail as the log of the node has them, among other lines."""
+    with closing(sqlite3.connect(folder / "web.db")) as connection:
+        rows = connection.execute("SELECT number, chain, signature FROM audit_head").fetchall()
+    lines = ["host kosmos[1]: something else", "head not signed code=AUDIT-HEAD error=DiskFull"]
+    for number, chain, signature in rows:
+        said = {
+            "code": "AUDIT-HEAD",
+            "source": f"{NODE}/web",
+            "number": number,
+            "chain": chain.hex(),
+            "signature": signature.hex(),
+        }
+        plain = " ".join(f"{name}={value}" for name, value in said.items())
+        lines.append(f"host kosmos[1]: {json.dumps(said) if form == 'json' else plain}")
+    return lines
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "DELETE FROM audit_mention WHERE number = 4 AND kind = 'patient'",
+        "UPDATE audit_record SET at = '2001-01-01T00:00:00.000+00:00' WHERE number = 4",
+        "UPDATE audit_record SET type = 'ITI-43' WHERE number = 4",
+    ],
+)
+def test_what_a_search_would_miss_is_told_where_that_is_asked(
+    tamper: str, open_trail: Open, folder: Path
+) -> None:
+    filled(open_trail)
+    whole = verify(folder / "web.db", NODE, Verifier.of(folder), index=True)
+    assert whole == Verified(f"{NODE}/web", 5)
+    assert tampered(folder, lambda connection: connection.execute(tamper)).fault is None
+    found = verify(folder / "web.db", NODE, Verifier.of(folder), index=True)
+    assert (found.fault, found.number) == (Fault.UNFINDABLE, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database, and longer than a header of one" * 90])
+def test_what_is_no_trail_any_more_is_named(content: bytes, folder: Path) -> None:
+    (folder / "web.db").write_bytes(content)
+    assert proved(folder) == Verified(f"{NODE}/web", 0, Fault.UNREADABLE)
+    with pytest.raises(UnreadableTrail, match=r"web\.db"):
+        find(trails(folder), Wanted(), 10)
 
 
 def test_another_history_with_a_chain_of_its_own_is_not_the_signed_one(
