@@ -12,7 +12,6 @@ whether it came by ITI-8 or ITI-44.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -30,6 +29,7 @@ from registry.work import write
 from storage.database import Database
 from storage.faultpoints import reach
 from storage.statement import Statement
+from transactions.body import NOT_XML
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,6 @@ _ACCEPTED = FeedOutcome(ACCEPT)
 # Longest identifier: an ExternalIdentifier's value has 256 characters (rim.xsd), so nothing
 # could ever be submitted for a longer one, and PostgreSQL could not index it.
 LONGEST_ID = 256
-
-# What XML 1.0 has no character for (section 2.2): nothing could be submitted for such an
-# identifier, no answer could name it as a survivor, and PostgreSQL does not store NUL.
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 _OUTCOMES = Statement(
     select(
@@ -175,7 +171,9 @@ def _unkeepable(feed: IdentityFeed) -> FeedOutcome | None:
     named = (*feed.identifiers, *former, *feed.local, feed.sender, feed.control_id, feed.digest)
     if any(len(text) > LONGEST_ID for text in named):
         return refused(DATA_TYPE, f"an identifier has more than {LONGEST_ID} characters")
-    if any(_NOT_XML.search(text) for text in named):
+    # Nothing could be submitted for such an identifier, no answer could name it as a survivor, and
+    # PostgreSQL does not store NUL.
+    if any(NOT_XML.search(text) for text in named):
         return refused(DATA_TYPE, "an identifier has a control character")
     return None
 

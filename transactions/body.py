@@ -23,7 +23,7 @@ SPACE = " \t\r\n"
 XOP_NAMESPACE = "http://www.w3.org/2004/08/xop/include"
 
 # What XML 1.0 cannot carry (section 2.2), not even as a character reference.
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 _ATTRIBUTE = str.maketrans(
@@ -38,14 +38,14 @@ def escape_text(value: str) -> str:
     """``value`` as element content; characters that XML cannot carry become U+FFFD."""
     if _SPECIAL_IN_TEXT.search(value) is None:
         return value
-    return _NOT_XML.sub(_REPLACEMENT, value).translate(_TEXT)
+    return NOT_XML.sub(_REPLACEMENT, value).translate(_TEXT)
 
 
 def escape_attribute(value: str) -> str:
     """``value`` as the inside of a double-quoted attribute, line breaks kept."""
     if _SPECIAL_IN_ATTRIBUTE.search(value) is None:
         return value
-    return _NOT_XML.sub(_REPLACEMENT, value).translate(_ATTRIBUTE)
+    return NOT_XML.sub(_REPLACEMENT, value).translate(_ATTRIBUTE)
 
 
 def short_name(tag: str) -> str:

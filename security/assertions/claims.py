@@ -47,8 +47,6 @@ class Claims:
     consents: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    once: bool = False
-    """Whether it may be used a single time (OneTimeUse, SAML Core 2.5.1.5)."""
 
     @property
     def audit_name(self) -> str:
@@ -76,7 +74,6 @@ def read_claims(assertion: etree._Element, profile: AssertionProfile) -> Claims:
         purposes=_codes(values("purpose_of_use"), profile.purpose_systems),
         patients=tuple(dict.fromkeys(map(_identifier, values("patient")))),
         identifiers=tuple(dict.fromkeys(map(_identifier, values("identifier")))),
-        once=conditions.find(f"{{{SAML}}}OneTimeUse") is not None,
         **{field: texts[key] for key, field in _TEXTS.items()},
     )
     if not claims.subject:

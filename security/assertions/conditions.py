@@ -24,7 +24,7 @@ HOLDER_OF_KEY = "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key"
 _CONFIRMATION = f"{{{SAML}}}Subject/{{{SAML}}}SubjectConfirmation"
 _DATA = f"{{{SAML}}}SubjectConfirmationData"
 # What is known of conditions. Another one may forbid what is about to be done (SAML Core 2.5.1.1);
-# ProxyRestriction is about assertions made from this one, and none are (2.5.1.6).
+# of these, OneTimeUse and ProxyRestriction are ignored (ITI TF-2 3.40.4.1.2).
 _KNOWN = frozenset(
     f"{{{SAML}}}{name}" for name in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")
 )

@@ -4,8 +4,7 @@ A memory that is a file has one writing process; each further one has its own, a
 others'. Each writes before it looks: of two that meet an assertion at once, one sees the other.
 
 A user's software brings one assertion with each of its calls until it expires, so bringing it
-again is no replay. Bringing it from another node is; so is another assertion of that name, and one
-again that its issuer made for a single use.
+again is no replay. Bringing it from another node is; so is another assertion of that name.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class Meeting:
     digest: str
     node: str
     until: datetime
-    once: bool = False
-    """Whether its issuer allows a single use."""
 
 
 _ADD = text(
@@ -82,9 +79,7 @@ class Seen:
     def _is_replay(self, meeting: Meeting, first: tuple[str, str] | None) -> bool:
         if first is None:
             return False
-        if self.reuse is Reuse.NEVER or meeting.once:
-            return True
-        return first != (meeting.digest, meeting.node)
+        return self.reuse is Reuse.NEVER or first != (meeting.digest, meeting.node)
 
     def forget(self, before: datetime) -> int:
         """Drop what expired before a moment, which nobody can bring again; how many there were."""

@@ -136,7 +136,7 @@ class Verifier:
         check_shape(assertion, self._profile)
         believed = self._issuers
         claims = self._verify(etree.tostring(assertion, with_tail=False), certificate)
-        if self._seen.reuse is not Reuse.NEVER and not claims.once:
+        if self._seen.reuse is not Reuse.NEVER:
             self._keep(key, claims, believed)
             if cutting is not None and cutting.is_exact():
                 self._keep((cutting.digest, certificate), claims, believed)
@@ -156,7 +156,6 @@ class Verifier:
                 digest=hashlib.sha256(signed.data).hexdigest(),
                 node=fingerprint(certificate) if certificate else "",
                 until=claims.not_on_or_after + self._terms.skew,
-                once=claims.once,
             )
         )
         return held
