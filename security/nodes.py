@@ -6,7 +6,7 @@ names. Pure: whoever asks brings a certificate that TLS has verified, and acts o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,16 +21,26 @@ class NodeRefused(Exception):
     """A node may not connect, or not do what it asks; the text tells its operator why."""
 
 
+def _trusted() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What a node may do; empty ``transactions`` or ``ae_titles`` mean all of them."""
+    """What a node may do; empty ``transactions`` or ``ae_titles`` mean all of them.
+
+    ``refusal`` tells why it may do nothing any more while its connection lasts; empty while it may.
+    """
 
     name: str = ""
     transactions: frozenset[str] = frozenset()
     ae_titles: frozenset[str] = frozenset()
+    refusal: Callable[[], str] = _trusted
 
     def check(self, transaction: str) -> None:
         """Raise NodeRefused for a transaction ("ITI-18", "C-STORE") that it may not do."""
+        if words := self.refusal():
+            raise NodeRefused(words)
         if self.transactions and transaction not in self.transactions:
             raise NodeRefused(f"{self.name} may not do {transaction} here")
 

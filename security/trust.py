@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 Parsed = TypeVar("Parsed")
 
+# Certificates of standing connections whose state is kept.
+_MOST_ASKED = 1024
+
 _CRL_BEGIN, _CRL_END = b"-----BEGIN X509 CRL-----", b"-----END X509 CRL-----"
 
 
@@ -69,8 +72,31 @@ class Revocations:
         for one in sorted(lists, key=lambda each: each.last_update_utc):
             self._lists[one.issuer.public_bytes()] = one
 
+        self._asked: dict[str | bytes, str] = {}
+
     def __bool__(self) -> bool:
         return bool(self._lists)
+
+    def revoked(self, certificate: str | bytes) -> str:
+        """Why a node that was trusted by its certificate (PEM or DER) is so no more, for requests
+        on a connection that stands; empty where nothing speaks against it."""
+        if certificate not in self._asked:
+            if len(self._asked) >= _MOST_ASKED:
+                self._asked.clear()
+            if isinstance(certificate, str):
+                read = x509.load_pem_x509_certificate(certificate.encode())
+            else:
+                read = x509.load_der_x509_certificate(certificate)
+            self._asked[certificate] = self._revoked(read)
+        return self._asked[certificate]
+
+    def _revoked(self, certificate: x509.Certificate) -> str:
+        crl = self._lists.get(certificate.issuer.public_bytes())
+        number = certificate.serial_number
+        if crl is None or crl.get_revoked_certificate_by_serial_number(number) is None:
+            return ""
+        name = certificate.issuer.rfc4514_string()
+        return f"revoked by {name}: {certificate.subject.rfc4514_string()}"
 
     def refusal(self, chain: Iterable[bytes]) -> str:
         """Why a peer with this chain (DER) is refused; empty where nothing speaks against it."""
@@ -82,10 +108,10 @@ class Revocations:
         crl = self._lists.get(certificate.issuer.public_bytes())
         if crl is None:
             return ""
-        name = certificate.issuer.rfc4514_string()
         # Revoked stays revoked, however old the list that says so.
-        if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-            return f"revoked by {name}: {certificate.subject.rfc4514_string()}"
+        if words := self._revoked(certificate):
+            return words
+        name = certificate.issuer.rfc4514_string()
         if crl.next_update_utc is not None and crl.next_update_utc < now:
             return f"the CRL of {name} has expired"
         return ""

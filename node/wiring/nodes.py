@@ -11,7 +11,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from hl7.mllp import Handler
 from imaging_source.ledger import End
 from node.config import Settings
 from node.config_trust import KnownNodeSection, ProxySection
+from node.config_values import LISTENERS
 from node.watch import Watch
 from node.wiring.audit import Auditor
 from node.wiring.common import renew_tls, tls_files, trusted_by
@@ -112,6 +114,26 @@ class Refusals:
             self._auditor.not_understood(told, peer)
 
 
+class Standing:
+    """What CRLs say of nodes whose connections stand, by the files as they have become: their
+    handshakes were judged by those of then."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, Revocations] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lists)
+
+    def judge_by(self, listener: str, revocations: Revocations) -> None:
+        """From now on judge the peers of a listener by these."""
+        self._lists[listener] = revocations
+
+    def refusal(self, listener: str, certificate: str | bytes | None) -> str:
+        """Why a peer is heard no more; empty where nothing speaks against it."""
+        lists = self._lists.get(listener)
+        return lists.revoked(certificate) if lists and certificate else ""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeGuard:
     """The nodes that may connect to one process, as each kind of door asks for them."""
@@ -119,6 +141,7 @@ class NodeGuard:
     nodes: Nodes
     refused: Refusals
     proxies: Proxies = field(default_factory=Proxies)
+    standing: Standing = field(default_factory=Standing)
 
     def permit(self, certificate: bytes | None, address: str, title: str) -> Permit:
         """What a DICOM peer may do; raises NodeRefused."""
@@ -128,7 +151,7 @@ class NodeGuard:
         except NodeRefused as refused:
             self.turned_away(address, str(refused))
             raise
-        return permit
+        return replace(permit, refusal=partial(self.standing.refusal, "dicom", certificate))
 
     def turned_away(self, address: str, reason: str) -> None:
         """Record a node that is not listed, or may not do what it asks."""
@@ -150,6 +173,12 @@ class NodeGuard:
             self.turned_away(address, str(refused))
             raise
 
+    def check_standing(self, listener: str, certificate: str | bytes | None, address: str) -> None:
+        """Raise NodeRefused for a peer that was revoked since it connected."""
+        if words := self.standing.refusal(listener, certificate):
+            self.turned_away(address, words)
+            raise NodeRefused(words)
+
     def admits(self, certificate: bytes | None, address: str, transaction: str) -> bool:
         """Whether a peer may do ``transaction``."""
         try:
@@ -168,13 +197,14 @@ class NodeGuard:
 
     def mllp(self, handler: Handler) -> Callable[[bytes | None], Handler] | None:
         """``handler`` for messages of a node, by its certificate; None where all may send."""
-        if not self.nodes:
+        if not self.nodes and not self.standing:
             return None
 
         def of(certificate: bytes | None) -> Handler:
             def handle(raw: bytes, peer: str) -> bytes:
                 header = _header(raw)
                 try:
+                    self.check_standing("mllp", certificate, peer)
                     self.check(certificate, peer, _feed(header))
                 except NodeRefused as refused:
                     return acknowledge(header, REJECT, [Problem(INTERNAL, str(refused))])
@@ -254,6 +284,11 @@ def watch_tls(settings: Settings, guard: NodeGuard) -> list[Watch]:
 def _take_over(settings: Settings, guard: NodeGuard) -> None:
     """Know the node itself, and what proxies are believed, by the files as they are. TlsError."""
     guard.nodes.own(read_certificates(settings.tls.certificate)[:1])
+    for listener in LISTENERS:
+        trust, crl = trusted_by(settings, listener)
+        if crl is not None:
+            revocations = Revocations(read_revocations(crl, read_certificates(trust)))
+            guard.standing.judge_by(listener, revocations)
     if guard.proxies:
         trust, crl = trusted_by(settings, "http")
         trusted = read_certificates(trust)

@@ -14,13 +14,19 @@ from soap.asgi import Application, Receive, Scope, Send, certificate_of, peer_of
 @dataclass(frozen=True, slots=True)
 class ProxyDoor:
     """Stands before all that is served by HTTP: behind it the certificate of a request is that of
-    who asks. 400 for a header that nobody may send, 403 for a client who cannot be trusted."""
+    who asks. 400 for a header that nobody may send, 403 for a client who cannot be trusted, or who
+    was revoked since he connected."""
 
     guard: NodeGuard
     application: Application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        try:
+            self.guard.check_standing("http", certificate_of(scope), peer_of(scope))
+        except NodeRefused as refused:
+            await respond(send, 403, f"{refused}\n".encode())
+            return
         if self.guard.proxies or any(name in HEADERS for name, _ in scope["headers"]):
             try:
                 self._tell_apart(scope)

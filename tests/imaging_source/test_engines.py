@@ -15,7 +15,7 @@ import pytest
 import urllib3
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Text, func, insert, select
 
 from imaging_source import outbox, reports
 from imaging_source.corrections import Authorities
@@ -24,13 +24,23 @@ from imaging_source.handover import DistantIntake, IndexDoor, _short
 from imaging_source.importing import Importer, Journal, sources
 from imaging_source.index import MIGRATIONS
 from imaging_source.intake import Intake, Status
+from imaging_source.ledger import About
 from imaging_source.outbox import State
 from imaging_source.publisher import Place, Publisher
 from imaging_source.reconciliation import Identities
 from imaging_source.rejection import SAFETY
 from imaging_source.report_feed import ReportFeed
 from imaging_source.reporting import Reporting
-from imaging_source.schema import INSTANCE, METADATA, QUARANTINE, SERIES, STUDY, STUDY_USE
+from imaging_source.schema import (
+    INSTANCE,
+    METADATA,
+    QUARANTINE,
+    REPORT,
+    REPORT_NAME,
+    SERIES,
+    STUDY,
+    STUDY_USE,
+)
 from imaging_source.stow import Stow
 from manifest.entry import PublicationPolicy
 from soap.limits import Limits
@@ -287,3 +297,34 @@ def test_a_report_that_comes_several_times_at_once_is_one_report(
     with database.read() as connection:
         (found,) = reports.due(connection, 1e12, 10)
     assert found.revision == 1
+
+
+def test_whose_a_study_is_and_which_reports_lie_in_it(
+    database: Database, blobs: BlobStore, make_instance: Make, encode: Callable[[Dataset], bytes]
+) -> None:
+    image = make_instance(PatientID="P1")
+    assert put(Intake(database, blobs), image, encode) == Status.SUCCESS
+    study, uid = str(image.StudyInstanceUID), str(image.SOPInstanceUID)
+
+    def publish(connection: Connection) -> None:
+        """Reports of the study: one is the instance, one came by HL7, one of each is not out."""
+        for name, sender, number, entry in (
+            ("1", reports.INSTANCES, uid, "urn:uuid:1"),
+            ("2", "RIS|HOSPITAL", uid, "urn:uuid:2"),
+            ("3", reports.INSTANCES, "2.999", "urn:uuid:3"),
+            ("4", reports.INSTANCES, f"{uid}.4", None),
+        ):
+            row = {
+                one.name: "" if isinstance(one.type, Text) else b"" if one.name == "content" else 0
+                for one in REPORT.columns
+            }
+            given = {"report_uid": name, "study_instance_uid": study, "published_entry": entry}
+            connection.execute(insert(REPORT), {**row, **given})
+            named = {"sender": sender, "number": number, "report_uid": name}
+            connection.execute(insert(REPORT_NAME), named)
+
+    database.write(publish)
+    with database.read() as connection:
+        assert reports.among_images(connection, [study, "1.2"]) == [(study, "urn:uuid:1")]
+        [about] = About.all_in_index(connection, [study, "1.2"])
+    assert (about.study_instance_uid, about.patient_id) == (study, "P1")

@@ -256,6 +256,41 @@ def test_proxies_of_the_configuration_are_judged_by_the_files_as_they_become(
         guard.proxies.client(proxy, headers)
 
 
+def test_who_is_revoked_is_heard_no_more_on_a_connection_that_stands(tmp_path: Path) -> None:
+    """By HTTP, MLLP and DICOM alike; whoever is not revoked goes on."""
+    config = create(NewNode(tmp_path / "node", port_base=0))
+    settings, pki = load(config), config.parent / "pki"
+    guard = open_guard(settings, None)
+    [watch] = watch_tls(settings, guard)
+
+    async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await respond(send, 200, b"hello")
+        write_crl(Identity(pki / "ca.pem", pki / "ca.key"), [issuer])
+        watch.tell()
+        watch.look()
+
+    issuer, node = (
+        x509.load_pem_x509_certificate((pki / f"{one}.pem").read_bytes())
+        for one in ("issuer", "node")
+    )
+    listening = server_context(pki / "node.pem", pki / "node.key", pki / "ca.pem")
+    calling = client_context(pki / "issuer.pem", pki / "issuer.key", pki / "ca.pem")
+    shown, other = (one.public_bytes(Encoding.DER) for one in (issuer, node))
+    permit, feeding = guard.permit(shown, "here", "PACS"), guard.mllp(lambda _raw, _peer: b"heard")
+    assert feeding is not None
+    assert feeding(shown)(b"", "here") == b"heard"
+    permit.check("C-STORE")
+    with running_server(ProxyDoor(guard, hello), tls=listening) as base:
+        first, second = ask(base, calling, [], [])
+    assert first == (200, "hello")
+    assert (second[0], second[1][:10]) == (403, "revoked by")
+    assert b"MSA|AR" in feeding(shown)(b"", "here")
+    with pytest.raises(NodeRefused, match="revoked by"):
+        permit.check("C-STORE")
+    assert feeding(other)(b"", "here") == b"heard"
+    guard.permit(other, "here", "PACS").check("C-STORE")
+
+
 @given(st.binary(max_size=80), st.sampled_from([b"client-cert", b"client-cert-chain"]))
 def test_any_bytes_are_a_certificate_or_refused(value: bytes, name: bytes) -> None:
     with pytest.raises(BadForward):
