@@ -15,6 +15,8 @@ from hl7.adt import MERGE, NULL, UPDATE
 from hl7.message import Message
 
 _DATE = re.compile(r"[0-9]{8}")
+# No DICOM value has one of these (PS3.5 6.1.3), and PostgreSQL does not store the first.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # HL7 table 0001 in DICOM's words (PS3.3 C.7.1.1); the rest of the table is "not known".
 _SEXES = {"M": "M", "F": "F", "O": "O"}
 # PN has family, given, middle, prefix and suffix; XPN has the suffix before the prefix.
@@ -57,18 +59,19 @@ def read_demographics(message: Message) -> Demographics | None:
         name=_name(message),
         birth_date=_birth_date(message),
         sex=_sex(message),
-        source=f"{message['MSH-4']}|{message['MSH-3']}",
+        source=_printable(f"{message['MSH-4']}|{message['MSH-3']}"),
     )
 
 
 def read_identifiers(message: Message, field: str) -> tuple[Identifier, ...]:
-    """The patient identifiers in a field (CX), as they stand there."""
+    """The patient identifiers in a field (CX), as they stand there; not those that no image has,
+    for a control character in them."""
     found = []
     for number in range(1, message.count(field) + 1):
         path = f"{field}[{number}]"
         value = message[f"{path}.1"]
-        if value not in ("", NULL):
-            authority, namespace = message[f"{path}.4.2"], message[f"{path}.4.1"]
+        authority, namespace = message[f"{path}.4.2"], message[f"{path}.4.1"]
+        if value not in ("", NULL) and not _CONTROL.search(value + authority + namespace):
             found.append(Identifier(value, authority, namespace))
     return tuple(found)
 
@@ -79,7 +82,12 @@ def _name(message: Message) -> str | None:
     if field in ("", NULL):
         return "" if field == NULL else None
     parts = [message[f"PID-5.{number}"] for number in _NAME_PARTS]
-    return "^".join("" if part == NULL else part for part in parts).rstrip("^")
+    name = "^".join("" if part == NULL else part for part in parts)
+    return _printable(name).rstrip("^")
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("", text)
 
 
 def _birth_date(message: Message) -> str | None:

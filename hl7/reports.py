@@ -103,7 +103,7 @@ def read_report(message: Message) -> ReportMessage:
     is_needed = completion is not Completion.WITHDRAWN and not unreadable
     refuse([*_missing(message), *unreadable, *_number_of_documents(held, is_needed)])
     accession, authority = _accession(message)
-    return ReportMessage(
+    report = ReportMessage(
         sender=f"{message['MSH-4']}|{message['MSH-3']}",
         numbers=_numbers(message),
         completion=completion,
@@ -118,6 +118,15 @@ def read_report(message: Message) -> ReportMessage:
         filler_number=message["OBR-3.1"] or message["TXA-15.1"],
         document=document,
     )
+    refuse(list(_unkeepable(report)))
+    return report
+
+
+def _unkeepable(report: ReportMessage) -> Iterator[Problem]:
+    """What the report is found by has no NUL, which PostgreSQL does not store."""
+    named = (report.sender, *report.numbers, report.accession_number, report.filler_number)
+    if any("\0" in text for text in (*named, report.accession_authority)):
+        yield Problem(DATA_TYPE, "an identifier has a control character")
 
 
 def _number_of_documents(held: list[tuple[int, bytes]], is_needed: bool) -> Iterator[Problem]:

@@ -19,7 +19,6 @@ from hl7.errors import InvalidMessage
 from hl7.message import Message
 from imaging_source.corrections import Authorities, correct
 from storage.database import Database
-from storage.errors import StorageError
 from storage.faultpoints import reach
 from storage.inbox import Inbox
 
@@ -39,7 +38,7 @@ def follow(
     while not stop.is_set():
         try:
             apply_waiting(database, inbox, authorities)
-        except (StorageError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - logged with a code, and tried again
             _log.error("corrections wait", code="imaging-feed", error=type(error).__name__)
         stop.wait(_POLL_SECONDS)
 

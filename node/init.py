@@ -147,7 +147,7 @@ def _separated(database: str | None) -> tuple[str | None, str | None]:
     """A database's URL without its password, and the password; what is no URL stays as it is."""
     try:
         url = make_url(database or "")
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return database, None
     if url.password is None:
         return database, None

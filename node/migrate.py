@@ -172,7 +172,7 @@ def database_url(section: Actor, name: str) -> URL:
     environment names. Raises ConfigError."""
     try:
         url = make_url(section.database)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         text = tr("no database URL: write sqlite:////path/file.db or postgresql://host/name")
         raise ConfigError([Problem(f"{name}.database", "", text)]) from None
     if url.password is not None:

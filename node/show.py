@@ -36,5 +36,5 @@ def effective(settings: Settings, file: Path) -> dict[str, Any]:
 def _without_password(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+    except (ArgumentError, ValueError):
+        return "***" if "@" in url else url  # nobody knows what of it is the password

@@ -135,7 +135,7 @@ class Database:
 def _parse(url: str | URL) -> URL:
     try:
         return make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise DatabaseUnavailable(
             "this is no database URL: write sqlite:////path/file.db or postgresql://host/name"
         ) from None

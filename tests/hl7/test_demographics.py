@@ -65,6 +65,13 @@ def test_a_birth_year_is_no_date() -> None:
     assert read("A08", pid("P1", "", "X", "", "1970")).birth_date is None
 
 
+def test_control_characters_are_in_no_name_and_no_image_has_them_in_an_identifier() -> None:
+    identifiers: FieldValue = ["P\x001", ("P2", "", "", ("", "1.2\x01", "ISO")), "P3"]
+    found = read("A08", pid(identifiers, "", ("DU\0RAND", "An\nne")))
+    assert found.identifiers == (Identifier("P3", "", ""),)
+    assert found.name == "DURAND^Anne"
+
+
 @pytest.mark.parametrize("event", ["A01", "A04", "A43", "A31"])
 def test_other_events_correct_nothing(event: str) -> None:
     assert read_demographics(message(event, pid("P1", "", "X"))) is None

@@ -194,6 +194,15 @@ def test_what_is_not_ours_to_judge_is_rejected(fields: dict[str, Any], code: str
     assert (caught.value.ack_code, caught.value.error_code) == ("AR", code)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"MSH_4": "HOSP\0"}, {"OBR_3": ("F\x001", "RIS")}, {"OBR_18": "A7\0"}]
+)
+def test_a_nul_in_what_a_report_is_found_by_is_refused_for_good(fields: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        read(oru(**fields))
+    assert (caught.value.ack_code, caught.value.error_code) == ("AE", "102")
+
+
 @given(st.binary(max_size=200), st.sampled_from(["Base64", "Hex"]))
 def test_whatever_a_pdf_holds_comes_out_byte_for_byte(content: bytes, encoding: str) -> None:
     assert read(oru(OBX_5=ed(PDF + content, encoding))).document == PDF + content

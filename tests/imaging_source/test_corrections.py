@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import select
 
 from hl7.demographics import Demographics, Identifier
 from hl7.message import FieldValue, build
+from imaging_source import following
 from imaging_source.corrections import Authorities, are_astray, correct, corrections_of
 from imaging_source.following import apply_waiting
 from imaging_source.index import MIGRATIONS
@@ -278,6 +280,28 @@ def test_messages_wait_in_order_and_go_when_they_have_had_their_effect(
     assert list(inbox.waiting()) == []
     (study,) = studies(database).values()
     assert (study["patient_id"], study["patient_name"]) == ("P2", "MARTIN^Anna")
+
+
+def test_whatever_goes_wrong_the_message_waits_and_is_tried_again(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, attempts = threading.Event(), []
+
+    def failing(*_: object) -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("nobody thought of this")
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(following, "correct", failing)
+    monkeypatch.setattr(following, "_POLL_SECONDS", 0.01)
+    inbox = Inbox(tmp_path / "feed")
+    header = ("MSH", "ADT", "H", "X", "Y", "20240101", "", ("ADT", "A08"), "1", "P", "2.3.1")
+    inbox.put(build([header, pid("P1", ("MARTIN",))]))
+    following.follow(database, inbox, AUTHORITIES, stop)
+    assert len(attempts) == 2
+    assert list(inbox.waiting()) == []
 
 
 def pid(identifier: str, name: tuple[str, ...]) -> tuple[FieldValue, ...]:

@@ -60,6 +60,15 @@ def test_init_keeps_the_password_of_the_database_apart(tmp_path: Path) -> None:
         assert database_url(section, name) == make_url(url)
 
 
+def test_a_url_that_cannot_be_read_is_told_and_not_shown(kosmos: Kosmos, tmp_path: Path) -> None:
+    url = "postgresql://me:s3cret@db1:5432,db2:5432/kosmos"  # as libpq has it, SQLAlchemy not
+    made = kosmos("init", tmp_path / "node", "--plain", "--database", url)
+    assert made.returncode == 0
+    config = ("--config", tmp_path / "node" / "kosmos.toml")
+    assert "no database URL" in findings(kosmos("check", *config, "--json"))["registry.database"]
+    assert "s3cret" not in kosmos("config", "show", *config, "--json").stdout
+
+
 def test_a_password_in_the_url_goes_before_that_of_the_file(tmp_path: Path) -> None:
     section = RegistrySection(
         database="postgresql://me:here@db/kosmos", database_password_file=tmp_path / "not there"

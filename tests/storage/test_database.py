@@ -199,6 +199,7 @@ def test_a_closed_database_refuses_works(sqlite_file: Path) -> None:
     ("url", "says"),
     [
         ("nonsense", "no database URL"),
+        ("postgresql://me@db1:5432,db2:5432/kosmos", "no database URL"),
         ("sqlite://", "must name a file"),
         ("mysql://host/name", "not supported"),
         ("postgresql://nobody@/none?host=/nowhere", "PostgreSQL"),
