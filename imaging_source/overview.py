@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, exists, func, select
 
 from imaging_source.evicted import IS_EVICTED
 from imaging_source.outbox import State
@@ -20,6 +20,7 @@ from imaging_source.schema import (
     INSTANCE,
     PUBLICATION,
     QUARANTINE,
+    REJECTION,
     STUDY,
     UNIDENTIFIED,
 )
@@ -108,6 +109,8 @@ def _count(*where: ColumnElement[bool]) -> Any:
     return counted.scalar_subquery()
 
 
+# The notes themselves are hidden as what they reject is.
+_NAMED_BY_A_NOTE = exists().where(REJECTION.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
 _NOT_RECALLED = (
     select(func.max(EVICTED.c.reason))
     .where(EVICTED.c.study_instance_uid == STUDY.c.study_instance_uid)
@@ -121,7 +124,7 @@ _OVERVIEW = (
         STUDY.c.date,
         STUDY.c.description,
         _count(SHOWN),
-        _count(INSTANCE.c.rejection.is_not(None)),
+        _count(INSTANCE.c.rejection.is_not(None), _NAMED_BY_A_NOTE),
         _count(SHOWN, IS_EVICTED),
         _NOT_RECALLED,
         CORRECTION.c.study_instance_uid.is_not(None),

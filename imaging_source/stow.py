@@ -319,6 +319,10 @@ class Stow:
         if media.name != MULTIPART or media.parameters.get("type", DICOM).lower() != DICOM:
             text = f'expected {MULTIPART}; type="{DICOM}"'
             raise _HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
+        coding = header(scope, b"content-encoding").strip().lower()
+        if coding not in ("", "identity"):
+            text = "bodies in a content coding are not taken"
+            raise _HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
         declared = header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > self._limits.message:
             raise _HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")

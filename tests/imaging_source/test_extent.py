@@ -88,11 +88,12 @@ def test_zeros_behind_the_last_element_do_no_harm(
     assert is_whole(written(make_instance(), syntax) + padding, syntax)
 
 
-def test_what_follows_the_pixels_does_no_harm(make_instance: Make) -> None:
+def test_what_follows_the_pixels_is_whole_too_or_no_element(make_instance: Make) -> None:
     data = written(make_instance(), EXPLICIT_VR_LITTLE_ENDIAN)
-    cut = struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, 500) + bytes(10)
+    padding = struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, 500)
 
-    assert is_whole(data + cut, EXPLICIT_VR_LITTLE_ENDIAN)
+    assert is_whole(data + padding + bytes(500), EXPLICIT_VR_LITTLE_ENDIAN)
+    assert not is_whole(data + padding + bytes(10), EXPLICIT_VR_LITTLE_ENDIAN)
     assert is_whole(data + b"no element at all", EXPLICIT_VR_LITTLE_ENDIAN)
 
 

@@ -131,6 +131,19 @@ def test_a_study_whose_patient_is_not_known_says_so(
     assert found.reason == "nobody knows"
 
 
+def test_rejected_are_the_images_that_notes_name_and_not_the_notes(
+    database: Database, store: Store, make_instance: Make, make_note: Make
+) -> None:
+    first, second = make_instance(), make_instance()
+    for one in (first, second, make_note(SAFETY, first), make_note(SAFETY, first)):
+        store(one)
+
+    with database.read() as connection:
+        seen = study(connection, first.StudyInstanceUID)
+    assert seen is not None
+    assert (seen.instances, seen.rejected) == (1, 1)
+
+
 def test_what_was_put_aside_is_listed_with_who_sent_it_and_why(
     database: Database, store: Store, make_instance: Make
 ) -> None:

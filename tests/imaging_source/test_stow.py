@@ -175,11 +175,12 @@ def test_the_answer_comes_as_xml_to_who_asks_for_it(url: str, make_instance: Mak
         (body(), {}, 400),
         (body(b"x")[:-8], {}, 400),
         (body(b"x"), {"content_type": "application/dicom"}, 415),
+        (body(b"x"), {"content_encoding": "gzip"}, 415),
         (body(b"{}", media="application/dicom+json"), {}, 415),
         (body(b"x"), {"content_type": 'multipart/related; type="application/dicom"'}, 400),
         (body(bytes(65 * MIB)), {}, 413),
     ],
-    ids=["empty", "no part", "cut", "single", "metadata", "no boundary", "too large"],
+    ids=["empty", "no part", "cut", "single", "gzip", "metadata", "no boundary", "too large"],
 )
 def test_a_request_that_cannot_be_followed_is_refused_as_a_whole(
     url: str, data: bytes, headers: dict[str, str], status: int
