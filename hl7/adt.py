@@ -89,7 +89,8 @@ class IdentityFeed:
     to. ``sender`` is ``facility|application``, in HL7 v3 the sending device. ``control_id``
     (MSH-10, Message.id) and ``digest`` (SHA-256 of the message as received, hex) tell a
     redelivery from a new message. ``protected`` is what PD1-12 says of access to the patient's
-    record (HL7 v2.3.1, 3.3.9.12); None where it says nothing.
+    record (HL7 v2.3.1, 3.3.9.12); None where it says nothing. ``said_at`` is the message's own time
+    (MSH-7), as it came; empty where it tells none.
     """
 
     event: str
@@ -101,6 +102,7 @@ class IdentityFeed:
     previous: CX | None = None
     local: tuple[CX, ...] = ()
     protected: bool | None = None
+    said_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ def read_identity_feed(
     check_identifiers(event, identifiers, PID_3, MRG_1)
     digest = _digest(message, raw)
     feed = identity_feed(event, identifiers, _sender(message), message["MSH-10"], digest)
-    return replace(feed, protected=_PROTECTION.get(message["PD1-12"]))
+    return replace(feed, protected=_PROTECTION.get(message["PD1-12"]), said_at=message["MSH-7"])
 
 
 # Table 0136.

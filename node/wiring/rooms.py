@@ -25,6 +25,7 @@ from imaging_source.dicomweb.wado_uri import URI, URI_ROOT, WadoUri
 from imaging_source.retrieve import ImagingSource
 from imaging_source.shown import Unseen, all_is_seen
 from imaging_source.variants import Variants
+from manifest.cda import moment
 from metadata.affinity_domain import AffinityDomain, DomainInForce
 from node import metrics
 from node.admin import Check
@@ -402,7 +403,8 @@ def _applying(
             outcome = patients.apply(feed)
             if carried and feed.protected is not None and outcome.ack_code == ACCEPT:
                 names = [one.normalised() for one in feed.identifiers]
-                carried.keep(names, feed.protected, feed.sender, datetime.now(UTC))
+                said = feed.protected, feed.sender, datetime.now(UTC), moment(feed.said_at)
+                carried.keep(names, *said)
             return outcome
         except DatabaseBusy as error:
             log.warning("identity event not applied", code="HL7-206", error=type(error).__name__)

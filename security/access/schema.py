@@ -48,6 +48,7 @@ CARRIED_CHOICE = Table(
     Column("opposed", Text, nullable=False),  # Y or N, as PD1-12 says it
     Column("sender", Text, nullable=False),
     Column("at", Text, nullable=False),
+    Column("said_at", Text),  # the message's own time, a DTM in UTC; empty where it told none
     sqlite_with_rowid=False,
 )
 """What the last identity message that said so said of a patient's opposition."""

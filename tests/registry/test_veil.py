@@ -216,6 +216,26 @@ def test_an_opposition_that_a_message_carried_holds_until_another_takes_it_back(
     assert len(doctor.finds()) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "is_opposed"),
+    [
+        ((True, "20261101100000"), (False, "20261101095959"), True),
+        ((True, "20261101100000"), (False, "20261101100000"), False),
+        ((True, ""), (False, ""), False),
+        ((True, "20261101100000"), (False, ""), True),
+        ((False, "20261101100000"), (True, "20261101090000"), True),
+    ],
+)
+def test_a_message_that_comes_late_takes_back_no_opposition_that_is_newer(
+    carried: CarriedChoices, first: tuple[bool, str], then: tuple[bool, str], is_opposed: bool
+) -> None:
+    for opposed, said_at in (first, then):
+        carried.keep(["P1"], opposed, "HOSPITAL|HIS", NOW, said_at)
+    assert carried.opposed(["P1"]) is is_opposed
+    carried.keep(["P1"], False, "ANOTHER|HIS", NOW, "20200101")
+    assert not carried.opposed(["P1"])
+
+
 def test_a_consent_document_speaks_while_it_stands(
     house: House, choices: ChoiceStore, carried: CarriedChoices, tmp_path: Path
 ) -> None:
