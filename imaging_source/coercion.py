@@ -36,8 +36,8 @@ _ORIGINAL_ATTRIBUTES = 0x04000561
 # Name, identifier, birth date and sex (PS3.3 C.7.1.1).
 _PATIENT = {0x00100010: "PN", 0x00100020: "LO", 0x00100030: "DA", 0x00100040: "CS"}
 
-# The system that modifies, as it is told to whoever receives an image.
-_SYSTEM = "KOSMOS"
+SYSTEM, REASON = "KOSMOS", "COERCE"
+"""The system that modifies and why, as it is told to whoever receives an image."""
 
 # Where a Part 10 file says how long its meta information is: 128 + "DICM" + (0002,0000).
 _GROUP_LENGTH_AT = 140
@@ -79,6 +79,11 @@ class Coerced:
     def reference(self) -> Reference:
         """What leads another process to the file as it is stored."""
         return self.content.reference()
+
+
+def modified_at(correction: Correction) -> str:
+    """When it was corrected, as a DT."""
+    return datetime.fromtimestamp(correction.corrected_at, UTC).strftime("%Y%m%d%H%M%S+0000")
 
 
 Leaving = FileContent | Coerced | Deflated
@@ -207,14 +212,13 @@ class _Image:
     def _original(self, tags: list[int], correction: Correction) -> tuple[int, int, bytes]:
         """The Original Attributes Sequence with one item more: what there was before."""
         write = self._encoding
-        when = datetime.fromtimestamp(correction.corrected_at, UTC)
         item = b"".join(
             (
                 _element(write, 0x04000550, "SQ", _item(write, self._before(tags))),
-                _element(write, 0x04000562, "DT", when.strftime("%Y%m%d%H%M%S+0000").encode()),
-                _element(write, 0x04000563, "LO", _SYSTEM.encode()),
+                _element(write, 0x04000562, "DT", modified_at(correction).encode()),
+                _element(write, 0x04000563, "LO", SYSTEM.encode()),
                 _element(write, 0x04000564, "LO", b""),
-                _element(write, 0x04000565, "CS", b"COERCE"),
+                _element(write, 0x04000565, "CS", REASON.encode()),
             )
         )
         items = self._items() + _item(write, item)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from imaging_source.coercion import REASON, SYSTEM, modified_at
 from imaging_source.corrections import Correction
 from imaging_source.description.describe import json_text, unpack_attributes
 from imaging_source.description.worker import description_of
@@ -77,11 +78,30 @@ def _said(
     correction = corrections.get(row["study_instance_uid"])
     if correction is None:
         return text
-    return json_text(dict(sorted((json.loads(text) | _corrected(correction)).items())))
+    return json_text(dict(sorted(corrected(json.loads(text), correction).items())))
 
 
-def _corrected(correction: Correction) -> dict[str, Any]:
-    """The attributes that were corrected; None leaves what the instance says."""
+def corrected(attributes: dict[str, Any], correction: Correction) -> dict[str, Any]:
+    """What an instance says, as it leaves (``imaging_source.coercion``): corrected, with what it
+    said before in its Original Attributes Sequence."""
+    said = _stated(correction)
+    before = {tag: attributes.get(tag, {"vr": now["vr"]}) for tag, now in said.items()}
+    different = {tag: now for tag, now in said.items() if now != before[tag]}
+    if not different:
+        return attributes
+    item = {
+        "04000550": {"vr": "SQ", "Value": [{tag: before[tag] for tag in different}]},
+        "04000562": {"vr": "DT", "Value": [modified_at(correction)]},
+        "04000563": {"vr": "LO", "Value": [SYSTEM]},
+        "04000564": {"vr": "LO"},
+        "04000565": {"vr": "CS", "Value": [REASON]},
+    }
+    earlier = attributes.get("04000561", {}).get("Value", [])
+    return attributes | different | {"04000561": {"vr": "SQ", "Value": [*earlier, item]}}
+
+
+def _stated(correction: Correction) -> dict[str, Any]:
+    """The attributes that a correction states; None leaves what the instance says."""
     name = correction.patient_name
     values: dict[str, tuple[str, Any]] = {
         "00100010": ("PN", {"Alphabetic": name} if name else name),
