@@ -93,9 +93,14 @@ def modalities(manifest: Manifest) -> list[Concept]:
     return [Concept(name, "DCM", name) for name in names]
 
 
+# TID 1600 asks for a region: of what is not told where it lies, nothing narrower is true.
+_ENTIRE_BODY = Concept("38266002", "SCT", "Entire body")
+
+
 def regions(manifest: Manifest) -> list[Concept]:
-    """The anatomic regions of the series, each once."""
-    return sorted({series.region for series in manifest.series if series.region is not None})
+    """The anatomic regions of the series, each once; at least one."""
+    told = {series.region for series in manifest.series if series.region is not None}
+    return sorted(told) or [_ENTIRE_BODY]
 
 
 def _group(series: ManifestSeries) -> bytes:

@@ -112,6 +112,16 @@ def test_the_library_describes_the_study(manifest: Manifest) -> None:
     }
 
 
+def test_a_study_whose_region_is_not_told_may_be_of_the_entire_body(manifest: Manifest) -> None:
+    series = tuple(replace(one, region=None) for one in manifest.series)
+    dataset = dcmread(BytesIO(write_mado(replace(manifest, series=series))))
+
+    library = library_of(dataset)
+
+    assert descriptors(library)[Known.TARGET_REGION] == [Concept("38266002", "SCT", "Entire body")]
+    assert not any(Known.TARGET_REGION in descriptors(one) for one in groups_of(library))
+
+
 def test_each_series_is_a_group_with_an_entry_for_each_instance(manifest: Manifest) -> None:
     dataset = dcmread(BytesIO(write_mado(described(manifest))))
 
