@@ -65,11 +65,10 @@ def policies_acknowledged(code: str) -> str:
 
 @lru_cache(maxsize=4096)  # the authors of a region who are in many documents
 def person(name: str) -> str:
-    """What an author (XCN) is compared by: his identifier with its authority. Without one anybody
-    may be meant, and nobody is: empty."""
+    """What an author (XCN) is compared by: his identifier with its authority, where it has one."""
     read = XCN(name)
     authority = str(read.assigning_authority)
-    return f"{read.id}^^^{authority}" if read.id and authority else ""
+    return f"{read.id}^^^{authority}" if read.id and authority else read.id
 
 
 def facts_of(entry: DocumentEntry) -> Facts:
