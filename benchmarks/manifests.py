@@ -29,7 +29,7 @@ from manifest.concepts import NO_UNITS, Known
 from manifest.encoding import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from manifest.key_object import value_type
 from manifest.kos import write_kos
-from manifest.mado import modalities, write_mado
+from manifest.mado import modalities, regions, write_mado
 from manifest.model import (
     KEY_OBJECT_SELECTION,
     MANIFEST,
@@ -183,6 +183,7 @@ def _plain_mado(manifest: Manifest) -> bytes:
     library = _container(
         Known.IMAGE_LIBRARY,
         [_coded(Known.MODALITY, one) for one in modalities(manifest)]
+        + [_coded(Known.TARGET_REGION, one) for one in regions(manifest)]
         + [_counted(Known.SERIES_COUNT, len(manifest.series))]
         + [_group(one) for one in manifest.series],
     )
