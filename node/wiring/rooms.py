@@ -39,7 +39,6 @@ from node.progress import Progress
 from node.texts import tr
 from node.wiring.audit import Auditor, open_auditor
 from node.wiring.blobs import distant_recaller, open_blobs, open_recalling
-from node.wiring.commands import calling
 from node.wiring.common import Asked, affinity_domain, soap_client, unrecorded
 from node.wiring.doorman import for_nodes, guarded, recorded
 from node.wiring.gate import UserGate, open_gate
@@ -459,6 +458,8 @@ def reconcile(settings: Settings, progress: Progress, **options: Unpack[Options]
     A running node does so every day; on embedded databases this needs the node stopped.
     ``progress`` shows how far it has come. Raises ConfigError and StorageError.
     """
+    from node.wiring.commands import calling  # the consumer's code, of no use to who serves
+
     with ExitStack() as stack:
         client = stack.enter_context(calling(settings, operator_name()))
         asked = _asked(settings, _registry(settings, stack), client)
