@@ -177,12 +177,12 @@ class Association:
     def _associate(self) -> bool:
         """Answer the association request; whether the association is established."""
         _, content = self._reader.read()
-        called, calling = titles_in(content)
         offer, pdu_bytes = self._services.offer, self._limits.pdu_bytes
         result = negotiate(content, self._titles, pdu_bytes, offer)
         if isinstance(result, Accepted):
             result = self._judged(result)
         if isinstance(result, Rejection):
+            called, calling = titles_in(content)
             _log.warning(
                 "association rejected",
                 code="dicom-rejected",

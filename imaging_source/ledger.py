@@ -77,11 +77,8 @@ class About:
     @classmethod
     def in_index(cls, connection: Connection, study_instance_uid: str) -> Self:
         """A study as the index knows it; its UID alone where it does not."""
-        query = select(STUDY.c.patient_id, STUDY.c.issuer_oid)
-        row = connection.execute(
-            query.where(STUDY.c.study_instance_uid == study_instance_uid)
-        ).first()
-        return cls(study_instance_uid, *(row or ()))
+        known = cls.all_in_index(connection, [study_instance_uid])
+        return known[0] if known else cls(study_instance_uid)
 
     @classmethod
     def all_in_index(cls, connection: Connection, studies: Collection[str]) -> list[Self]:

@@ -23,9 +23,9 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
+from imaging_source.coercion import REASON, SYSTEM
 from imaging_source.part10 import Meta
 
-_SYSTEM = "KOSMOS"
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
 # From here on the bytes are copied: pixels and what may come behind them.
 _PIXEL_GROUP = 0x7FE0
@@ -73,7 +73,7 @@ def reconciled_at(file: BinaryIO) -> str | None:
     with warnings.catch_warnings(action="ignore"):  # which would quote values
         dataset = dcmread(file, specific_tags=["OriginalAttributesSequence"])
     for item in reversed(dataset.get("OriginalAttributesSequence", [])):
-        if item.get("ModifyingSystem") == _SYSTEM:
+        if item.get("ModifyingSystem") == SYSTEM:
             return str(item.AttributeModificationDateTime)
     return None
 
@@ -116,9 +116,9 @@ def _replace(dataset: Dataset, identity: Identity, when: str) -> None:
     item = Dataset()
     item.ModifiedAttributesSequence = Sequence([original])
     item.AttributeModificationDateTime = when
-    item.ModifyingSystem = _SYSTEM
+    item.ModifyingSystem = SYSTEM
     item.SourceOfPreviousValues = ""
-    item.ReasonForTheAttributeModification = "COERCE"
+    item.ReasonForTheAttributeModification = REASON
     earlier = list(dataset.get("OriginalAttributesSequence", []))
     dataset.OriginalAttributesSequence = Sequence([*earlier, item])
     dataset.PatientID = identity.patient_id
